@@ -1,0 +1,11 @@
+"""Builds an index from a recipe or from files, just as `semsearch build`: `python scripts/build_index.py --help`."""
+
+from __future__ import annotations
+
+import sys
+
+from semsearch.cli import main
+
+if __name__ == "__main__":
+    sys.argv.insert(1, "build")
+    main()

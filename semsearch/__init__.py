@@ -1,0 +1,23 @@
+"""Semantic search that learns to adapt."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from semsearch.records import Document, Hit, Passage, Query, SemsearchError
+
+if TYPE_CHECKING:
+    from semsearch.engine import SearchEngine
+
+__version__ = "0.1.0"
+
+__all__ = ["Document", "Hit", "Passage", "Query", "SearchEngine", "SemsearchError", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the engine when it is first asked for: it brings torch, which takes seconds."""
+    if name == "SearchEngine":
+        from semsearch.engine import SearchEngine
+
+        return SearchEngine
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

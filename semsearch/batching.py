@@ -1,0 +1,190 @@
+"""Many threads' calls become one batched call on one thread; knows nothing of search.
+
+A batch is whatever arrived while the last one ran: a lone call starts at once, and under load batches grow by
+themselves.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Generic, Literal, TypeVar
+
+from semsearch.records import DeadlineError, OverloadedError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+Outcome = Literal["answered", "refused", "expired", "abandoned", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class BatchingObserver:
+    """What a batcher tells of its work, called from its own threads; every function must be quick."""
+
+    batch: Callable[[int, float], None] = lambda _size, _seconds: None
+    """Items in a batch that ran, and the seconds it took."""
+    outcome: Callable[[Outcome, int], None] = lambda _outcome, _items: None
+    """How a call ended, and of how many items it was."""
+
+
+@dataclass(slots=True, eq=False)
+class _Call(Generic[Item, Result]):
+    """One caller's items on their way; complete when nothing is missing or an error stands."""
+
+    items: Sequence[Item]
+    deadline: float
+    abandoned: Callable[[], bool]
+    results: dict[int, Result] = field(default_factory=dict)
+    error: BaseException | None = None
+    outcome: Outcome = "answered"
+    done: threading.Event = field(default_factory=threading.Event)
+
+    def fail(self, outcome: Outcome, error: BaseException) -> None:
+        if not self.done.is_set():
+            self.outcome, self.error = outcome, error
+            self.done.set()
+
+
+class AbandonedError(Exception):
+    """The caller's own client left before its turn came; nobody is waiting for this answer."""
+
+
+class Batcher(Generic[Item, Result]):
+    """Gathers concurrent `submit` calls into calls of `run`, one at a time, on a thread of its own."""
+
+    def __init__(
+        self,
+        run: Callable[[Sequence[Item]], Sequence[Result]],
+        *,
+        max_batch: int,
+        max_waiting: int,
+        observer: BatchingObserver | None = None,
+    ) -> None:
+        """Start the thread.
+
+        run: takes 1 to max_batch items, returns as many results in the same order.
+        max_waiting: a call is refused while this many items wait. One call's items are never split by a refusal,
+        so that single and many are refused alike; what waits is bounded by max_waiting plus one call.
+        """
+        if max_batch < 1 or max_waiting < 1:
+            raise ValueError(f"max_batch {max_batch} and max_waiting {max_waiting} must be at least 1")
+        self._run = run
+        self._max_batch = max_batch
+        self._max_waiting = max_waiting
+        self._observer = observer or BatchingObserver()
+        self._waiting: deque[tuple[_Call[Item, Result], int]] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+        self._seconds_per_item = 0.0
+        self._thread = threading.Thread(target=self._work, name="batcher", daemon=True)
+        self._thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """Items that wait for a batch just now."""
+        return len(self._waiting)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread runs, that is, whether a call can be answered."""
+        return self._thread.is_alive() and not self._closed
+
+    def submit(
+        self, items: Sequence[Item], *, timeout_s: float, abandoned: Callable[[], bool] = lambda: False
+    ) -> list[Result]:
+        """The results of `items`, in their order, once their batches have run.
+
+        abandoned: asked when the items' turn comes; if true they are dropped.
+
+        Raises OverloadedError if too much waits already, DeadlineError after timeout_s, AbandonedError if the
+        call was abandoned, and whatever `run` raised for a batch that held one of the items.
+        """
+        if not items:
+            return []
+        call: _Call[Item, Result] = _Call(items, monotonic() + timeout_s, abandoned)
+        with self._changed:
+            if self._closed:
+                raise OverloadedError("the service is stopping: try again in a moment", retry_after_s=1)
+            if len(self._waiting) >= self._max_waiting:
+                self._observer.outcome("refused", len(items))
+                raise OverloadedError(
+                    f"{len(self._waiting)} queries are waiting already: try again later",
+                    retry_after_s=self._retry_after_s(),
+                )
+            self._waiting.extend((call, place) for place in range(len(items)))
+            self._changed.notify()
+        if not call.done.wait(timeout_s):
+            self._expire(call)
+        self._observer.outcome(call.outcome, len(items))
+        if call.error is not None:
+            raise call.error
+        return [call.results[place] for place in range(len(items))]
+
+    def close(self) -> None:
+        """Stop the thread after the batch it runs; calls that still wait fail as overloaded."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join()
+        for call, _ in self._waiting:
+            call.fail("refused", OverloadedError("the service is stopping: try again in a moment", retry_after_s=1))
+        self._waiting.clear()
+
+    def _retry_after_s(self) -> int:
+        return max(1, math.ceil(len(self._waiting) * self._seconds_per_item))
+
+    def _expire(self, call: _Call[Item, Result]) -> None:
+        call.fail(
+            "expired",
+            DeadlineError(
+                "the answer was not ready within the time allowed for a request: try again later",
+                retry_after_s=self._retry_after_s(),
+            ),
+        )
+
+    def _work(self) -> None:
+        while batch := self._next_batch():
+            started = monotonic()
+            try:
+                results = self._run([call.items[place] for call, place in batch])
+                if len(results) != len(batch):
+                    raise RuntimeError(f"{len(batch)} items gave {len(results)} results")  # noqa: TRY301
+            except Exception as error:  # noqa: BLE001 - whoever waits must hear of it, and the thread must live
+                for call, _ in batch:
+                    call.fail("failed", error)
+                continue
+            seconds = monotonic() - started
+            # an average over the last few dozen items, quick to follow a change of load
+            self._seconds_per_item += 0.2 * (seconds / len(batch) - self._seconds_per_item)
+            self._observer.batch(len(batch), seconds)
+            for (call, place), result in zip(batch, results, strict=True):
+                call.results[place] = result
+                if len(call.results) == len(call.items):
+                    call.done.set()
+
+    def _next_batch(self) -> list[tuple[_Call[Item, Result], int]]:
+        """What waits now and is still wanted, at most max_batch items; empty only when closed."""
+        batch: list[tuple[_Call[Item, Result], int]] = []
+        with self._changed:
+            while not batch:
+                self._changed.wait_for(lambda: self._waiting or self._closed)
+                if self._closed:
+                    return []
+                while self._waiting and len(batch) < self._max_batch:
+                    call, place = self._waiting.popleft()
+                    if self._wanted(call):
+                        batch.append((call, place))
+        return batch
+
+    def _wanted(self, call: _Call[Item, Result]) -> bool:
+        if not call.done.is_set():
+            if call.abandoned():
+                call.fail("abandoned", AbandonedError())
+            elif monotonic() >= call.deadline:
+                self._expire(call)
+        return not call.done.is_set()

@@ -1,0 +1,438 @@
+"""The command line: options in, exit codes out; whatever it does, a library function does.
+
+Exit codes: 0 done, 1 the work failed, 2 wrong usage, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.padding import Padding
+from rich.text import Text
+
+import semsearch
+from semsearch.records import DEFAULT_DOMAIN, Query, SemsearchError
+from semsearch.server.schemas import Limits
+
+# torch and faiss take seconds to import: every command imports what it needs, so that --help answers at once
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from semsearch.indexing.pipeline import BuildEvent
+    from semsearch.indexing.recipe import Recipe
+    from semsearch.records import Hit
+
+app = typer.Typer(
+    name="semsearch",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="""Semantic search that learns to adapt.
+
+Build an index from files, serve it as a page and as a JSON endpoint, or search it right here.
+
+    [bold]semsearch demo[/bold]                           index Python's documentation, serve it
+    [bold]semsearch build docs/ --out index/docs[/bold]   index a folder
+    [bold]semsearch serve index/docs[/bold]               serve it at http://127.0.0.1:8080
+    [bold]semsearch search "how do I reset it"[/bold]     search it here
+
+Every option can also be set in the environment, as --help of each command shows.""",
+)
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+DEMO = "python"
+DEFAULT_PORT = 8080
+
+Threads = Annotated[
+    int | None,
+    typer.Option(min=1, envvar="SEMSEARCH_THREADS", help="CPU threads. [default: all cores]", show_default=False),
+]
+Device = Annotated[
+    str,
+    typer.Option(envvar="SEMSEARCH_DEVICE", help="auto, cpu, cuda or cuda:N; auto takes CUDA where there is one."),
+]
+Host = Annotated[
+    str,
+    typer.Option(envvar="SEMSEARCH_HOST", help="Address to listen at; beyond this machine: 0.0.0.0 or ::."),
+]
+Port = Annotated[int, typer.Option(min=0, max=65535, envvar="SEMSEARCH_PORT", help="0 takes a free one.")]
+
+
+DEFAULTS = Limits()
+
+
+def _limit(name: str) -> Any:
+    """An option for one of the server's limits."""
+    return typer.Option(envvar=f"SEMSEARCH_{name.upper()}", help=f"{Limits.model_fields[name].description}.")
+
+
+def main() -> None:
+    """Run the command line and leave with its exit code."""
+    try:
+        app()
+    except SemsearchError as error:
+        err.print(Text.assemble(("error: ", "bold red"), str(error)), soft_wrap=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        # whoever read our output has had enough
+        sys.stderr.close()
+        sys.exit(0)
+
+
+@app.callback()
+def _common(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
+) -> None:
+    if version:
+        out.print(semsearch.__version__)
+        raise typer.Exit
+
+
+@app.command()
+def build(
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(help="A recipe (.toml), or files and folders: JSONL, CSV, TSV, Markdown, HTML, plain text."),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            envvar="SEMSEARCH_OUT",
+            help="Folder of the index. [default: beside the recipe]",
+            show_default=False,
+        ),
+    ] = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option(
+            envvar="SEMSEARCH_ENCODER",
+            help="Name or folder of a sentence-transformers model. [default: the recipe's, else all-MiniLM-L6-v2]",
+            show_default=False,
+        ),
+    ] = None,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave bad records out and list them, instead of stopping.")
+    ] = False,
+    id_field: Annotated[
+        str | None,
+        typer.Option(help="Field or column that holds the id. [default: id, _id]", show_default=False),
+    ] = None,
+    title_field: Annotated[
+        str | None,
+        typer.Option(help="Field that holds the title. [default: title, name]", show_default=False),
+    ] = None,
+    text_field: Annotated[
+        str | None,
+        typer.Option(help="Field that holds the text. [default: text, content, body, description]", show_default=False),
+    ] = None,
+    device: Device = "auto",
+    threads: Threads = None,
+) -> None:
+    """Build an index from a recipe or from files.
+
+    The index appears whole or not at all: one that was there before serves until the new one is complete, also when
+    the build fails or is killed.
+
+    Example: semsearch build docs/ faq.jsonl --out index/help
+    """
+    recipe, folder = _recipe(inputs, output, id=id_field, title=title_field, text=text_field)
+    if encoder:
+        recipe = recipe.model_copy(update={"encoder": recipe.encoder.model_copy(update={"model": encoder})})
+    if skip_bad:
+        recipe = recipe.model_copy(update={"skip_bad": True})
+    _build(recipe, folder, device=device, threads=threads)
+
+
+@app.command()
+def serve(
+    indexes: Annotated[list[Path], typer.Argument(help="Folders of built indexes; the first one is the default.")],
+    host: Host = "127.0.0.1",
+    port: Port = DEFAULT_PORT,
+    trusted_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            envvar="SEMSEARCH_TRUSTED_HOST",
+            help="Host name by which the server may be called; may be repeated. "
+            "[default: this machine's own names when listening at loopback, else any]",
+            show_default=False,
+        ),
+    ] = None,
+    max_body_bytes: Annotated[int, _limit("max_body_bytes")] = DEFAULTS.max_body_bytes,
+    max_query_chars: Annotated[int, _limit("max_query_chars")] = DEFAULTS.max_query_chars,
+    max_queries: Annotated[int, _limit("max_queries")] = DEFAULTS.max_queries,
+    max_k: Annotated[int, _limit("max_k")] = DEFAULTS.max_k,
+    max_offset: Annotated[int, _limit("max_offset")] = DEFAULTS.max_offset,
+    max_batch: Annotated[int, _limit("max_batch")] = DEFAULTS.max_batch,
+    max_waiting: Annotated[int, _limit("max_waiting")] = DEFAULTS.max_waiting,
+    deadline_s: Annotated[float, _limit("deadline_s")] = DEFAULTS.deadline_s,
+    device: Device = "auto",
+    threads: Threads = None,
+) -> None:
+    """Serve indexes: the page at /, the endpoint at /api/search, metrics at /metrics.
+
+    Example: semsearch serve index/help index/python --port 9000
+    """
+    limits = Limits(
+        max_body_bytes=max_body_bytes,
+        max_query_chars=max_query_chars,
+        max_queries=max_queries,
+        max_k=max_k,
+        max_offset=max_offset,
+        max_batch=max_batch,
+        max_waiting=max_waiting,
+        deadline_s=deadline_s,
+    )
+    _serve(
+        indexes,
+        host=host,
+        port=port,
+        limits=limits,
+        trusted_hosts=trusted_host,
+        device=device,
+        threads=threads,
+    )
+
+
+@app.command()
+def search(
+    query: Annotated[str, typer.Argument(help="What to search for, in your own words.")],
+    index: Annotated[
+        Path | None,
+        typer.Option(
+            "--index",
+            "-i",
+            envvar="SEMSEARCH_INDEX",
+            help="Folder of the index. [default: the only one in ./index]",
+            show_default=False,
+        ),
+    ] = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="How many documents to show.")] = 10,
+    offset: Annotated[int, typer.Option(min=0, help="How many of the best to leave out.")] = 0,
+    domain: Annotated[str, typer.Option(help="Whose adaptation applies.")] = DEFAULT_DOMAIN,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, for programs.")] = False,
+    device: Device = "auto",
+    threads: Threads = None,
+) -> None:
+    """Search an index and print what is found.
+
+    Example: semsearch search "split text at commas" --index index/python -k 5
+    """
+    asked = Query(query, k, offset, domain)
+    folder = index or _only_index(Path("index"))
+    with err.status("loading the encoder"):
+        from semsearch.engine import SearchEngine
+
+        engine = SearchEngine.open(folder, device=device, threads=threads)
+    hits = engine.search([asked])[0]
+    engine.close()
+    for place, hit in enumerate(hits, start=offset + 1):
+        if as_json:
+            sys.stdout.write(json.dumps(_as_json(hit), ensure_ascii=False) + "\n")
+        else:
+            _print_hit(place, hit, query)
+    if not hits:
+        err.print("no more results")
+
+
+@app.command()
+def info(
+    index: Annotated[Path, typer.Argument(help="Folder of a built index.")],
+    as_json: Annotated[bool, typer.Option("--json", help="The manifest as it is on disk.")] = False,
+) -> None:
+    """Show what an index is: its encoder, its size, when and from what it was built."""
+    from semsearch.storage.bundle import read_manifest
+
+    manifest = read_manifest(index)
+    if as_json:
+        sys.stdout.write(manifest.model_dump_json(indent=1) + "\n")
+        return
+    rows = {
+        "title": manifest.title,
+        "description": manifest.description,
+        "documents": f"{manifest.documents:,} in {manifest.passages:,} passages"
+        + (f", {manifest.skipped:,} bad records left out" if manifest.skipped else ""),
+        "encoder": f"{manifest.encoder.name}, {manifest.encoder.dimension} dimensions,"
+        f" {manifest.encoder.window} tokens a passage, weights {manifest.encoder.weights_sha256[:12]}…",
+        "index": manifest.index_type,
+        "built": f"{manifest.built_at:%Y-%m-%d %H:%M} UTC by semsearch {manifest.built_by}",
+        "size": f"{sum(file.bytes for file in manifest.files.values()) / 2**20:.1f} MiB",
+        "recipe": json.dumps(manifest.recipe, ensure_ascii=False),
+    }
+    for name, value in rows.items():
+        if value:
+            out.print(Text.assemble((f"{name:12}", "bold"), value), soft_wrap=True)
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Where the index is, or is to be built.")] = Path("index") / DEMO,
+    host: Host = "127.0.0.1",
+    port: Port = DEFAULT_PORT,
+    device: Device = "auto",
+    threads: Threads = None,
+) -> None:
+    """Index the documentation of this Python, unless that is done already, and serve it.
+
+    Nothing is downloaded: the texts are the docstrings of the Python that runs this.
+    """
+    from semsearch.indexing.recipe import Recipe
+    from semsearch.storage.bundle import is_bundle
+
+    if not is_bundle(folder):
+        _build(Recipe.read(_demo_recipe()), folder, device=device, threads=threads)
+    _serve([folder], host=host, port=port, limits=DEFAULTS, trusted_hosts=None, device=device, threads=threads)
+
+
+def _recipe(inputs: list[Path], output: Path | None, **fields: str | None) -> tuple[Recipe, Path]:
+    """What is to be built, and where."""
+    from semsearch.indexing.recipe import FieldNames, Recipe, Source
+
+    named: dict[str, tuple[str, ...]] = {meaning: (name,) for meaning, name in fields.items() if name}
+    if any(path.suffix == ".toml" for path in inputs):
+        if len(inputs) > 1:
+            raise typer.BadParameter("a recipe stands alone: name the files in it (sources.path)", param_hint="INPUTS")
+        if named:
+            raise typer.BadParameter("a recipe names its fields itself (sources.fields)", param_hint="--*-field")
+        return Recipe.read(inputs[0]), output or inputs[0].with_suffix("")
+    if output is None:
+        raise typer.BadParameter("say where the index goes, for example --out index/mine", param_hint="--out")
+    sources = tuple(Source(path=path, fields=FieldNames.model_validate(named)) for path in inputs)
+    return Recipe(sources=sources), output
+
+
+def _build(recipe: Recipe, folder: Path, *, device: str, threads: int | None) -> None:
+    with err.status("starting"):
+        from semsearch.indexing.pipeline import Published, Skipped
+        from semsearch.indexing.pipeline import build as build_index
+
+    for event in _shown(build_index(recipe, folder, device=device, threads=threads)):
+        if isinstance(event, Skipped):
+            err.print(Text.assemble(("left out: ", "yellow"), str(event.record)), soft_wrap=True)
+        elif isinstance(event, Published):
+            manifest = event.manifest
+            left_out = f", {manifest.skipped:,} bad records left out" if manifest.skipped else ""
+            err.print(
+                f"[bold green]built[/bold green] {escape(str(event.folder))}:"
+                f" {manifest.documents:,} documents in {manifest.passages:,} passages{left_out}"
+            )
+
+
+def _shown(events: Iterator[BuildEvent]) -> Iterator[BuildEvent]:
+    """The same events, with a progress bar around them."""
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        SpinnerColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    from semsearch.indexing.pipeline import Encoding, LoadingEncoder, Reading
+
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[counts]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=err, refresh_per_second=4) as progress:
+        task = progress.add_task("starting", total=None, counts="")
+        for event in events:
+            match event:
+                case LoadingEncoder(name):
+                    progress.update(task, description=f"loading {escape(name)}")
+                case Reading(documents, passages):
+                    progress.update(
+                        task, description="reading", counts=f"{documents:,} documents, {passages:,} passages"
+                    )
+                case Encoding(passages=0, of_tokens=of_tokens):
+                    # a new task: the time left is judged by encoding alone, and by tokens, since long ones come first
+                    progress.remove_task(task)
+                    task = progress.add_task("encoding", total=of_tokens, counts="")
+                case Encoding(passages, of_passages, tokens):
+                    elapsed = progress.tasks[-1].elapsed or 0.0
+                    rate = f", {passages / elapsed:,.0f}/s" if elapsed else ""
+                    progress.update(task, completed=tokens, counts=f"{passages:,} of {of_passages:,} passages{rate}")
+            yield event
+
+
+def _serve(
+    folders: list[Path],
+    *,
+    host: str,
+    port: int,
+    limits: Limits,
+    trusted_hosts: list[str] | None,
+    device: str,
+    threads: int | None,
+) -> None:
+    with err.status("opening the index and its encoder"):
+        from semsearch.server.run import open_indexes
+        from semsearch.server.run import serve as serve_indexes
+
+        engines = open_indexes(folders, device=device, threads=threads)
+
+    def announce(address: str) -> None:
+        names = ", ".join(engines)
+        err.print(f"[bold green]serving[/bold green] {escape(names)} at [bold]{address}[/bold]  (Ctrl-C ends it)")
+
+    serve_indexes(engines, host=host, port=port, limits=limits, trusted_hosts=trusted_hosts, announce=announce)
+
+
+def _only_index(parent: Path) -> Path:
+    from semsearch.storage.bundle import is_bundle
+
+    found = sorted(path for path in parent.glob("*") if is_bundle(path))
+    if len(found) == 1:
+        return found[0]
+    there = (
+        f"{len(found)} indexes are in {parent}: {', '.join(path.name for path in found)}"
+        if found
+        else f"no index is in {parent}"
+    )
+    raise typer.BadParameter(f"{there}; name one with --index FOLDER", param_hint="--index")
+
+
+def _demo_recipe() -> Path:
+    """The demo's recipe: inside the installed package, or in a checkout's folder of recipes."""
+    package = Path(semsearch.__file__).parent
+    installed = package / "recipes" / f"{DEMO}.toml"
+    return installed if installed.is_file() else package.parent / "index" / f"{DEMO}.toml"
+
+
+def _as_json(hit: Hit) -> Mapping[str, object]:
+    return {
+        "id": hit.id,
+        "title": hit.title,
+        "passage": hit.passage.text,
+        "score": round(hit.score, 6),
+        "source": hit.source,
+        "metadata": dict(hit.metadata),
+    }
+
+
+def _print_hit(place: int, hit: Hit, query: str) -> None:
+    from semsearch.snippets import snippet
+
+    out.print(Text.assemble((f"{place:3}. ", "dim"), (hit.title or hit.id, "bold"), (f"  {hit.score:.3f}", "cyan")))
+    words = Text()
+    for text, marked in snippet(hit.passage.text, query).parts:
+        words.append(text, style="bold yellow" if marked else "")
+    out.print(Padding(words, (0, 0, 0, 5)))
+    out.print(Padding(Text(hit.source, style="dim"), (0, 0, 1, 5)))

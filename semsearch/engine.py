@@ -1,0 +1,160 @@
+"""The main path of a search: encode → rescale → nearest → fetch; knows nothing of HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Self
+
+import numpy as np
+
+from semsearch.adapter import Adapter, SpectralBasis
+from semsearch.encoder import Encoder, available_cores
+from semsearch.records import BundleError, Document, Hit, Query, Rows, Scores, Vectors
+from semsearch.storage.bundle import Manifest, OpenGeneration, open_current
+from semsearch.storage.documents import DocumentStore
+from semsearch.storage.vectors import VectorIndex
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """The best documents for one query, as rows: what is left to do is to fetch them."""
+
+    passages: Rows
+    """(n,) the best passage of each document, n ≤ k, best first."""
+    scores: Scores
+    """(n,) its similarity."""
+    stages_s: Mapping[str, float]
+    """Seconds that each stage took for the whole batch this query was in."""
+
+
+class SearchEngine:
+    """One index with the encoder that made it."""
+
+    def __init__(
+        self,
+        *,
+        encoder: Encoder,
+        adapter: Adapter,
+        vectors: VectorIndex,
+        documents: DocumentStore,
+        manifest: Manifest,
+        generation: OpenGeneration | None = None,
+    ) -> None:
+        """Tie finished parts together. Raises BundleError if they do not belong to one another."""
+        if encoder.weights_sha256 != manifest.encoder.weights_sha256:
+            raise BundleError(
+                f"the index was built with encoder {manifest.encoder.name!r} of weights"
+                f" {manifest.encoder.weights_sha256[:12]}…, not {encoder.name!r} of {encoder.weights_sha256[:12]}…:"
+                " use that encoder, or build the index again"
+            )
+        if dict(encoder.prompts) != dict(manifest.encoder.prompts):
+            raise BundleError(
+                f"the index was built with the prompts {dict(manifest.encoder.prompts)}, the encoder has"
+                f" {dict(encoder.prompts)}: use the same ones, or build the index again"
+            )
+        counts = {vectors.count, len(documents.document_of), manifest.passages}
+        if len(counts) > 1 or vectors.dimension != encoder.dimension or documents.count != manifest.documents:
+            raise BundleError("the parts of the index disagree in number or dimension: build the index again")
+        self.encoder = encoder
+        self.adapter = adapter
+        self.vectors = vectors
+        self.documents = documents
+        self.manifest = manifest
+        self._generation = generation
+
+    @classmethod
+    def open(
+        cls,
+        folder: str | Path,
+        *,
+        encoder: Encoder | None = None,
+        device: str = "auto",
+        threads: int | None = None,
+    ) -> Self:
+        """Open the index that `semsearch build` left in `folder`.
+
+        encoder: one that is open already, to be shared; by default the manifest's is loaded.
+        threads: for encoding and for searching, by default all cores.
+
+        Raises BundleError if there is no index, or a damaged one; EncoderError if its encoder cannot be loaded.
+        """
+        threads = threads or available_cores()
+        generation = open_current(Path(folder))
+        try:
+            made_by = generation.manifest.encoder
+            return cls(
+                encoder=encoder or Encoder.open(made_by.name, device=device, threads=threads, prompts=made_by.prompts),
+                adapter=Adapter(SpectralBasis.open(generation.files.basis), states={}),
+                vectors=VectorIndex.open(generation.files.vectors, threads=threads),
+                documents=DocumentStore(generation.files.documents),
+                manifest=generation.manifest,
+                generation=generation,
+            )
+        except BaseException:
+            generation.close()
+            raise
+
+    def search(self, queries: Sequence[Query]) -> list[list[Hit]]:
+        """The best documents for each query, best first; a document is as good as its best passage."""
+        return [self.fetch(ranking) for ranking in self.rank(queries)]
+
+    def rank(self, queries: Sequence[Query]) -> list[Ranking]:
+        """The part of a search that gains from batches; call it from one thread at a time."""
+        if not queries:
+            return []
+        times = [perf_counter()]
+        vectors = self.encoder.encode_queries([query.text for query in queries])
+        times.append(perf_counter())
+        vectors = self.adapter.rescale(vectors, [query.domain for query in queries])
+        times.append(perf_counter())
+        found = self._nearest_documents(vectors, max(query.offset + query.k for query in queries))
+        times.append(perf_counter())
+        stages_s = dict(zip(("encode", "rescale", "nearest"), np.diff(times).tolist(), strict=True))
+        return [
+            Ranking(
+                passages[query.offset : query.offset + query.k],
+                scores[query.offset : query.offset + query.k],
+                stages_s,
+            )
+            for query, (passages, scores) in zip(queries, found, strict=True)
+        ]
+
+    def fetch(self, ranking: Ranking) -> list[Hit]:
+        """Texts and metadata of ranked documents; may run on many threads at once."""
+        return self.documents.hits(list(zip(ranking.passages.tolist(), ranking.scores.tolist(), strict=True)))
+
+    def document(self, identity: str) -> Document | None:
+        """The whole document of this id, or None."""
+        return self.documents.document(identity)
+
+    def close(self) -> None:
+        """Let go of the index's files."""
+        self.documents.close()
+        if self._generation is not None:
+            self._generation.close()
+
+    def _nearest_documents(self, vectors: Vectors, wanted: int) -> list[tuple[Rows, Scores]]:
+        """For each vector the best passage of each of the `wanted` nearest documents, best first.
+
+        Asks for more passages until so many different documents are among them, or all passages are.
+        """
+        wanted = min(wanted, self.documents.count)
+        many = wanted if self.vectors.count == self.documents.count else 2 * wanted
+        while True:
+            scores, rows = self.vectors.nearest(vectors, min(many, self.vectors.count))
+            firsts = [_first_of_each(self.documents.document_of[found]) for found in rows]
+            if many >= self.vectors.count or all(len(first) >= wanted for first in firsts):
+                return [
+                    (found[first][:wanted], score[first][:wanted])
+                    for found, score, first in zip(rows, scores, firsts, strict=True)
+                ]
+            many *= 2
+
+
+def _first_of_each(values: Rows) -> Rows:
+    """Places at which a value stands for the first time, in order."""
+    _, first = np.unique(values, return_index=True)
+    return np.sort(first)

@@ -1,0 +1,1 @@
+"""Offline: files on disk become an index."""

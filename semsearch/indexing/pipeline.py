@@ -1,0 +1,171 @@
+"""From a recipe to a published index: read → cut → store, then encode → index → publish.
+
+Everything is read before anything is encoded: a bad line in the last file is found in seconds, not after hours,
+and what is left to do is known exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+
+from semsearch.adapter import SpectralBasis
+from semsearch.encoder import Encoder, available_cores
+from semsearch.indexing.chunking import Chunker
+from semsearch.indexing.readers import BadRecord, read
+from semsearch.indexing.recipe import Recipe
+from semsearch.records import BundleError, Document, InputError
+from semsearch.storage.bundle import EncoderRecord, Generation, Manifest, building, new_manifest, publish
+from semsearch.storage.documents import DocumentWriter
+from semsearch.storage.vectors import VectorIndex
+
+
+@dataclass(frozen=True, slots=True)
+class LoadingEncoder:
+    """The model is being loaded, which takes seconds."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Documents read, cut and stored so far."""
+
+    documents: int
+    passages: int
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A bad record was left out."""
+
+    record: BadRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """Passages encoded so far; tokens measure the work better, since the long ones come first."""
+
+    passages: int
+    of_passages: int
+    tokens: int
+    of_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """The index is in its place."""
+
+    folder: Path
+    manifest: Manifest
+
+
+BuildEvent: TypeAlias = LoadingEncoder | Reading | Skipped | Encoding | Published
+
+
+def build(
+    recipe: Recipe, folder: Path, *, name: str = "", device: str = "auto", threads: int | None = None
+) -> Iterator[BuildEvent]:
+    """Build the index of a recipe into `folder`, telling what happens; the work is done as the events are taken.
+
+    name: stands for a title where the recipe has none, by default the folder's name.
+    Memory holds the encoder and the vectors, (passages, dim) float32 twice, and no texts but a batch.
+
+    Raises InputError naming file, line and reason for the first bad record, unless the recipe skips those;
+    RecipeError, EncoderError, and BundleError if the folder cannot be written. Whatever is raised, an index that was
+    in `folder` before still serves.
+    """
+    threads = threads or available_cores()
+    with building(folder) as files:
+        try:
+            yield LoadingEncoder(recipe.encoder.model)
+            encoder = Encoder.open(recipe.encoder.model, device=device, threads=threads, prompts=recipe.encoder.prompts)
+            skipped = 0
+            with DocumentWriter(files.documents) as writer:
+                for event in _store(recipe, encoder, writer):
+                    skipped += isinstance(event, Skipped)
+                    yield event
+                if not writer.documents:
+                    raise InputError(
+                        f"no documents in {_places(recipe)}"
+                        + (f": all {skipped} records were bad" if skipped else ": nothing to index")
+                    )
+                counts = writer.documents, writer.passages
+                vectors = np.empty((writer.passages, encoder.dimension), np.float32)
+                yield from _encode(encoder, writer, vectors, batch_size=recipe.encoder.batch_size)
+                writer.close()
+            _index(vectors, files)
+            manifest = new_manifest(
+                version=version("semsearch"),
+                title=recipe.title or name or folder.name,
+                description=recipe.description,
+                encoder=EncoderRecord(
+                    name=encoder.name,
+                    weights_sha256=encoder.weights_sha256,
+                    dimension=encoder.dimension,
+                    window=encoder.window,
+                    prompts=encoder.prompts,
+                ),
+                documents=counts[0],
+                passages=counts[1],
+                skipped=skipped,
+                recipe=recipe.model_dump(mode="json", exclude_defaults=True),
+            )
+            manifest = publish(files, manifest)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise BundleError(
+                f"the index could not be written to {folder} ({reason}): make room or choose another folder with"
+                " --out; an index that was there before is untouched"
+            ) from error
+    yield Published(folder, manifest)
+
+
+def _store(recipe: Recipe, encoder: Encoder, writer: DocumentWriter) -> Iterator[Reading | Skipped]:
+    chunker = Chunker(encoder, max_tokens=recipe.chunking.max_tokens, overlap_tokens=recipe.chunking.overlap_tokens)
+    for source in recipe.sources:
+        for record in read(source):
+            found = _without_twin(record, writer)
+            if isinstance(found, BadRecord):
+                if not recipe.skip_bad:
+                    raise InputError(f"{found} (--skip-bad leaves such records out and goes on)")
+                yield Skipped(found)
+                continue
+            heading, passages = chunker.cut(found.title, found.text)
+            writer.add(found, heading, passages)
+            yield Reading(writer.documents, writer.passages)
+
+
+def _without_twin(record: Document | BadRecord, writer: DocumentWriter) -> Document | BadRecord:
+    """The record, unless a document of its id is stored already."""
+    if isinstance(record, BadRecord) or (first := writer.source_of(record.id)) is None:
+        return record
+    return BadRecord(record.source, f"a second document of id {record.id!r}; the first one is {first}: ids are unique")
+
+
+def _encode(encoder: Encoder, writer: DocumentWriter, vectors: np.ndarray, *, batch_size: int) -> Iterator[Encoding]:
+    """Fill `vectors` by row; the longest batches first, so that one too large for the memory is met at once."""
+    passages = tokens = 0
+    of_tokens = writer.tokens()
+    yield Encoding(0, len(vectors), 0, of_tokens)
+    for rows, texts, batch_tokens in writer.longest_first(batch_size):
+        vectors[rows] = encoder.encode_documents(texts, batch_size=batch_size)
+        passages += len(rows)
+        tokens += batch_tokens
+        yield Encoding(passages, len(vectors), tokens, of_tokens)
+
+
+def _index(vectors: np.ndarray, files: Generation) -> None:
+    SpectralBasis.of(vectors).save(files.basis)
+    index = VectorIndex.exact(vectors.shape[1])
+    index.add(vectors)
+    index.save(files.vectors)
+
+
+def _places(recipe: Recipe) -> str:
+    return ", ".join(str(source.path or f"python {source.python}") for source in recipe.sources)

@@ -1,0 +1,120 @@
+"""What to index and how, as one TOML file; knows nothing of reading or encoding.
+
+title = "Support articles"
+skip_bad = false
+
+[encoder]
+model = "all-MiniLM-L6-v2"
+
+[[sources]]
+path = "../articles"
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from semsearch.encoder import DEFAULT_MODEL
+from semsearch.records import RecipeError
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class EncoderOptions(_Part):
+    """Which model turns texts into vectors."""
+
+    model: str = Field(DEFAULT_MODEL, description="Name or folder of a sentence-transformers model")
+    query_prompt: str | None = Field(None, description="Stands before every query; by default the model's own")
+    document_prompt: str | None = Field(None, description="Stands before every passage; by default the model's own")
+    batch_size: int = Field(32, ge=1, le=4096, description="Passages encoded together")
+
+    @property
+    def prompts(self) -> dict[str, str]:
+        """The prompts that are set here."""
+        given = {"query": self.query_prompt, "document": self.document_prompt}
+        return {kind: prompt for kind, prompt in given.items() if prompt is not None}
+
+
+class ChunkingOptions(_Part):
+    """How long texts are cut."""
+
+    max_tokens: int | None = Field(None, ge=16, description="Of one passage; by default the encoder's window")
+    overlap_tokens: int = Field(32, ge=0, description="Repeated at the start of the next passage, at most")
+
+
+class FieldNames(_Part):
+    """Which fields of a record mean what; the first that a record has is taken."""
+
+    id: tuple[str, ...] = ("id", "_id")
+    title: tuple[str, ...] = ("title", "name")
+    text: tuple[str, ...] = Field(
+        ("text", "content", "body", "description"),
+        description="If `join_text`, all that are there, in this order",
+    )
+    join_text: bool = False
+
+
+class Source(_Part):
+    """One place to read from: a path, or the library of the Python that runs the build."""
+
+    path: Path | None = Field(None, description="A file or a folder; relative to the recipe")
+    python: Literal["stdlib"] | None = Field(None, description="Documentation of the running Python")
+    include: tuple[str, ...] = Field((), description="In a folder, only names like these: *.md")
+    exclude: tuple[str, ...] = Field((), description="In a folder, no names like these")
+    encoding: str = "utf-8"
+    fields: FieldNames = FieldNames()
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Source:
+        if (self.path is None) == (self.python is None):
+            raise ValueError('a source is either a path or python = "stdlib"')
+        try:
+            "".encode(self.encoding)
+        except LookupError:
+            raise ValueError(f"encoding {self.encoding!r} is unknown") from None
+        return self
+
+
+class Recipe(_Part):
+    """Everything that decides what an index holds."""
+
+    title: str = Field("", description="Shown above the page; by default the index's name")
+    description: str = ""
+    skip_bad: bool = Field(False, description="Leave bad records out and go on, instead of stopping")
+    encoder: EncoderOptions = EncoderOptions()
+    chunking: ChunkingOptions = ChunkingOptions()
+    sources: tuple[Source, ...] = Field(min_length=1)
+
+    @classmethod
+    def read(cls, path: Path) -> Recipe:
+        """The recipe in a TOML file, its relative paths resolved against the file's folder.
+
+        Raises RecipeError naming the file and the field.
+        """
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise RecipeError(f"no recipe at {path}") from None
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise RecipeError(f"{path} is not a recipe: {error}") from error
+        try:
+            recipe = cls.model_validate(values)
+        except ValidationError as error:
+            problems = error.errors(include_input=False, include_url=False)
+            places = (f"{'.'.join(str(part) for part in one['loc']) or 'recipe'}: {one['msg']}" for one in problems)
+            raise RecipeError(f"{path}: {'; '.join(places)}") from None
+        sources = tuple(
+            source.model_copy(update={"path": path.parent / source.path}) if source.path else source
+            for source in recipe.sources
+        )
+        model = path.parent / recipe.encoder.model
+        encoder = (
+            recipe.encoder.model_copy(update={"model": str(model.resolve())}) if model.is_dir() else recipe.encoder
+        )
+        return recipe.model_copy(update={"sources": sources, "encoder": encoder})

@@ -1,0 +1,126 @@
+"""The values that travel between the parts, and the errors they raise; knows nothing of files, models or HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import JsonValue
+
+Vectors = npt.NDArray[np.float32]
+"""(n, dim) float32, rows of unit length unless a docstring says otherwise."""
+Scores = npt.NDArray[np.float32]
+"""Cosine similarities in [-1, 1]; higher is nearer."""
+Rows = npt.NDArray[np.int64]
+"""Row numbers of passages or documents, from 0; -1 marks an empty place."""
+
+DEFAULT_DOMAIN = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """What is indexed: one page, one record, one function's documentation."""
+
+    id: str
+    """Unique within an index."""
+    title: str
+    text: str
+    source: str
+    """Where it was read: `file`, `file:line`, or a qualified place in a library."""
+    metadata: Mapping[str, JsonValue] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A stretch of one document's text that fits the encoder's window."""
+
+    text: str
+    start: int
+    """First character of the passage in the document's text."""
+    stop: int
+    """One past its last character."""
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One question, for one page of answers."""
+
+    text: str
+    k: int = 10
+    """How many documents are wanted, at least 1."""
+    offset: int = 0
+    """How many of the best documents to leave out, for later pages."""
+    domain: str = DEFAULT_DOMAIN
+    """The population of queries this one belongs to; it chooses the adaptation."""
+
+    def __post_init__(self) -> None:
+        """Raise QueryError for a blank text, text that is not Unicode, k below 1 or a negative offset."""
+        if not self.text.strip():
+            raise QueryError("the query is empty: give at least one word")
+        if not is_unicode(self.text):
+            raise QueryError("the query holds half of a surrogate pair: send valid Unicode")
+        if self.k < 1:
+            raise QueryError(f"k is {self.k}: ask for at least 1 result")
+        if self.offset < 0:
+            raise QueryError(f"offset is {self.offset}: it counts from 0")
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One found document with its best passage."""
+
+    id: str
+    title: str
+    passage: Passage
+    score: float
+    """Cosine similarity of query and best passage in [-1, 1]; higher is nearer."""
+    source: str
+    metadata: Mapping[str, JsonValue]
+
+
+def is_unicode(text: str) -> bool:
+    """Whether `text` can be written as UTF-8, that is, holds no lone surrogate."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+class SemsearchError(Exception):
+    """Any failure that this project explains; its message names the thing, its value and the remedy."""
+
+
+class QueryError(SemsearchError):
+    """A query that cannot be answered as it stands."""
+
+
+class InputError(SemsearchError):
+    """Input files that cannot be indexed."""
+
+
+class RecipeError(SemsearchError):
+    """A recipe or a build option that makes no sense."""
+
+
+class EncoderError(SemsearchError):
+    """An encoder that cannot be loaded or gives unusable vectors."""
+
+
+class BundleError(SemsearchError):
+    """An index on disk that is missing, damaged, busy or of another format."""
+
+
+class OverloadedError(SemsearchError):
+    """More work is waiting than may wait."""
+
+    def __init__(self, message: str, *, retry_after_s: int) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+        """Whole seconds after which a new try is sensible, at least 1."""
+
+
+class DeadlineError(OverloadedError):
+    """The time allowed for a request ran out before its answer was ready."""

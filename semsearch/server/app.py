@@ -1,0 +1,90 @@
+"""The Flask app, made from opened indexes; nothing happens at import."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from time import perf_counter
+
+import structlog
+from flask import Flask, Response, g, request
+
+import semsearch
+from semsearch.engine import SearchEngine
+from semsearch.server import api, page, problems
+from semsearch.server.metrics import Metrics
+from semsearch.server.schemas import Limits
+from semsearch.server.service import SearchService
+
+log = structlog.get_logger("semsearch.server")
+
+SECURITY_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self';"
+        " form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+def create_app(
+    engines: Mapping[str, SearchEngine],
+    *,
+    limits: Limits | None = None,
+    trusted_hosts: Sequence[str] | None = None,
+) -> Flask:
+    """An app that searches the given indexes by name, the first one by default; its batcher's thread starts here.
+
+    trusted_hosts: names under which the server may be called, by default any. On a server that is reachable from a
+    browser on the same machine, naming them keeps foreign pages from reading answers through a name of their own.
+
+    `app.extensions["semsearch"]` is the SearchService, to be closed at the end.
+    """
+    files = _page_files()
+    app = Flask(
+        "semsearch",
+        static_folder=str(files / "static"),
+        template_folder=str(files / "templates"),
+        root_path=str(files),
+    )
+    limits = limits or Limits()
+    app.config["MAX_CONTENT_LENGTH"] = limits.max_body_bytes
+    app.config["TRUSTED_HOSTS"] = list(trusted_hosts) if trusted_hosts else None
+    app.config["SEND_FILE_MAX_AGE_DEFAULT"] = 3600
+    app.jinja_options = {"trim_blocks": True, "lstrip_blocks": True}
+    metrics = Metrics()
+    service = SearchService(engines, limits=limits, metrics=metrics)
+    app.extensions["semsearch"] = service
+    app.register_blueprint(api.blueprint(service))
+    app.register_blueprint(page.blueprint(service))
+    app.context_processor(lambda: {"version": semsearch.__version__})
+    problems.register(app)
+
+    @app.before_request
+    def _begin() -> None:
+        g.started = perf_counter()
+
+    @app.after_request
+    def _end(response: Response) -> Response:
+        response.headers.update(SECURITY_HEADERS)
+        if request.endpoint != "static":
+            response.headers.setdefault("Cache-Control", "no-store")
+        seconds = perf_counter() - g.get("started", perf_counter())
+        route = str(request.url_rule) if request.url_rule else "unknown"
+        metrics.requests.labels(route, response.status_code).inc()
+        metrics.request_seconds.labels(route).observe(seconds)
+        # the path, never the address: that holds what people search for
+        log.info("request", route=route, status=response.status_code, ms=round(1000 * seconds, 1))
+        return response
+
+    return app
+
+
+def _page_files() -> Path:
+    """The folder of the page: inside the installed package, or beside it in a checkout."""
+    package = Path(semsearch.__file__).parent
+    installed = package / "web"
+    return installed if installed.is_dir() else package.parent / "web"

@@ -1,0 +1,72 @@
+"""What an operator reads at /metrics; one registry for each app."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+
+from semsearch.batching import BatchingObserver
+
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+class Metrics:
+    """Counters and histograms of one server."""
+
+    def __init__(self) -> None:
+        """Create them all, at zero."""
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self.requests = Counter("semsearch_requests", "Requests answered", ("route", "status"), registry=self.registry)
+        self.request_seconds = Histogram(
+            "semsearch_request_seconds",
+            "From request to answer",
+            ("route",),
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self.stage_seconds = Histogram(
+            "semsearch_stage_seconds",
+            "By stage of a search",
+            ("stage",),
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self.batch_queries = Histogram(
+            "semsearch_batch_queries",
+            "Queries encoded together",
+            buckets=(1, 2, 4, 8, 16, 32, 64, 128),
+            registry=self.registry,
+        )
+        self.batch_seconds = Histogram(
+            "semsearch_batch_seconds", "Encode, rescale and nearest", buckets=SECONDS, registry=self.registry
+        )
+        self.queries = Counter("semsearch_queries", "Queries by how they ended", ("outcome",), registry=self.registry)
+        self._waiting = Gauge("semsearch_waiting_queries", "Queries that wait for a batch", registry=self.registry)
+        self._sizes = Gauge("semsearch_index_rows", "Rows of an index", ("index", "kind"), registry=self.registry)
+
+    @property
+    def observer(self) -> BatchingObserver:
+        """For the batcher to tell what it does."""
+        return BatchingObserver(
+            batch=self._observe_batch, outcome=lambda outcome, items: self.queries.labels(outcome).inc(items)
+        )
+
+    def watch_waiting(self, waiting: Callable[[], int]) -> None:
+        """Ask `waiting` whenever somebody reads the metrics."""
+        self._waiting.set_function(waiting)
+
+    def set_sizes(self, sizes: Mapping[str, Mapping[str, int]]) -> None:
+        """Rows of each index by kind."""
+        for index, kinds in sizes.items():
+            for kind, rows in kinds.items():
+                self._sizes.labels(index, kind).set(rows)
+
+    def text(self) -> bytes:
+        """All of it in Prometheus's text format."""
+        return generate_latest(self.registry)
+
+    def _observe_batch(self, size: int, seconds: float) -> None:
+        self.batch_queries.observe(size)
+        self.batch_seconds.observe(seconds)

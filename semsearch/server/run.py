@@ -1,0 +1,142 @@
+"""Opens indexes and serves them with waitress until told to stop: one process, many threads."""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import logging
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+
+import structlog
+from waitress.server import create_server
+
+from semsearch.encoder import Encoder
+from semsearch.engine import SearchEngine
+from semsearch.records import BundleError, SemsearchError
+from semsearch.server.app import create_app
+from semsearch.server.schemas import Limits
+from semsearch.server.service import SearchService
+from semsearch.storage.bundle import read_manifest
+
+BODY_SLACK = 8
+"""Bodies up to this many times the limit are read and refused in our own words; larger ones waitress cuts off."""
+
+
+class ListenError(SemsearchError):
+    """The address to listen at cannot be had."""
+
+
+def open_indexes(
+    folders: Sequence[Path], *, device: str = "auto", threads: int | None = None
+) -> dict[str, SearchEngine]:
+    """Open indexes by the names of their folders; those of one encoder share it.
+
+    Raises BundleError if one cannot be opened or two have the same name; EncoderError.
+    """
+    engines: dict[str, SearchEngine] = {}
+    encoders: dict[str, Encoder] = {}
+    for folder in folders:
+        name = folder.resolve().name
+        if name in engines:
+            raise BundleError(f"two indexes are called {name!r}: rename one of the folders")
+        made_by = read_manifest(folder).encoder
+        key = made_by.model_dump_json()
+        engine = SearchEngine.open(folder, encoder=encoders.get(key), device=device, threads=threads)
+        encoders[key] = engine.encoder
+        engines[name] = engine
+    return engines
+
+
+def serve(
+    engines: Mapping[str, SearchEngine],
+    *,
+    host: str,
+    port: int,
+    limits: Limits,
+    trusted_hosts: Sequence[str] | None = None,
+    announce: Callable[[str], None] = lambda _address: None,
+) -> None:
+    """Answer requests until SIGINT or SIGTERM, then let go of everything.
+
+    announce: is called with the address once requests are answered. Raises ListenError if it cannot be had.
+    """
+    _log_to_stderr()
+    app = create_app(engines, limits=limits, trusted_hosts=trusted_hosts or _own_names(host))
+    service: SearchService = app.extensions["semsearch"]
+    try:
+        try:
+            server = create_server(
+                app,
+                host=host,
+                port=port,
+                threads=limits.threads,
+                ident="semsearch",
+                # refusals must be answered too: more connections than threads may be open
+                connection_limit=4 * limits.threads,
+                # lets a request see that its client has hung up
+                channel_request_lookahead=1,
+                max_request_body_size=BODY_SLACK * limits.max_body_bytes,
+                max_request_header_size=64 * 1024,
+                expose_tracebacks=False,
+                clear_untrusted_proxy_headers=True,
+            )
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            remedy = "choose another with --port, or 0 for a free one" if _is_taken(error) else "choose another"
+            raise ListenError(f"cannot listen at {host}, port {port} ({reason}): {remedy}") from error
+        signal.signal(signal.SIGTERM, _leave)
+        shown = f"[{host}]" if ":" in host else host
+        announce(f"http://{shown}:{_port_of(server, port)}/")
+        server.run()
+    finally:
+        service.close()
+        for engine in engines.values():
+            engine.close()
+
+
+def _leave(_signal: int, _frame: FrameType | None) -> None:
+    sys.exit(0)
+
+
+def _is_taken(error: Exception) -> bool:
+    return isinstance(error, OSError) and error.errno in {errno.EADDRINUSE, errno.EACCES}
+
+
+def _port_of(server: object, port: int) -> int:
+    # a name that means several addresses makes a server of several sockets
+    found = getattr(server, "effective_port", None) or getattr(server, "effective_listen", [(None, port)])[0][1]
+    return int(found)
+
+
+def _own_names(host: str) -> list[str] | None:
+    """The names of a server that only this machine can reach: no page from elsewhere may call it by its own name."""
+    try:
+        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = False
+    return ["localhost", "127.0.0.1", "[::1]", host] if loopback else None
+
+
+def _log_to_stderr() -> None:
+    """Events for people at a terminal, as JSON lines for programs otherwise; waitress's warnings among them."""
+    terminal = sys.stderr.isatty()
+    shared: list[structlog.typing.Processor] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    if not terminal:
+        shared.append(structlog.processors.format_exc_info)
+    structlog.configure(
+        processors=[
+            *shared,
+            structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    # waitress warns whenever requests queue for a thread; the metrics tell that better
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)

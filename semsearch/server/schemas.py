@@ -1,0 +1,170 @@
+"""What the endpoint takes and gives, as models: they validate, and the OpenAPI document is made from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, create_model, field_validator, model_validator
+
+from semsearch.records import DEFAULT_DOMAIN
+
+
+class Limits(BaseModel):
+    """What one caller may ask, and how much may wait."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_body_bytes: int = Field(256 * 1024, ge=1024, description="Size of a request's body")
+    max_query_chars: int = Field(2_000, ge=1, description="Length of one query")
+    max_queries: int = Field(32, ge=1, description="Queries in one request")
+    max_k: int = Field(100, ge=1, description="Results for one query")
+    max_offset: int = Field(1_000, ge=0, description="Results that may be left out before the first one")
+    max_batch: int = Field(32, ge=1, description="Queries encoded together")
+    max_waiting: int = Field(64, ge=1, description="Queries that may wait; beyond, requests are answered 503")
+    deadline_s: float = Field(10.0, gt=0, description="Seconds after which a request is given up")
+
+    @property
+    def threads(self) -> int:
+        """Server threads: one for each query that may wait or run, and some that are free to refuse the next."""
+        return self.max_waiting + self.max_batch + 8
+
+
+class SearchRequest(BaseModel):
+    """One query, or several that share all other fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    query: str | None = Field(None, description="What to search for; either this or `queries`")
+    queries: tuple[str, ...] | None = Field(None, description="Several queries, answered in their order")
+    k: int = Field(10, ge=1, description="Documents wanted for each query")
+    offset: int = Field(0, ge=0, description="Best documents to leave out, for later pages")
+    domain: str = Field(DEFAULT_DOMAIN, min_length=1, max_length=200, description="Whose adaptation applies")
+    index: str | None = Field(None, max_length=200, description="Which index to search; by default the first served")
+
+    @field_validator("query", "queries")
+    @classmethod
+    def _not_blank(cls, value: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
+        for text in (value,) if isinstance(value, str) else value or ():
+            if not text.strip():
+                raise ValueError("a query is empty: give at least one word")
+        return value
+
+    @model_validator(mode="after")
+    def _one_or_many(self) -> Self:
+        if (self.query is None) == (self.queries is None):
+            raise ValueError("give either `query` or `queries`")
+        return self
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """All queries."""
+        return self.queries if self.queries is not None else (self.query or "",)
+
+    @classmethod
+    def within(cls, limits: Limits) -> type[SearchRequest]:
+        """The same model with a server's limits, which then also stand in its OpenAPI document."""
+        text = Annotated[str, Field(max_length=limits.max_query_chars)]
+        described = {name: field.description for name, field in cls.model_fields.items()}
+        return create_model(
+            "SearchRequest",
+            __base__=cls,
+            __doc__=cls.__doc__,
+            query=(text | None, Field(None, description=described["query"])),
+            queries=(
+                tuple[text, ...] | None,
+                Field(None, description=described["queries"], min_length=1, max_length=limits.max_queries),
+            ),
+            k=(int, Field(min(10, limits.max_k), description=described["k"], ge=1, le=limits.max_k)),
+            offset=(int, Field(0, description=described["offset"], ge=0, le=limits.max_offset)),
+        )
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class HitModel(_Answer):
+    """One document."""
+
+    id: str
+    title: str
+    snippet: str = Field(description="From the document's best passage")
+    marks: tuple[tuple[int, int], ...] = Field(
+        description="Words of the snippet that matter: first character and one past the last, in code points"
+    )
+    score: float = Field(description="Cosine similarity of query and best passage, in [-1, 1]")
+    source: str = Field(description="Where the document was read")
+    metadata: Mapping[str, JsonValue]
+
+
+class ResultModel(_Answer):
+    """The answer to one query."""
+
+    query: str
+    hits: tuple[HitModel, ...] = Field(description="Best first; fewer than k where the index has no more")
+
+
+class TimingModel(_Answer):
+    """Milliseconds by stage; encode, rescale and nearest are those of the batch that the request was part of."""
+
+    wait: float = Field(description="Until the batch began, and between batches")
+    encode: float
+    rescale: float
+    nearest: float
+    fetch: float
+    total: float
+
+
+class SearchResponse(_Answer):
+    """Answers in the order of the queries."""
+
+    index: str
+    domain: str
+    results: tuple[ResultModel, ...]
+    timing_ms: TimingModel
+
+
+class IndexModel(_Answer):
+    """One index that is served."""
+
+    name: str
+    title: str
+    description: str
+    documents: int
+    passages: int
+    encoder: str
+    built_at: str
+
+
+class IndexesResponse(_Answer):
+    """All indexes that are served; the first one answers where a request names none."""
+
+    indexes: tuple[IndexModel, ...]
+
+
+class DocumentResponse(_Answer):
+    """A whole document."""
+
+    id: str
+    title: str
+    text: str
+    source: str
+    metadata: Mapping[str, JsonValue]
+
+
+class FieldError(_Answer):
+    """What is wrong with one field of a request."""
+
+    field: str = Field(description="Dotted name; empty for the request as a whole")
+    message: str
+
+
+class Problem(_Answer):
+    """A failure as RFC 9457 describes it."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    errors: tuple[FieldError, ...] = ()

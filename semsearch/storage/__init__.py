@@ -1,0 +1,1 @@
+"""What a built index is on disk and how it is read."""

