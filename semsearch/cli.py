@@ -18,7 +18,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 import semsearch
-from semsearch.records import DEFAULT_DOMAIN, Query, SemsearchError
+from semsearch.records import DEFAULT_DOMAIN, Query, QueryError, SemsearchError
 from semsearch.server.schemas import Limits
 
 # torch and faiss take seconds to import: every command imports what it needs, so that --help answers at once
@@ -230,7 +230,10 @@ def search(
 
     Example: semsearch search "split text at commas" --index index/python -k 5
     """
-    asked = Query(query, k, offset, domain)
+    try:
+        asked = Query(query, k, offset, domain)
+    except QueryError as error:
+        raise typer.BadParameter(str(error), param_hint="QUERY") from None
     folder = index or _only_index(Path("index"))
     with err.status("loading the encoder"):
         from semsearch.engine import SearchEngine

@@ -90,7 +90,7 @@ class DocumentWriter:
     def longest_first(self, batch: int) -> Iterator[tuple[Rows, list[str], int]]:
         """All passages in batches of like length: their rows (n,), n texts for the encoder, tokens of all n."""
         found = self._connection.execute("SELECT row, tokens FROM passages ORDER BY tokens DESC, row")
-        order = np.array(found.fetchall(), dtype=np.int64).reshape(-1, 2)
+        order = np.fromiter(found, np.dtype((np.int64, 2)), self.passages)
         for start in range(0, len(order), batch):
             rows, tokens = order[start : start + batch].T
             texts = {
@@ -132,11 +132,12 @@ class DocumentStore:
                 f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False
             )
             self.count = int(self._connection.execute("SELECT count(*) FROM documents").fetchone()[0])
-            found = self._connection.execute("SELECT document FROM passages ORDER BY row").fetchall()
+            passages = int(self._connection.execute("SELECT count(*) FROM passages").fetchone()[0])
+            found = self._connection.execute("SELECT document FROM passages ORDER BY row")
+            self.document_of: Rows = np.fromiter((row for (row,) in found), np.int64, passages)
+            """(passages,) the document row of each passage row."""
         except sqlite3.Error as error:
             raise BundleError(f"{path} is not a document store ({error}): build the index again") from error
-        self.document_of: Rows = np.fromiter((row for (row,) in found), np.int64, len(found))
-        """(passages,) the document row of each passage row."""
 
     def hits(self, wanted: Sequence[tuple[int, float]]) -> list[Hit]:
         """One hit for each (passage row, score), in their order."""

@@ -1,0 +1,165 @@
+"""What a build costs: its rate as a ratio to the bare encoder on the same passages, and its peak memory.
+
+    python scripts/benchmark_build.py rate FILES... [--passages 2000] [--repeats 5]
+    python scripts/benchmark_build.py memory FILES... [--passages 100000]
+
+FILES are JSONL corpora with `title` and `text`. `rate` alternates, for each repeat on other passages, the bare encoder
+(sentence-transformers' own `encode`, which sorts by length) and a whole build (reading, cutting, storing, encoding,
+basis, index, checksums, publishing; the model is loaded before). `memory` builds in processes of their own, one of a
+handful of passages for what the model alone takes, and prints what the operating system says of their peaks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from itertools import cycle, islice
+from pathlib import Path
+from time import perf_counter
+
+from semsearch.encoder import Encoder
+from semsearch.indexing.pipeline import Encoding, LoadingEncoder, build
+from semsearch.indexing.recipe import Recipe
+from semsearch.storage.bundle import open_current, read_manifest
+from semsearch.storage.documents import DocumentStore
+
+BATCH = 32
+
+
+def records(files: Sequence[Path]) -> Iterator[dict[str, str]]:
+    """Texts of all files in turn, over and over, each with an id of its own."""
+    rounds = 0
+    while True:
+        rounds += 1
+        for file in files:
+            with file.open(encoding="utf-8") as lines:
+                for number, line in enumerate(lines):
+                    values = json.loads(line)
+                    yield {
+                        "id": f"{rounds}-{file.parent.name}-{file.name}-{number}",
+                        "title": values.get("title", ""),
+                        "text": values.get("text", "") if rounds == 1 else f"{values.get('text', '')} ({rounds})",
+                    }
+
+
+def write(path: Path, some: Iterator[dict[str, str]]) -> Path:
+    """A corpus of some records."""
+    with path.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(record) + "\n" for record in some)
+    return path
+
+
+def rate(files: Sequence[Path], passages: int, repeats: int) -> None:
+    """Alternate bare encoding and building."""
+    encoder = Encoder.open()
+    stream = (record for record in records(files) if record["title"] or record["text"])
+    ratios, encode_ratios = [], []
+    with tempfile.TemporaryDirectory() as work:
+        for repeat in range(repeats):
+            corpus = write(Path(work, f"{repeat}.jsonl"), islice(stream, passages))
+            folder = Path(work, f"index-{repeat}")
+            times: dict[str, float] = {}
+            order = ("build", "bare") if repeat % 2 else ("bare", "build")
+            texts = _texts(corpus, folder)
+            for what in order:
+                started = perf_counter()
+                if what == "bare":
+                    encoder._model.encode(texts, batch_size=BATCH, normalize_embeddings=True, show_progress_bar=False)
+                    times["bare"] = perf_counter() - started
+                else:
+                    times.update(_timed_build(corpus, folder))
+            ratios.append(times["bare"] / times["build"])
+            encode_ratios.append(times["bare"] / times["encode"])
+            print(
+                f"{repeat + 1}  {len(texts)} passages: bare {len(texts) / times['bare']:.1f}/s,"
+                f" build {len(texts) / times['build']:.1f}/s (ratio {ratios[-1]:.3f}),"
+                f" its encoding alone {len(texts) / times['encode']:.1f}/s (ratio {encode_ratios[-1]:.3f})",
+                flush=True,
+            )
+    print(f"build against bare encoder, median of {repeats}: {statistics.median(ratios):.3f}")
+    print(f"its encoding alone against bare encoder: {statistics.median(encode_ratios):.3f}")
+
+
+def _texts(corpus: Path, folder: Path) -> list[str]:
+    """The passages that a build of the corpus encodes; leaves an index behind, whose pages are then warm for both."""
+    for _ in build(_recipe(corpus), folder):
+        pass
+    opened = open_current(folder)
+    store = DocumentStore(opened.files.documents)
+    texts = [text for _, text in store.passages()]
+    store.close()
+    opened.close()
+    return texts
+
+
+def _timed_build(corpus: Path, folder: Path) -> dict[str, float]:
+    """Seconds of a whole build once its model is loaded, and of its encoding alone."""
+    loaded = first = last = 0.0
+    for event in build(_recipe(corpus), folder):
+        now = perf_counter()
+        if isinstance(event, LoadingEncoder):
+            continue
+        loaded = loaded or now
+        if isinstance(event, Encoding):
+            first, last = first or now, now
+    return {"build": perf_counter() - loaded, "encode": last - first}
+
+
+def _recipe(corpus: Path) -> Recipe:
+    return Recipe.model_validate({"sources": [{"path": str(corpus)}], "encoder": {"batch_size": BATCH}})
+
+
+def memory(files: Sequence[Path], passages: int) -> None:
+    """Build in processes of their own and print their peaks."""
+    with tempfile.TemporaryDirectory() as work:
+        long_first = sorted(islice(records(files), 2_000), key=lambda record: -len(record["text"]))
+        small = write(Path(work, "small.jsonl"), islice(cycle(long_first[:1]), 1))
+        large = write(Path(work, "large.jsonl"), islice(records(files), passages))
+        few_mib, _ = _peak(small, Path(work, "small"))
+        started = perf_counter()
+        peak_mib, folder = _peak(large, Path(work, "large"))
+        seconds = perf_counter() - started
+        manifest = read_manifest(folder)
+        vectors_mib = manifest.passages * manifest.encoder.dimension * 4 / 2**20
+        corpus_mib = large.stat().st_size / 2**20
+    print(f"documents      {manifest.documents}, passages {manifest.passages}, corpus {corpus_mib:.1f} MiB")
+    print(f"time           {seconds:.0f} s, {manifest.passages / seconds:.1f} passages/s with start and loading")
+    print(f"peak           {peak_mib:.0f} MiB")
+    print(f"of one passage {few_mib:.0f} MiB (model and libraries)")
+    print(f"vectors        {vectors_mib:.0f} MiB; peak / (model + vectors) = {peak_mib / (few_mib + vectors_mib):.2f}")
+
+
+def _peak(corpus: Path, folder: Path) -> tuple[float, Path]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "semsearch", "build", str(corpus), "--out", str(folder), "--skip-bad"],
+        stderr=subprocess.DEVNULL,
+    )
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"the build of {corpus.name} failed with {process.returncode}")
+    return usage.ru_maxrss / 1024, folder
+
+
+def main() -> None:
+    """Measure what is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("rate", "memory"))
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    parser.add_argument("--passages", type=int, help="records, a passage each where they are short")
+    parser.add_argument("--repeats", type=int, default=5)
+    options = parser.parse_args()
+    if options.what == "rate":
+        rate(options.files, options.passages or 2_000, options.repeats)
+    else:
+        memory(options.files, options.passages or 100_000)
+
+
+if __name__ == "__main__":
+    main()

