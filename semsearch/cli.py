@@ -9,6 +9,7 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -321,15 +322,17 @@ def _build(recipe: Recipe, folder: Path, *, device: str, threads: int | None) ->
         from semsearch.indexing.pipeline import Published, Skipped
         from semsearch.indexing.pipeline import build as build_index
 
+    started = monotonic()
     for event in _shown(build_index(recipe, folder, device=device, threads=threads)):
         if isinstance(event, Skipped):
             err.print(Text.assemble(("left out: ", "yellow"), str(event.record)), soft_wrap=True)
         elif isinstance(event, Published):
             manifest = event.manifest
             left_out = f", {manifest.skipped:,} bad records left out" if manifest.skipped else ""
+            took = f"{monotonic() - started:.0f} s"
             err.print(
                 f"[bold green]built[/bold green] {escape(str(event.folder))}:"
-                f" {manifest.documents:,} documents in {manifest.passages:,} passages{left_out}"
+                f" {manifest.documents:,} documents in {manifest.passages:,} passages{left_out}, {took}"
             )
 
 
@@ -354,7 +357,7 @@ def _shown(events: Iterator[BuildEvent]) -> Iterator[BuildEvent]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=err, refresh_per_second=4) as progress:
+    with Progress(*columns, console=err, refresh_per_second=4, transient=True) as progress:
         task = progress.add_task("starting", total=None, counts="")
         for event in events:
             match event:

@@ -6,9 +6,10 @@ and what is left to do is known exactly.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from typing import TypeAlias
 
@@ -83,11 +84,12 @@ def build(
     threads = threads or available_cores()
     with building(folder) as files:
         try:
+            readings = [read(source) for source in recipe.sources]
             yield LoadingEncoder(recipe.encoder.model)
             encoder = Encoder.open(recipe.encoder.model, device=device, threads=threads, prompts=recipe.encoder.prompts)
             skipped = 0
             with DocumentWriter(files.documents) as writer:
-                for event in _store(recipe, encoder, writer):
+                for event in _store(chain.from_iterable(readings), recipe, encoder, writer):
                     skipped += isinstance(event, Skipped)
                     yield event
                 if not writer.documents:
@@ -126,19 +128,20 @@ def build(
     yield Published(folder, manifest)
 
 
-def _store(recipe: Recipe, encoder: Encoder, writer: DocumentWriter) -> Iterator[Reading | Skipped]:
+def _store(
+    records: Iterable[Document | BadRecord], recipe: Recipe, encoder: Encoder, writer: DocumentWriter
+) -> Iterator[Reading | Skipped]:
     chunker = Chunker(encoder, max_tokens=recipe.chunking.max_tokens, overlap_tokens=recipe.chunking.overlap_tokens)
-    for source in recipe.sources:
-        for record in read(source):
-            found = _without_twin(record, writer)
-            if isinstance(found, BadRecord):
-                if not recipe.skip_bad:
-                    raise InputError(f"{found} (--skip-bad leaves such records out and goes on)")
-                yield Skipped(found)
-                continue
-            heading, passages = chunker.cut(found.title, found.text)
-            writer.add(found, heading, passages)
-            yield Reading(writer.documents, writer.passages)
+    for record in records:
+        found = _without_twin(record, writer)
+        if isinstance(found, BadRecord):
+            if not recipe.skip_bad:
+                raise InputError(f"{found} (--skip-bad leaves such records out and goes on)")
+            yield Skipped(found)
+            continue
+        heading, passages = chunker.cut(found.title, found.text)
+        writer.add(found, heading, passages)
+        yield Reading(writer.documents, writer.passages)
 
 
 def _without_twin(record: Document | BadRecord, writer: DocumentWriter) -> Document | BadRecord:

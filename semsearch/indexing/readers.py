@@ -50,11 +50,19 @@ Reader: TypeAlias = Callable[[Path, str, Source], Reading]
 def read(source: Source) -> Reading:
     """The documents of one source, in an order that does not change.
 
-    Raises InputError if there is nothing to read at all: no such path, or no file of a known kind.
+    Raises InputError at once for a path that does not exist or whose kind is unknown, and while reading for a folder
+    in which there is nothing to index.
     """
     if source.path is None:
         return _read_python()
-    return _read_path(source.path, source)
+    if source.path.is_dir():
+        return _read_folder(source.path, source)
+    if not source.path.is_file():
+        raise InputError(f"{source.path}: no such file or folder")
+    reader = READERS.get(source.path.suffix.lower())
+    if reader is None:
+        raise InputError(f"{source.path}: files ending in {source.path.suffix!r} cannot be read; {_known()}")
+    return reader(source.path, source.path.name, source)
 
 
 def _read_python() -> Reading:
@@ -63,15 +71,7 @@ def _read_python() -> Reading:
         yield Document(record["id"], record["title"], record["text"], record["source"], kind)
 
 
-def _read_path(path: Path, source: Source) -> Reading:
-    if path.is_file():
-        reader = READERS.get(path.suffix.lower())
-        if reader is None:
-            raise InputError(f"{path}: files ending in {path.suffix!r} cannot be read; {_known()}")
-        yield from reader(path, path.name, source)
-        return
-    if not path.is_dir():
-        raise InputError(f"{path}: no such file or folder")
+def _read_folder(path: Path, source: Source) -> Reading:
     closed: list[OSError] = []
     found = False
     for file in _files(path, source, closed):

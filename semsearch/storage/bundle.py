@@ -21,7 +21,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from io import BufferedReader
@@ -35,6 +35,7 @@ from semsearch.records import BundleError
 FORMAT_VERSION: Literal[1] = 1
 CURRENT = "current"
 MANIFEST = "manifest.json"
+LOCK = "lock"
 
 
 class EncoderRecord(BaseModel):
@@ -174,11 +175,7 @@ def building(folder: Path) -> Iterator[Generation]:
     if folder.is_dir() and not is_bundle(folder) and any(not _is_ours(path) for path in folder.iterdir()):
         raise BundleError(f"{folder} holds files that are no index: name an empty or a new folder")
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BundleError(f"another build is writing {folder}: wait for it to end, or stop it") from None
+    with _locked(folder):
         _clean(folder)
         aside = Path(tempfile.mkdtemp(prefix="building-", dir=folder))
         try:
@@ -186,6 +183,27 @@ def building(folder: Path) -> Iterator[Generation]:
         finally:
             shutil.rmtree(aside, ignore_errors=True)
             _clean(folder)
+            if not is_bundle(folder):
+                # nothing came of it: leave nothing behind
+                (folder / LOCK).unlink(missing_ok=True)
+                with suppress(OSError):
+                    folder.rmdir()
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock, or raise BundleError if somebody else does."""
+    busy = BundleError(f"another build is writing {folder}: wait for it to end, or stop it")
+    path = folder / LOCK
+    with path.open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # a build that came to nothing takes its lock file away: then this is no longer the one that others see
+            if not os.path.samestat(os.fstat(lock.fileno()), path.stat()):
+                raise busy
+        except (BlockingIOError, FileNotFoundError):
+            raise busy from None
+        yield
 
 
 def publish(generation: Generation, manifest: Manifest) -> Manifest:
@@ -298,7 +316,7 @@ def _newest(folder: Path) -> int:
 
 
 def _is_ours(path: Path) -> bool:
-    return path.name in {"lock", CURRENT, f".{CURRENT}"} or path.name.startswith(("g-", "building-"))
+    return path.name in {LOCK, CURRENT, f".{CURRENT}"} or path.name.startswith(("g-", "building-"))
 
 
 def _clean(folder: Path) -> None:
