@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-import snowballstemmer
+from Stemmer import Stemmer
 
 WIDTH = 320
 """Characters of a snippet, about three lines."""
@@ -120,13 +120,8 @@ def snippet(passage: str, query: str, *, width: int = WIDTH) -> Snippet:
     White space is collapsed; an ellipsis stands where text was cut off.
     """
     text = " ".join(passage.split())
-    stemmer = snowballstemmer.stemmer("english")
-    wanted = {stemmer.stemWord(word) for word in _words(query) if word not in _FUNCTION_WORDS}
-    found = [
-        (match.start(), match.end(), stem)
-        for match in _WORD.finditer(text)
-        if (stem := stemmer.stemWord(match.group().lower())) in wanted
-    ]
+    wanted = {stem for word, _, stem in _stemmed(query) if word not in _FUNCTION_WORDS}
+    found = [(match.start(), match.end(), stem) for _, match, stem in _stemmed(text) if stem in wanted]
     begin, end = _window(text, found, width)
     before, after = "… " * (begin > 0), " …" * (end < len(text))
     shift = len(before) - begin
@@ -140,8 +135,12 @@ def snippet(passage: str, query: str, *, width: int = WIDTH) -> Snippet:
     return Snippet(before + text[begin:end] + after, tuple(marks))
 
 
-def _words(text: str) -> list[str]:
-    return [match.group().lower() for match in _WORD.finditer(text)]
+def _stemmed(text: str) -> list[tuple[str, re.Match[str], str]]:
+    """Every word in lower case, with its place and its stem."""
+    matches = list(_WORD.finditer(text))
+    words = [match.group().lower() for match in matches]
+    # a stemmer is not to be shared between threads, and costs nothing to make
+    return list(zip(words, matches, Stemmer("english", 0).stemWords(words), strict=True))
 
 
 def _window(text: str, found: list[tuple[int, int, str]], width: int) -> tuple[int, int]:
