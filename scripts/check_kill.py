@@ -3,9 +3,11 @@
     python scripts/check_kill.py --times 20
 
 An index is built from one corpus; then builds of another corpus into the same folder are started and killed with
-SIGKILL, children included, at moments spread over the whole time that they write. After each kill the index is opened,
-all its checksums are checked, and it must hold exactly the old or exactly the new documents and find one of them.
-At the end a build is let through, and nothing of the dead ones may be left.
+SIGKILL, children included. Every second one is killed at a random moment of the time that a build writes, the others
+within milliseconds of a file's appearing: each of the index's parts, the manifest, the new generation, and the file
+that names the generation that serves. After each kill the index is opened, all its checksums are checked, and it must
+hold exactly the old or exactly the new documents and answer. At the end a build is let through, and nothing of the dead
+ones may be left.
 
 Exit code 1 if that failed once.
 """
@@ -28,6 +30,8 @@ from semsearch.encoder import Encoder
 
 OLD, NEW = "old", "new"
 DEADLINE_S = 300
+MILESTONES = ("vectors.faiss", "manifest.json", "basis.safetensors", "a new generation", "a new current")
+AFTER_MILESTONE_S = 0.02
 
 
 def write_corpus(path: Path, kind: str, documents: int) -> Path:
@@ -51,14 +55,28 @@ def start_build(corpus: Path, folder: Path) -> subprocess.Popen[bytes]:
     )
 
 
-def wait_for_work(folder: Path, process: subprocess.Popen[bytes]) -> float:
-    """Wait until the build has begun to write, and tell when that was."""
+def reached(folder: Path, milestone: str, before: set[str]) -> bool:
+    """Whether a build has come so far; before: what was in the folder and in `current` when it started."""
+    if milestone == "a new current":
+        return (folder / "current").read_text(encoding="utf-8") not in before
+    if milestone == "a new generation":
+        return any(path.name not in before for path in folder.glob("g-*"))
+    return any((part / milestone).exists() for part in folder.glob("building-*"))
+
+
+def wait_for(folder: Path, milestone: str, before: set[str], process: subprocess.Popen[bytes]) -> float:
+    """Wait until the build has come so far, or has ended, and tell when that was."""
     deadline = time.monotonic() + DEADLINE_S
-    while not list(folder.glob("building-*")):
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise SystemExit("a build ended, or hung, before it wrote anything")
-        time.sleep(0.005)
+    while not reached(folder, milestone, before) and process.poll() is None:
+        if time.monotonic() > deadline:
+            raise SystemExit(f"a build did not come to {milestone} in {DEADLINE_S} s")
+        time.sleep(0.0005)
     return time.monotonic()
+
+
+def present(folder: Path) -> set[str]:
+    """What is in the folder, and in `current`."""
+    return {path.name for path in folder.glob("g-*")} | {(folder / "current").read_text(encoding="utf-8")}
 
 
 def holds(folder: Path, encoder: Encoder, sizes: dict[str, int]) -> str:
@@ -80,7 +98,7 @@ def main() -> None:
     """Build, kill, look; again and again."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--times", type=int, default=20)
-    parser.add_argument("--documents", type=int, default=300)
+    parser.add_argument("--documents", type=int, default=400)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     chooser = random.Random(options.seed)
@@ -91,31 +109,34 @@ def main() -> None:
         sizes = {OLD: options.documents, NEW: options.documents + 11}
         corpora = {kind: write_corpus(Path(work, f"{kind}.jsonl"), kind, size) for kind, size in sizes.items()}
         assert start_build(corpora[OLD], folder).wait(DEADLINE_S) == 0
+        before = present(folder)
         trial = start_build(corpora[OLD], folder)
-        began = wait_for_work(folder, trial)
+        began = wait_for(folder, "documents.sqlite", before, trial)
+        lasts_s = wait_for(folder, "a new current", before, trial) - began
         assert trial.wait(DEADLINE_S) == 0
-        lasts_s = time.monotonic() - began
-        print(f"a build writes for {lasts_s:.2f} s; killing {options.times} at moments within that")
+        print(f"a build writes for {lasts_s:.2f} s")
         for number in range(options.times):
-            before = holds(folder, encoder, sizes)
-            other = NEW if before == OLD else OLD
-            process = start_build(corpora[other], folder)
-            began = wait_for_work(folder, process)
-            # one in each equal part of the time, at random within it, so that the whole of it is tried
-            moment_s = lasts_s * (number + chooser.random()) / options.times
-            time.sleep(max(0.0, began + moment_s - time.monotonic()))
-            written = sorted(path.name for part in folder.glob("building-*") for path in part.iterdir())
-            if process.poll() is None:
+            held, before = holds(folder, encoder, sizes), present(folder)
+            process = start_build(corpora[NEW if held == OLD else OLD], folder)
+            milestone = MILESTONES[number // 2 % len(MILESTONES)] if number % 2 else "documents.sqlite"
+            wait_for(folder, milestone, before, process)
+            moment_s = chooser.uniform(0, AFTER_MILESTONE_S if number % 2 else lasts_s)
+            time.sleep(moment_s)
+            begun = sorted(path.name for part in folder.glob("building-*") for path in part.iterdir())
+            dead = process.poll() is None
+            if dead:
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             try:
-                after = holds(folder, encoder, sizes)
-                verdict = "holds the old documents" if after == before else "holds the new documents, was complete"
+                verdict = f"holds the {'same' if holds(folder, encoder, sizes) == held else 'new'} documents"
             except Exception as error:  # noqa: BLE001 - whatever it is, it is what we look for
                 failures += 1
                 verdict = f"FAILED: {error!r}"
-            begun = ", ".join(written) or "none"
-            print(f"{number + 1:3}  killed after {moment_s:6.2f} s, files begun: {begun}; {verdict}", flush=True)
+            how = "killed" if dead else "had ended"
+            print(
+                f"{number + 1:3}  {how} {moment_s:.3f} s after {milestone}; begun: {', '.join(begun) or '-'}; {verdict}"
+            )
+            sys.stdout.flush()
         final = start_build(corpora[NEW], folder).wait(DEADLINE_S)
         left = sorted(path.name for path in folder.iterdir())
         clean = final == 0 and len(left) == 3 and holds(folder, encoder, sizes) == NEW
