@@ -1,0 +1,82 @@
+"""The document store: what goes in comes out, from any thread."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from semsearch.records import BundleError, Document, Passage
+from semsearch.storage.documents import DocumentStore, DocumentWriter
+
+TEXT = "Erster Absatz über Käse. 数据库 😀"
+
+
+def written(path: Path, *, many: int = 3) -> Path:
+    with DocumentWriter(path) as writer:
+        for number in range(many):
+            document = Document(
+                f"id {number}/ü", f"Title {number}", TEXT, f"a.jsonl:{number}", {"n": number, "t": ["x"]}
+            )
+            halves = [(Passage(TEXT[:10], 0, 10), 5 + number), (Passage(TEXT[10:], 10, len(TEXT)), 9)]
+            writer.add(document, f"Heading {number}", halves)
+        writer.close()
+    return path
+
+
+def test_documents_and_passages_come_back_whole(tmp_path: Path) -> None:
+    store = DocumentStore(written(tmp_path / "documents"))
+    (hit,) = store.hits([(3, 0.5)])
+    assert (hit.id, hit.title, hit.score, hit.source) == ("id 1/ü", "Title 1", 0.5, "a.jsonl:1")
+    assert hit.passage == Passage(TEXT[10:], 10, len(TEXT))
+    assert hit.metadata == {"n": 1, "t": ["x"]}
+    assert store.document("id 2/ü") == Document("id 2/ü", "Title 2", TEXT, "a.jsonl:2", {"n": 2, "t": ["x"]})
+    assert store.document("id 2") is None
+    assert (store.count, store.document_of.tolist()) == (3, [0, 0, 1, 1, 2, 2])
+    store.close()
+
+
+def test_hits_keep_the_order_they_are_asked_for_in(tmp_path: Path) -> None:
+    store = DocumentStore(written(tmp_path / "documents", many=700))
+    rows = list(range(1399, -1, -1))
+    hits = store.hits([(row, 1.0) for row in rows])
+    assert [hit.id for hit in hits] == [f"id {row // 2}/ü" for row in rows]
+    store.close()
+
+
+def test_passages_stand_under_their_heading(tmp_path: Path) -> None:
+    store = DocumentStore(written(tmp_path / "documents", many=1))
+    assert list(store.passages()) == [("id 0/ü", f"Heading 0 {TEXT[:10]}"), ("id 0/ü", f"Heading 0 {TEXT[10:]}")]
+    store.close()
+
+
+def test_batches_are_of_falling_length_and_complete(tmp_path: Path) -> None:
+    with DocumentWriter(tmp_path / "documents") as writer:
+        for number, tokens in enumerate((3, 9, 5, 9, 1)):
+            writer.add(Document(str(number), "", "t", ""), "", [(Passage(f"text {number}", 0, 1), tokens)])
+        batches = [(rows.tolist(), texts, tokens) for rows, texts, tokens in writer.longest_first(2)]
+        assert batches == [([1, 3], ["text 1", "text 3"], 18), ([2, 0], ["text 2", "text 0"], 8), ([4], ["text 4"], 1)]
+        assert writer.tokens() == 27
+        assert (writer.source_of("3"), writer.source_of("7")) == ("", None)
+
+
+def test_many_threads_read_at_once(tmp_path: Path) -> None:
+    store = DocumentStore(written(tmp_path / "documents", many=50))
+    with ThreadPoolExecutor(16) as pool:
+        found = list(pool.map(lambda row: store.hits([(row, 0.0)])[0].id, list(range(100)) * 5))
+    assert found == [f"id {row // 2}/ü" for row in range(100)] * 5
+    store.close()
+
+
+def test_a_file_taken_away_while_open_is_still_read(tmp_path: Path) -> None:
+    store = DocumentStore(written(tmp_path / "documents"))
+    (tmp_path / "documents").unlink()
+    assert store.hits([(5, 0.0)])[0].id == "id 2/ü"
+    store.close()
+
+
+def test_a_file_that_is_no_store_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "documents").write_bytes(b"no database at all" * 100)
+    with pytest.raises(BundleError, match="documents is not a document store"):
+        DocumentStore(tmp_path / "documents")
