@@ -15,7 +15,8 @@ DIMENSION = 8
 
 def unit_rows(count: int, *, dimension: int = DIMENSION, seed: int = 0) -> Vectors:
     rows = np.random.default_rng(seed).normal(size=(count, dimension)).astype(np.float32)
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows
 
 
 def random_state(seed: int, *, rank: int = 2) -> DomainState:

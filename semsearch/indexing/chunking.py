@@ -5,6 +5,8 @@ Cuts fall where the meaning allows: between paragraphs, else sentences, else wor
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from semantic_text_splitter import TextSplitter
 
 from semsearch.encoder import Encoder
@@ -61,14 +63,21 @@ class Chunker:
             for begin, end in _slabs(text)
             for start, part in splitter.chunk_indices(text[begin:end])
         ]
-        widest = LONGEST_TOKEN * self.room
-        passages = [
-            Passage(text[at : min(at + widest, stop)], at, min(at + widest, stop))
-            for start, stop in spans
-            for at in range(start, stop, widest)
-        ]
-        tokens = self._encoder.count_tokens([text_at_encoder(heading, passage.text) for passage in passages])
-        return heading, list(zip(passages, tokens, strict=True))
+        fitting = sorted(
+            (start, stop, tokens) for span in spans for start, stop, tokens in self._halved(heading, text, *span)
+        )
+        return heading, [(Passage(text[start:stop], start, stop), tokens) for start, stop, tokens in fitting]
+
+    def _halved(self, heading: str, text: str, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
+        """A stretch with its tokens, cut in halves until it fits: few need it, those with endless words in them."""
+        (tokens,) = self._encoder.count_tokens([text_at_encoder(heading, text[start:stop])])
+        if stop - start < 2 or (tokens <= self.room and stop - start <= LONGEST_TOKEN * self.room):
+            yield start, stop, tokens
+            return
+        middle = text.rfind(" ", start + 1, (start + stop) // 2)
+        middle = middle if middle >= 0 else (start + stop) // 2
+        yield from self._halved(heading, text, start, middle)
+        yield from self._halved(heading, text, middle, stop)
 
     def _splitter(self, capacity: int) -> TextSplitter:
         """A splitter for passages of so many tokens; making one copies the tokenizer, so they are kept."""

@@ -1,0 +1,146 @@
+"""A build from its first event to its last, and every way in which it can fail."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import faiss
+import pytest
+
+from semsearch.encoder import Encoder
+from semsearch.engine import SearchEngine
+from semsearch.indexing.pipeline import Encoding, LoadingEncoder, Published, Reading, Skipped, build
+from semsearch.indexing.recipe import Recipe
+from semsearch.records import BundleError, InputError, Query, RecipeError, SemsearchError
+from tests.conftest import ANIMALS, build_index, write_jsonl
+
+
+def recipe(source: Path, model: Path, **more: object) -> Recipe:
+    return Recipe.model_validate({"sources": [{"path": source}], "encoder": {"model": str(model)}, **more})
+
+
+@pytest.fixture
+def old(tmp_path: Path, tiny_model: Path) -> Path:
+    """An index that is there before."""
+    source = write_jsonl(tmp_path / "old.jsonl", ANIMALS)
+    return build_index(tmp_path / "index", source, model=tiny_model).folder
+
+
+def assert_serves(folder: Path, encoder: Encoder, *, documents: int = 6) -> None:
+    engine = SearchEngine.open(folder, encoder=encoder)
+    assert engine.manifest.documents == documents
+    assert engine.search([Query("nectar and honey")])[0][0].id == "bee"
+    engine.close()
+    assert sorted(path.name[:2] for path in folder.iterdir()) == ["cu", "g-", "lo"]
+
+
+def test_events_tell_what_happens(tmp_path: Path, tiny_model: Path) -> None:
+    source = write_jsonl(tmp_path / "animals.jsonl", ANIMALS)
+    events = list(build(recipe(source, tiny_model), tmp_path / "index", device="cpu"))
+    assert events[0] == LoadingEncoder(str(tiny_model))
+    assert events[1:7] == [Reading(number, number) for number in range(1, 7)]
+    assert isinstance(events[-1], Published)
+    encoding = [event for event in events if isinstance(event, Encoding)]
+    assert (encoding[0].passages, encoding[-1].passages, encoding[-1].of_passages) == (0, 6, 6)
+    assert encoding[-1].tokens == encoding[-1].of_tokens > 0
+
+
+def test_vectors_are_in_the_order_of_rows(old: Path, tiny_encoder: Encoder) -> None:
+    engine = SearchEngine.open(old, encoder=tiny_encoder)
+    for row, (identity, text) in enumerate(engine.documents.passages()):
+        vector = tiny_encoder.encode_documents([text])
+        assert engine.vectors.nearest(vector, 1)[1].tolist() == [[row]]
+        assert identity == ANIMALS[row]["id"]
+    engine.close()
+
+
+def test_a_rebuild_takes_the_old_ones_place(old: Path, tmp_path: Path, tiny_model: Path, tiny_encoder: Encoder) -> None:
+    build_index(old, write_jsonl(tmp_path / "new.jsonl", ANIMALS[2:5]), model=tiny_model)
+    assert_serves(old, tiny_encoder, documents=3)
+    assert (old / "current").read_text() == "g-000002\n"
+
+
+@pytest.mark.parametrize(
+    ("lines", "complaint"),
+    [
+        ('{"id": "a", "text": "x"}\n{bad', r"new.jsonl:2: not JSON .*--skip-bad"),
+        (
+            '{"id": "a", "text": "x"}\n{"id": "a", "text": "y"}',
+            r"new.jsonl:2: a second document of id 'a'; .*new.jsonl:1",
+        ),
+        ("", r"no documents in .*new.jsonl"),
+    ],
+)
+def test_bad_input_is_named_and_the_old_index_serves(
+    old: Path, tmp_path: Path, tiny_model: Path, tiny_encoder: Encoder, lines: str, complaint: str
+) -> None:
+    (tmp_path / "new.jsonl").write_text(lines)
+    with pytest.raises(InputError, match=complaint):
+        list(build(recipe(tmp_path / "new.jsonl", tiny_model), old, device="cpu"))
+    assert_serves(old, tiny_encoder)
+
+
+def test_bad_records_are_left_out_counted_and_listed(tmp_path: Path, tiny_model: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"id": 1, "text": "x"}\n{bad\n{"id": 1, "text": "y"}\n{"id": 2, "text": "z"}\n')
+    events = list(build(recipe(tmp_path / "a.jsonl", tiny_model, skip_bad=True), tmp_path / "index", device="cpu"))
+    assert [event.record.place[-2:] for event in events if isinstance(event, Skipped)] == [":2", ":3"]
+    last = events[-1]
+    assert isinstance(last, Published)
+    assert (last.manifest.documents, last.manifest.skipped) == (2, 2)
+
+
+def test_nothing_but_bad_records_is_an_error(tmp_path: Path, tiny_model: Path) -> None:
+    (tmp_path / "a.jsonl").write_text("{bad\n")
+    with pytest.raises(InputError, match="all 1 records were bad"):
+        list(build(recipe(tmp_path / "a.jsonl", tiny_model, skip_bad=True), tmp_path / "index", device="cpu"))
+    assert not (tmp_path / "index").exists()
+
+
+def test_a_full_disk_is_told_and_the_old_index_serves(
+    old: Path, tmp_path: Path, tiny_model: Path, tiny_encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise RuntimeError("write error: No space left on device")
+
+    monkeypatch.setattr(faiss, "write_index", full)
+    with pytest.raises(BundleError, match=r"No space left on device.*make room.*untouched"):
+        list(build(recipe(tmp_path / "old.jsonl", tiny_model), old, device="cpu"))
+    assert_serves(old, tiny_encoder)
+
+
+@pytest.mark.parametrize("last", [LoadingEncoder, Reading, Encoding])
+def test_a_build_that_is_broken_off_leaves_the_old_index(
+    old: Path, tmp_path: Path, tiny_model: Path, tiny_encoder: Encoder, last: type
+) -> None:
+    events = build(recipe(tmp_path / "old.jsonl", tiny_model), old, device="cpu")
+    for event in events:
+        if isinstance(event, last):
+            break
+    events.close()  # type: ignore[attr-defined]
+    assert_serves(old, tiny_encoder)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("nonsense", "is not a recipe"),
+        ("title = 1\nsources = []", "title: .*; sources: "),
+        ("[[sources]]\n", "either a path or python"),
+        ('[[sources]]\npath = "a"\nencoding = "klingon"', "encoding 'klingon' is unknown"),
+        ('[[sources]]\npath = "a"\nspeed = 9', "sources.0.speed"),
+    ],
+)
+def test_a_recipe_that_makes_no_sense_is_refused_by_field(tmp_path: Path, text: str, complaint: str) -> None:
+    (tmp_path / "r.toml").write_text(text)
+    with pytest.raises(RecipeError, match=complaint):
+        Recipe.read(tmp_path / "r.toml")
+
+
+def test_a_recipes_paths_are_its_neighbours(tmp_path: Path) -> None:
+    (tmp_path / "r.toml").write_text('[[sources]]\npath = "docs"\n')
+    assert Recipe.read(tmp_path / "r.toml").sources[0].path == tmp_path / "docs"
+
+
+def test_a_missing_recipe_is_an_error_of_ours(tmp_path: Path) -> None:
+    with pytest.raises(SemsearchError, match="no recipe at"):
+        Recipe.read(tmp_path / "none.toml")
