@@ -337,7 +337,8 @@ def _build(recipe: Recipe, folder: Path, *, device: str, threads: int | None) ->
             took = f"{monotonic() - started:.0f} s"
             err.print(
                 f"[bold green]built[/bold green] {escape(str(event.folder))}:"
-                f" {manifest.documents:,} documents in {manifest.passages:,} passages{left_out}, {took}"
+                f" {manifest.documents:,} documents in {manifest.passages:,} passages{left_out}, {took}",
+                soft_wrap=True,
             )
 
 

@@ -1,0 +1,216 @@
+"""The real page on a real server with the real encoder, driven in Chromium."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import threading
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
+from waitress.server import create_server
+
+from semsearch.encoder import Encoder
+from semsearch.engine import SearchEngine
+from semsearch.server.app import create_app
+from tests.conftest import ANIMALS, build_index, write_jsonl
+
+pytestmark = pytest.mark.browser
+
+QUIET = [
+    "--no-sandbox",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory, real_encoder: Encoder) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("page")
+    more = [{"id": f"n{n}", "title": f"Note {n}", "text": f"An animal note {'x' * 300} {n}"} for n in range(20)]
+    build_index(
+        folder / "a", write_jsonl(folder / "a.jsonl", [*ANIMALS, *more]), model="all-MiniLM-L6-v2", title="Animals"
+    )
+    build_index(folder / "b", write_jsonl(folder / "b.jsonl", ANIMALS[:2]), model="all-MiniLM-L6-v2", title="Pets")
+    engines = {name: SearchEngine.open(folder / name, encoder=real_encoder) for name in "ab"}
+    app = create_app(engines)
+    server = create_server(app, host="127.0.0.1", port=0, threads=8)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.effective_port}"
+    server.close()
+    app.extensions["semsearch"].close()
+    for engine in engines.values():
+        engine.close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    path = shutil.which(os.environ.get("CHROMIUM", "chromium"))
+    if path is None:
+        pytest.fail("Chromium is missing: apt-get install chromium, or set CHROMIUM to its path")
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=path, args=QUIET)
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def page(browser: Browser, address: str) -> Iterator[Page]:
+    """A fresh page, on which any complaint of the browser's is a failure."""
+    context = browser.new_context(base_url=address)
+    complaints: list[str] = []
+    strangers: list[str] = []
+    opened = context.new_page()
+    opened.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    opened.on("pageerror", lambda error: complaints.append(str(error)))
+    opened.on("request", lambda asked: None if asked.url.startswith(address) else strangers.append(asked.url))
+    yield opened
+    context.close()
+    assert [one for one in complaints if "ERR_FAILED" not in one and "503" not in one] == []
+    assert strangers == []
+
+
+def first(page: Page, title: str) -> None:
+    expect(page.locator(".hits a.open").first).to_have_text(title)
+
+
+def test_typing_finds_by_meaning_and_the_address_can_be_shared(page: Page, browser: Browser) -> None:
+    page.goto("/")
+    expect(page.locator("#q")).to_be_focused()
+    page.keyboard.type("kitten")
+    first(page, "Cat")
+    expect(page).to_have_url(re.compile(r"/\?q=kitten&"))
+    shared = browser.new_context().new_page()
+    shared.goto(page.url)
+    first(shared, "Cat")
+    expect(shared).to_have_title("kitten – Animals")
+    shared.context.close()
+
+
+def test_back_and_forward_restore_words_and_results(page: Page) -> None:
+    page.goto("/")
+    for words, title in (("kitten", "Cat"), ("pollinates flowers", "Bee")):
+        page.fill("#q", words)
+        page.press("#q", "Enter")
+        first(page, title)
+    page.go_back()
+    first(page, "Cat")
+    expect(page.locator("#q")).to_have_value("kitten")
+    page.go_forward()
+    first(page, "Bee")
+    expect(page.locator("#q")).to_have_value("pollinates flowers")
+
+
+def test_an_older_answer_never_overwrites_a_newer_one(page: Page) -> None:
+    held: list[Route] = []
+    page.route(re.compile("q=kitten"), lambda route: held.append(route))  # noqa: PLW0108 - a method takes no marks
+    page.goto("/")
+    page.fill("#q", "kitten")
+    page.press("#q", "Enter")
+    page.fill("#q", "puppy")
+    page.press("#q", "Enter")
+    first(page, "Dog")
+    assert len(held) == 1
+    held[0].fulfill(content_type="text/html", body='<main id="answer">an older answer</main>')
+    first(page, "Dog")
+    expect(page).to_have_url(re.compile("q=puppy"))
+
+
+def test_the_keys_walk_the_results_and_open_one(page: Page) -> None:
+    page.goto("/?q=kitten")
+    page.locator("main").click(position={"x": 5, "y": 5})
+    page.keyboard.press("/")
+    expect(page.locator("#q")).to_be_focused()
+    page.keyboard.press("ArrowDown")
+    expect(page.locator(".hits a.open").nth(0)).to_be_focused()
+    page.keyboard.press("ArrowDown")
+    expect(page.locator(".hits a.open").nth(1)).to_be_focused()
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("ArrowUp")
+    expect(page.locator("#q")).to_be_focused()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    expect(page.locator("h1")).to_have_text("Cat")
+    page.locator(".back").click()
+    first(page, "Cat")
+
+
+def test_more_results_are_a_page_away(page: Page) -> None:
+    page.goto("/?q=animal")
+    page.locator("a[rel=next]").click()
+    expect(page.locator(".summary")).to_contain_text("Page 2, from result 11")
+    page.go_back()
+    expect(page.locator(".summary")).to_contain_text("Best 10")
+
+
+def test_another_index_can_be_chosen(page: Page) -> None:
+    page.goto("/?q=makes+honey")
+    first(page, "Bee")
+    page.select_option("#index", "b")
+    expect(page.locator(".hits li")).to_have_count(2)
+    expect(page).to_have_url(re.compile("index=b"))
+
+
+def test_without_a_script_it_is_a_form(browser: Browser, address: str) -> None:
+    context = browser.new_context(base_url=address, java_script_enabled=False)
+    page = context.new_page()
+    page.goto("/")
+    page.fill("#q", "kitten")
+    page.press("#q", "Enter")
+    first(page, "Cat")
+    page.locator("a[rel=next]").click()
+    expect(page.locator(".summary")).to_contain_text("Page 2")
+    page.go_back()
+    page.locator(".hits a.open").first.click()
+    expect(page.locator("h1")).to_have_text("Cat")
+    context.close()
+
+
+def test_a_server_that_is_gone_is_told_and_then_forgotten(page: Page) -> None:
+    page.goto("/")
+    page.route("**/?q=*", lambda route: route.abort())
+    page.fill("#q", "kitten")
+    page.press("#q", "Enter")
+    expect(page.get_by_role("alert")).to_contain_text("does not answer")
+    page.unroute("**/?q=*")
+    page.press("#q", "Enter")
+    first(page, "Cat")
+
+
+def test_an_overloaded_server_is_told(page: Page) -> None:
+    refusal = '<main id="answer"><section role="alert">Service Unavailable</section></main>'
+    page.goto("/")
+    page.route("**/?q=*", lambda route: route.fulfill(status=503, content_type="text/html", body=refusal))
+    page.fill("#q", "kitten")
+    page.press("#q", "Enter")
+    expect(page.get_by_role("alert")).to_contain_text("Service Unavailable")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_fits_a_narrow_screen_and_can_be_read(browser: Browser, address: str, scheme: str) -> None:
+    dark = scheme == "dark"
+    context = browser.new_context(
+        base_url=address, viewport={"width": 360, "height": 700}, color_scheme="dark" if dark else "light"
+    )
+    page = context.new_page()
+    page.goto("/?q=animal+note")
+    assert page.evaluate("document.documentElement.scrollWidth") == 360
+    contrast = """selector => {
+        const numbers = colour => colour.match(/[\\d.]+/g).map(Number);
+        const light = colour => numbers(colour).slice(0, 3).map(v => v / 255)
+            .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+            .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+        const element = document.querySelector(selector);
+        let ground = element;
+        while (ground && numbers(getComputedStyle(ground).backgroundColor)[3] === 0) ground = ground.parentElement;
+        const pair = [light(getComputedStyle(element).color), light(getComputedStyle(ground).backgroundColor)];
+        return (Math.max(...pair) + 0.05) / (Math.min(...pair) + 0.05);
+    }"""
+    for selector in (".snippet", ".hits mark", ".hits h2 a", ".facts", ".summary", ".search button"):
+        assert page.evaluate(contrast, selector) >= 4.5, selector
+    context.close()
