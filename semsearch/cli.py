@@ -19,6 +19,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 import semsearch
+from semsearch.learning_commands import adapt, evaluate, learn
 from semsearch.records import DEFAULT_DOMAIN, Query, QueryError, SemsearchError
 from semsearch.server.schemas import Limits
 
@@ -44,6 +45,7 @@ Build an index from files, serve it as a page and as a JSON endpoint, or search 
     [bold]semsearch build docs/ --out index/docs[/bold]   index a folder
     [bold]semsearch serve index/docs[/bold]               serve it at http://127.0.0.1:8080
     [bold]semsearch search "how do I reset it"[/bold]     search it here
+    [bold]semsearch adapt index/docs --labels mine/[/bold]  learn from labelled queries
 
 Every option can also be set in the environment, as --help of each command shows.""",
 )
@@ -283,6 +285,11 @@ def info(
     for name, value in rows.items():
         if value:
             out.print(Text.assemble((f"{name:12}", "bold"), value), soft_wrap=True)
+
+
+app.command()(adapt)
+app.command()(learn)
+app.command()(evaluate)
 
 
 @app.command()

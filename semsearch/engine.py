@@ -15,6 +15,7 @@ from semsearch.encoder import Encoder, available_cores
 from semsearch.records import BundleError, Document, Hit, Query, Rows, Scores, Vectors
 from semsearch.storage.bundle import Manifest, OpenGeneration, open_current
 from semsearch.storage.documents import DocumentStore
+from semsearch.storage.states import open_states
 from semsearch.storage.vectors import VectorIndex
 
 
@@ -79,15 +80,17 @@ class SearchEngine:
         encoder: one that is open already, to be shared; by default the manifest's is loaded.
         threads: for encoding and for searching, by default all cores.
 
-        Raises BundleError if there is no index, or a damaged one; EncoderError if its encoder cannot be loaded.
+        Raises BundleError if there is no index, or a damaged one; EncoderError if its encoder cannot be loaded;
+        StateError if what one of its domains learned is damaged or belongs to another encoder.
         """
         threads = threads or available_cores()
         generation = open_current(Path(folder))
         try:
             made_by = generation.manifest.encoder
+            basis = SpectralBasis.open(generation.files.basis)
             return cls(
                 encoder=encoder or Encoder.open(made_by.name, device=device, threads=threads, prompts=made_by.prompts),
-                adapter=Adapter(SpectralBasis.open(generation.files.basis), states={}),
+                adapter=Adapter(basis, open_states(Path(folder), encoder_sha256=made_by.weights_sha256)),
                 vectors=VectorIndex.open(generation.files.vectors, threads=threads),
                 documents=DocumentStore(generation.files.documents),
                 manifest=generation.manifest,

@@ -113,6 +113,18 @@ class BundleError(SemsearchError):
     """An index on disk that is missing, damaged, busy or of another format."""
 
 
+class LabelError(SemsearchError):
+    """Labels or labelled domains that cannot be learned from."""
+
+
+class StateError(SemsearchError):
+    """A domain's learned state that is damaged, of another format, or of another index."""
+
+
+class WeightsError(SemsearchError):
+    """Learned weights that are damaged, of another format, or of another encoder."""
+
+
 class OverloadedError(SemsearchError):
     """More work is waiting than may wait."""
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -58,6 +59,37 @@ def tiny_encoder(tiny_model: Path) -> Encoder:
 def real_encoder() -> Encoder:
     """The model that is shipped as the default."""
     return Encoder.open(device="cpu", threads=2)
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+Command = Callable[..., Done]
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Runs a command line in this process: seconds sooner than in another, which imports everything anew."""
+    from semsearch.cli import main
+
+    def run(*words: str | Path) -> Done:
+        monkeypatch.setattr("sys.argv", ["semsearch", *map(str, words)])
+        monkeypatch.setenv("COLUMNS", "200")
+        try:
+            main()
+            code = 0
+        except SystemExit as left:
+            code = int(left.code or 0)
+        printed = capsys.readouterr()
+        return Done(code, printed.out, printed.err)
+
+    return run
 
 
 def write_jsonl(path: Path, records: Iterable[Mapping[str, object]]) -> Path:

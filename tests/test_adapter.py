@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from semsearch.adapter import Adapter, DomainState, SpectralBasis
-from semsearch.records import BundleError, Vectors
+from semsearch.adapter import MAX_CONTRACTION, MAX_KEYS, Adapter, DomainState, SpectralBasis
+from semsearch.records import BundleError, StateError, Vectors
 
 DIMENSION = 8
 
@@ -19,18 +21,20 @@ def unit_rows(count: int, *, dimension: int = DIMENSION, seed: int = 0) -> Vecto
     return rows
 
 
-def random_state(seed: int, *, rank: int = 2) -> DomainState:
+def random_state(seed: int, *, dimension: int = DIMENSION, keys: int = 2, sharpness: float = 2.0) -> DomainState:
     draw = np.random.default_rng(seed)
     return DomainState(
-        gains=draw.uniform(0.5, 2.0, DIMENSION).astype(np.float32),
-        down=draw.normal(size=(rank, DIMENSION)).astype(np.float32),
-        up=draw.normal(size=(rank, DIMENSION)).astype(np.float32),
+        gains=draw.uniform(0.5, 2.0, dimension).astype(np.float32),
+        contraction=(0.8 * unit_rows(min(keys, 3), dimension=dimension, seed=seed + 50)),
+        keys=unit_rows(keys, dimension=dimension, seed=seed + 90),
+        values=draw.normal(size=(keys, dimension)).astype(np.float32),
+        shift=draw.normal(size=dimension).astype(np.float32) * np.float32(0.1),
+        sharpness=sharpness,
     )
 
 
 def gains_only(gains: list[float]) -> DomainState:
-    none = np.zeros((0, len(gains)), np.float32)
-    return DomainState(np.array(gains, np.float32), none, none)
+    return replace(DomainState.identity(len(gains)), gains=np.array(gains, np.float32))
 
 
 def plain_basis(dimension: int = DIMENSION) -> SpectralBasis:
@@ -51,16 +55,46 @@ def test_gains_stretch_the_axes() -> None:
     np.testing.assert_allclose(rescaled, [[1.2 / 2.08**0.5, 0.8 / 2.08**0.5]], rtol=1e-6)
 
 
-def test_a_displacement_adds_what_it_reads() -> None:
-    state = DomainState(np.ones(2, np.float32), np.array([[1.0, 0.0]], np.float32), np.array([[0.0, 3.0]], np.float32))
-    # it reads 1 along the first axis and writes 3 along the second
+def test_a_linear_displacement_adds_what_its_keys_read() -> None:
+    state = replace(
+        DomainState.identity(2), keys=np.array([[1.0, 0.0]], np.float32), values=np.array([[0.0, 3.0]], np.float32)
+    )
+    # the key reads 0.6, so 1.8 is added along the second axis: (0.6, 2.6), of length sqrt(7.12)
+    rescaled = Adapter(plain_basis(2), {"team": state}).rescale(np.array([[0.6, 0.8]], np.float32), ["team"])
+    np.testing.assert_allclose(rescaled, [[0.6 / 7.12**0.5, 2.6 / 7.12**0.5]], rtol=1e-6)
+
+
+def test_sharpness_favours_near_keys() -> None:
+    state = replace(
+        DomainState.identity(2),
+        keys=np.array([[1.0, 0.0]], np.float32),
+        values=np.array([[0.0, 1.0]], np.float32),
+        sharpness=math.log(4),
+    )
+    # k(s) = (4^s - 1) / 3: k(1) = 1 and k(1/2) = 1/3
+    half = np.array([[1.0, 0.0], [0.5, -(0.75**0.5)]], np.float32)
+    rescaled = Adapter(plain_basis(2), {"team": state}).rescale(half, ["team"] * 2)
+    np.testing.assert_allclose(rescaled[0], [0.5**0.5, 0.5**0.5], rtol=1e-6)
+    moved = np.array([0.5, 1 / 3 - 0.75**0.5])
+    np.testing.assert_allclose(rescaled[1], moved / np.linalg.norm(moved), rtol=1e-5)
+
+
+def test_a_contraction_takes_its_share_of_a_direction_away() -> None:
+    # c = (0, sqrt(3)/2): the second axis keeps 1 - 3/4 of itself
+    state = replace(DomainState.identity(2), contraction=np.array([[0.0, 0.75**0.5]], np.float32))
+    rescaled = Adapter(plain_basis(2), {"team": state}).rescale(np.array([[0.6, 0.8]], np.float32), ["team"])
+    np.testing.assert_allclose(rescaled, [[0.6 / 0.4**0.5, 0.2 / 0.4**0.5]], rtol=1e-5)
+
+
+def test_a_shift_is_added_to_every_query() -> None:
+    state = replace(DomainState.identity(2), shift=np.array([0.0, 1.0], np.float32))
     rescaled = Adapter(plain_basis(2), {"team": state}).rescale(np.array([[1.0, 0.0]], np.float32), ["team"])
-    np.testing.assert_allclose(rescaled, [[1 / 10**0.5, 3 / 10**0.5]], rtol=1e-6)
+    np.testing.assert_allclose(rescaled, [[0.5**0.5, 0.5**0.5]], rtol=1e-6)
 
 
 def test_a_mixed_batch_gives_each_domain_what_it_gets_alone() -> None:
     basis = SpectralBasis.of(unit_rows(100, seed=2))
-    states = {"a": random_state(1, rank=3), "b": random_state(2, rank=0), "c": random_state(3, rank=1)}
+    states = {"a": random_state(1, keys=3), "b": random_state(2, keys=0), "c": random_state(3, keys=1, sharpness=0.0)}
     adapter = Adapter(basis, states)
     queries, domains = unit_rows(7, seed=4), ["c", "a", "nobody", "b", "a", "nobody", "c"]
     together = adapter.rescale(queries, domains)
@@ -84,18 +118,70 @@ def test_the_scale_of_all_gains_does_not_matter() -> None:
     np.testing.assert_allclose(adapter.rescale(queries, ["a"] * 4), adapter.rescale(queries, ["b"] * 4), atol=1e-6)
 
 
+def test_a_state_of_another_dimension_is_refused_by_name() -> None:
+    with pytest.raises(StateError, match="'odd' has 2 dimensions, the index 8"):
+        Adapter(plain_basis(), {"odd": gains_only([1.0, 2.0])})
+
+
 @pytest.mark.parametrize(
-    "state",
+    ("part", "value", "said"),
     [
-        gains_only([1.0, 2.0]),
-        DomainState(np.ones(8, np.float32), np.zeros((2, 8), np.float32), np.zeros((1, 8), np.float32)),
-        DomainState(np.ones(8, np.float32), np.zeros((2, 4), np.float32), np.zeros((2, 4), np.float32)),
+        ("keys", np.zeros((2, 8), np.float32), "keys"),
+        ("contraction", np.zeros((1, 4), np.float32), "contraction"),
+        ("contraction", np.zeros((MAX_CONTRACTION + 1, 8), np.float32), "fit a state"),
+        ("shift", np.zeros(3, np.float32), "shift"),
+        ("gains", np.zeros(8, np.float32), "gains must be above 0"),
+        ("shift", np.full(8, np.nan, np.float32), "not finite"),
+        ("sharpness", -1.0, "sharpness"),
     ],
-    ids=["gains", "unequal ranks", "displacement"],
 )
-def test_a_state_of_another_shape_is_refused_by_name(state: DomainState) -> None:
-    with pytest.raises(ValueError, match="'odd'"):
-        Adapter(plain_basis(), {"odd": state})
+def test_a_state_that_makes_no_sense_is_refused(part: str, value: object, said: str) -> None:
+    with pytest.raises(StateError, match=said):
+        replace(DomainState.identity(8), **{part: value})  # type: ignore[arg-type]
+
+
+def test_a_rounded_state_comes_back_from_disk_bit_for_bit(tmp_path: Path) -> None:
+    state = random_state(5, dimension=33, keys=7).rounded()
+    state.save(tmp_path / "team", {"learner": "listwise", "labels": 8})
+    opened, about = DomainState.open(tmp_path / "team")
+    assert about == {"learner": "listwise", "labels": 8}
+    for name in ("gains", "contraction", "keys", "values", "shift", "sharpness"):
+        np.testing.assert_array_equal(getattr(opened, name), getattr(state, name))
+    assert [path.name for path in tmp_path.iterdir()] == ["team"]
+
+
+def test_rounding_moves_a_query_by_less_than_two_degrees() -> None:
+    state = random_state(6, dimension=384, keys=64)
+    state = replace(state, values=state.values * np.float32(0.02))
+    adapter = Adapter(plain_basis(384), {"exact": state, "rounded": state.rounded()})
+    queries = unit_rows(50, dimension=384)
+    exact, rounded = (adapter.rescale(queries, [name] * 50) for name in ("exact", "rounded"))
+    assert (np.einsum("nd,nd->n", exact, rounded) > math.cos(math.radians(2))).all()
+
+
+def test_the_largest_state_is_under_64_kib() -> None:
+    state = replace(
+        random_state(7, dimension=384, keys=MAX_KEYS), contraction=unit_rows(MAX_CONTRACTION, dimension=384)
+    )
+    assert len(state.to_bytes({"reason": "x" * 400, "labels": 200, "history": list(range(50))})) < 64 * 1024
+
+
+@pytest.mark.parametrize("content", [b"", b"\x00" * 200, b"{}"], ids=["empty", "zeros", "json"])
+def test_a_file_that_is_no_state_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "team").write_bytes(content)
+    with pytest.raises(StateError, match="team is not a domain state"):
+        DomainState.open(tmp_path / "team")
+
+
+def test_a_state_of_another_version_or_cut_short_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "team"
+    content = random_state(5).to_bytes({})
+    path.write_bytes(content.replace(b'format_version\\": 1', b'format_version\\": 9'))
+    with pytest.raises(StateError, match="format version 9"):
+        DomainState.open(path)
+    path.write_bytes(content[:-3])
+    with pytest.raises(StateError, match="not a domain state"):
+        DomainState.open(path)
 
 
 def test_the_basis_is_the_covariances() -> None:

@@ -5,6 +5,7 @@
       lock               held by whoever builds
       g-000002/          a generation: never changed once published
         manifest.json  vectors.faiss  documents.sqlite  basis.safetensors
+      domains/           what its domains have learned, which outlives every generation
       building-XXXX/     work in progress; a dead builder's is removed by the next one
 
 A builder fills a folder of its own, flushes it to disk, renames it to the next generation and then replaces

@@ -168,6 +168,12 @@ class DocumentStore:
         identity, title, text, source, metadata = found
         return Document(identity, title, text, source, _decoded(metadata))
 
+    def passage_rows(self, identity: str) -> Rows:
+        """(n,) rows of a document's passages; none where there is no such document."""
+        with self._lock:
+            found = self._connection.execute("SELECT row FROM documents WHERE id = ?", (identity,)).fetchone()
+        return np.flatnonzero(self.document_of == (-1 if found is None else found[0])).astype(np.int64)
+
     def passages(self) -> Iterator[tuple[str, str]]:
         """(document id, text at the encoder) of every passage, by row."""
         with self._lock:

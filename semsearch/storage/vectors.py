@@ -62,6 +62,11 @@ class VectorIndex:
         except RuntimeError as error:
             raise OSError(f"{path.name} could not be written ({_first_line(error)})") from error
 
+    def all(self) -> Vectors:
+        """(count, dim) float32, every row: a copy, as large as the index."""
+        rows: Vectors = self._index.reconstruct_n(0, self.count)
+        return rows
+
     def nearest(self, queries: Vectors, k: int) -> tuple[Scores, Rows]:
         """The k rows nearest to each query.
 

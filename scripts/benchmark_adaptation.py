@@ -1,0 +1,77 @@
+#!/usr/bin/env python3
+"""What an adaptation and a rescaling cost on one core: benchmark_adaptation.py [PASSAGES]
+
+One adaptation, guard included, on 10,000 passages with 8 to 128 labelled queries, and rescaling 32 queries of 32
+domains; beside each, in the same run and on the same core, what encoding one query with the default encoder costs.
+The vectors are made up, of the default encoder's dimension: what is done does not depend on what they mean.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from statistics import median
+from time import perf_counter
+
+import numpy as np
+import torch
+from threadpoolctl import threadpool_limits
+
+from semsearch.adapter import Adapter, DomainState, SpectralBasis
+from semsearch.encoder import Encoder
+from semsearch.learning.support import gather
+from semsearch.learning.weights import Weights
+from semsearch.records import Vectors
+
+LABELS = (8, 32, 128)
+TIMES = 9
+
+
+def unit(rows: np.ndarray) -> Vectors:
+    scaled: Vectors = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    return scaled
+
+
+def main() -> None:
+    passages = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
+    torch.set_num_threads(1)
+    encoder = Encoder.open(threads=1)
+    rng = np.random.default_rng(0)
+    topics = unit(rng.normal(size=(300, encoder.dimension)))
+    documents = unit(topics[rng.integers(300, size=passages)] + 0.8 * unit(rng.normal(size=(passages, 384))))
+    wanted = rng.choice(passages, size=2 * max(LABELS), replace=False)
+    accent = unit(rng.normal(size=(1, encoder.dimension)))
+    queries = unit(documents[wanted] + 0.6 * accent + 1.0 * unit(rng.normal(size=(len(wanted), 384))))
+    weights, basis = Weights.open(), SpectralBasis.of(documents)
+
+    def adapted(labels: int) -> DomainState:
+        support = gather(documents, queries[:labels], [{int(row): 1.0} for row in wanted[:labels]])
+        return weights.adapt(basis, support).state
+
+    work: dict[str, Callable[[], object]] = {"encode 1 query": lambda: encoder.encode_queries(["how do I reset it"])}
+    for labels in LABELS:
+        work[f"adapt to {labels} labels"] = lambda labels=labels: adapted(labels)  # type: ignore[misc]
+    for labels in LABELS[1:]:
+        state = adapted(labels)
+        adapter = Adapter(basis, {str(domain): state for domain in range(32)})
+        names = [str(domain) for domain in range(32)]
+        said = f"rescale 32 queries of 32 domains, {len(state.keys)} keys each"
+        work[said] = lambda adapter=adapter, names=names: adapter.rescale(queries[:32], names)  # type: ignore[misc]
+    taken: dict[str, list[float]] = {name: [] for name in work}
+    with threadpool_limits(1):
+        for _ in range(TIMES):
+            for name, run in work.items():
+                repeats = 20 if name.startswith("rescale") else 1
+                started = perf_counter()
+                for _ in range(repeats):
+                    run()
+                taken[name].append((perf_counter() - started) / repeats)
+    one = median(taken["encode 1 query"])
+    print(f"{passages:,} passages, {encoder.dimension} dimensions, one core, median of {TIMES} interleaved runs")
+    for name, times in taken.items():
+        low, high = min(times) * 1e3, max(times) * 1e3
+        print(f"{name:55} {median(times) * 1e3:8.2f} ms ({low:.2f} to {high:.2f}) {median(times) / one:8.2f} encodings")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+#!/usr/bin/env python3
+"""Learn the weights that come with semsearch, from openly licensed domains only: train_weights.py DATA_DIR
+
+DATA_DIR holds domains.json and domains/NAME in BEIR's layout; embeddings/NAME.npz, where they are, spare the encoding.
+Writes semsearch/weights/default.safetensors and the list of domains in the model card beside it. The same data give
+the same weights, bit for bit, on the same machine and number of threads.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from semsearch.learning.weights import DEFAULT_WEIGHTS, Weights
+
+CARD = DEFAULT_WEIGHTS.parent / "README.md"
+BEGIN, END = "<!-- domains -->", "<!-- end of domains -->"
+
+
+def main() -> int:
+    if len(sys.argv) != 2:
+        sys.stderr.write(__doc__ or "")
+        return 2
+    data = Path(sys.argv[1])
+    words = [sys.executable, "-m", "semsearch", "learn", str(data / "domains"), "--open-licence", "--threads", "1"]
+    if (data / "embeddings").is_dir():
+        words += ["--embeddings", str(data / "embeddings")]
+    done = subprocess.run([*words, "--out", str(DEFAULT_WEIGHTS)], check=False)
+    if done.returncode:
+        return done.returncode
+    write_domains(data)
+    return 0
+
+
+def write_domains(data: Path) -> None:
+    """Put the domains the weights were learned on, with their licences, into the model card."""
+    about = {row["name"]: row for row in json.loads((data / "domains.json").read_text(encoding="utf-8"))}
+    names = Weights.open().about["domains"]
+    assert isinstance(names, list)
+    rows = [about[str(name)] for name in names]
+    assert all(row["open_licence"] for row in rows)
+    lines = ["| domain | family | queries | licence as its source states it |", "|---|---|---|---|"]
+    lines += [f"| `{row['name']}` | {row['family']} | {row['n_queries']:,} | {row['licence']} |" for row in rows]
+    before, rest = CARD.read_text(encoding="utf-8").split(BEGIN)
+    after = rest.split(END)[1]
+    CARD.write_text("\n".join([f"{before}{BEGIN}", "", *lines, "", f"{END}{after}"]), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

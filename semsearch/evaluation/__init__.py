@@ -1,0 +1,1 @@
+"""Judged queries to measures, intervals, tables and plots."""

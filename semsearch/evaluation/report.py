@@ -1,0 +1,152 @@
+"""What was measured, as rows for programs and as tables and plots for people."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from semsearch.evaluation.measures import MEASURES, Values, macro_mean, paired_interval
+from semsearch.evaluation.protocol import Measured
+from semsearch.records import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class Gain:
+    """What one method has over another, as a macro mean over families."""
+
+    method: str
+    over: str
+    labels: int
+    measure: str
+    mean: float
+    low: float
+    high: float
+    worst: float
+    """Lowest mean of a domain."""
+    worst_domain: str
+
+
+def rows(measured: Sequence[Measured]) -> list[dict[str, object]]:
+    """One row a domain, method, number of labels, seed and measure; the value is the mean over queries."""
+    return [
+        {
+            "domain": one.domain,
+            "family": one.family,
+            "method": one.method,
+            "labels": one.labels,
+            "given": one.given,
+            "seed": one.seed,
+            "measure": name,
+            "value": round(float(values.mean()), 6),
+            "queries": len(values),
+            **({"chosen": one.chosen} if one.chosen else {}),
+            **({"seen": True} if one.seen else {}),
+        }
+        for one in measured
+        for name, values in one.values.items()
+    ]
+
+
+Table = Mapping[tuple[str, int], Mapping[str, Mapping[str, Sequence[Mapping[str, Values]]]]]
+
+
+def arranged(measured: Sequence[Measured]) -> Table:
+    """(method, labels) → family → domain → by seed → measure → (queries,)."""
+    table: dict[tuple[str, int], dict[str, dict[str, list[Mapping[str, Values]]]]] = {}
+    for one in sorted(measured, key=lambda one: (one.family, one.domain, one.seed)):
+        place = table.setdefault((one.method, one.labels), {}).setdefault(one.family, {})
+        place.setdefault(one.domain, []).append(one.values)
+    return table
+
+
+def differences(table: Table, method: str, over: str, labels: int, measure: str) -> dict[str, dict[str, list[Values]]]:
+    """family → domain → by seed, query by query, what `method` has over `over` with the same labels."""
+    mine, other = table[method, labels], table[over, labels]
+    return {
+        family: {
+            domain: [a[measure] - b[measure] for a, b in zip(seeds, other[family][domain], strict=True)]
+            for domain, seeds in domains.items()
+        }
+        for family, domains in mine.items()
+    }
+
+
+def gain(table: Table, method: str, over: str, labels: int, measure: str) -> Gain:
+    """One line of a table, with a paired bootstrap interval."""
+    apart = differences(table, method, over, labels, measure)
+    by_domain = {
+        domain: float(np.mean([values.mean() for values in seeds]))
+        for domains in apart.values()
+        for domain, seeds in domains.items()
+    }
+    worst = min(by_domain, key=lambda name: by_domain[name])
+    low, high = paired_interval(apart)
+    return Gain(method, over, labels, measure, macro_mean(apart), low, high, by_domain[worst], worst)
+
+
+def summary(measured: Sequence[Measured]) -> list[Gain]:
+    """Every method over frozen by every measure, and semsearch over every method by nDCG@10."""
+    table = arranged(measured)
+    methods = list(dict.fromkeys(one.method for one in measured))
+    labels = sorted({one.labels for one in measured})
+    lines = [
+        gain(table, method, "frozen", number, name)
+        for name in MEASURES
+        for method in methods
+        if method != "frozen"
+        for number in labels
+    ]
+    if "semsearch" in methods:
+        lines += [
+            gain(table, "semsearch", method, number, "nDCG@10")
+            for method in methods
+            if method not in {"semsearch", "frozen"}
+            for number in labels
+        ]
+    return lines
+
+
+def save_json(path: Path, measured: Sequence[Measured], lines: Sequence[Gain], settings: Mapping[str, object]) -> None:
+    """Rows, table and settings as one JSON file, whole or not at all. Raises InputError if the disk refuses."""
+    content = {
+        "settings": dict(settings),
+        "table": [{name: getattr(line, name) for name in Gain.__slots__} for line in lines],
+        "rows": rows(measured),
+    }
+    _write(path, json.dumps(content, ensure_ascii=False))
+
+
+def save_markdown(path: Path, lines: Sequence[Gain], labels: Sequence[int]) -> Path:
+    """Tables for people: every method over frozen by every measure, and semsearch over every method."""
+    parts = [f"{name} over frozen\n\n{_table(lines, labels, 'frozen', name)}" for name in MEASURES]
+    if any(line.over != "frozen" for line in lines):
+        parts.append(f"nDCG@10 of semsearch over each\n\n{_table(lines, labels, 'each', 'nDCG@10')}")
+    _write(path, "\n\n".join(parts) + "\n")
+    return path
+
+
+def _table(lines: Sequence[Gain], labels: Sequence[int], over: str, measure: str) -> str:
+    chosen = [line for line in lines if line.measure == measure and (line.over == "frozen") == (over == "frozen")]
+    cells = {(line.method if over == "frozen" else line.over, line.labels): line for line in chosen}
+    body = []
+    for name in dict.fromkeys(name for name, _ in cells):
+        mine = [cells[name, number] for number in labels]
+        said = [f"{line.mean:+.4f} [{line.low:+.4f}, {line.high:+.4f}], worst {line.worst:+.3f}" for line in mine]
+        body.append(f"| {name} | " + " | ".join(said) + " |")
+    head = "| | " + " | ".join(f"{number} labels" for number in labels) + " |"
+    return "\n".join([head, "|---" * (len(labels) + 1) + "|", *body])
+
+
+def _write(path: Path, text: str) -> None:
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished.write_text(text, encoding="utf-8")
+        unfinished.replace(path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written ({error.strerror}): choose another place") from error

@@ -1,0 +1,137 @@
+"""A support set: the labelled queries a domain is adapted on, and the documents they are told apart from.
+
+Knows nothing of files or of learners.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from semsearch.records import LabelError, Vectors
+
+Judgments = Mapping[int, float]
+"""Document row → gain > 0, for one query."""
+
+MOST_DOCUMENTS = 2048
+"""Documents a support set holds, unless more than that are relevant."""
+HARD_PER_QUERY = 24
+"""Nearest documents of each query that a support set holds first of all."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Support:
+    """Labelled queries with every document that is relevant to one of them and a sample of all others."""
+
+    queries: Tensor
+    """(n, dim), unit rows."""
+    documents: Tensor
+    """(m, dim), unit rows."""
+    gains: Tensor
+    """(n, m) ≥ 0, how relevant each document is; every row holds a positive number."""
+    offsets: Tensor
+    """(m,) logarithm of how many documents of the corpus each one stands for."""
+
+    @property
+    def targets(self) -> Tensor:
+        """(n, m) the gains as distributions: each row sums to 1."""
+        return self.gains / self.gains.sum(dim=1, keepdim=True)
+
+    def __len__(self) -> int:
+        return len(self.queries)
+
+    def of(self, rows: Tensor) -> Support:
+        """The same documents with some of the queries."""
+        return Support(self.queries[rows], self.documents, self.gains[rows], self.offsets)
+
+    def thinned(self, most: int) -> Support:
+        """The same queries with at most about `most` documents: every relevant one, the nearest of the others, and of
+        the rest a few that stand for all of it."""
+        columns = torch.arange(len(self.documents))
+        relevant = (self.gains > 0).any(dim=0)
+        room = max(most - int(relevant.sum()), most // 4)
+        others = columns[~relevant]
+        if len(others) <= room:
+            return self
+        nearest = (self.queries @ self.documents[others].T).max(dim=0).values.argsort(descending=True, stable=True)
+        near, rest = others[nearest[: room // 2]], others[nearest[room // 2 :].sort().values]
+        few = rest[torch.linspace(0, len(rest) - 1, room - len(near)).long()]
+        kept = torch.cat((columns[relevant], near, few))
+        offsets = self.offsets.clone()
+        offsets[few] += np.log(len(rest) / len(few))
+        return Support(self.queries, self.documents[kept], self.gains[:, kept], offsets[kept])
+
+    def to(self, dtype: torch.dtype) -> Support:
+        """The same in another precision."""
+        return Support(*(part.to(dtype) for part in (self.queries, self.documents, self.gains, self.offsets)))
+
+
+def gather(
+    documents: Vectors,
+    queries: Vectors,
+    judgments: Sequence[Judgments],
+    *,
+    most: int = MOST_DOCUMENTS,
+) -> Support:
+    """The support set of judged queries over a corpus.
+
+    documents: (N, dim) float32, unit rows; queries: (n, dim) float32, unit rows, n ≥ 1; judgments: n, one a query.
+    The order of the queries does not matter: they are sorted by their vectors, and what is sampled depends on N alone.
+
+    Raises LabelError for a query without a relevant document, a row outside the corpus or a gain that is no
+    positive finite number.
+    """
+    if len(queries) != len(judgments) or not len(queries):
+        raise LabelError(f"{len(queries)} queries and {len(judgments)} sets of judgments: give as many, at least 1")
+    for number, judged in enumerate(judgments):
+        if not judged:
+            raise LabelError(f"query {number} has no relevant document: leave it out")
+        for row, gain in judged.items():
+            if not 0 <= row < len(documents):
+                raise LabelError(f"query {number} is judged on row {row} of a corpus of {len(documents)} documents")
+            if not (np.isfinite(gain) and gain > 0):
+                raise LabelError(f"query {number}, row {row}: the gain is {gain}, not a positive number")
+    order = np.lexsort(queries.T[::-1])
+    queries, judgments = queries[order], [judgments[place] for place in order]
+    rows, offsets = _sample(documents, queries, judgments, most)
+    place = {row: column for column, row in enumerate(rows.tolist())}
+    gains = np.zeros((len(queries), len(rows)), np.float32)
+    for number, judged in enumerate(judgments):
+        for row, gain in judged.items():
+            gains[number, place[row]] = gain
+    return Support(
+        torch.from_numpy(queries), torch.from_numpy(documents[rows]), torch.from_numpy(gains), torch.from_numpy(offsets)
+    )
+
+
+def _sample(
+    documents: Vectors, queries: Vectors, judgments: Sequence[Judgments], most: int
+) -> tuple[np.ndarray, Vectors]:
+    """Rows of the support set's documents, and how many each one stands for (its logarithm).
+
+    Relevant documents and the nearest ones stand for themselves, drawn ones for all that were not drawn.
+    """
+    count = len(documents)
+    if count <= most:
+        return np.arange(count), np.zeros(count, np.float32)
+    certain = np.zeros(count, bool)
+    certain[[row for judged in judgments for row in judged]] = True
+    scores = queries @ documents.T
+    near = np.argpartition(-scores, HARD_PER_QUERY, axis=1)[:, :HARD_PER_QUERY]
+    # the nearest first, while they leave half of the room to the draw
+    by_rank = np.take_along_axis(near, np.argsort(-np.take_along_axis(scores, near, 1), axis=1, kind="stable"), 1)
+    for rank in range(HARD_PER_QUERY):
+        if certain.sum() >= most // 2:
+            break
+        certain[by_rank[:, rank]] = True
+    others = np.flatnonzero(~certain)
+    drawn = min(len(others), max(most - int(certain.sum()), most // 4))
+    sample = np.random.default_rng(count).choice(others, drawn, replace=False)
+    rows = np.concatenate([np.flatnonzero(certain), np.sort(sample)])
+    offsets = np.zeros(len(rows), np.float32)
+    offsets[len(rows) - drawn :] = np.log(len(others) / drawn)
+    return rows, offsets

@@ -1,0 +1,95 @@
+"""What was learned over many domains, as one file: learners' starts and the guard's prior, with their provenance."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import JsonValue
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from semsearch.adapter import DomainState, SpectralBasis
+from semsearch.learning.guard import CANDIDATES, Candidate, Prior, Verdict, decide
+from semsearch.learning.learners import Start
+from semsearch.learning.support import Support
+from semsearch.records import WeightsError
+
+WEIGHTS_VERSION = 1
+DEFAULT_WEIGHTS = Path(__file__).parent.parent / "weights" / "default.safetensors"
+"""Trained on openly licensed domains only; its model card lies beside it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Weights:
+    """All that adaptation needs beside a domain's own labels."""
+
+    starts: Mapping[str, Start]
+    prior: Prior
+    about: Mapping[str, JsonValue]
+    """Encoder, training domains, settings: where it comes from."""
+    candidates: Sequence[Candidate] = CANDIDATES
+
+    def adapt(self, basis: SpectralBasis, support: Support, *, parent: DomainState | None = None) -> Verdict:
+        """A domain's state from its labels, guarded. Raises WeightsError where the dimensions disagree."""
+        dimension = self.about.get("dimension")
+        if dimension != basis.dimension:
+            raise WeightsError(
+                f"the weights were learned for {dimension} dimensions, the index has {basis.dimension}: learn weights"
+                " for its encoder with semsearch learn"
+            )
+        return decide(self.candidates, self.starts, self.prior, basis, support, parent=parent)
+
+    def save(self, path: Path) -> None:
+        """Write whole or not at all. Raises WeightsError if the disk refuses."""
+        tensors = {
+            f"start/{name}/{key}": value.detach().contiguous()
+            for name, s in self.starts.items()
+            for key, value in s.items()
+        }
+        for key in ("sizes", "mean", "covariance", "noise"):
+            tensors[f"prior/{key}"] = torch.from_numpy(np.ascontiguousarray(getattr(self.prior, key), np.float32))
+        header = {
+            "format_version": WEIGHTS_VERSION,
+            "candidates": [asdict(candidate) for candidate in self.candidates],
+            "about": dict(self.about),
+        }
+        unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_file(tensors, unfinished, metadata={"semsearch": json.dumps(header, sort_keys=True)})
+            unfinished.replace(path)
+        except (OSError, SafetensorError) as error:
+            unfinished.unlink(missing_ok=True)
+            raise WeightsError(f"the weights {path} cannot be written ({error}): choose another place") from error
+
+    @classmethod
+    def open(cls, path: Path = DEFAULT_WEIGHTS) -> Weights:
+        """Read what `save` wrote. Raises WeightsError for anything else."""
+        try:
+            with safe_open(path, framework="pt") as file:
+                header: dict[str, Any] = json.loads((file.metadata() or {})["semsearch"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+            if header["format_version"] != WEIGHTS_VERSION:
+                raise WeightsError(
+                    f"the weights {path} have format version {header['format_version']!r}, this semsearch reads"
+                    f" {WEIGHTS_VERSION}: learn them again"
+                )
+            starts: dict[str, dict[str, torch.Tensor]] = {}
+            for name, value in tensors.items():
+                if name.startswith("start/"):
+                    _, member, key = name.split("/")
+                    starts.setdefault(member, {})[key] = value
+            prior = Prior(
+                **{key: tensors[f"prior/{key}"].double().numpy() for key in ("sizes", "mean", "covariance", "noise")}
+            )
+            candidates = [Candidate(**values) for values in header["candidates"]]
+            return cls(starts, prior, dict(header["about"]), candidates)
+        except (OSError, SafetensorError, KeyError, ValueError, TypeError, AttributeError) as error:
+            raise WeightsError(f"{path} holds no weights ({error}): give a file that semsearch learn wrote") from error

@@ -1,0 +1,62 @@
+"""Support sets: what they hold, in which order, and what they refuse."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from semsearch.learning.support import Judgments, gather
+from semsearch.records import LabelError
+from tests.learning.worlds import DIMENSION, unit
+
+DOCUMENTS = unit(np.random.default_rng(0).normal(size=(400, DIMENSION)))
+QUERIES = unit(np.random.default_rng(1).normal(size=(5, DIMENSION)))
+JUDGMENTS: list[Judgments] = [{0: 1.0}, {7: 2.0, 399: 1.0}, {7: 1.0}, {200: 1.0}, {3: 0.5}]
+
+
+def test_it_holds_every_relevant_document_with_its_gain() -> None:
+    support = gather(DOCUMENTS, QUERIES, JUDGMENTS, most=50)
+    for query, gains in zip(support.queries, support.gains, strict=True):
+        [original] = np.flatnonzero((query.numpy() == QUERIES).all(axis=1))
+        judged = {
+            int(np.flatnonzero((support.documents[column].numpy() == DOCUMENTS).all(axis=1))[0]): float(gains[column])
+            for column in torch.nonzero(gains)[:, 0]
+        }
+        assert judged == JUDGMENTS[original]
+
+
+def test_the_order_of_labels_does_not_matter() -> None:
+    turn = [3, 0, 4, 1, 2]
+    straight = gather(DOCUMENTS, QUERIES, JUDGMENTS, most=50)
+    turned = gather(DOCUMENTS, QUERIES[turn], [JUDGMENTS[place] for place in turn], most=50)
+    for name in ("queries", "documents", "gains", "offsets"):
+        assert torch.equal(getattr(straight, name), getattr(turned, name))
+
+
+def test_drawn_documents_stand_for_all_that_were_not_drawn() -> None:
+    support = gather(DOCUMENTS, QUERIES, JUDGMENTS, most=50)
+    assert float(support.offsets.exp().sum()) == pytest.approx(400)
+    assert len(support.documents) <= 50
+
+
+def test_a_small_corpus_is_held_whole() -> None:
+    support = gather(DOCUMENTS, QUERIES, JUDGMENTS, most=400)
+    assert torch.equal(support.documents, torch.from_numpy(DOCUMENTS))
+    assert not support.offsets.any()
+
+
+@pytest.mark.parametrize(
+    ("judgments", "said"),
+    [
+        ([{0: 1.0}] * 4, "5 queries and 4 sets"),
+        ([{0: 1.0}] * 4 + [{}], "query 4 has no relevant document"),
+        ([{0: 1.0}] * 4 + [{400: 1.0}], "row 400 of a corpus of 400"),
+        ([{-1: 1.0}] + [{0: 1.0}] * 4, "row -1"),
+        ([{0: 0.0}] + [{0: 1.0}] * 4, "the gain is 0.0"),
+        ([{0: float("nan")}] + [{0: 1.0}] * 4, "the gain is nan"),
+    ],
+)
+def test_labels_that_make_no_sense_are_refused(judgments: list[Judgments], said: str) -> None:
+    with pytest.raises(LabelError, match=said):
+        gather(DOCUMENTS, QUERIES, judgments)
