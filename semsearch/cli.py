@@ -265,6 +265,7 @@ def info(
 ) -> None:
     """Show what an index is: its encoder, its size, when and from what it was built."""
     from semsearch.storage.bundle import read_manifest
+    from semsearch.storage.states import describe_states
 
     manifest = read_manifest(index)
     if as_json:
@@ -281,6 +282,10 @@ def info(
         "built": f"{manifest.built_at:%Y-%m-%d %H:%M} UTC by semsearch {manifest.built_by}",
         "size": f"{sum(file.bytes for file in manifest.files.values()) / 2**20:.1f} MiB",
         "recipe": json.dumps(manifest.recipe, ensure_ascii=False),
+        "domains": ", ".join(
+            f"{name} (adapted to {about.get('labels')} labelled queries)"
+            for name, about in describe_states(index).items()
+        ),
     }
     for name, value in rows.items():
         if value:

@@ -112,7 +112,7 @@ def adapt(
         from semsearch.adaptation import JudgedQuery
         from semsearch.adaptation import adapt as adapt_domain
         from semsearch.engine import SearchEngine
-        from semsearch.learning.tasks import read_labels
+        from semsearch.learning.texts import read_labels
         from semsearch.learning.weights import DEFAULT_WEIGHTS, Weights
 
         judged = [JudgedQuery(text, gains) for text, gains in read_labels(labels)]
@@ -324,7 +324,7 @@ def _show(lines: Sequence[Gain], labels: Sequence[int], methods: Sequence[str]) 
 
 
 def _check_members(names: tuple[str, ...]) -> None:
-    from semsearch.learning.guard import CANDIDATES
+    from semsearch.learning.candidates import CANDIDATES
     from semsearch.learning.learners import MEMBERS
 
     unknown = [name for name in names if name not in MEMBERS]
@@ -350,7 +350,8 @@ def _load(
 
         from semsearch.encoder import DEFAULT_MODEL, available_cores
         from semsearch.encoder import Encoder as Model
-        from semsearch.learning.tasks import Vectorizer, default_cache, find_domains
+        from semsearch.learning.tasks import Vectorizer, default_cache
+        from semsearch.learning.texts import find_domains
 
     torch.set_num_threads(threads or available_cores())
     name = encoder or DEFAULT_MODEL

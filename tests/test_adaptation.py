@@ -94,6 +94,7 @@ def test_the_command_adapts_one_domain_and_forgets_it_again(
     [path] = (shop / "domains").iterdir()
     about = DomainState.open(path)[1]
     assert (about["labels"], about["reason"], about["adapted"]) == (30, "adapted", True)
+    assert "polite (adapted to 30 labelled queries)" in command("info", shop).stdout
     assert found_first(shop, tiny_encoder, "polite") >= before + 2
     assert found_first(shop, tiny_encoder, "default") == before
     assert command("adapt", shop, "--domain", "polite", "--reset").stdout == "forgotten\n"

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from semsearch.learning.learners import State, listwise_loss, rescale
-from semsearch.learning.support import Support
+from semsearch.learning.losses import listwise_loss
+from semsearch.learning.states import State, axes_of, rescale
+from semsearch.learning.support import MOST_DOCUMENTS, Support
 from semsearch.learning.tasks import Domain
 from semsearch.records import InputError, Rows, Scores, Vectors
 
@@ -31,8 +32,6 @@ class Task:
     @cached_property
     def support(self) -> Support:
         """The labelled queries as the learners take them."""
-        from semsearch.learning.support import MOST_DOCUMENTS
-
         return self.domain.support(self.labelled, most=MOST_DOCUMENTS)
 
     @cached_property
@@ -130,7 +129,7 @@ def linear(task: Task) -> Scores:
 
 def film(task: Task) -> Scores:
     """A scale and a shift for every dimension (FiLM) from scratch: 30 steps of Adam at 0.003 on the listwise loss."""
-    axes = torch.from_numpy(task.domain.basis.axes)
+    axes = axes_of(task.domain.basis, task.support.queries)
     still = State.identity(task.support.queries)
     scale = torch.zeros(len(axes), requires_grad=True)
     shift = torch.zeros(len(axes), requires_grad=True)

@@ -15,7 +15,7 @@ from semsearch.adapter import Adapter, DomainState
 from semsearch.evaluation import baselines
 from semsearch.evaluation.baselines import Method, Task
 from semsearch.evaluation.measures import Values, measure
-from semsearch.learning.guard import Candidate, candidate_state
+from semsearch.learning.candidates import Candidate, candidate_state
 from semsearch.learning.learners import MEMBERS
 from semsearch.learning.tasks import Domain
 from semsearch.learning.weights import Weights

@@ -13,7 +13,10 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from semsearch.learning.learners import MEMBERS, Member, Start, listwise_loss, rescale
+from semsearch.learning.context import Start
+from semsearch.learning.learners import MEMBERS, Member
+from semsearch.learning.losses import listwise_loss
+from semsearch.learning.states import axes_of, rescale
 from semsearch.learning.tasks import Domain, Episode, draw
 from semsearch.records import LabelError
 
@@ -103,7 +106,7 @@ def learn(domains: Sequence[Domain], settings: Settings, *, checkpoint: Path | N
 def loss_after(member: Member, start: Start, episode: Episode) -> Tensor:
     """Loss of the held-out queries after the inner loop, as a share of the frozen one."""
     state = member.learn(start, episode.domain.basis, episode.support)
-    axes = torch.from_numpy(episode.domain.basis.axes).to(episode.held_out.queries)
+    axes = axes_of(episode.domain.basis, episode.held_out.queries)
     adapted = listwise_loss(rescale(state, axes, episode.held_out.queries), episode.held_out, JUDGED_AT).mean()
     return adapted / listwise_loss(episode.held_out.queries, episode.held_out, JUDGED_AT).mean().clamp_min(0.05)
 

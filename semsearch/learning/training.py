@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 from pydantic import JsonValue
 
-from semsearch.learning.guard import CANDIDATES, SIZES, Trial, fit_prior, trials
+from semsearch.learning.candidates import CANDIDATES
 from semsearch.learning.meta import Learned, Settings, Step, learn
+from semsearch.learning.prior import SIZES, Trial, fit_prior, trials
 from semsearch.learning.tasks import Domain
 from semsearch.learning.weights import Weights
 from semsearch.records import LabelError

@@ -16,8 +16,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from semsearch.adapter import DomainState, SpectralBasis
-from semsearch.learning.guard import CANDIDATES, Candidate, Prior, Verdict, decide
-from semsearch.learning.learners import Start
+from semsearch.learning.candidates import CANDIDATES, Candidate
+from semsearch.learning.context import Start
+from semsearch.learning.guard import Verdict, decide
+from semsearch.learning.prior import Prior
 from semsearch.learning.support import Support
 from semsearch.records import WeightsError
 

@@ -48,6 +48,14 @@ def open_states(index: Path, *, encoder_sha256: str) -> dict[str, DomainState]:
     return states
 
 
+def describe_states(index: Path) -> dict[str, dict[str, JsonValue]]:
+    """What every domain's state says of itself. Raises StateError for a damaged one."""
+    return {
+        unquote(path.name.removesuffix(SUFFIX)): DomainState.open(path)[1]
+        for path in sorted((index / FOLDER).glob(f"*{SUFFIX}"))
+    }
+
+
 def remove_state(index: Path, domain: str) -> bool:
     """Forget what a domain learned; whether there was anything."""
     path = _path(index, domain)

@@ -9,21 +9,12 @@ import pytest
 import torch
 
 from semsearch.adapter import Adapter, DomainState
-from semsearch.learning.guard import (
-    Candidate,
-    Prior,
-    Reason,
-    Trial,
-    Verdict,
-    cross_validate,
-    decide,
-    fit_prior,
-    ndcg,
-    posterior,
-    room,
-    trials,
-)
-from semsearch.learning.learners import MEMBERS, Start
+from semsearch.learning.candidates import Candidate, cross_validate
+from semsearch.learning.context import Start
+from semsearch.learning.guard import Reason, Verdict, decide
+from semsearch.learning.learners import MEMBERS
+from semsearch.learning.losses import ndcg
+from semsearch.learning.prior import Prior, Trial, fit_prior, posterior, room, trials
 from semsearch.learning.support import Support, gather
 from tests.learning.worlds import DIMENSION, domain, unit
 

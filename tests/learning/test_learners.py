@@ -11,19 +11,12 @@ import torch
 from torch import Tensor
 
 from semsearch.adapter import MAX_KEYS, Adapter, SpectralBasis
-from semsearch.learning.guard import ndcg
-from semsearch.learning.learners import (
-    MEMBERS,
-    State,
-    context,
-    contraction,
-    kernel,
-    learn_displacement,
-    listwise_loss,
-    rescale,
-    residual,
-    scatter,
-)
+from semsearch.learning.context import context
+from semsearch.learning.contraction import contraction, scatter
+from semsearch.learning.displacement import learn_displacement
+from semsearch.learning.learners import MEMBERS
+from semsearch.learning.losses import listwise_loss, ndcg, residual
+from semsearch.learning.states import State, kernel, rescale
 from semsearch.learning.support import Support, gather
 from tests.learning.worlds import domain, unit
 

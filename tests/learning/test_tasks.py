@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from semsearch.encoder import Encoder
-from semsearch.learning.tasks import Vectorizer, draw, find_domains, read_texts
+from semsearch.learning.tasks import Vectorizer, draw
+from semsearch.learning.texts import find_domains, read_texts
 from semsearch.records import LabelError
 from tests.learning.worlds import domain
 

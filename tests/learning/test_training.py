@@ -92,6 +92,12 @@ def test_folds_leave_every_family_out_once() -> None:
         folds(worlds(), 4, seed=0)
 
 
+def test_domains_too_small_to_try_the_guard_on_are_an_error() -> None:
+    small = [domain(seed, name=f"w{seed}", queries=4) for seed in range(2)]
+    with pytest.raises(LabelError, match="no domain has enough judged queries"):
+        list(train(small, BRIEF, about={}, trial_seeds=1))
+
+
 def test_nothing_labelled_is_an_error() -> None:
     with pytest.raises(LabelError, match="no labelled domain is left"):
         next(train(worlds(), BRIEF, about={}, left_out=["f0", "f1", "f2"]))

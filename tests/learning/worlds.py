@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from semsearch.learning.support import Judgments
-from semsearch.learning.tasks import Domain, Texts
+from semsearch.learning.tasks import Domain
+from semsearch.learning.texts import Texts
 from semsearch.records import Vectors
 
 DIMENSION = 24

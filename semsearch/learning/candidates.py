@@ -1,0 +1,79 @@
+"""What the guard chooses from: a learner turned up or down, and what each adds where its labels were left out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from semsearch.adapter import SpectralBasis
+from semsearch.learning.context import Start
+from semsearch.learning.learners import MEMBERS
+from semsearch.learning.losses import ndcg
+from semsearch.learning.states import State, axes_of, rescale
+from semsearch.learning.support import Support
+
+FOLDS = 5
+FIT_ON = 768
+"""Documents that candidates are cross-validated with; they are judged on all of the support set's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A learner with its contraction and its rate turned up or down."""
+
+    member: str
+    contraction: float = 1.0
+    """Factor on the learned strength of the contraction."""
+    rate: float = 1.0
+    """Factor on the learned rate."""
+    fewest: int = 1
+    """Labelled queries below which it is not considered: bold candidates need evidence that few labels cannot give."""
+    most: int = 1_000_000
+    """Labelled queries above which it is not considered: timid candidates are for few."""
+
+    def considered(self, labels: int) -> bool:
+        """Whether it is a candidate for so many labelled queries."""
+        return self.fewest <= labels <= self.most
+
+
+CANDIDATES: Sequence[Candidate] = (
+    Candidate("listwise", contraction=0.0, rate=0.4, most=47),
+    Candidate("listwise", contraction=0.0, rate=1.0, fewest=9),
+    Candidate("listwise", contraction=1.0, rate=1.0, fewest=9),
+    Candidate("listwise", contraction=3.0, rate=1.0, fewest=24),
+    Candidate("listwise", contraction=10.0, rate=1.0, fewest=24),
+    Candidate("listwise", contraction=30.0, rate=1.0, fewest=48),
+    Candidate("listwise", contraction=1.0, rate=3.0, fewest=48),
+)
+
+
+def candidate_state(candidate: Candidate, starts: Mapping[str, Start], basis: SpectralBasis, support: Support) -> State:
+    """What a candidate makes of the support set."""
+    start = dict(starts[candidate.member])
+    for name, factor in (("log_contraction", candidate.contraction), ("log_rate", candidate.rate)):
+        if name in start:
+            start[name] = start[name] + torch.tensor(max(factor, 1e-9)).log()
+    return MEMBERS[candidate.member].learn(start, basis, support)
+
+
+def cross_validate(
+    candidates: Sequence[Candidate], starts: Mapping[str, Start], basis: SpectralBasis, support: Support
+) -> tuple[Tensor, Tensor]:
+    """(n,) the frozen nDCG@10 of each support query, and (n, K) what each candidate, learned without it, adds."""
+    n = len(support)
+    frozen = ndcg(support.queries, support)
+    gains = frozen.new_zeros((n, len(candidates)))
+    axes = axes_of(basis, frozen)
+    folds = min(FOLDS, n)
+    # the support set is sorted by its vectors: neighbours there are alike, and shall not be folds
+    turn = torch.randperm(n, generator=torch.Generator().manual_seed(n)) % folds
+    for fold in range(folds):
+        held, kept = torch.nonzero(turn == fold)[:, 0], torch.nonzero(turn != fold)[:, 0]
+        left_out, rest = support.of(held), support.of(kept).thinned(FIT_ON)
+        for column, candidate in enumerate(candidates):
+            state = candidate_state(candidate, starts, basis, rest)
+            gains[held, column] = ndcg(rescale(state, axes, left_out.queries), left_out) - frozen[held]
+    return frozen, gains

@@ -1,0 +1,68 @@
+"""Displacement: queries move away from what they find, toward what they should find; in closed form or by steps."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from semsearch.adapter import SpectralBasis
+from semsearch.learning.context import Start, context, setting, settings
+from semsearch.learning.contraction import contraction
+from semsearch.learning.losses import residual
+from semsearch.learning.states import State, axes_of, kernel, prepare
+from semsearch.learning.support import Support
+
+STEPS = 8
+"""Of the listwise learner."""
+
+
+def learn_displacement(start: Start, basis: SpectralBasis, support: Support) -> State:
+    """Ridge regression from queries to listwise residuals, closed form, with the gain its own left-out queries bear.
+
+    The gain is the regression of the residuals on their leave-one-out predictions, shrunk to a learned one: the less
+    labels predict one another, the less they displace.
+    """
+    x, given = support.queries, context(basis, support)
+    wanted = residual(x, support, setting(start, "temperature", given))
+    inverse = torch.linalg.inv(x @ x.T + setting(start, "ridge", given) * torch.eye(len(x)).to(x))
+    dual = inverse @ wanted
+    predicted = wanted - dual / inverse.diagonal()[:, None]
+    size = (predicted * predicted).sum()
+    prior = setting(start, "prior", given) * size / len(x)
+    fit = ((predicted * wanted).sum() + prior) / (size + prior + 1e-12)
+    gain = setting(start, "gain", given) * fit.clamp(0.0, 2.0)
+    return replace(State.identity(x), keys=x, values=gain * dual)
+
+
+def begin_displacement(_: int) -> dict[str, Tensor]:
+    """Where the outer loop begins."""
+    return settings(ridge=1.0, temperature=0.05, gain=1.0, prior=8.0)
+
+
+def learn_listwise(start: Start, basis: SpectralBasis, support: Support) -> State:
+    """Kernel logistic regression over documents, in the space that the contraction leaves.
+
+    Gradient descent in function space (Mason et al. 1999): each step moves every key's value along the listwise
+    residual, less a learned decay; rate, temperature, sharpness and contraction are learned.
+    """
+    given = context(basis, support)
+    shrunk = contraction(setting(start, "contraction", given), support)
+    still = replace(State.identity(support.queries), contraction=shrunk)
+    x = prepare(still, axes_of(basis, support.queries), support.queries)
+    sharpness, temperature = setting(start, "sharpness", given), setting(start, "temperature", given)
+    near = kernel(x @ x.T, sharpness)
+    # the largest eigenvalue bounds the step at which descent is stable
+    rate = setting(start, "rate", given) / torch.linalg.eigvalsh(near)[-1]
+    decay = setting(start, "decay", given)
+    values = torch.zeros_like(x)
+    for _ in range(STEPS):
+        moved = torch.nn.functional.normalize(x + near @ values, dim=1)
+        values = values + rate * (residual(moved, support, temperature) - decay * values)
+    return replace(still, keys=x, values=values, sharpness=sharpness)
+
+
+def begin_listwise(_: int) -> dict[str, Tensor]:
+    """Where the outer loop begins."""
+    return settings(contraction=0.1, sharpness=2.0, temperature=0.03, rate=1.5, decay=0.03)
