@@ -244,8 +244,8 @@ def evaluate(
     methods: Annotated[
         str | None,
         typer.Option(
-            help="By comma: semsearch, unguarded, members (or member:NAME), bm25, fused, rocchio, ridge, linear,"
-            " film-scratch; frozen always. [default: all]",
+            help="By comma: semsearch, hybrid (with a lexical weight chosen on the labels), unguarded, members (or"
+            " member:NAME), bm25, fused, rocchio, ridge, linear, film-scratch; frozen always. [default: all]",
             show_default=False,
         ),
     ] = None,

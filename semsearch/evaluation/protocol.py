@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from semsearch.evaluation.baselines import Method, Task
 from semsearch.evaluation.measures import Values, measure
 from semsearch.learning.candidates import Candidate, candidate_state
 from semsearch.learning.learners import MEMBERS
+from semsearch.learning.lexical import WEIGHTS, choose_weight, fuse
 from semsearch.learning.tasks import Domain
 from semsearch.learning.weights import Weights
 from semsearch.records import InputError, LabelError
@@ -24,7 +25,7 @@ from semsearch.records import InputError, LabelError
 LABEL_FREE = ("frozen", "bm25", "fused")
 """Methods that need no label: measured once for each seed."""
 BASELINES = ("frozen", "bm25", "fused", "rocchio", "ridge", "linear", "film-scratch")
-METHODS = ("semsearch", "unguarded", "members", *BASELINES)
+METHODS = ("semsearch", "hybrid", "unguarded", "members", *BASELINES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,7 @@ def _names(weights: Weights, key: str) -> list[str]:
 
 def measured(domain: Domain, weights: Weights, plan: Plan) -> list[Measured]:
     """All of one domain's measurements."""
-    lexical = baselines.Lexical() if {"bm25", "fused"} & set(plan.methods) else None
+    lexical = baselines.Lexical() if {"bm25", "fused", "hybrid"} & set(plan.methods) else None
     seen = domain.family in _names(weights, "families")
     results = []
     for seed in range(plan.seeds):
@@ -120,6 +121,9 @@ def measured(domain: Domain, weights: Weights, plan: Plan) -> list[Measured]:
         free: dict[str, Mapping[str, Values]] = {}
         for labels in plan.labels:
             task = Task(domain, pool[:labels], asked, seed)
+            verdict = None
+            if len(task.labelled) and {"semsearch", "hybrid"} & set(plan.methods):
+                verdict = weights.adapt(domain.basis, task.support)
             for name in plan.methods:
                 chosen = ""
                 if name in LABEL_FREE or not len(task.labelled):
@@ -130,16 +134,31 @@ def measured(domain: Domain, weights: Weights, plan: Plan) -> list[Measured]:
                     if kind not in free:
                         free[kind] = measure(_method(kind, weights, lexical)(task), judgments)
                     values = free[kind]
-                elif name == "semsearch":
-                    verdict = weights.adapt(domain.basis, task.support)
+                elif name in {"semsearch", "hybrid"}:
+                    assert verdict is not None
+                    scores = task.scores(_adapted(domain, verdict.state, task))
                     chosen = _said(verdict.candidate)
-                    values = measure(task.scores(_adapted(domain, verdict.state, task)), judgments)
+                    if name == "hybrid":
+                        assert lexical is not None
+                        weight = _lexical_weight(task, lexical)
+                        scores, chosen = fuse(scores, lexical(task), weight), f"words {weight:g}"
+                    values = measure(scores, judgments)
                 else:
                     values = measure(_method(name, weights, lexical)(task), judgments)
                 results.append(
                     Measured(domain.name, domain.family, name, labels, len(task.labelled), seed, values, chosen, seen)
                 )
     return results
+
+
+def _lexical_weight(task: Task, lexical: baselines.Lexical) -> float:
+    """Chosen on the labelled queries, which are ranked as if they were asked."""
+    own = replace(task, asked=task.labelled)
+    dense, words = baselines.frozen(own), lexical(own)
+    judgments = [task.domain.texts.judgments[row] for row in task.labelled]
+    return choose_weight(
+        np.stack([measure(fuse(dense, words, weight), judgments)["nDCG@10"] for weight in WEIGHTS], axis=1)
+    )
 
 
 def _said(candidate: Candidate | None) -> str:

@@ -19,7 +19,7 @@ from semsearch.learning.support import Support
 
 FEWEST = 4
 """Labelled queries below which nothing can be judged."""
-CAUTION = 0.4
+CAUTION = 0.3
 """Posterior standard deviations a candidate must clear."""
 CAUTION_IN_THE_DARK = 2.0
 """The same where the frozen encoder finds none of what is labelled: labels that are all wrong look like that."""
