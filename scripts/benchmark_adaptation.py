@@ -19,7 +19,8 @@ from threadpoolctl import threadpool_limits
 
 from semsearch.adapter import Adapter, DomainState, SpectralBasis
 from semsearch.encoder import Encoder
-from semsearch.learning.support import gather
+from semsearch.learning.candidates import candidate_state
+from semsearch.learning.support import Support, gather
 from semsearch.learning.weights import Weights
 from semsearch.records import Vectors
 
@@ -44,18 +45,21 @@ def main() -> None:
     queries = unit(documents[wanted] + 0.6 * accent + 1.0 * unit(rng.normal(size=(len(wanted), 384))))
     weights, basis = Weights.open(), SpectralBasis.of(documents)
 
-    def adapted(labels: int) -> DomainState:
-        support = gather(documents, queries[:labels], [{int(row): 1.0} for row in wanted[:labels]])
-        return weights.adapt(basis, support).state
+    def support(labels: int) -> Support:
+        return gather(documents, queries[:labels], [{int(row): 1.0} for row in wanted[:labels]])
+
+    def learned(labels: int) -> DomainState:
+        bold = max(weights.candidates, key=lambda candidate: candidate.contraction)
+        return candidate_state(bold, weights.starts, basis, support(labels)).compact()
 
     work: dict[str, Callable[[], object]] = {"encode 1 query": lambda: encoder.encode_queries(["how do I reset it"])}
     for labels in LABELS:
-        work[f"adapt to {labels} labels"] = lambda labels=labels: adapted(labels)  # type: ignore[misc]
+        work[f"adapt to {labels} labels"] = lambda labels=labels: weights.adapt(basis, support(labels))  # type: ignore[misc]
     for labels in LABELS[1:]:
-        state = adapted(labels)
+        state = learned(labels)
         adapter = Adapter(basis, {str(domain): state for domain in range(32)})
         names = [str(domain) for domain in range(32)]
-        said = f"rescale 32 queries of 32 domains, {len(state.keys)} keys each"
+        said = f"rescale 32 queries of 32 domains of {labels} labels"
         work[said] = lambda adapter=adapter, names=names: adapter.rescale(queries[:32], names)  # type: ignore[misc]
     taken: dict[str, list[float]] = {name: [] for name in work}
     with threadpool_limits(1):

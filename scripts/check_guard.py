@@ -22,7 +22,7 @@ from semsearch.learning.weights import DEFAULT_WEIGHTS, Weights
 from semsearch.records import Vectors
 
 SIZES = (8, 32, 128)
-SEEDS = 3
+SEEDS = 1
 
 
 def spoiled(domain: Domain, size: int, rng: np.random.Generator) -> dict[str, tuple[Vectors, list[Judgments]]]:

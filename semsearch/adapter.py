@@ -12,9 +12,11 @@ Documents never move, so adapting a domain needs no re-index.
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -90,7 +92,7 @@ class SpectralBasis:
         return basis
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class DomainState:
     """What a domain has learned. All but the gains stands in the encoder's own coordinates."""
 
@@ -131,6 +133,11 @@ class DomainState:
     def dimension(self) -> int:
         """Length of the query vectors that this state rescales."""
         return len(self.gains)
+
+    @cached_property
+    def turns(self) -> bool:
+        """Whether the gains change anything: turning into the corpus's axes and back costs more than all else."""
+        return bool((self.gains != self.gains[0]).any())
 
     @classmethod
     def identity(cls, dimension: int) -> DomainState:
@@ -231,8 +238,6 @@ class Adapter:
         self.basis = basis
         self._slots = {domain: slot for slot, domain in enumerate(states)}
         self._states = list(states.values())
-        # turning into the corpus's axes and back costs more than all else: only where the axes differ in gain
-        self._turned = np.array([bool((state.gains != state.gains[0]).any()) for state in self._states], bool)
 
     def rescale(self, queries: Vectors, domains: Sequence[str]) -> Vectors:
         """Each query as its own domain sees it, in one pass whatever the mixture.
@@ -246,14 +251,30 @@ class Adapter:
         order = np.argsort(slots, kind="stable")
         order = order[slots[order] >= 0]
         x, slots = queries[order], slots[order]
-        for slot, rows in _groups(slots):
-            state = self._states[slot]
-            if self._turned[slot]:
+        groups = [(self._states[slot], rows) for slot, rows in _groups(slots)]
+        for state, rows in groups:
+            if state.turns:
                 x[rows] = ((x[rows] @ self.basis.axes) * state.gains) @ self.basis.axes.T
-            _move(x[rows], state)
+            if len(state.contraction):
+                x[rows] -= (x[rows] @ state.contraction.T) @ state.contraction
+        _normalise(x)
+        for state, rows in groups:
+            block = x[rows]
+            near = block @ state.keys.T
+            if state.sharpness > 0:
+                # k(s) = (exp(βs) − 1) / (exp(β) − 1), which tends to s as β tends to 0
+                near = np.expm1(near * np.float32(state.sharpness)) / np.float32(math.expm1(state.sharpness))
+            block += near @ state.values
+            block += state.shift
+        _normalise(x)
         rescaled = queries.copy()
         rescaled[order] = x
         return rescaled
+
+
+def _normalise(x: Vectors) -> None:
+    """Bring rows to unit length, in place."""
+    x /= np.sqrt(np.einsum("nd,nd->n", x, x))[:, None]
 
 
 def _groups(slots: npt.NDArray[np.intp]) -> Iterator[tuple[int, slice]]:
@@ -261,17 +282,3 @@ def _groups(slots: npt.NDArray[np.intp]) -> Iterator[tuple[int, slice]]:
     starts = np.flatnonzero(np.diff(slots, prepend=-1)).tolist()
     for start, stop in zip(starts, [*starts[1:], len(slots)], strict=True):
         yield int(slots[start]), slice(start, stop)
-
-
-def _move(x: Vectors, state: DomainState) -> None:
-    """Contract and displace rows of one domain, in place; they end of unit length."""
-    if len(state.contraction):
-        x -= (x @ state.contraction.T) @ state.contraction
-    x /= np.sqrt(np.einsum("nd,nd->n", x, x))[:, None]
-    near = x @ state.keys.T
-    if state.sharpness > 0:
-        # k(s) = (exp(βs) − 1) / (exp(β) − 1), which tends to s as β tends to 0
-        near = np.expm1(near * np.float32(state.sharpness)) / np.float32(np.expm1(state.sharpness))
-    x += near @ state.values
-    x += state.shift
-    x /= np.sqrt(np.einsum("nd,nd->n", x, x))[:, None]

@@ -305,22 +305,26 @@ def evaluate(
 
 
 def _show(lines: Sequence[Gain], labels: Sequence[int], methods: Sequence[str]) -> None:
-    for title, over in (("nDCG@10 over frozen, macro mean over families", True), ("semsearch over each", False)):
-        chosen = [line for line in lines if line.measure == "nDCG@10" and (line.over == "frozen") == over]
-        if not chosen:
-            continue
+    from semsearch.evaluation.report import OURS
+
+    tables = {"nDCG@10 over frozen, macro mean over families": [line for line in lines if line.over == "frozen"]}
+    for ours in OURS:
+        tables[f"{ours} over each"] = [line for line in lines if line.method == ours and line.over != "frozen"]
+    for title, chosen in tables.items():
         table = Table(title=title, title_justify="left")
         table.add_column("method")
         for number in labels:
             table.add_column(f"{number} labels", justify="right")
         for method in methods:
-            mine = [line for line in chosen if (line.method if over else line.over) == method]
+            mine = [
+                f"{line.mean:+.4f} [{line.low:+.4f}, {line.high:+.4f}]\nworst {line.worst:+.3f}"
+                for line in chosen
+                if line.measure == "nDCG@10" and method == (line.method if line.over == "frozen" else line.over)
+            ]
             if mine:
-                cells = [
-                    f"{line.mean:+.4f} [{line.low:+.4f}, {line.high:+.4f}]\nworst {line.worst:+.3f}" for line in mine
-                ]
-                table.add_row(method, *cells)
-        out.print(table)
+                table.add_row(method, *mine)
+        if table.row_count:
+            out.print(table)
 
 
 def _check_members(names: tuple[str, ...]) -> None:

@@ -107,7 +107,8 @@ def test_a_domain_that_is_declined_loses_what_it_had(
 ) -> None:
     save_state(shop, "random", DomainState.identity(32), {"encoder_sha256": tiny_encoder.weights_sha256})
     rng = np.random.default_rng(1)
-    rows = [f"{n}\tnoise-{int(rng.integers(60))}\t1\n" for n in range(30)]
+    everything = [*TOPICS, *(f"noise-{n}" for n in range(60))]
+    rows = [f"{n}\t{rng.choice(everything)}\t1\n" for n in range(30)]
     (labels / "qrels.tsv").write_text("".join(rows))
     done = command("adapt", shop, "--labels", labels, "--weights", weights, "--domain", "random")
     assert done.returncode == 0, done.stderr

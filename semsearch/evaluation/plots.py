@@ -82,7 +82,7 @@ def _forest(measured: Sequence[Measured], figure_of: type[Figure]) -> Figure:
         ((family, domain) for family, domains in most.items() for domain in domains),
         key=lambda name: np.mean([values.mean() for values in most[name[0]][name[1]]]),
     )
-    figure = figure_of(figsize=(3.4 * len(numbers) + 2, 0.2 * len(names) + 1.4))
+    figure = figure_of(figsize=(3.4 * len(numbers) + 2, 0.2 * len(names) + 1.4), layout="constrained")
     panels = np.atleast_1d(figure.subplots(1, len(numbers), sharey=True, sharex=True))
     for panel, number in zip(panels, numbers, strict=True):
         apart = differences(table, "semsearch", "frozen", number, "nDCG@10")
@@ -101,7 +101,7 @@ def _forest(measured: Sequence[Measured], figure_of: type[Figure]) -> Figure:
         panel.spines[["top", "right"]].set_visible(False)
     panels[0].set_yticks(range(len(names)), [domain for _, domain in names], fontsize=8)
     panels[0].set_ylim(-0.7, len(names) - 0.3)
-    figure.suptitle("Guarded (dots, 95%) and unguarded (crosses), by domain", x=0.02, ha="left", fontsize=11)
+    figure.suptitle("Guarded (dots, 95%) and unguarded (crosses), by domain", fontsize=11)
     return figure
 
 
@@ -112,7 +112,7 @@ def _chosen(measured: Sequence[Measured], figure_of: type[Figure]) -> Figure:
     domains = sorted({one.domain for one in ours})
     kinds = sorted({one.chosen for one in ours} - {"none"}, key=_order)
     colours = {"none": "#d5dadf"} | {kind: f"C{place % 10}" for place, kind in enumerate(kinds)}
-    figure = figure_of(figsize=(3.2 * len(numbers) + 2, 0.2 * len(domains) + 1.8))
+    figure = figure_of(figsize=(3.2 * len(numbers) + 2, 0.2 * len(domains) + 1.8), layout="constrained")
     panels = np.atleast_1d(figure.subplots(1, len(numbers), sharey=True))
     for panel, number in zip(panels, numbers, strict=True):
         for place, domain in enumerate(reversed(domains)):
@@ -129,7 +129,7 @@ def _chosen(measured: Sequence[Measured], figure_of: type[Figure]) -> Figure:
     for kind in ["none", *kinds]:
         panels[-1].barh(0, 0, color=colours[kind], label="declined" if kind == "none" else kind)
     panels[-1].legend(loc="upper left", bbox_to_anchor=(1.02, 1), fontsize=8, frameon=False)
-    figure.suptitle("What the guard chose, by domain", x=0.02, ha="left", fontsize=11)
+    figure.suptitle("What the guard chose, by domain", fontsize=11)
     return figure
 
 

@@ -14,6 +14,8 @@ from semsearch.evaluation.measures import MEASURES, Values, macro_mean, paired_i
 from semsearch.evaluation.protocol import Measured
 from semsearch.records import InputError
 
+OURS = ("semsearch", "hybrid")
+
 
 @dataclass(frozen=True, slots=True)
 class Gain:
@@ -90,7 +92,7 @@ def gain(table: Table, method: str, over: str, labels: int, measure: str) -> Gai
 
 
 def summary(measured: Sequence[Measured]) -> list[Gain]:
-    """Every method over frozen by every measure, and semsearch over every method by nDCG@10."""
+    """Every method over frozen by every measure, and each of OURS over every other by nDCG@10."""
     table = arranged(measured)
     methods = list(dict.fromkeys(one.method for one in measured))
     labels = sorted({one.labels for one in measured})
@@ -101,14 +103,13 @@ def summary(measured: Sequence[Measured]) -> list[Gain]:
         if method != "frozen"
         for number in labels
     ]
-    if "semsearch" in methods:
-        lines += [
-            gain(table, "semsearch", method, number, "nDCG@10")
-            for method in methods
-            if method not in {"semsearch", "frozen"}
-            for number in labels
-        ]
-    return lines
+    return lines + [
+        gain(table, ours, method, number, "nDCG@10")
+        for ours in OURS
+        for method in methods
+        if ours in methods and method not in {*OURS, "frozen"}
+        for number in labels
+    ]
 
 
 def save_json(path: Path, measured: Sequence[Measured], lines: Sequence[Gain], settings: Mapping[str, object]) -> None:
@@ -122,20 +123,27 @@ def save_json(path: Path, measured: Sequence[Measured], lines: Sequence[Gain], s
 
 
 def save_markdown(path: Path, lines: Sequence[Gain], labels: Sequence[int]) -> Path:
-    """Tables for people: every method over frozen by every measure, and semsearch over every method."""
-    parts = [f"{name} over frozen\n\n{_table(lines, labels, 'frozen', name)}" for name in MEASURES]
-    if any(line.over != "frozen" for line in lines):
-        parts.append(f"nDCG@10 of semsearch over each\n\n{_table(lines, labels, 'each', 'nDCG@10')}")
+    """Tables for people: every method over frozen by every measure, and each of OURS over every other."""
+    parts = []
+    for name in MEASURES:
+        over_frozen = {
+            (line.method, line.labels): line for line in lines if (line.over, line.measure) == ("frozen", name)
+        }
+        parts.append(f"{name} over frozen\n\n{_table(over_frozen, labels)}")
+    for ours in OURS:
+        over_others = {
+            (line.over, line.labels): line for line in lines if line.method == ours and line.over != "frozen"
+        }
+        if over_others:
+            parts.append(f"nDCG@10 of {ours} over each\n\n{_table(over_others, labels)}")
     _write(path, "\n\n".join(parts) + "\n")
     return path
 
 
-def _table(lines: Sequence[Gain], labels: Sequence[int], over: str, measure: str) -> str:
-    chosen = [line for line in lines if line.measure == measure and (line.over == "frozen") == (over == "frozen")]
-    cells = {(line.method if over == "frozen" else line.over, line.labels): line for line in chosen}
+def _table(lines: Mapping[tuple[str, int], Gain], labels: Sequence[int]) -> str:
     body = []
-    for name in dict.fromkeys(name for name, _ in cells):
-        mine = [cells[name, number] for number in labels]
+    for name in dict.fromkeys(name for name, _ in lines):
+        mine = [lines[name, number] for number in labels]
         said = [f"{line.mean:+.4f} [{line.low:+.4f}, {line.high:+.4f}], worst {line.worst:+.3f}" for line in mine]
         body.append(f"| {name} | " + " | ".join(said) + " |")
     head = "| | " + " | ".join(f"{number} labels" for number in labels) + " |"

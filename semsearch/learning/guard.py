@@ -14,16 +14,16 @@ from pydantic import JsonValue
 from semsearch.adapter import DomainState, SpectralBasis
 from semsearch.learning.candidates import Candidate, candidate_state, cross_validate
 from semsearch.learning.context import Start
-from semsearch.learning.prior import Numbers, Prior, level_of, posterior
+from semsearch.learning.prior import Numbers, Prior, posterior
 from semsearch.learning.support import Support
 
 FEWEST = 4
 """Labelled queries below which nothing can be judged."""
 CAUTION = 0.3
 """Posterior standard deviations a candidate must clear."""
-CAUTION_IN_THE_DARK = 2.0
+CAUTION_IN_THE_DARK = 3.0
 """The same where the frozen encoder finds none of what is labelled: labels that are all wrong look like that."""
-DARK = 0.1
+DARK = 0.15
 """Frozen nDCG@10 below which caution rises."""
 MARGIN = 0.001
 """nDCG@10 beyond that which a candidate must clear."""
@@ -132,4 +132,4 @@ def decide(
 
 def caution(frozen: Numbers) -> float:
     """How many posterior standard deviations a candidate must clear on these labels."""
-    return CAUTION + (CAUTION_IN_THE_DARK - CAUTION) * max(0.0, 1 - level_of(frozen) / DARK)
+    return CAUTION + (CAUTION_IN_THE_DARK - CAUTION) * max(0.0, 1 - float(frozen.mean()) / DARK)

@@ -62,13 +62,9 @@ class Prior:
 def room(frozen: Numbers) -> float:
     """How much there is to gain: what the frozen encoder leaves, less where it finds next to nothing, since labels
     that few of its hits agree with are as likely wrong as they are unforeseen."""
-    level = level_of(frozen)
+    # as if one query more had 0.6: few labels say little about the level
+    level = (float(frozen.sum()) + 0.6) / (len(frozen) + 1)
     return (1 - level) * min(1.0, 0.1 + level / 0.2)
-
-
-def level_of(frozen: Numbers) -> float:
-    """Mean frozen nDCG@10, as if one query more had 0.6: few labels say little about it."""
-    return (float(frozen.sum()) + 0.6) / (len(frozen) + 1)
 
 
 def posterior(prior: Prior, frozen: Tensor, gains: Tensor) -> tuple[Numbers, Numbers]:

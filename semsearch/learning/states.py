@@ -34,18 +34,6 @@ class State:
         empty = like.new_zeros((0, dimension))
         return cls(like.new_ones(dimension), empty, empty, empty, like.new_zeros(dimension), like.new_zeros(()))
 
-    def scaled(self, strength: float) -> State:
-        """Strength 0 is the identity, 1 the state itself; gains and contraction go by their logarithm."""
-        norms = (self.contraction * self.contraction).sum(dim=1, keepdim=True).clamp(1e-12, 1 - 1e-6)
-        return State(
-            self.gains**strength,
-            self.contraction * ((1 - (1 - norms) ** strength) / norms).sqrt(),
-            self.keys,
-            self.values * strength,
-            self.shift * strength,
-            self.sharpness,
-        )
-
     def compact(self) -> DomainState:
         """What goes to disk and serves: at most MAX_KEYS keys, rounded as the file will be."""
         keys, values = _fewer_keys(self.keys, self.values, self.sharpness)

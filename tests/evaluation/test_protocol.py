@@ -99,7 +99,7 @@ def test_the_table_is_markdown(tmp_path: Path, lines: list[Gain]) -> None:
     table = save_markdown(tmp_path / "table.md", lines, (8, 40)).read_text().splitlines()
     assert table[:4] == ["nDCG@10 over frozen", "", "| | 8 labels | 40 labels |", "|---|---|---|"]
     assert sum(line.startswith("| semsearch | ") for line in table) == 3  # a line for each measure
-    assert sum(line.startswith("| ridge | ") for line in table) == 4  # and one for semsearch over it
+    assert sum(line.startswith("| ridge | ") for line in table) == 5  # and one for semsearch and hybrid over it
 
 
 def test_plots_are_drawn(tmp_path: Path, measured: list[Measured], lines: list[Gain]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -160,26 +159,6 @@ def test_a_compacted_state_moves_queries_as_the_whole_one(name: str) -> None:
     served = Adapter(world.basis, {"d": compact}).rescale(queries, ["d"] * 200)
     way = np.linalg.norm(whole - queries, axis=1).mean()
     assert np.linalg.norm(whole - served, axis=1).mean() < 0.35 * way
-
-
-def _half(state: State) -> State:
-    return state.scaled(0.5)
-
-
-@pytest.mark.parametrize(("change", "share"), [(lambda state: state.scaled(0.0), 0.0), (_half, 0.5)])
-def test_a_strength_scales_what_was_learned(change: Callable[[State], State], share: float) -> None:
-    still = State.identity(torch.zeros(2, 3))
-    state = replace(
-        still,
-        gains=torch.tensor([4.0, 1.0, 1.0]),
-        contraction=torch.tensor([[0.0, 0.96**0.5, 0.0]]),
-        shift=torch.ones(3),
-    )
-    scaled = change(state)
-    assert scaled.gains[0] == pytest.approx(4.0**share)
-    # what is left of the second axis goes from 0.04 to its power
-    assert 1 - float(scaled.contraction[0, 1]) ** 2 == pytest.approx(0.04**share, abs=1e-5)
-    assert scaled.shift[0] == pytest.approx(share)
 
 
 def test_the_kernel_tends_to_the_cosine() -> None:
