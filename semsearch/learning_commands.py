@@ -159,7 +159,9 @@ def learn(
     checkpoint: Annotated[
         Path | None,
         typer.Option(
-            help="Folder to note the state in, and to go on from. [default: OUT.checkpoint]", show_default=False
+            help="Folder to note the state in, and to go on from, until the weights are written. [default:"
+            " OUT.checkpoint]",
+            show_default=False,
         ),
     ] = None,
     encoder: EncoderName = None,
@@ -177,7 +179,7 @@ def learn(
     """
     from semsearch.learning.meta import Settings
     from semsearch.learning.training import folds as split
-    from semsearch.learning.training import train
+    from semsearch.learning.training import forget, train
 
     names = tuple(name.strip() for name in members.split(",") if name.strip())
     _check_members(names)
@@ -191,12 +193,15 @@ def learn(
             raise typer.BadParameter("give `family` or a number", param_hint="--folds")
         groups = split(loaded, None if folds == "family" else int(folds), seed)
         jobs = [(output / f"fold-{number}.safetensors", group) for number, group in enumerate(groups)]
-        jobs = jobs if fold is None else jobs[fold : fold + 1]
+        if fold is not None and fold >= len(jobs):
+            raise typer.BadParameter(f"there are {len(jobs)} folds, counted from 0", param_hint="--fold")
+        jobs = jobs if fold is None else [jobs[fold]]
     for path, left_out in jobs:
         if left_out:
             err.print(f"[bold]{path.name}[/bold], without {', '.join(left_out)}", soft_wrap=True)
         notes = (checkpoint or path.with_suffix(".checkpoint")) / (path.stem if checkpoint and left_out else "")
         _train(train(loaded, settings, about=about, left_out=left_out, checkpoint=notes, trial_seeds=trials), path)
+        forget(notes)
 
 
 def _train(events: object, path: Path) -> None:

@@ -52,6 +52,7 @@ def test_learn_writes_weights_and_evaluate_measures_them(data: Path, tmp_path: P
     said = learned(command, data, tmp_path / "w.safetensors", "--open-licence")
     assert "held-out families listwise" in said
     assert "learned" in said
+    assert [path.name for path in tmp_path.iterdir()] == ["w.safetensors"]
     done = command(
         *("evaluate", data / "domains" / "w0", "--embeddings", data, "--weights", tmp_path / "w.safetensors"),
         *("--labels", "0,16", "--seeds", "2", "--methods", "semsearch,unguarded,ridge,bm25"),
@@ -88,6 +89,7 @@ def test_folds_leave_families_out_and_are_reproducible(data: Path, tmp_path: Pat
         (("learn", "{data}/domains", "--out", "{tmp}/w", "--members", "magic"), 2, "no learner is called 'magic'"),
         (("learn", "{data}/domains", "--out", "{tmp}/w", "--members", "film"), 2, "the guard needs listwise"),
         (("learn", "{data}/domains", "--out", "{tmp}/w", "--folds", "many"), 2, "give `family` or a number"),
+        (("learn", "{data}/domains", "--out", "{tmp}/w", "--folds", "2", "--fold", "2"), 2, "there are 2 folds"),
         (("evaluate", "{data}/domains", "--labels", "8,some"), 2, "is no list of whole numbers"),
         (("evaluate", "{data}/domains", "--labels", "-8"), 2, "labels count from 0"),
         (("evaluate", "{data}/domains", "--weights", "{tmp}/none"), 1, "none holds no weights"),

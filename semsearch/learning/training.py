@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from semsearch.learning.prior import SIZES, Trial, fit_prior, trials
 from semsearch.learning.tasks import Domain
 from semsearch.learning.weights import Weights
 from semsearch.records import LabelError
+
+OUTER_LOOP = "outer-loop.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,7 @@ def train(
     if checkpoint is not None:
         checkpoint.mkdir(parents=True, exist_ok=True)
     learned = None
-    for event in learn(used, settings, checkpoint=checkpoint / "outer-loop.safetensors" if checkpoint else None):
+    for event in learn(used, settings, checkpoint=checkpoint / OUTER_LOOP if checkpoint else None):
         if isinstance(event, Learned):
             learned = event
         else:
@@ -87,6 +90,14 @@ def train(
             "sizes": list(SIZES),
         },
     )
+
+
+def forget(checkpoint: Path) -> None:
+    """Remove what `train` noted there, and the folder if nothing else is in it."""
+    for path in (checkpoint / OUTER_LOOP, *checkpoint.glob("trials-*.json")):
+        path.unlink(missing_ok=True)
+    with suppress(OSError):
+        checkpoint.rmdir()
 
 
 def folds(domains: Sequence[Domain], count: int | None, seed: int) -> list[list[str]]:
