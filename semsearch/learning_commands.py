@@ -97,7 +97,7 @@ def adapt(
     What was learned takes the place of what the domain had learned before; where the guard declines, the domain
     searches with the frozen encoder again. A running server takes it up when it is restarted.
 
-    Example: semsearch adapt index/help --labels labels/ --domain support
+    Example: semsearch adapt index/python --labels docs/example --domain plain
     """
     from semsearch.storage.states import remove_state, save_state
 
