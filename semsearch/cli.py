@@ -57,7 +57,7 @@ DEFAULT_PORT = 8080
 
 Threads = Annotated[
     int | None,
-    typer.Option(min=1, envvar="SEMSEARCH_THREADS", help="CPU threads. [default: all cores]", show_default=False),
+    typer.Option(min=1, envvar="SEMSEARCH_THREADS", help="CPU threads. \\[default: all cores]", show_default=False),
 ]
 Device = Annotated[
     str,
@@ -119,7 +119,7 @@ def build(
             "--out",
             "-o",
             envvar="SEMSEARCH_OUT",
-            help="Folder of the index. [default: beside the recipe]",
+            help="Folder of the index. \\[default: beside the recipe]",
             show_default=False,
         ),
     ] = None,
@@ -127,7 +127,7 @@ def build(
         str | None,
         typer.Option(
             envvar="SEMSEARCH_ENCODER",
-            help="Name or folder of a sentence-transformers model. [default: the recipe's, else all-MiniLM-L6-v2]",
+            help="Name or folder of a sentence-transformers model. \\[default: the recipe's, else all-MiniLM-L6-v2]",
             show_default=False,
         ),
     ] = None,
@@ -136,15 +136,17 @@ def build(
     ] = False,
     id_field: Annotated[
         str | None,
-        typer.Option(help="Field or column that holds the id. [default: id, _id]", show_default=False),
+        typer.Option(help="Field or column that holds the id. \\[default: id, _id]", show_default=False),
     ] = None,
     title_field: Annotated[
         str | None,
-        typer.Option(help="Field that holds the title. [default: title, name]", show_default=False),
+        typer.Option(help="Field that holds the title. \\[default: title, name]", show_default=False),
     ] = None,
     text_field: Annotated[
         str | None,
-        typer.Option(help="Field that holds the text. [default: text, content, body, description]", show_default=False),
+        typer.Option(
+            help="Field that holds the text. \\[default: text, content, body, description]", show_default=False
+        ),
     ] = None,
     device: Device = "auto",
     threads: Threads = None,
@@ -174,7 +176,7 @@ def serve(
         typer.Option(
             envvar="SEMSEARCH_TRUSTED_HOST",
             help="Host name by which the server may be called; may be repeated. "
-            "[default: this machine's own names when listening at loopback, else any]",
+            "\\[default: this machine's own names when listening at loopback, else any]",
             show_default=False,
         ),
     ] = None,
@@ -223,7 +225,7 @@ def search(
             "--index",
             "-i",
             envvar="SEMSEARCH_INDEX",
-            help="Folder of the index. [default: the only one in ./index]",
+            help="Folder of the index. \\[default: the only one in ./index]",
             show_default=False,
         ),
     ] = None,

@@ -39,7 +39,7 @@ EncoderName = Annotated[
     typer.Option(
         "--encoder",
         envvar="SEMSEARCH_ENCODER",
-        help="Name or folder of a sentence-transformers model. [default: all-MiniLM-L6-v2]",
+        help="Name or folder of a sentence-transformers model. \\[default: all-MiniLM-L6-v2]",
         show_default=False,
     ),
 ]
@@ -55,14 +55,14 @@ Cache = Annotated[
     Path | None,
     typer.Option(
         envvar="SEMSEARCH_CACHE",
-        help="Where vectors are kept between runs, by content. [default: ~/.cache/semsearch/vectors]",
+        help="Where vectors are kept between runs, by content. \\[default: ~/.cache/semsearch/vectors]",
         show_default=False,
     ),
 ]
 Device = Annotated[str, typer.Option(envvar="SEMSEARCH_DEVICE", help="For encoding: auto, cpu, cuda or cuda:N.")]
 Threads = Annotated[
     int | None,
-    typer.Option(min=1, envvar="SEMSEARCH_THREADS", help="CPU threads. [default: all cores]", show_default=False),
+    typer.Option(min=1, envvar="SEMSEARCH_THREADS", help="CPU threads. \\[default: all cores]", show_default=False),
 ]
 
 
@@ -83,7 +83,7 @@ def adapt(
         Path | None,
         typer.Option(
             envvar="SEMSEARCH_WEIGHTS",
-            help="Weights that semsearch learn wrote. [default: those that come with semsearch]",
+            help="Weights that semsearch learn wrote. \\[default: those that come with semsearch]",
             show_default=False,
         ),
     ] = None,
@@ -159,7 +159,7 @@ def learn(
     checkpoint: Annotated[
         Path | None,
         typer.Option(
-            help="Folder to note the state in, and to go on from, until the weights are written. [default:"
+            help="Folder to note the state in, and to go on from, until the weights are written. \\[default:"
             " OUT.checkpoint]",
             show_default=False,
         ),
@@ -242,7 +242,7 @@ def evaluate(
         typer.Option(
             envvar="SEMSEARCH_WEIGHTS",
             help="A weights file, or a folder of those that learn --folds wrote: then every domain is measured with the"
-            " one that left its family out. [default: those that come with semsearch]",
+            " one that left its family out. \\[default: those that come with semsearch]",
             show_default=False,
         ),
     ] = None,
@@ -250,14 +250,16 @@ def evaluate(
         str | None,
         typer.Option(
             help="By comma: semsearch, hybrid (with a lexical weight chosen on the labels), unguarded, members (or"
-            " member:NAME), bm25, fused, rocchio, ridge, linear, film-scratch; frozen always. [default: all]",
+            " member:NAME), bm25, fused, rocchio, ridge, linear, film-scratch; frozen always. \\[default: all]",
             show_default=False,
         ),
     ] = None,
     json_out: Annotated[
         Path | None, typer.Option("--json", help="Write rows, table and settings as JSON.", show_default=False)
     ] = None,
-    plots: Annotated[Path | None, typer.Option(help="Folder for gain.png, forest.png, chosen.png, table.md.")] = None,
+    plots: Annotated[
+        Path | None, typer.Option(show_default=False, help="Folder for gain.png, forest.png, chosen.png, table.md.")
+    ] = None,
     processes: Annotated[int, typer.Option(min=1, help="Domains measured at once, one thread each.")] = 1,
     encoder: EncoderName = None,
     embeddings: Embeddings = None,

@@ -35,6 +35,7 @@ def test_help_teaches(command: str) -> None:
     assert done.returncode == 0
     assert "Usage" in done.stdout
     assert command in {"", "info"} or "SEMSEARCH_" in done.stdout
+    assert command in {"", "info"} or "[default: all cores]" in done.stdout
 
 
 def test_the_version_is_printed() -> None:

@@ -111,3 +111,4 @@ def test_help_teaches(name: str, command: Command) -> None:
     assert done.returncode == 0
     assert "Example:" in done.stdout
     assert "SEMSEARCH_" in done.stdout
+    assert "[default: all cores]" in done.stdout
