@@ -99,11 +99,13 @@ def adapt(
 
     Example: semsearch adapt index/python --labels docs/example --domain plain
     """
+    from semsearch.storage.bundle import read_manifest
     from semsearch.storage.states import remove_state, save_state
 
     if reset:
         if labels is not None:
             raise typer.BadParameter("give either --labels or --reset", param_hint="--reset")
+        read_manifest(index)  # refuses what is no index
         out.print("forgotten" if remove_state(index, domain) else "there was nothing to forget")
         return
     if labels is None:

@@ -125,6 +125,7 @@ def test_a_domain_that_is_declined_loses_what_it_had(
         (("{shop}/none", "--labels", "{labels}", "--weights", "{weights}"), 1, "no index"),
         (("{shop}", "--labels", "{labels}"), 1, "learned for 384 dimensions, the index has 32"),
         (("{shop}", "--domain", ".hidden", "--reset"), 1, "cannot be a domain's name"),
+        (("{shop}/none", "--reset"), 1, "no index"),
     ],
 )
 def test_mistakes_are_explained(
