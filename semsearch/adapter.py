@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,6 +24,7 @@ from pydantic import JsonValue
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save, save_file
 
+from semsearch.files import whole
 from semsearch.records import BundleError, StateError, Vectors
 
 Array = npt.NDArray[np.float32]
@@ -157,15 +157,10 @@ class DomainState:
 
     def save(self, path: Path, about: Mapping[str, JsonValue]) -> None:
         """Write `to_bytes` whole or not at all. Raises StateError if the disk refuses."""
-        unfinished = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            with unfinished.open("wb") as file:
-                file.write(self.to_bytes(about))
-                file.flush()
-                os.fsync(file.fileno())
-            unfinished.replace(path)
+            with whole(path) as unfinished:
+                unfinished.write_bytes(self.to_bytes(about))
         except OSError as error:
-            unfinished.unlink(missing_ok=True)
             raise StateError(
                 f"the state {path} cannot be written ({error.strerror}): make room or choose another place"
             ) from error

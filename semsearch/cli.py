@@ -13,7 +13,6 @@ from time import monotonic
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.padding import Padding
 from rich.text import Text
@@ -22,6 +21,7 @@ import semsearch
 from semsearch.learning_commands import adapt, evaluate, learn
 from semsearch.records import DEFAULT_DOMAIN, Query, QueryError, SemsearchError
 from semsearch.server.schemas import Limits
+from semsearch.terminal import Device, Threads, err, out
 
 # torch and faiss take seconds to import: every command imports what it needs, so that --help answers at once
 if TYPE_CHECKING:
@@ -49,20 +49,10 @@ Build an index from files, serve it as a page and as a JSON endpoint, or search 
 
 Every option can also be set in the environment, as --help of each command shows.""",
 )
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
 
 DEMO = "python"
 DEFAULT_PORT = 8080
 
-Threads = Annotated[
-    int | None,
-    typer.Option(min=1, envvar="SEMSEARCH_THREADS", help="CPU threads. \\[default: all cores]", show_default=False),
-]
-Device = Annotated[
-    str,
-    typer.Option(envvar="SEMSEARCH_DEVICE", help="auto, cpu, cuda or cuda:N; auto takes CUDA where there is one."),
-]
 Host = Annotated[
     str,
     typer.Option(envvar="SEMSEARCH_HOST", help="Address to listen at; beyond this machine: 0.0.0.0 or ::."),

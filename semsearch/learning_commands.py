@@ -8,24 +8,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from semsearch.records import DEFAULT_DOMAIN
+from semsearch.terminal import Device, Threads, err, out
 
 # torch takes seconds to import: every command imports what it needs, so that --help answers at once
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from pydantic import JsonValue
 
     from semsearch.encoder import Encoder
     from semsearch.evaluation.report import Gain
+    from semsearch.learning.meta import Step
     from semsearch.learning.tasks import Domain
+    from semsearch.learning.training import Judged
+    from semsearch.learning.weights import Weights
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
 
 Domains = Annotated[
     list[Path],
@@ -58,11 +59,6 @@ Cache = Annotated[
         help="Where vectors are kept between runs, by content. \\[default: ~/.cache/semsearch/vectors]",
         show_default=False,
     ),
-]
-Device = Annotated[str, typer.Option(envvar="SEMSEARCH_DEVICE", help="For encoding: auto, cpu, cuda or cuda:N.")]
-Threads = Annotated[
-    int | None,
-    typer.Option(min=1, envvar="SEMSEARCH_THREADS", help="CPU threads. \\[default: all cores]", show_default=False),
 ]
 
 
@@ -206,7 +202,7 @@ def learn(
         forget(notes)
 
 
-def _train(events: object, path: Path) -> None:
+def _train(events: Iterator[Step | Judged | Weights], path: Path) -> None:
     from semsearch.learning.meta import Step
     from semsearch.learning.training import Judged
     from semsearch.learning.weights import Weights
@@ -214,7 +210,7 @@ def _train(events: object, path: Path) -> None:
     with _progress() as progress:
         task = progress.add_task("outer loop", total=None, counts="")
         stage: type | None = None
-        for event in events:  # type: ignore[attr-defined]
+        for event in events:
             match event:
                 case Step(number, of, losses, validation):
                     progress.update(task, completed=number, total=of, counts=_losses(losses))
@@ -231,8 +227,8 @@ def _train(events: object, path: Path) -> None:
     err.print(f"[bold green]learned[/bold green] {path}: {path.stat().st_size / 1024:.0f} KiB", soft_wrap=True)
 
 
-def _losses(losses: object) -> str:
-    return ", ".join(f"{name} {value:.3f}" for name, value in dict(losses).items())  # type: ignore[call-overload]
+def _losses(losses: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.3f}" for name, value in losses.items())
 
 
 def evaluate(

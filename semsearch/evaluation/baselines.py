@@ -14,7 +14,8 @@ from torch import Tensor
 from semsearch.learning.losses import listwise_loss
 from semsearch.learning.states import State, axes_of, rescale
 from semsearch.learning.support import MOST_DOCUMENTS, Support
-from semsearch.learning.tasks import Domain
+from semsearch.learning.tasks import Domain, unit_rows
+from semsearch.learning.texts import Texts
 from semsearch.records import InputError, Rows, Scores, Vectors
 
 
@@ -43,7 +44,7 @@ class Task:
                 for judged in (self.domain.texts.judgments[row] for row in self.labelled)
             ]
         )
-        return _unit(means)
+        return unit_rows(means)
 
     @property
     def taught(self) -> Vectors:
@@ -64,11 +65,6 @@ class Task:
 Method = Callable[[Task], Scores]
 
 
-def _unit(rows: Vectors) -> Vectors:
-    unit: Vectors = (rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)).astype(np.float32)
-    return unit
-
-
 def frozen(task: Task) -> Scores:
     """The encoder as it is."""
     return task.scores(task.queries)
@@ -81,7 +77,9 @@ def rocchio(task: Task) -> Scores:
     few = min(3, near.shape[1])
     edge = np.sort(near, axis=1)[:, -few][:, None]
     weights = np.where(near >= edge, np.exp((near - 1) / 0.1), 0)
-    return task.scores(_unit(task.queries + 0.5 * near.max(axis=1, keepdims=True) * _mean(weights) @ task.centroids))
+    return task.scores(
+        unit_rows(task.queries + 0.5 * near.max(axis=1, keepdims=True) * _mean(weights) @ task.centroids)
+    )
 
 
 def _mean(weights: Vectors) -> Vectors:
@@ -93,7 +91,7 @@ def ridge(task: Task) -> Scores:
     """Ridge regression, λ = 3, from labelled queries to the way to their relevant documents."""
     gram = task.taught @ task.taught.T + 3.0 * np.eye(len(task.taught))
     dual = np.linalg.solve(gram, task.centroids - task.taught)
-    return task.scores(_unit(task.queries + (task.queries @ task.taught.T) @ dual))
+    return task.scores(unit_rows(task.queries + (task.queries @ task.taught.T) @ dual))
 
 
 def linear(task: Task) -> Scores:
@@ -102,7 +100,6 @@ def linear(task: Task) -> Scores:
     torch.manual_seed(task.seed)
     rng = np.random.default_rng([task.seed, 5])
     pairs = [(n, row) for n, q in enumerate(task.labelled) for row in task.domain.texts.judgments[q]]
-    # as many pairs a query as one batch at most: a query with 40 relevant documents shall not be the whole training
     rng.shuffle(pairs)
     layer = torch.nn.Linear(task.taught.shape[1], task.taught.shape[1])
     torch.nn.init.zeros_(layer.weight)
@@ -149,26 +146,21 @@ def film(task: Task) -> Scores:
 class Lexical:
     """BM25 over a domain's texts (Robertson & Zaragoza 2009), k1 = 1.5, b = 0.75, in Lucene's form."""
 
-    def __init__(self) -> None:
-        """Raise InputError where the library for it is not installed."""
+    def __init__(self, texts: Texts) -> None:
+        """Index the documents. Raises InputError where the library for it is not installed."""
         try:
             import bm25s
         except ImportError as error:
             raise InputError(
                 "bm25 needs a library: pip install 'semsearch[evaluate]', or leave it out of --methods"
             ) from error
-        self._library = bm25s
-        self._indexes: dict[str, object] = {}
+        self._index = bm25s.BM25()
+        self._index.index([words(text) for text in texts.documents], show_progress=False)
 
     def __call__(self, task: Task) -> Scores:
         """Score every document."""
         texts = task.domain.texts
-        if texts.name not in self._indexes:
-            index = self._library.BM25()
-            index.index([words(text) for text in texts.documents], show_progress=False)
-            self._indexes[texts.name] = index
-        index = self._indexes[texts.name]
-        return np.stack([index.get_scores(words(texts.queries[row])) for row in task.asked]).astype(np.float32)  # type: ignore[attr-defined]
+        return np.stack([self._index.get_scores(words(texts.queries[row])) for row in task.asked]).astype(np.float32)
 
     def fused(self, task: Task) -> Scores:
         """Reciprocal rank fusion with the frozen ranking, k = 60 (Cormack et al. 2009)."""

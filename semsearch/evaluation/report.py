@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 
 from semsearch.evaluation.measures import MEASURES, Values, macro_mean, paired_interval
 from semsearch.evaluation.protocol import Measured
+from semsearch.files import whole
 from semsearch.records import InputError
 
 OURS = ("semsearch", "hybrid")
@@ -151,10 +151,9 @@ def _table(lines: Mapping[tuple[str, int], Gain], labels: Sequence[int]) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_text(text, encoding="utf-8")
-        unfinished.replace(path)
+        with whole(path) as unfinished:
+            unfinished.write_text(text, encoding="utf-8")
     except OSError as error:
         raise InputError(f"{path} cannot be written ({error.strerror}): choose another place") from error

@@ -103,11 +103,9 @@ def decide(
     """
     fallback = parent if parent is not None else DomainState.identity(support.queries.shape[1])
     n = len(support)
-    if n < FEWEST:
-        return Verdict(fallback, None, Reason.TOO_FEW, n, float("nan"), 0.0, float("-inf"), float("inf"))
-    answered = (support.gains > 0).sum(dim=0).max()
-    if int(answered) > n / 2 and float((support.gains > 0).sum(dim=1).float().mean()) < 2:
-        return Verdict(fallback, None, Reason.ONE_DOCUMENT, n, float("nan"), 0.0, float("-inf"), float("inf"))
+    refused = _refusal(support)
+    if refused is not None:
+        return Verdict(fallback, None, refused, n, float("nan"), 0.0, float("-inf"), float("inf"))
     considered = [place for place, candidate in enumerate(candidates) if candidate.considered(n)]
     candidates = [candidates[place] for place in considered]
     with torch.no_grad():
@@ -128,6 +126,16 @@ def decide(
         estimate - spread,
         estimate + spread,
     )
+
+
+def _refusal(support: Support) -> Reason | None:
+    """Why these labels need not be tried at all."""
+    if len(support) < FEWEST:
+        return Reason.TOO_FEW
+    relevant = support.gains > 0
+    if int(relevant.sum(dim=0).max()) > len(support) / 2 and float(relevant.sum(dim=1).float().mean()) < 2:
+        return Reason.ONE_DOCUMENT
+    return None
 
 
 def caution(frozen: Numbers) -> float:

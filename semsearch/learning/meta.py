@@ -13,10 +13,11 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from semsearch.files import whole
 from semsearch.learning.context import Start
 from semsearch.learning.learners import MEMBERS, Member
 from semsearch.learning.losses import listwise_loss
-from semsearch.learning.states import axes_of, rescale
+from semsearch.learning.states import State, axes_of, rescale
 from semsearch.learning.tasks import Domain, Episode, draw
 from semsearch.records import LabelError
 
@@ -105,7 +106,10 @@ def learn(domains: Sequence[Domain], settings: Settings, *, checkpoint: Path | N
 
 def loss_after(member: Member, start: Start, episode: Episode) -> Tensor:
     """Loss of the held-out queries after the inner loop, as a share of the frozen one."""
-    state = member.learn(start, episode.domain.basis, episode.support)
+    return _loss_of(member.learn(start, episode.domain.basis, episode.support), episode)
+
+
+def _loss_of(state: State, episode: Episode) -> Tensor:
     axes = axes_of(episode.domain.basis, episode.held_out.queries)
     adapted = listwise_loss(rescale(state, axes, episode.held_out.queries), episode.held_out, JUDGED_AT).mean()
     return adapted / listwise_loss(episode.held_out.queries, episode.held_out, JUDGED_AT).mean().clamp_min(0.05)
@@ -189,9 +193,8 @@ class _Run:
                 for slot, held in slots.get(value, {}).items():
                     tensors[f"adam/{name}/{key}/{slot}"] = torch.as_tensor(held).detach().clone()
         header = {"identity": self.identity, "step": self.step, "stale": self.stale, "best_loss": self.best_loss}
-        unfinished = path.with_name(f".{path.name}")
-        save_file(tensors, unfinished, metadata={"semsearch": json.dumps(header)})
-        unfinished.replace(path)
+        with whole(path) as unfinished:
+            save_file(tensors, unfinished, metadata={"semsearch": json.dumps(header)})
 
     def load(self, path: Path) -> None:
         try:
@@ -220,8 +223,8 @@ def _reptile(member: Member, start: dict[str, Tensor], episodes: Sequence[Episod
     total = 0.0
     with torch.no_grad():
         for episode in episodes:
-            total += float(loss_after(member, start, episode)) / len(episodes)
             state = member.learn(start, episode.domain.basis, episode.support)
+            total += float(_loss_of(state, episode)) / len(episodes)
             moves["scale"] += (state.gains.log() - start["scale"]) / len(episodes)
             moves["shift"] += (state.shift - start["shift"]) / len(episodes)
         for key, move in moves.items():

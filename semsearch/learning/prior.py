@@ -18,6 +18,7 @@ from semsearch.learning.candidates import Candidate, candidate_state, cross_vali
 from semsearch.learning.context import Start
 from semsearch.learning.losses import ndcg
 from semsearch.learning.states import axes_of, rescale
+from semsearch.learning.support import MOST_DOCUMENTS
 from semsearch.learning.tasks import Domain
 from semsearch.records import LabelError
 
@@ -107,7 +108,7 @@ def trials(
     domains: Sequence[Domain],
     *,
     seeds: int = 3,
-    most_documents: int = 2048,
+    most_documents: int = MOST_DOCUMENTS,
     most_queries: int = 300,
 ) -> Iterator[Trial]:
     """Adapt every domain at every size of SIZES that half of its queries reach, for each seed."""

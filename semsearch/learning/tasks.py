@@ -18,6 +18,7 @@ from safetensors.numpy import load_file, save_file
 
 from semsearch.adapter import SpectralBasis
 from semsearch.encoder import Encoder
+from semsearch.files import whole
 from semsearch.learning.support import Support, gather
 from semsearch.learning.texts import Texts, read_qrels, read_records, read_texts
 from semsearch.records import LabelError, Vectors
@@ -97,13 +98,13 @@ class Vectorizer:
             )
         judged = read_qrels(folder / "qrels.tsv", set(asked), None)
         chosen = [row for row, identity in enumerate(asked) if identity in judged]
-        return Domain(texts, _unit(documents), _unit(queries[chosen]))
+        return Domain(texts, unit_rows(documents), unit_rows(queries[chosen]))
 
     def _vectors(self, texts: Sequence[str], kind: str) -> Vectors:
         digest = hashlib.sha256(json.dumps([self.fingerprint, kind, list(texts)]).encode()).hexdigest()
         path = self.cache / f"{digest[:32]}.safetensors"
         try:
-            return _unit(load_file(path)["vectors"].astype(np.float32))
+            return unit_rows(load_file(path)["vectors"].astype(np.float32))
         except (OSError, SafetensorError, KeyError):
             pass
         encoder = self.encoder()
@@ -111,14 +112,15 @@ class Vectorizer:
         # a text without a word still has a vector: the model's own for nothing
         vectors = encode([text or " " for text in texts])
         self.cache.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-        save_file({"vectors": vectors.astype(np.float16)}, unfinished)
-        unfinished.replace(path)
-        return _unit(vectors.astype(np.float16).astype(np.float32))
+        with whole(path) as unfinished:
+            save_file({"vectors": vectors.astype(np.float16)}, unfinished)
+        return unit_rows(vectors.astype(np.float16).astype(np.float32))
 
 
-def _unit(vectors: Vectors) -> Vectors:
-    unit: Vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+def unit_rows(vectors: Vectors) -> Vectors:
+    """(n, dim) float32, the rows brought to unit length; a row of zeros stays one."""
+    lengths = np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    unit: Vectors = (vectors / lengths).astype(np.float32, copy=False)
     return unit
 
 

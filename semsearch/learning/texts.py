@@ -164,13 +164,14 @@ def _self_labels(records: Iterable[Mapping[str, str]]) -> tuple[list[str], list[
     for record in records:
         title, text = record["title"].strip(), record["text"].strip()
         if not title:
-            title, _, text = (part or "" for part in _split(text))
+            title, text = _split(text)
         if title and text:
             queries.append(title)
             documents.append(text)
     return queries, documents
 
 
-def _split(text: str) -> tuple[str, str, str]:
+def _split(text: str) -> tuple[str, str]:
+    """(first sentence, what follows it); no first sentence where nothing follows."""
     parts = _SENTENCE.split(text, maxsplit=1)
-    return (parts[0], " ", parts[1]) if len(parts) == 2 else ("", "", text)
+    return (parts[0], parts[1]) if len(parts) == 2 else ("", text)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import JsonValue
 
+from semsearch.files import whole
 from semsearch.learning.candidates import CANDIDATES
 from semsearch.learning.meta import Learned, Settings, Step, learn
 from semsearch.learning.prior import SIZES, Trial, fit_prior, trials
@@ -63,9 +64,9 @@ def train(
     assert learned is not None
     starts = learned.starts
     tried: list[Trial] = []
+    identity = json.dumps([asdict(settings), sorted(domain.name for domain in used), trial_seeds])
     for number, domain in enumerate(labelled, start=1):
         path = checkpoint / f"trials-{domain.name}.json" if checkpoint else None
-        identity = json.dumps([asdict(settings), sorted(d.name for d in used), trial_seeds])
         done = _kept(path, identity) if path else None
         if done is None:
             done = list(trials(CANDIDATES, starts, [domain], seeds=trial_seeds))
@@ -113,9 +114,8 @@ def folds(domains: Sequence[Domain], count: int | None, seed: int) -> list[list[
 
 def _keep(path: Path, identity: str, done: Sequence[Trial]) -> None:
     rows = [asdict(one) | {name: getattr(one, name).tolist() for name in ("frozen", "seen", "true")} for one in done]
-    unfinished = path.with_name(f".{path.name}")
-    unfinished.write_text(json.dumps({"identity": identity, "trials": rows}), encoding="utf-8")
-    unfinished.replace(path)
+    with whole(path) as unfinished:
+        unfinished.write_text(json.dumps({"identity": identity, "trials": rows}), encoding="utf-8")
 
 
 def _kept(path: Path, identity: str) -> list[Trial] | None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from semsearch.adapter import DomainState, SpectralBasis
+from semsearch.files import whole
 from semsearch.learning.candidates import CANDIDATES, Candidate
 from semsearch.learning.context import Start
 from semsearch.learning.guard import Verdict, decide
@@ -55,20 +55,19 @@ class Weights:
             for name, s in self.starts.items()
             for key, value in s.items()
         }
-        for key in ("sizes", "mean", "covariance", "noise"):
-            tensors[f"prior/{key}"] = torch.from_numpy(np.ascontiguousarray(getattr(self.prior, key), np.float32))
+        for part in fields(Prior):
+            value = np.ascontiguousarray(getattr(self.prior, part.name), np.float32)
+            tensors[f"prior/{part.name}"] = torch.from_numpy(value)
         header = {
             "format_version": WEIGHTS_VERSION,
             "candidates": [asdict(candidate) for candidate in self.candidates],
             "about": dict(self.about),
         }
-        unfinished = path.with_name(f".{path.name}.{os.getpid()}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            save_file(tensors, unfinished, metadata={"semsearch": json.dumps(header, sort_keys=True)})
-            unfinished.replace(path)
+            with whole(path) as unfinished:
+                save_file(tensors, unfinished, metadata={"semsearch": json.dumps(header, sort_keys=True)})
         except (OSError, SafetensorError) as error:
-            unfinished.unlink(missing_ok=True)
             raise WeightsError(f"the weights {path} cannot be written ({error}): choose another place") from error
 
     @classmethod
@@ -88,9 +87,7 @@ class Weights:
                 if name.startswith("start/"):
                     _, member, key = name.split("/")
                     starts.setdefault(member, {})[key] = value
-            prior = Prior(
-                **{key: tensors[f"prior/{key}"].double().numpy() for key in ("sizes", "mean", "covariance", "noise")}
-            )
+            prior = Prior(**{part.name: tensors[f"prior/{part.name}"].double().numpy() for part in fields(Prior)})
             candidates = [Candidate(**values) for values in header["candidates"]]
             return cls(starts, prior, dict(header["about"]), candidates)
         except (OSError, SafetensorError, KeyError, ValueError, TypeError, AttributeError) as error:

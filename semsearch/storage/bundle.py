@@ -31,6 +31,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
+from semsearch.files import flush
 from semsearch.records import BundleError
 
 FORMAT_VERSION: Literal[1] = 1
@@ -219,16 +220,16 @@ def publish(generation: Generation, manifest: Manifest) -> Manifest:
     generation.folder.chmod(0o755)  # made private, as temporary folders are
     for path in (*generation.parts, generation.manifest):
         path.chmod(0o644)
-        _flush(path)
-    _flush(generation.folder)
+        flush(path)
+    flush(generation.folder)
     published = folder / f"g-{_newest(folder) + 1:06d}"
     generation.folder.rename(published)
-    _flush(folder)
+    flush(folder)
     aside = folder / f".{CURRENT}"
     aside.write_text(published.name + "\n", encoding="utf-8")
-    _flush(aside)
+    flush(aside)
     aside.replace(folder / CURRENT)
-    _flush(folder)
+    flush(folder)
     return manifest
 
 
@@ -344,12 +345,3 @@ def _remove_unless_read(folder: Path) -> None:
     except FileNotFoundError:
         folder.rename(doomed)
     shutil.rmtree(doomed, ignore_errors=True)
-
-
-def _flush(path: Path) -> None:
-    """Have a file's or a folder's content on the disk before going on."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

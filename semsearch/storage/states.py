@@ -5,7 +5,7 @@ A state is made of the encoder's own coordinates: it outlives a rebuilding of th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import quote, unquote
 
@@ -37,23 +37,20 @@ def save_state(index: Path, domain: str, state: DomainState, about: Mapping[str,
 def open_states(index: Path, *, encoder_sha256: str) -> dict[str, DomainState]:
     """Every domain's state. Raises StateError for a damaged one, or one that another encoder's vectors taught."""
     states = {}
-    for path in sorted((index / FOLDER).glob(f"*{SUFFIX}")):
+    for domain, path in _stored(index):
         state, about = DomainState.open(path)
         if about.get("encoder_sha256") != encoder_sha256:
             raise StateError(
                 f"{path} was learned with another encoder than the index was built with: adapt the domain again,"
                 " or remove the file"
             )
-        states[unquote(path.name.removesuffix(SUFFIX))] = state
+        states[domain] = state
     return states
 
 
 def describe_states(index: Path) -> dict[str, dict[str, JsonValue]]:
     """What every domain's state says of itself. Raises StateError for a damaged one."""
-    return {
-        unquote(path.name.removesuffix(SUFFIX)): DomainState.open(path)[1]
-        for path in sorted((index / FOLDER).glob(f"*{SUFFIX}"))
-    }
+    return {domain: DomainState.open(path)[1] for domain, path in _stored(index)}
 
 
 def remove_state(index: Path, domain: str) -> bool:
@@ -62,6 +59,12 @@ def remove_state(index: Path, domain: str) -> bool:
     there = path.exists()
     path.unlink(missing_ok=True)
     return there
+
+
+def _stored(index: Path) -> Iterator[tuple[str, Path]]:
+    """Domain and file of every state."""
+    for path in sorted((index / FOLDER).glob(f"*{SUFFIX}")):
+        yield unquote(path.name.removesuffix(SUFFIX)), path
 
 
 def _path(index: Path, domain: str) -> Path:
