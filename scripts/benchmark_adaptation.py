@@ -17,12 +17,14 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-from semsearch.adapter import Adapter, DomainState, SpectralBasis
+from semsearch.adapter import Adapter
+from semsearch.basis import SpectralBasis
 from semsearch.encoder import Encoder
 from semsearch.learning.candidates import candidate_state
 from semsearch.learning.support import Support, gather
 from semsearch.learning.weights import Weights
 from semsearch.records import Vectors
+from semsearch.state import DomainState
 
 LABELS = (8, 32, 128)
 TIMES = 9
@@ -57,7 +59,7 @@ def main() -> None:
         work[f"adapt to {labels} labels"] = lambda labels=labels: weights.adapt(basis, support(labels))  # type: ignore[misc]
     for labels in LABELS[1:]:
         state = learned(labels)
-        adapter = Adapter(basis, {str(domain): state for domain in range(32)})
+        adapter = Adapter.of(basis, {str(domain): state for domain in range(32)})
         names = [str(domain) for domain in range(32)]
         said = f"rescale 32 queries of 32 domains of {labels} labels"
         work[said] = lambda adapter=adapter, names=names: adapter.rescale(queries[:32], names)  # type: ignore[misc]

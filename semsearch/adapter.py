@@ -11,228 +11,61 @@ Documents never move, so adapting a domain needs no re-index.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import JsonValue
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import load_file, save, save_file
 
-from semsearch.files import whole
-from semsearch.records import BundleError, StateError, Vectors
-
-Array = npt.NDArray[np.float32]
-
-STATE_VERSION = 1
-MAX_CONTRACTION = 64
-"""Rows of a contraction at most: with MAX_KEYS they keep a state of 384 dimensions under 64 KiB on disk."""
-MAX_KEYS = 120
-"""Keys, and values, of a state at most."""
+from semsearch.basis import SpectralBasis
+from semsearch.records import StateError, Vectors
+from semsearch.state import DomainState
 
 
-@dataclass(frozen=True, slots=True)
-class SpectralBasis:
-    """The axes of a corpus: eigenvectors of its passages' covariance."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Serving:
+    """What a domain's queries are rescaled with, and how that came about."""
 
-    axes: Array
-    """(dim, dim) float32, one orthonormal eigenvector per column, by falling eigenvalue."""
-    values: Array
-    """(dim,) float32 eigenvalues, ≥ 0, falling."""
-    mean: Array
-    """(dim,) float32 mean passage vector, not of unit length."""
-
-    @property
-    def dimension(self) -> int:
-        """Length of the vectors that this basis belongs to."""
-        return len(self.values)
-
-    @classmethod
-    def of(cls, vectors: Vectors, *, rows_at_a_time: int = 65_536) -> SpectralBasis:
-        """The basis of (n, dim) passage vectors, n ≥ 1, summed in float64 a slice at a time."""
-        count, dimension = vectors.shape
-        total = np.zeros(dimension)
-        products = np.zeros((dimension, dimension))
-        for start in range(0, count, rows_at_a_time):
-            part = vectors[start : start + rows_at_a_time].astype(np.float64)
-            total += part.sum(axis=0)
-            products += part.T @ part
-        mean = total / count
-        values, axes = np.linalg.eigh(products / count - np.outer(mean, mean))
-        # eigh rises; a covariance has no negative eigenvalue but for rounding
-        values, axes = np.maximum(values[::-1], 0.0), axes[:, ::-1]
-        # an eigenvector's sign is arbitrary: fix it, so that two builds of one corpus agree
-        axes = axes * np.where(axes[np.abs(axes).argmax(axis=0), np.arange(dimension)] < 0, -1.0, 1.0)
-        return cls(
-            axes=np.ascontiguousarray(axes, dtype=np.float32),
-            values=np.ascontiguousarray(values, dtype=np.float32),
-            mean=mean.astype(np.float32),
-        )
-
-    def save(self, path: Path) -> None:
-        """Write as safetensors."""
-        save_file({"axes": self.axes, "values": self.values, "mean": self.mean}, path)
-
-    @classmethod
-    def open(cls, path: Path) -> SpectralBasis:
-        """Read what `save` wrote. Raises BundleError if the file does not hold a basis."""
-        try:
-            parts = load_file(path)
-            basis = cls(axes=parts["axes"], values=parts["values"], mean=parts["mean"])
-        except (OSError, SafetensorError, KeyError) as error:
-            raise BundleError(f"{path} is not a spectral basis ({error}): build the index again") from error
-        dimension = basis.dimension
-        if basis.axes.shape != (dimension, dimension) or basis.mean.shape != (dimension,):
-            raise BundleError(f"{path} holds parts of unequal dimension: build the index again")
-        return basis
+    state: DomainState | None
+    """None: they pass as they are."""
+    domain: str | None = None
+    """Whose state it is: the domain's own or an ancestor's."""
+    version: int = 0
+    learner: str = "none"
+    reason: str = "nothing is known of this domain yet"
+    """Why it is so, for people."""
 
 
-@dataclass(frozen=True, eq=False)
-class DomainState:
-    """What a domain has learned. All but the gains stands in the encoder's own coordinates."""
-
-    gains: Array
-    """(dim,) float32 > 0, one factor per axis of the corpus; only their ratios matter."""
-    contraction: Array
-    """(r, dim) float32, r ≤ MAX_CONTRACTION; x loses contractionᵀ (contraction x)."""
-    keys: Array
-    """(m, dim) float32, m ≤ MAX_KEYS: where displacements are known."""
-    values: Array
-    """(m, dim) float32, the displacement that belongs to each key."""
-    shift: Array
-    """(dim,) float32, added to every query."""
-    sharpness: float
-    """β ≥ 0: how much more a near key counts than a far one; 0 makes the displacement linear in the query."""
-
-    def __post_init__(self) -> None:
-        """Raise StateError where shapes disagree or a number is not finite."""
-        dimension = len(self.gains)
-        if self.contraction.ndim != 2 or self.contraction.shape[1] != dimension:
-            raise StateError(f"the contraction has shape {self.contraction.shape}, not (any, {dimension})")
-        if self.keys.shape != self.values.shape or self.keys.ndim != 2 or self.keys.shape[1] != dimension:
-            raise StateError(f"keys {self.keys.shape} and values {self.values.shape} are not both (any, {dimension})")
-        if len(self.contraction) > MAX_CONTRACTION or len(self.keys) > MAX_KEYS:
-            raise StateError(
-                f"{len(self.contraction)} contractions and {len(self.keys)} keys: at most {MAX_CONTRACTION} and"
-                f" {MAX_KEYS} fit a state"
-            )
-        if self.shift.shape != (dimension,):
-            raise StateError(f"the shift has shape {self.shift.shape}, not ({dimension},)")
-        numbers = (self.gains, self.contraction, self.keys, self.values, self.shift, np.array([self.sharpness]))
-        if not all(np.isfinite(part).all() for part in numbers):
-            raise StateError("a domain state holds numbers that are not finite")
-        if not (self.gains > 0).all() or not 0 <= self.sharpness <= 50:
-            raise StateError("gains must be above 0 and the sharpness in [0, 50]")
-
-    @property
-    def dimension(self) -> int:
-        """Length of the query vectors that this state rescales."""
-        return len(self.gains)
-
-    @cached_property
-    def turns(self) -> bool:
-        """Whether the gains change anything: turning into the corpus's axes and back costs more than all else."""
-        return bool((self.gains != self.gains[0]).any())
-
-    @classmethod
-    def identity(cls, dimension: int) -> DomainState:
-        """The state of a domain that has learned nothing."""
-        empty = np.zeros((0, dimension), np.float32)
-        still = np.zeros(dimension, np.float32)
-        return cls(still + 1, contraction=empty, keys=empty, values=empty, shift=still, sharpness=0.0)
-
-    def rounded(self) -> DomainState:
-        """The state as it will be read from disk: contraction, keys and values in 4 bits a number."""
-        return _unpacked(self._packed(), self.sharpness)
-
-    def to_bytes(self, about: Mapping[str, JsonValue]) -> bytes:
-        """A safetensors file whose header carries `about` as JSON; at 384 dimensions under 64 KiB."""
-        header = {"format_version": STATE_VERSION, "sharpness": self.sharpness, "about": dict(about)}
-        return bytes(save(self._packed(), metadata={"semsearch": json.dumps(header, ensure_ascii=False)}))
-
-    def save(self, path: Path, about: Mapping[str, JsonValue]) -> None:
-        """Write `to_bytes` whole or not at all. Raises StateError if the disk refuses."""
-        try:
-            with whole(path) as unfinished:
-                unfinished.write_bytes(self.to_bytes(about))
-        except OSError as error:
-            raise StateError(
-                f"the state {path} cannot be written ({error.strerror}): make room or choose another place"
-            ) from error
-
-    @classmethod
-    def open(cls, path: Path) -> tuple[DomainState, dict[str, JsonValue]]:
-        """Read what `save` wrote, with what it said about itself. Raises StateError for anything else."""
-        try:
-            with safe_open(path, framework="numpy") as file:
-                header = json.loads((file.metadata() or {})["semsearch"])
-                parts = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-            version = header["format_version"]
-            if version != STATE_VERSION:
-                raise StateError(
-                    f"the state {path} has format version {version!r}, this semsearch reads {STATE_VERSION}:"
-                    " adapt the domain again"
-                )
-            return _unpacked(parts, float(header["sharpness"])), dict(header["about"])
-        except (OSError, SafetensorError, KeyError, ValueError, TypeError, AttributeError) as error:
-            raise StateError(f"{path} is not a domain state ({error}): adapt the domain again") from error
-
-    def _packed(self) -> dict[str, npt.NDArray[np.generic]]:
-        parts: dict[str, npt.NDArray[np.generic]] = {
-            "gains": np.ascontiguousarray(self.gains, np.float32),
-            "shift": np.ascontiguousarray(self.shift, np.float32),
-        }
-        for name in ("contraction", "keys", "values"):
-            parts[name], parts[f"{name}_scale"] = _in_4_bits(getattr(self, name))
-        return parts
-
-
-def _in_4_bits(rows: Array) -> tuple[npt.NDArray[np.uint8], Array]:
-    """(m, dim) → (m, ⌈dim / 2⌉) pairs of whole numbers from −7 to 7, and (m,) what each row's are multiples of.
-
-    The rounding errors of a row point in no direction in particular: of a unit vector's cosine to any other they
-    change some 0.006 at 384 dimensions.
-    """
-    scale = np.maximum(np.abs(rows).max(axis=1, initial=0.0), 1e-12).astype(np.float32) / np.float32(7)
-    codes = (np.round(rows / scale[:, None]) + 8).astype(np.uint8)
-    if codes.shape[1] % 2:
-        codes = np.pad(codes, ((0, 0), (0, 1)))
-    return np.ascontiguousarray(codes[:, 0::2] * np.uint8(16) + codes[:, 1::2]), scale
-
-
-def _from_4_bits(codes: npt.NDArray[np.generic], scale: npt.NDArray[np.generic], dimension: int) -> Array:
-    pairs = np.asarray(codes, np.uint8)
-    numbers = np.stack([pairs >> 4, pairs & 15], axis=2).reshape(len(pairs), 2 * pairs.shape[1])[:, :dimension]
-    return (numbers.astype(np.float32) - np.float32(8)) * np.asarray(scale, np.float32)[:, None]
-
-
-def _unpacked(parts: Mapping[str, npt.NDArray[np.generic]], sharpness: float) -> DomainState:
-    gains, shift = (np.ascontiguousarray(parts[name], dtype=np.float32) for name in ("gains", "shift"))
-    contraction, keys, values = (
-        _from_4_bits(parts[name], parts[f"{name}_scale"], len(gains)) for name in ("contraction", "keys", "values")
-    )
-    return DomainState(gains, contraction=contraction, keys=keys, values=values, shift=shift, sharpness=sharpness)
+UNKNOWN = Serving(None)
 
 
 class Adapter:
-    """The states of an index's domains, applied to batches in which domains mix."""
+    """The states of an index's domains, applied to batches in which domains mix. Never changes."""
 
-    def __init__(self, basis: SpectralBasis, states: Mapping[str, DomainState]) -> None:
-        """Take finished states. Raises StateError where one does not fit the basis."""
-        for domain, state in states.items():
-            if state.dimension != basis.dimension:
+    def __init__(self, basis: SpectralBasis, servings: Mapping[str, Serving]) -> None:
+        """Take what each domain is served with. Raises StateError where a state does not fit the basis."""
+        for domain, serving in servings.items():
+            if serving.state is not None and serving.state.dimension != basis.dimension:
                 raise StateError(
-                    f"the state of domain {domain!r} has {state.dimension} dimensions, the index {basis.dimension}:"
-                    " adapt the domain again"
+                    f"the state of domain {domain!r} has {serving.state.dimension} dimensions, the index"
+                    f" {basis.dimension}: adapt the domain again"
                 )
         self.basis = basis
-        self._slots = {domain: slot for slot, domain in enumerate(states)}
-        self._states = list(states.values())
+        self._servings = dict(servings)
+
+    @classmethod
+    def of(cls, basis: SpectralBasis, states: Mapping[str, DomainState]) -> Adapter:
+        """States that are nobody's version yet."""
+        return cls(basis, {domain: Serving(state, domain=domain) for domain, state in states.items()})
+
+    def replaced(self, servings: Mapping[str, Serving]) -> Adapter:
+        """The same adapter but for these domains."""
+        return Adapter(self.basis, {**self._servings, **servings})
+
+    def serving(self, domain: str) -> Serving:
+        """What the domain is served with."""
+        return self._servings.get(domain, UNKNOWN)
 
     def rescale(self, queries: Vectors, domains: Sequence[str]) -> Vectors:
         """Each query as its own domain sees it, in one pass whatever the mixture.
@@ -240,13 +73,17 @@ class Adapter:
         queries: (n, dim) float32, unit rows; domains: n names. Returns (n, dim) float32, unit rows. A row whose
         domain has learned nothing is returned bit for bit, and no domain's state touches another's rows.
         """
-        slots = np.array([self._slots.get(domain, -1) for domain in domains], dtype=np.intp)
-        if not (slots >= 0).any():
+        servings = [self.serving(domain) for domain in domains]
+        states = {id(one.state): one.state for one in servings if one.state is not None}
+        if not states:
             return queries
+        numbers = {key: slot for slot, key in enumerate(states)}
+        slots = np.array([numbers.get(id(one.state), -1) for one in servings], dtype=np.intp)
         order = np.argsort(slots, kind="stable")
         order = order[slots[order] >= 0]
         x, slots = queries[order], slots[order]
-        groups = [(self._states[slot], rows) for slot, rows in _groups(slots)]
+        listed = list(states.values())
+        groups = [(listed[slot], rows) for slot, rows in _groups(slots)]
         for state, rows in groups:
             if state.turns:
                 x[rows] = ((x[rows] @ self.basis.axes) * state.gains) @ self.basis.axes.T

@@ -18,7 +18,8 @@ from rich.padding import Padding
 from rich.text import Text
 
 import semsearch
-from semsearch.learning_commands import adapt, evaluate, learn
+from semsearch import feedback_commands
+from semsearch.learning_commands import evaluate, learn
 from semsearch.records import DEFAULT_DOMAIN, Query, QueryError, SemsearchError
 from semsearch.server.schemas import Limits
 from semsearch.terminal import Device, Threads, err, out
@@ -257,7 +258,7 @@ def info(
 ) -> None:
     """Show what an index is: its encoder, its size, when and from what it was built."""
     from semsearch.storage.bundle import read_manifest
-    from semsearch.storage.states import describe_states
+    from semsearch.storage.domains import DomainStore
 
     manifest = read_manifest(index)
     if as_json:
@@ -274,17 +275,17 @@ def info(
         "built": f"{manifest.built_at:%Y-%m-%d %H:%M} UTC by semsearch {manifest.built_by}",
         "size": f"{sum(file.bytes for file in manifest.files.values()) / 2**20:.1f} MiB",
         "recipe": json.dumps(manifest.recipe, ensure_ascii=False),
-        "domains": ", ".join(
-            f"{name} (adapted to {about.get('labels')} labelled queries)"
-            for name, about in describe_states(index).items()
-        ),
+        "domains": ", ".join(DomainStore(index, encoder_sha256=manifest.encoder.weights_sha256).names()),
     }
     for name, value in rows.items():
         if value:
             out.print(Text.assemble((f"{name:12}", "bold"), value), soft_wrap=True)
 
 
-app.command()(adapt)
+app.command()(feedback_commands.adapt)
+app.command()(feedback_commands.compare)
+app.add_typer(feedback_commands.labels, name="labels")
+app.add_typer(feedback_commands.domains, name="domains")
 app.command()(learn)
 app.command()(evaluate)
 

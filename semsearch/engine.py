@@ -10,13 +10,16 @@ from typing import Self
 
 import numpy as np
 
-from semsearch.adapter import Adapter, SpectralBasis
+from semsearch.adapter import Adapter, Serving
+from semsearch.basis import SpectralBasis
 from semsearch.encoder import Encoder, available_cores
 from semsearch.records import BundleError, Document, Hit, Query, Rows, Scores, Vectors
 from semsearch.storage.bundle import Manifest, OpenGeneration, open_current
 from semsearch.storage.documents import DocumentStore
-from semsearch.storage.states import open_states
+from semsearch.storage.domains import DomainStore
 from semsearch.storage.vectors import VectorIndex
+
+UNADAPTED = Serving(None, reason="the frozen encoder was asked for")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,10 @@ class Ranking:
     """(n,) its similarity."""
     stages_s: Mapping[str, float]
     """Seconds that each stage took for the whole batch this query was in."""
+    adapted: Serving
+    """What the query was rescaled with, or why with nothing."""
+    frozen: Ranking | None = None
+    """The same query, encoded once, without its domain's adaptation; where the query asked for it."""
 
 
 class SearchEngine:
@@ -43,6 +50,7 @@ class SearchEngine:
         documents: DocumentStore,
         manifest: Manifest,
         generation: OpenGeneration | None = None,
+        folder: Path | None = None,
     ) -> None:
         """Tie finished parts together. Raises BundleError if they do not belong to one another."""
         if encoder.weights_sha256 != manifest.encoder.weights_sha256:
@@ -61,9 +69,12 @@ class SearchEngine:
             raise BundleError("the parts of the index disagree in number or dimension: build the index again")
         self.encoder = encoder
         self.adapter = adapter
+        """Never changes; another one may take its place at any time, whole."""
         self.vectors = vectors
         self.documents = documents
         self.manifest = manifest
+        self.folder = folder
+        """Where the index is on disk; None for one that is not."""
         self._generation = generation
 
     @classmethod
@@ -80,8 +91,8 @@ class SearchEngine:
         encoder: one that is open already, to be shared; by default the manifest's is loaded.
         threads: for encoding and for searching, by default all cores.
 
-        Raises BundleError if there is no index, or a damaged one; EncoderError if its encoder cannot be loaded;
-        StateError if what one of its domains learned is damaged or belongs to another encoder.
+        Raises BundleError if there is no index, or a damaged one; EncoderError if its encoder cannot be loaded. A
+        domain whose state is damaged, or belongs to another encoder, is served frozen and says so.
         """
         threads = threads or available_cores()
         generation = open_current(Path(folder))
@@ -90,11 +101,12 @@ class SearchEngine:
             basis = SpectralBasis.open(generation.files.basis)
             return cls(
                 encoder=encoder or Encoder.open(made_by.name, device=device, threads=threads, prompts=made_by.prompts),
-                adapter=Adapter(basis, open_states(Path(folder), encoder_sha256=made_by.weights_sha256)),
+                adapter=Adapter(basis, DomainStore(Path(folder), encoder_sha256=made_by.weights_sha256).all_serving()),
                 vectors=VectorIndex.open(generation.files.vectors, threads=threads),
                 documents=DocumentStore(generation.files.documents),
                 manifest=generation.manifest,
                 generation=generation,
+                folder=Path(folder),
             )
         except BaseException:
             generation.close()
@@ -108,26 +120,43 @@ class SearchEngine:
         """The part of a search that gains from batches; call it from one thread at a time."""
         if not queries:
             return []
+        adapter = self.adapter  # one for the whole batch, whoever replaces it meanwhile
         times = [perf_counter()]
-        vectors = self.encoder.encode_queries([query.text for query in queries])
+        frozen = self.encoder.encode_queries([query.text for query in queries])
         times.append(perf_counter())
-        vectors = self.adapter.rescale(vectors, [query.domain for query in queries])
+        domains = [query.domain for query in queries]
+        vectors = adapter.rescale(frozen, domains)
         times.append(perf_counter())
+        compared = [place for place, query in enumerate(queries) if query.compare]
+        if compared:
+            vectors = np.concatenate((vectors, frozen[compared]))
         found = self._nearest_documents(vectors, max(query.offset + query.k for query in queries))
         times.append(perf_counter())
         stages_s = dict(zip(("encode", "rescale", "nearest"), np.diff(times).tolist(), strict=True))
+
+        def page(query: Query, place: int, adapted: Serving, beside: Ranking | None = None) -> Ranking:
+            passages, scores = found[place]
+            part = slice(query.offset, query.offset + query.k)
+            return Ranking(passages[part], scores[part], stages_s, adapted, beside)
+
+        beside = {
+            place: page(queries[place], len(queries) + number, UNADAPTED) for number, place in enumerate(compared)
+        }
         return [
-            Ranking(
-                passages[query.offset : query.offset + query.k],
-                scores[query.offset : query.offset + query.k],
-                stages_s,
-            )
-            for query, (passages, scores) in zip(queries, found, strict=True)
+            page(query, place, adapter.serving(query.domain), beside.get(place)) for place, query in enumerate(queries)
         ]
 
     def fetch(self, ranking: Ranking) -> list[Hit]:
         """Texts and metadata of ranked documents; may run on many threads at once."""
         return self.documents.hits(list(zip(ranking.passages.tolist(), ranking.scores.tolist(), strict=True)))
+
+    def encode_label(self, text: str) -> Vectors:
+        """(1, dim) float32, the unit vector of a labelled query.
+
+        Encoded alone: in a batch its last bits would depend on its neighbours, and what a domain learns shall depend
+        on its labels only. Call it from the thread that calls `rank`.
+        """
+        return self.encoder.encode_queries([text])
 
     def document(self, identity: str) -> Document | None:
         """The whole document of this id, or None."""

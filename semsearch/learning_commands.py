@@ -1,8 +1,7 @@
-"""`semsearch adapt`, `learn` and `evaluate`: options in, files out, progress in between."""
+"""`semsearch learn` and `evaluate`: options in, files out, progress in between."""
 
 from __future__ import annotations
 
-from contextlib import closing
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +10,6 @@ import typer
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from semsearch.records import DEFAULT_DOMAIN
 from semsearch.terminal import Device, Threads, err, out
 
 # torch takes seconds to import: every command imports what it needs, so that --help answers at once
@@ -60,72 +58,6 @@ Cache = Annotated[
         show_default=False,
     ),
 ]
-
-
-def adapt(
-    index: Annotated[Path, typer.Argument(help="Folder of a built index.")],
-    labels: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder with queries.jsonl (_id, text) and qrels.tsv (query-id, corpus-id, score), where corpus-id is"
-            " a document's id in the index.",
-            show_default=False,
-        ),
-    ] = None,
-    domain: Annotated[
-        str, typer.Option(help="Whose queries these are: search with the same --domain.")
-    ] = DEFAULT_DOMAIN,
-    weights: Annotated[
-        Path | None,
-        typer.Option(
-            envvar="SEMSEARCH_WEIGHTS",
-            help="Weights that semsearch learn wrote. \\[default: those that come with semsearch]",
-            show_default=False,
-        ),
-    ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be decided, and change nothing.")] = False,
-    reset: Annotated[bool, typer.Option("--reset", help="Forget what the domain learned.")] = False,
-    device: Device = "auto",
-    threads: Threads = None,
-) -> None:
-    """Adapt a domain of an index to labelled queries, or decline and say why.
-
-    What was learned takes the place of what the domain had learned before; where the guard declines, the domain
-    searches with the frozen encoder again. A running server takes it up when it is restarted.
-
-    Example: semsearch adapt index/python --labels docs/example --domain plain
-    """
-    from semsearch.storage.bundle import read_manifest
-    from semsearch.storage.states import remove_state, save_state
-
-    if reset:
-        if labels is not None:
-            raise typer.BadParameter("give either --labels or --reset", param_hint="--reset")
-        read_manifest(index)  # refuses what is no index
-        out.print("forgotten" if remove_state(index, domain) else "there was nothing to forget")
-        return
-    if labels is None:
-        raise typer.BadParameter("say what to adapt to, or --reset", param_hint="--labels")
-    with err.status("opening the index and its encoder"):
-        from semsearch.adaptation import JudgedQuery
-        from semsearch.adaptation import adapt as adapt_domain
-        from semsearch.engine import SearchEngine
-        from semsearch.learning.texts import read_labels
-        from semsearch.learning.weights import DEFAULT_WEIGHTS, Weights
-
-        judged = [JudgedQuery(text, gains) for text, gains in read_labels(labels)]
-        learned = Weights.open(weights or DEFAULT_WEIGHTS)
-        engine = SearchEngine.open(index, device=device, threads=threads)
-    with closing(engine):
-        verdict = adapt_domain(engine, learned, judged)
-    encoder = engine.manifest.encoder.weights_sha256
-    out.print(verdict.words(), soft_wrap=True)
-    if dry_run:
-        return
-    if verdict.adapted:
-        save_state(index, domain, verdict.state, {"encoder_sha256": encoder, **verdict.as_json()})
-    else:
-        remove_state(index, domain)
 
 
 def learn(

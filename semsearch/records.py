@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
 import numpy as np
 import numpy.typing as npt
@@ -54,6 +55,8 @@ class Query:
     """How many of the best documents to leave out, for later pages."""
     domain: str = DEFAULT_DOMAIN
     """The population of queries this one belongs to; it chooses the adaptation."""
+    compare: bool = False
+    """Whether to rank it as the frozen encoder would as well."""
 
     def __post_init__(self) -> None:
         """Raise QueryError for a blank text, text that is not Unicode, k below 1 or a negative offset."""
@@ -78,6 +81,45 @@ class Hit:
     """Cosine similarity of query and best passage in [-1, 1]; higher is nearer."""
     source: str
     metadata: Mapping[str, JsonValue]
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A judgment: how well a document answers a query, said by somebody at some time."""
+
+    id: str
+    """Chosen by whoever sends it; the same id again is the same label."""
+    domain: str
+    query: str
+    """Blank where a document is liked without having been asked for; then it counts for recommending only."""
+    document: str
+    gain: float
+    """0 is not relevant; above, the more the better."""
+    user: str
+    """Who judged, as the program that sent it calls them; may be empty."""
+    source: str
+    """Whose key it came with, or which import it came from."""
+    at: datetime
+    """When it was received, UTC."""
+
+
+@dataclass(frozen=True, slots=True)
+class Click:
+    """A result list that somebody was shown, and what they clicked in it, if anything."""
+
+    id: str
+    """As of a label."""
+    domain: str
+    query: str
+    document: str | None
+    """What was clicked; None where nothing was."""
+    position: int | None
+    """Where it stood, from 1."""
+    shown: tuple[str, ...]
+    """Documents that were shown, best first; may be empty where nobody knows."""
+    user: str
+    source: str
+    at: datetime
 
 
 def is_unicode(text: str) -> bool:
@@ -115,6 +157,14 @@ class BundleError(SemsearchError):
 
 class LabelError(SemsearchError):
     """Labels or labelled domains that cannot be learned from."""
+
+
+class ConflictError(SemsearchError):
+    """Something is there already under this name, and differs."""
+
+
+class LogError(SemsearchError):
+    """The log of labels cannot be read or written; what was to be written is not in it."""
 
 
 class StateError(SemsearchError):

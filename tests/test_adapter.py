@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from semsearch.adapter import MAX_CONTRACTION, MAX_KEYS, Adapter, DomainState, SpectralBasis
+from semsearch.adapter import Adapter
+from semsearch.basis import SpectralBasis
 from semsearch.records import BundleError, StateError, Vectors
+from semsearch.state import MAX_CONTRACTION, MAX_KEYS, DomainState
 
 DIMENSION = 8
 
@@ -44,12 +46,12 @@ def plain_basis(dimension: int = DIMENSION) -> SpectralBasis:
 
 def test_a_domain_that_has_learned_nothing_leaves_its_vectors_bit_identical() -> None:
     queries = unit_rows(5)
-    rescaled = Adapter(SpectralBasis.of(unit_rows(50, seed=1)), {}).rescale(queries, ["a", "b", "a", "default", ""])
+    rescaled = Adapter.of(SpectralBasis.of(unit_rows(50, seed=1)), {}).rescale(queries, ["a", "b", "a", "default", ""])
     assert rescaled.tobytes() == queries.tobytes()
 
 
 def test_gains_stretch_the_axes() -> None:
-    adapter = Adapter(plain_basis(2), {"team": gains_only([2.0, 1.0])})
+    adapter = Adapter.of(plain_basis(2), {"team": gains_only([2.0, 1.0])})
     # (0.6, 0.8) becomes (1.2, 0.8), of length sqrt(2.08)
     rescaled = adapter.rescale(np.array([[0.6, 0.8]], np.float32), ["team"])
     np.testing.assert_allclose(rescaled, [[1.2 / 2.08**0.5, 0.8 / 2.08**0.5]], rtol=1e-6)
@@ -60,7 +62,7 @@ def test_a_linear_displacement_adds_what_its_keys_read() -> None:
         DomainState.identity(2), keys=np.array([[1.0, 0.0]], np.float32), values=np.array([[0.0, 3.0]], np.float32)
     )
     # the key reads 0.6, so 1.8 is added along the second axis: (0.6, 2.6), of length sqrt(7.12)
-    rescaled = Adapter(plain_basis(2), {"team": state}).rescale(np.array([[0.6, 0.8]], np.float32), ["team"])
+    rescaled = Adapter.of(plain_basis(2), {"team": state}).rescale(np.array([[0.6, 0.8]], np.float32), ["team"])
     np.testing.assert_allclose(rescaled, [[0.6 / 7.12**0.5, 2.6 / 7.12**0.5]], rtol=1e-6)
 
 
@@ -73,7 +75,7 @@ def test_sharpness_favours_near_keys() -> None:
     )
     # k(s) = (4^s - 1) / 3: k(1) = 1 and k(1/2) = 1/3
     half = np.array([[1.0, 0.0], [0.5, -(0.75**0.5)]], np.float32)
-    rescaled = Adapter(plain_basis(2), {"team": state}).rescale(half, ["team"] * 2)
+    rescaled = Adapter.of(plain_basis(2), {"team": state}).rescale(half, ["team"] * 2)
     np.testing.assert_allclose(rescaled[0], [0.5**0.5, 0.5**0.5], rtol=1e-6)
     moved = np.array([0.5, 1 / 3 - 0.75**0.5])
     np.testing.assert_allclose(rescaled[1], moved / np.linalg.norm(moved), rtol=1e-5)
@@ -82,20 +84,20 @@ def test_sharpness_favours_near_keys() -> None:
 def test_a_contraction_takes_its_share_of_a_direction_away() -> None:
     # c = (0, sqrt(3)/2): the second axis keeps 1 - 3/4 of itself
     state = replace(DomainState.identity(2), contraction=np.array([[0.0, 0.75**0.5]], np.float32))
-    rescaled = Adapter(plain_basis(2), {"team": state}).rescale(np.array([[0.6, 0.8]], np.float32), ["team"])
+    rescaled = Adapter.of(plain_basis(2), {"team": state}).rescale(np.array([[0.6, 0.8]], np.float32), ["team"])
     np.testing.assert_allclose(rescaled, [[0.6 / 0.4**0.5, 0.2 / 0.4**0.5]], rtol=1e-5)
 
 
 def test_a_shift_is_added_to_every_query() -> None:
     state = replace(DomainState.identity(2), shift=np.array([0.0, 1.0], np.float32))
-    rescaled = Adapter(plain_basis(2), {"team": state}).rescale(np.array([[1.0, 0.0]], np.float32), ["team"])
+    rescaled = Adapter.of(plain_basis(2), {"team": state}).rescale(np.array([[1.0, 0.0]], np.float32), ["team"])
     np.testing.assert_allclose(rescaled, [[0.5**0.5, 0.5**0.5]], rtol=1e-6)
 
 
 def test_a_mixed_batch_gives_each_domain_what_it_gets_alone() -> None:
     basis = SpectralBasis.of(unit_rows(100, seed=2))
     states = {"a": random_state(1, keys=3), "b": random_state(2, keys=0), "c": random_state(3, keys=1, sharpness=0.0)}
-    adapter = Adapter(basis, states)
+    adapter = Adapter.of(basis, states)
     queries, domains = unit_rows(7, seed=4), ["c", "a", "nobody", "b", "a", "nobody", "c"]
     together = adapter.rescale(queries, domains)
     for place, domain in enumerate(domains):
@@ -107,20 +109,20 @@ def test_a_mixed_batch_gives_each_domain_what_it_gets_alone() -> None:
 
 def test_another_domains_state_changes_nothing() -> None:
     basis, queries = SpectralBasis.of(unit_rows(100, seed=2)), unit_rows(4)
-    before = Adapter(basis, {"a": random_state(1)}).rescale(queries, ["a"] * 4)
-    after = Adapter(basis, {"b": random_state(2), "a": random_state(1)}).rescale(queries, ["a"] * 4)
+    before = Adapter.of(basis, {"a": random_state(1)}).rescale(queries, ["a"] * 4)
+    after = Adapter.of(basis, {"b": random_state(2), "a": random_state(1)}).rescale(queries, ["a"] * 4)
     assert before.tobytes() == after.tobytes()
 
 
 def test_the_scale_of_all_gains_does_not_matter() -> None:
     basis, queries, gains = SpectralBasis.of(unit_rows(60)), unit_rows(4), [1.0, 2.0, 3.0, 4.0, 0.5, 0.2, 1.0, 1.0]
-    adapter = Adapter(basis, {"a": gains_only(gains), "b": gains_only([8 * gain for gain in gains])})
+    adapter = Adapter.of(basis, {"a": gains_only(gains), "b": gains_only([8 * gain for gain in gains])})
     np.testing.assert_allclose(adapter.rescale(queries, ["a"] * 4), adapter.rescale(queries, ["b"] * 4), atol=1e-6)
 
 
 def test_a_state_of_another_dimension_is_refused_by_name() -> None:
     with pytest.raises(StateError, match="'odd' has 2 dimensions, the index 8"):
-        Adapter(plain_basis(), {"odd": gains_only([1.0, 2.0])})
+        Adapter.of(plain_basis(), {"odd": gains_only([1.0, 2.0])})
 
 
 @pytest.mark.parametrize(
@@ -153,7 +155,7 @@ def test_a_rounded_state_comes_back_from_disk_bit_for_bit(tmp_path: Path) -> Non
 def test_rounding_moves_a_query_by_less_than_two_degrees() -> None:
     state = random_state(6, dimension=384, keys=64)
     state = replace(state, values=state.values * np.float32(0.02))
-    adapter = Adapter(plain_basis(384), {"exact": state, "rounded": state.rounded()})
+    adapter = Adapter.of(plain_basis(384), {"exact": state, "rounded": state.rounded()})
     queries = unit_rows(50, dimension=384)
     exact, rounded = (adapter.rescale(queries, [name] * 50) for name in ("exact", "rounded"))
     assert (np.einsum("nd,nd->n", exact, rounded) > math.cos(math.radians(2))).all()

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from semsearch.adaptation import JudgedQuery, adapt
+from semsearch.adaptation.adapting import adapt
+from semsearch.adaptation.judged import JudgedQuery
 from semsearch.adapter import Adapter
 from semsearch.encoder import Encoder
 from semsearch.engine import SearchEngine
@@ -43,10 +44,10 @@ def builtins(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_sixteen_labels_teach_the_demo_plain_words(builtins: Path, real_encoder: Encoder) -> None:
     engine = SearchEngine.open(builtins, encoder=real_encoder)
     judged = [JudgedQuery(text, gains) for text, gains in read_labels(EXAMPLE)]
-    verdict = adapt(engine, Weights.open(), judged)
-    assert verdict.adapted
-    assert verdict.labels == 16
-    engine.adapter = Adapter(engine.adapter.basis, {"plain": verdict.state})
+    outcome = adapt(engine, Weights.open(), judged, encode=engine.encode_label)
+    assert outcome.state is not None
+    assert (outcome.learner, outcome.labels) == ("listwise", 16)
+    engine.adapter = Adapter.of(engine.adapter.basis, {"plain": outcome.state})
     ranks = {}
     for name in ("default", "plain"):
         found = engine.search([Query(text, k=1000, domain=name) for text in UNLABELLED])

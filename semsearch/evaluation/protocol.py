@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from semsearch.adapter import Adapter, DomainState
+from semsearch.adapter import Adapter
 from semsearch.evaluation import baselines
 from semsearch.evaluation.baselines import Method, Task
 from semsearch.evaluation.measures import Values, measure
@@ -21,6 +21,7 @@ from semsearch.learning.lexical import WEIGHTS, choose_weight, fuse
 from semsearch.learning.tasks import Domain
 from semsearch.learning.weights import Weights
 from semsearch.records import InputError, LabelError
+from semsearch.state import DomainState
 
 LABEL_FREE = ("frozen", "bm25", "fused")
 """Methods that need no label: measured once for each seed."""
@@ -166,13 +167,13 @@ def _said(candidate: Candidate | None) -> str:
 
 
 def _check_untouched(domain: Domain, task: Task) -> None:
-    moved = Adapter(domain.basis, {}).rescale(task.queries, [domain.name] * len(task.queries))
+    moved = Adapter.of(domain.basis, {}).rescale(task.queries, [domain.name] * len(task.queries))
     if not np.array_equal(moved, task.queries):
         raise LabelError(f"{domain.name}: without a label the queries changed; this is a fault of semsearch")
 
 
 def _adapted(domain: Domain, state: DomainState, task: Task) -> np.ndarray:
-    return Adapter(domain.basis, {domain.name: state}).rescale(task.queries, [domain.name] * len(task.queries))
+    return Adapter.of(domain.basis, {domain.name: state}).rescale(task.queries, [domain.name] * len(task.queries))
 
 
 def _method(name: str, weights: Weights, lexical: baselines.Lexical | None) -> Method:

@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from semsearch.adapter import SpectralBasis
+from semsearch.basis import SpectralBasis
 from semsearch.encoder import Encoder, available_cores
 from semsearch.indexing.chunking import Chunker
 from semsearch.indexing.readers import BadRecord, read

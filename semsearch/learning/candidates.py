@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from semsearch.adapter import SpectralBasis
+from semsearch.basis import SpectralBasis
 from semsearch.learning.context import Start
 from semsearch.learning.learners import MEMBERS
 from semsearch.learning.losses import ndcg
-from semsearch.learning.states import State, axes_of, rescale
+from semsearch.learning.states import State, axes_of, inherited, rescale
 from semsearch.learning.support import Support
 
 FOLDS = 5
@@ -62,11 +62,15 @@ def candidate_state(candidate: Candidate, starts: Mapping[str, Start], basis: Sp
 def cross_validate(
     candidates: Sequence[Candidate], starts: Mapping[str, Start], basis: SpectralBasis, support: Support
 ) -> tuple[Tensor, Tensor]:
-    """(n,) the frozen nDCG@10 of each support query, and (n, K) what each candidate, learned without it, adds."""
+    """(n,) the nDCG@10 of each support query before, and (n, K) what each candidate, learned without it, adds.
+
+    Before: with the frozen encoder, or under the parent's state where the starts carry one.
+    """
     n = len(support)
-    frozen = ndcg(support.queries, support)
-    gains = frozen.new_zeros((n, len(candidates)))
-    axes = axes_of(basis, frozen)
+    axes = axes_of(basis, support.queries)
+    parent = inherited(next(iter(starts.values())), support.queries)
+    before = ndcg(support.queries if parent is None else rescale(parent, axes, support.queries), support)
+    gains = before.new_zeros((n, len(candidates)))
     folds = min(FOLDS, n)
     # the support set is sorted by its vectors: neighbours there are alike, and shall not be folds
     turn = torch.randperm(n, generator=torch.Generator().manual_seed(n)) % folds
@@ -75,5 +79,5 @@ def cross_validate(
         left_out, rest = support.of(held), support.of(kept).thinned(FIT_ON)
         for column, candidate in enumerate(candidates):
             state = candidate_state(candidate, starts, basis, rest)
-            gains[held, column] = ndcg(rescale(state, axes, left_out.queries), left_out) - frozen[held]
-    return frozen, gains
+            gains[held, column] = ndcg(rescale(state, axes, left_out.queries), left_out) - before[held]
+    return before, gains

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from semsearch.adapter import SpectralBasis
+from semsearch.basis import SpectralBasis
 from semsearch.learning.support import Support
 
 Start = Mapping[str, Tensor]

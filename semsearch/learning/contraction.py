@@ -8,10 +8,11 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from semsearch.adapter import MAX_CONTRACTION, SpectralBasis
+from semsearch.basis import SpectralBasis
 from semsearch.learning.context import Start, context, setting, settings
 from semsearch.learning.states import State
 from semsearch.learning.support import Support
+from semsearch.state import MAX_CONTRACTION
 
 
 def scatter(support: Support) -> Tensor:

@@ -7,11 +7,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from semsearch.adapter import SpectralBasis
+from semsearch.basis import SpectralBasis
 from semsearch.learning.context import Start, context, setting, settings
 from semsearch.learning.contraction import contraction
 from semsearch.learning.losses import residual
-from semsearch.learning.states import State, axes_of, kernel, prepare
+from semsearch.learning.states import State, axes_of, inherited, kernel, prepare
 from semsearch.learning.support import Support
 
 STEPS = 8
@@ -45,22 +45,28 @@ def learn_listwise(start: Start, basis: SpectralBasis, support: Support) -> Stat
     """Kernel logistic regression over documents, in the space that the contraction leaves.
 
     Gradient descent in function space (Mason et al. 1999): each step moves every key's value along the listwise
-    residual, less a learned decay; rate, temperature, sharpness and contraction are learned.
+    residual, less a learned decay; rate, temperature, sharpness and contraction are learned. From a parent's state it
+    takes contraction, sharpness and displacement, and adds keys of its own.
     """
     given = context(basis, support)
-    shrunk = contraction(setting(start, "contraction", given), support)
-    still = replace(State.identity(support.queries), contraction=shrunk)
-    x = prepare(still, axes_of(basis, support.queries), support.queries)
-    sharpness, temperature = setting(start, "sharpness", given), setting(start, "temperature", given)
-    near = kernel(x @ x.T, sharpness)
+    axes = axes_of(basis, support.queries)
+    still = inherited(start, support.queries)
+    if still is None:
+        shrunk = contraction(setting(start, "contraction", given), support)
+        sharpness = setting(start, "sharpness", given)
+        still = replace(State.identity(support.queries), contraction=shrunk, sharpness=sharpness)
+    x = prepare(still, axes, support.queries)
+    begun = x + kernel(x @ still.keys.T, still.sharpness) @ still.values + still.shift
+    temperature = setting(start, "temperature", given)
+    near = kernel(x @ x.T, still.sharpness)
     # the largest eigenvalue bounds the step at which descent is stable
     rate = setting(start, "rate", given) / torch.linalg.eigvalsh(near)[-1]
     decay = setting(start, "decay", given)
     values = torch.zeros_like(x)
     for _ in range(STEPS):
-        moved = torch.nn.functional.normalize(x + near @ values, dim=1)
+        moved = torch.nn.functional.normalize(begun + near @ values, dim=1)
         values = values + rate * (residual(moved, support, temperature) - decay * values)
-    return replace(still, keys=x, values=values, sharpness=sharpness)
+    return replace(still, keys=torch.cat((still.keys, x)), values=torch.cat((still.values, values)))
 
 
 def begin_listwise(_: int) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.func import grad
 
-from semsearch.adapter import SpectralBasis
+from semsearch.basis import SpectralBasis
 from semsearch.learning.context import Start, context, setting, settings
 from semsearch.learning.losses import listwise_loss
 from semsearch.learning.states import State, axes_of, rescale

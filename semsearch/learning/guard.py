@@ -11,11 +11,13 @@ import numpy as np
 import torch
 from pydantic import JsonValue
 
-from semsearch.adapter import DomainState, SpectralBasis
+from semsearch.basis import SpectralBasis
 from semsearch.learning.candidates import Candidate, candidate_state, cross_validate
 from semsearch.learning.context import Start
 from semsearch.learning.prior import Numbers, Prior, posterior
+from semsearch.learning.states import inheriting
 from semsearch.learning.support import Support
+from semsearch.state import DomainState
 
 FEWEST = 4
 """Labelled queries below which nothing can be judged."""
@@ -49,8 +51,8 @@ class Verdict:
     reason: Reason
     labels: int
     """Labelled queries it was decided on."""
-    frozen: float
-    """nDCG@10 of the frozen encoder on them, over the support set's documents."""
+    before: float
+    """nDCG@10 on them of the frozen encoder, or under the parent's state; over the support set's documents."""
     estimate: float
     """Expected change of nDCG@10 on queries to come, by the best candidate, whether it was taken or not."""
     low: float
@@ -69,7 +71,7 @@ class Verdict:
             "reason": self.reason.value,
             "candidate": None if self.candidate is None else dict[str, JsonValue](asdict(self.candidate)),
             "labels": self.labels,
-            "frozen": None if math.isnan(self.frozen) else round(self.frozen, 4),
+            "before": None if math.isnan(self.before) else round(self.before, 4),
             "estimate": round(self.estimate, 4),
             "interval": [round(bound, 4) if math.isfinite(bound) else None for bound in (self.low, self.high)],
         }
@@ -99,19 +101,22 @@ def decide(
 ) -> Verdict:
     """Adapt a domain to its labels, or not.
 
-    parent: what to serve with where the labels do not decide; by default the identity.
+    parent: the state the inner loop starts from, and what to serve with where the labels do not decide; by default
+    the identity.
     """
     fallback = parent if parent is not None else DomainState.identity(support.queries.shape[1])
     n = len(support)
     refused = _refusal(support)
     if refused is not None:
         return Verdict(fallback, None, refused, n, float("nan"), 0.0, float("-inf"), float("inf"))
+    if parent is not None:
+        starts = {name: inheriting(start, parent) for name, start in starts.items()}
     considered = [place for place, candidate in enumerate(candidates) if candidate.considered(n)]
     candidates = [candidates[place] for place in considered]
     with torch.no_grad():
-        frozen, gains = cross_validate(candidates, starts, basis, support)
-        mean, deviation = posterior(prior.among(considered), frozen, gains)
-        careful = caution(frozen.double().numpy())
+        before, gains = cross_validate(candidates, starts, basis, support)
+        mean, deviation = posterior(prior.among(considered), before, gains)
+        careful = caution(before.double().numpy())
         best = int(np.argmax(mean - careful * deviation))
         estimate, spread = float(mean[best]), 1.96 * float(deviation[best])
         taken = estimate - careful * float(deviation[best]) > MARGIN
@@ -121,7 +126,7 @@ def decide(
         candidates[best] if taken else None,
         Reason.ADAPTED if taken else Reason.NO_GAIN,
         n,
-        float(frozen.mean()),
+        float(before.mean()),
         estimate,
         estimate - spread,
         estimate + spread,
@@ -138,6 +143,6 @@ def _refusal(support: Support) -> Reason | None:
     return None
 
 
-def caution(frozen: Numbers) -> float:
+def caution(before: Numbers) -> float:
     """How many posterior standard deviations a candidate must clear on these labels."""
-    return CAUTION + (CAUTION_IN_THE_DARK - CAUTION) * max(0.0, 1 - float(frozen.mean()) / DARK)
+    return CAUTION + (CAUTION_IN_THE_DARK - CAUTION) * max(0.0, 1 - float(before.mean()) / DARK)

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from semsearch.adapter import SpectralBasis
+from semsearch.basis import SpectralBasis
 from semsearch.learning.context import Start
 from semsearch.learning.contraction import begin_contraction, learn_contraction
 from semsearch.learning.displacement import begin_displacement, begin_listwise, learn_displacement, learn_listwise

@@ -5,12 +5,14 @@ Knows nothing of how a state is learned.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from semsearch.adapter import MAX_KEYS, DomainState, SpectralBasis
+from semsearch.basis import SpectralBasis
+from semsearch.state import MAX_KEYS, DomainState
 
 LEAST_CONTRACTION = 0.01
 """Share of a direction that a row must take away to be kept in the compact form."""
@@ -46,6 +48,24 @@ class State:
             shift=self.shift.float().numpy(force=True),
             sharpness=float(self.sharpness),
         ).rounded()
+
+
+def inheriting(start: Mapping[str, Tensor], parent: DomainState) -> dict[str, Tensor]:
+    """A learner's start with the state of the domain's parent, from which `inherited` makes it again."""
+    parts = {name: torch.from_numpy(getattr(parent, name)) for name in _PARTS}
+    return {**start, **{f"parent_{name}": part for name, part in parts.items()}} | {
+        "parent_sharpness": torch.tensor(parent.sharpness)
+    }
+
+
+def inherited(start: Mapping[str, Tensor], like: Tensor) -> State | None:
+    """The parent's state that a start carries, in the precision of `like`; None where there is no parent."""
+    if "parent_keys" not in start:
+        return None
+    return State(**{name: start[f"parent_{name}"].to(like) for name in (*_PARTS, "sharpness")})
+
+
+_PARTS = ("gains", "contraction", "keys", "values", "shift")
 
 
 def rescale(state: State, axes: Tensor, queries: Tensor) -> Tensor:

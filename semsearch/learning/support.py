@@ -15,7 +15,7 @@ from torch import Tensor
 from semsearch.records import LabelError, Vectors
 
 Judgments = Mapping[int, float]
-"""Document row → gain > 0, for one query."""
+"""Document row → gain ≥ 0, at least one above, for one query."""
 
 MOST_DOCUMENTS = 2048
 """Documents a support set holds, unless more than that are relevant."""
@@ -82,19 +82,19 @@ def gather(
     documents: (N, dim) float32, unit rows; queries: (n, dim) float32, unit rows, n ≥ 1; judgments: n, one a query.
     The order of the queries does not matter: they are sorted by their vectors, and what is sampled depends on N alone.
 
-    Raises LabelError for a query without a relevant document, a row outside the corpus or a gain that is no
-    positive finite number.
+    Raises LabelError for a query without a relevant document, a row outside the corpus or a gain that is no finite
+    number from 0.
     """
     if len(queries) != len(judgments) or not len(queries):
         raise LabelError(f"{len(queries)} queries and {len(judgments)} sets of judgments: give as many, at least 1")
     for number, judged in enumerate(judgments):
-        if not judged:
+        if not any(judged.values()):
             raise LabelError(f"query {number} has no relevant document: leave it out")
         for row, gain in judged.items():
             if not 0 <= row < len(documents):
                 raise LabelError(f"query {number} is judged on row {row} of a corpus of {len(documents)} documents")
-            if not (np.isfinite(gain) and gain > 0):
-                raise LabelError(f"query {number}, row {row}: the gain is {gain}, not a positive number")
+            if not (np.isfinite(gain) and gain >= 0):
+                raise LabelError(f"query {number}, row {row}: the gain is {gain}, not a number from 0")
     order = np.lexsort(queries.T[::-1])
     queries, judgments = queries[order], [judgments[place] for place in order]
     rows, offsets = _sample(documents, queries, judgments, most)
@@ -113,7 +113,7 @@ def _sample(
 ) -> tuple[np.ndarray, Vectors]:
     """Rows of the support set's documents, and how many each one stands for (its logarithm).
 
-    Relevant documents and the nearest ones stand for themselves, drawn ones for all that were not drawn.
+    Judged documents and the nearest ones stand for themselves, drawn ones for all that were not drawn.
     """
     count = len(documents)
     if count <= most:

@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from semsearch.adapter import SpectralBasis
+from semsearch.basis import SpectralBasis
 from semsearch.encoder import Encoder
 from semsearch.files import whole
 from semsearch.learning.support import Support, gather

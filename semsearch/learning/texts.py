@@ -85,10 +85,10 @@ def read_texts(folder: Path) -> Texts:
 
 
 def read_labels(folder: Path) -> list[tuple[str, dict[str, float]]]:
-    """Judged queries by text, with their documents' ids and gains, from queries.jsonl and qrels.tsv. Raises LabelError
-    as `read_texts` does; whether the documents exist is not known here."""
+    """Judged queries by text, with their documents' ids and gains ≥ 0, from queries.jsonl and qrels.tsv. Raises
+    LabelError as `read_texts` does; whether the documents exist is not known here."""
     asked = read_records(folder / "queries.jsonl")
-    judged = read_qrels(folder / "qrels.tsv", set(asked), None)
+    judged = read_qrels(folder / "qrels.tsv", set(asked), None, above=-1e-9)
     return [(asked[identity]["text"], gains) for identity, gains in judged.items()]
 
 
@@ -115,8 +115,10 @@ def read_records(path: Path) -> dict[str, dict[str, str]]:
     return records
 
 
-def read_qrels(path: Path, queries: set[str], documents: Mapping[str, int] | None) -> dict[str, dict[str, float]]:
-    """Query id → document id → gain, gains above 0 only; documents: those that exist, where that is known."""
+def read_qrels(
+    path: Path, queries: set[str], documents: Mapping[str, int] | None, *, above: float = 0
+) -> dict[str, dict[str, float]]:
+    """Query id → document id → gain, larger ones only; documents: those that exist, where that is known."""
     judged: dict[str, dict[str, float]] = {}
     try:
         with path.open(encoding="utf-8", newline="") as lines:
@@ -133,7 +135,7 @@ def read_qrels(path: Path, queries: set[str], documents: Mapping[str, int] | Non
                 if query not in queries or (documents is not None and document not in documents):
                     missing = query if query not in queries else document
                     raise LabelError(f"{path}:{number}: nothing has the id {missing!r}")
-                if gain > 0:
+                if gain > above:
                     judged.setdefault(query, {})[document] = gain
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise LabelError(f"{path} cannot be read ({error}): give query-id, corpus-id and score, by tab") from error

@@ -14,7 +14,7 @@ from pydantic import JsonValue
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from semsearch.adapter import DomainState, SpectralBasis
+from semsearch.basis import SpectralBasis
 from semsearch.files import whole
 from semsearch.learning.candidates import CANDIDATES, Candidate
 from semsearch.learning.context import Start
@@ -22,6 +22,7 @@ from semsearch.learning.guard import Verdict, decide
 from semsearch.learning.prior import Prior
 from semsearch.learning.support import Support
 from semsearch.records import WeightsError
+from semsearch.state import DomainState
 
 WEIGHTS_VERSION = 1
 DEFAULT_WEIGHTS = Path(__file__).parent.parent / "weights" / "default.safetensors"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -167,6 +167,17 @@ class DocumentStore:
             return None
         identity, title, text, source, metadata = found
         return Document(identity, title, text, source, _decoded(metadata))
+
+    def known(self, identities: Iterable[str]) -> set[str]:
+        """Those of the ids that a document has."""
+        asked, found = list(dict.fromkeys(identities)), set()
+        with self._lock:
+            for start in range(0, len(asked), _AT_ONCE):
+                part = asked[start : start + _AT_ONCE]
+                places = ",".join("?" * len(part))
+                select = f"SELECT id FROM documents WHERE id IN ({places})"  # noqa: S608
+                found |= {identity for (identity,) in self._connection.execute(select, part)}
+        return found
 
     def passage_rows(self, identity: str) -> Rows:
         """(n,) rows of a document's passages; none where there is no such document."""

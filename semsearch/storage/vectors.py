@@ -63,8 +63,10 @@ class VectorIndex:
             raise OSError(f"{path.name} could not be written ({_first_line(error)})") from error
 
     def all(self) -> Vectors:
-        """(count, dim) float32, every row: a copy, as large as the index."""
-        rows: Vectors = self._index.reconstruct_n(0, self.count)
+        """(count, dim) float32, every row: the index's own memory, to be read only and while it is open."""
+        rows: Vectors = faiss.rev_swig_ptr(self._index.get_xb(), self.count * self.dimension)  # type: ignore[attr-defined]
+        rows = rows.reshape(self.count, self.dimension)
+        rows.flags.writeable = False
         return rows
 
     def nearest(self, queries: Vectors, k: int) -> tuple[Scores, Rows]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from semsearch.adapter import Adapter, DomainState
+from semsearch.adapter import Adapter
 from semsearch.learning.candidates import Candidate, cross_validate
 from semsearch.learning.context import Start
 from semsearch.learning.guard import Reason, Verdict, decide
@@ -16,6 +16,7 @@ from semsearch.learning.learners import MEMBERS
 from semsearch.learning.losses import ndcg
 from semsearch.learning.prior import Prior, Trial, fit_prior, posterior, room, trials
 from semsearch.learning.support import Support, gather
+from semsearch.state import DomainState
 from tests.learning.worlds import DIMENSION, domain, unit
 
 CANDIDATES = (Candidate("listwise", 0.0, 1.0), Candidate("listwise", 3.0, 1.0))
@@ -43,7 +44,7 @@ def test_it_adapts_a_domain_that_labels_help(labels: int) -> None:
     world = domain(0)
     verdict = judge(world.support(np.arange(labels), most=500))
     held_out = world.support(np.arange(80, 160), most=500)
-    adapter = Adapter(world.basis, {"d": verdict.state})
+    adapter = Adapter.of(world.basis, {"d": verdict.state})
     moved = torch.from_numpy(adapter.rescale(held_out.queries.numpy(), ["d"] * 80))
     gained = float((ndcg(moved, held_out) - ndcg(held_out.queries, held_out)).mean())
     assert verdict.adapted

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from semsearch.adapter import MAX_KEYS, Adapter, SpectralBasis
+from semsearch.adapter import Adapter
+from semsearch.basis import SpectralBasis
 from semsearch.learning.context import context
 from semsearch.learning.contraction import contraction, scatter
 from semsearch.learning.displacement import learn_displacement
@@ -17,6 +18,7 @@ from semsearch.learning.learners import MEMBERS
 from semsearch.learning.losses import listwise_loss, ndcg, residual
 from semsearch.learning.states import State, kernel, rescale
 from semsearch.learning.support import Support, gather
+from semsearch.state import MAX_KEYS
 from tests.learning.worlds import domain, unit
 
 
@@ -142,7 +144,7 @@ def test_each_learner_helps_where_there_is_something_to_learn(name: str) -> None
         state = MEMBERS[name].learn(MEMBERS[name].begin(24), world.basis, world.support(np.arange(60), most=200))
     held_out = world.support(np.arange(60, 160), most=200)
     moved = torch.from_numpy(
-        Adapter(world.basis, {"d": state.compact()}).rescale(held_out.queries.numpy(), ["d"] * 100)
+        Adapter.of(world.basis, {"d": state.compact()}).rescale(held_out.queries.numpy(), ["d"] * 100)
     )
     assert float((ndcg(moved, held_out) - ndcg(held_out.queries, held_out)).mean()) > 0.02
 
@@ -156,7 +158,7 @@ def test_a_compacted_state_moves_queries_as_the_whole_one(name: str) -> None:
     assert len(compact.keys) == MAX_KEYS
     queries = world.queries[200:]
     whole = rescale(state, torch.from_numpy(world.basis.axes), torch.from_numpy(queries)).numpy()
-    served = Adapter(world.basis, {"d": compact}).rescale(queries, ["d"] * 200)
+    served = Adapter.of(world.basis, {"d": compact}).rescale(queries, ["d"] * 200)
     way = np.linalg.norm(whole - queries, axis=1).mean()
     assert np.linalg.norm(whole - served, axis=1).mean() < 0.35 * way
 

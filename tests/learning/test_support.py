@@ -53,7 +53,8 @@ def test_a_small_corpus_is_held_whole() -> None:
         ([{0: 1.0}] * 4 + [{}], "query 4 has no relevant document"),
         ([{0: 1.0}] * 4 + [{400: 1.0}], "row 400 of a corpus of 400"),
         ([{-1: 1.0}] + [{0: 1.0}] * 4, "row -1"),
-        ([{0: 0.0}] + [{0: 1.0}] * 4, "the gain is 0.0"),
+        ([{0: 0.0}] + [{0: 1.0}] * 4, "query 0 has no relevant document"),
+        ([{0: -1.0}] + [{0: 1.0}] * 4, "the gain is -1.0"),
         ([{0: float("nan")}] + [{0: 1.0}] * 4, "the gain is nan"),
     ],
 )

@@ -1,0 +1,223 @@
+"""The domains of one open index: adapted, returned to earlier versions, given parents, while searches go on.
+
+Every change is on disk before searches see it, and they see it whole: the engine's adapter is replaced between two
+batches. Knows nothing of HTTP or of when to adapt.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from semsearch.adaptation.adapting import Encode, Outcome, adapt
+from semsearch.adaptation.clicks import PositionBias, estimate
+from semsearch.adaptation.history import History
+from semsearch.adaptation.judged import judged_queries
+from semsearch.adapter import Adapter
+from semsearch.engine import SearchEngine
+from semsearch.learning.weights import Weights
+from semsearch.records import Label, StateError, Vectors
+from semsearch.storage.domains import DomainRecord, DomainStore, Version
+from semsearch.storage.labels import Chosen, LabelLog
+
+REMEMBERED = 4096
+"""Labelled queries whose vectors are kept in memory: 1.5 KiB each at 384 dimensions."""
+MEMORY = "memory"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A domain as it stands."""
+
+    record: DomainRecord
+    labels: int
+    clicks: int
+    waiting: int
+    """Entries of the log that the current version does not take into account."""
+
+
+class Domains:
+    """One index's domains, its log of labels, and the engine that serves them."""
+
+    def __init__(
+        self,
+        index: Path,
+        engine: SearchEngine,
+        weights: Weights | None,
+        *,
+        encode: Encode | None = None,
+        bias: PositionBias | None = None,
+    ) -> None:
+        """The domains of the index in this folder, which `engine` has open.
+
+        weights: None where none were learned for this encoder; then judged queries are remembered at most.
+        encode: by default the engine's own; a server gives one that goes through its batcher.
+        bias: of clicks; by default it is estimated from the index's own log.
+        """
+        self.engine = engine
+        self.log = LabelLog(index)
+        self.store = DomainStore(index, encoder_sha256=engine.manifest.encoder.weights_sha256)
+        self.history = History(self.store, self.log, dimension=engine.adapter.basis.dimension)
+        self._weights = weights
+        self._encode = encode or engine.encode_label
+        self._bias = bias
+        self._vectors: OrderedDict[str, Vectors] = OrderedDict()
+        self._changing = threading.RLock()
+        self._stamp = self.store.stamp()
+        self._children = self.store.children()
+
+    def adapt(self, domain: str) -> Version:
+        """Decide anew what the domain is served with, from all that its log holds, and serve that.
+
+        Raises what `decide` raises, StateError where the disk refuses.
+        """
+        with self._changing:
+            through = self.log.last(domain)
+            outcome, parent = self.decide(domain)
+            version = self.store.append(
+                domain,
+                "declined" if outcome.state is None else "adapted",
+                words=outcome.words,
+                state=outcome.state,
+                learner=outcome.learner,
+                labels=outcome.labels,
+                through=through,
+                parent=parent if outcome.state is not None else None,
+                verdict=outcome.as_json(),
+            )
+            self._serve(domain)
+        return version
+
+    def decide(self, domain: str, more: Sequence[Label] = ()) -> tuple[Outcome, str | None]:
+        """What adapting would lead to, and the `DOMAIN/VERSION` it would start from; nothing changes.
+
+        more: labels to take into account beside those of the log. Raises LabelError, WeightsError, LogError, and
+        StateError where the domain's record is damaged.
+        """
+        chosen = Chosen(domain=domain)
+        clicks = [click for _, click in self.log.clicks(chosen)]
+        judged = judged_queries([*(label for _, label in self.log.labels(chosen)), *more], clicks, self.bias())
+        above = self.store.record(domain).parent
+        parent = None if above is None else self.store.serving(above)
+        if parent is None or parent.state is None or parent.learner == MEMORY:
+            # a memory answers its own queries only: nothing generalises from it
+            return adapt(self.engine, self._weights, judged, encode=self._encoded), None
+        outcome = adapt(self.engine, self._weights, judged, encode=self._encoded, parent=parent.state)
+        return outcome, f"{parent.domain}/{parent.version}"
+
+    def bias(self) -> PositionBias:
+        """The position bias of clicks: as it was set, or as the log of all domains shows it."""
+        return self._bias or estimate([click for _, click in self.log.clicks(Chosen())])
+
+    def rollback(self, domain: str, to: int | None = None) -> Version:
+        """As `History.rollback`, and searches see it."""
+        with self._changing:
+            version = self.history.rollback(domain, to)
+            self._serve(domain)
+        return version
+
+    def reset(self, domain: str) -> Version | None:
+        """As `History.reset`, and searches see it."""
+        with self._changing:
+            version = self.history.reset(domain)
+            self._serve(domain)
+        return version
+
+    def import_state(self, domain: str, content: bytes) -> Version:
+        """As `History.import_state`, and searches see it."""
+        with self._changing:
+            version = self.history.import_state(domain, content)
+            self._serve(domain)
+        return version
+
+    def set_parent(self, domain: str, parent: str | None) -> None:
+        """Have the domain inherit from another one, or from none; its next adaptation starts from there.
+
+        Raises StateError where that makes a circle.
+        """
+        with self._changing:
+            self.store.set_parent(domain, parent)
+            self._children = self.store.children()
+            self._serve(domain)
+
+    def standing(self, domain: str) -> Standing:
+        """The domain as it stands, also one of which nothing is known. Raises StateError for a damaged record."""
+        counts = self.log.counts().get(domain, {"label": 0, "click": 0})
+        return self._standing(domain, counts)
+
+    def all_standing(self) -> list[Standing]:
+        """Every domain that was labelled, adapted or given a parent, by name; damaged ones are left out."""
+        counts = self.log.counts()
+        found = []
+        for domain in sorted({*self.store.names(), *counts}):
+            try:
+                found.append(self._standing(domain, counts.get(domain, {"label": 0, "click": 0})))
+            except StateError:
+                continue
+        return found
+
+    def waiting(self, domain: str) -> int:
+        """Entries of the log that the domain's current version does not take into account."""
+        current = self.store.record(domain).current
+        return self.log.since(domain, 0 if current is None else current.through)
+
+    def heirs(self, domain: str) -> list[str]:
+        """Domains below this one that have a state of their own, nearest first: they started from what it was."""
+        found = []
+        for child in self._line(domain)[1:]:
+            current = self.store.record(child).current
+            if current is not None and current.state is not None:
+                found.append(child)
+        return found
+
+    def refresh(self) -> bool:
+        """Take up what another process changed; whether there was anything."""
+        with self._changing:
+            stamp = self.store.stamp()
+            if stamp == self._stamp:
+                return False
+            self.engine.adapter = Adapter(self.engine.adapter.basis, self.store.all_serving())
+            self._children = self.store.children()
+            self._stamp = stamp
+        return True
+
+    def close(self) -> None:
+        """Let go of the log."""
+        self.log.close()
+
+    def _serve(self, domain: str) -> None:
+        """Have searches see the domain, and what inherits from it, as they stand on disk."""
+        servings = {name: self.store.serving(name) for name in self._line(domain)}
+        self.engine.adapter = self.engine.adapter.replaced(servings)
+        self._stamp = self.store.stamp()
+
+    def _line(self, domain: str) -> list[str]:
+        """The domain and all that inherit from it, nearest first."""
+        line = [domain]
+        for name in line:
+            line += [child for child in self._children.get(name, []) if child not in line]
+        return line
+
+    def _standing(self, domain: str, counts: dict[str, int]) -> Standing:
+        record = self.store.record(domain)
+        through = record.current.through if record.current is not None else 0
+        return Standing(record, counts["label"], counts["click"], self.log.since(domain, through))
+
+    def _encoded(self, text: str) -> Vectors:
+        """A labelled query's vector, from memory where it is there."""
+        if text in self._vectors:
+            self._vectors.move_to_end(text)
+        else:
+            self._vectors[text] = self._encode(text)
+            if len(self._vectors) > REMEMBERED:
+                self._vectors.popitem(last=False)
+        return self._vectors[text]
+
+    def encode_ahead(self, text: str) -> None:
+        """Have a labelled query's vector in memory before it is needed."""
+        if text.strip():
+            with self._changing:
+                self._encoded(text.strip())

@@ -1,0 +1,48 @@
+"""What was said about each query, by labels and by clicks, taken together; knows nothing of vectors."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
+
+from semsearch.adaptation.clicks import PositionBias, gains
+from semsearch.records import Click, Label
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedQuery:
+    """What somebody asked, and which documents answer it."""
+
+    text: str
+    gains: Mapping[str, float]
+    """Document id → gain > 0."""
+    against: frozenset[str] = field(default=frozenset())
+    """Documents that were judged not to answer it."""
+
+
+def judged_queries(labels: Iterable[Label], clicks: Sequence[Click], bias: PositionBias) -> list[JudgedQuery]:
+    """One for each query that anything was said about, in the order of their texts.
+
+    Of labels of one document under one query each user's last counts, and users' are averaged; where there is a
+    label, clicks do not count. Labels without a query are left out.
+    """
+    said: defaultdict[str, defaultdict[str, dict[tuple[str, str], float]]] = defaultdict(lambda: defaultdict(dict))
+    for label in labels:
+        if label.query.strip():
+            said[label.query.strip()][label.document][label.source, label.user] = label.gain
+    found: dict[str, dict[str, float]] = {
+        query.strip(): dict(rates) for query, rates in gains(clicks, bias).items() if query.strip()
+    }
+    for query, documents in said.items():
+        found.setdefault(query, {}).update({document: fmean(gains.values()) for document, gains in documents.items()})
+    return [
+        JudgedQuery(
+            query,
+            {document: gain for document, gain in sorted(documents.items()) if gain > 0},
+            frozenset(document for document, gain in documents.items() if gain <= 0),
+        )
+        for query, documents in sorted(found.items())
+        if documents
+    ]

@@ -1,0 +1,271 @@
+"""What an index's domains have learned, version by version, beside the index; knows nothing of learning.
+
+    index/NAME/domains/
+      changed              rewritten with every change, so that a running server sees what another process did
+      lock                 held while a domain changes
+      DOMAIN/              its name percent-encoded
+        domain.json          its parent and its versions, the last of which serves
+        000003.safetensors   the state of version 3
+
+A version's state is written before the record that names it, and the record is replaced by one rename: whoever reads
+sees the version before or the one after, whole. A state stands in the encoder's own coordinates: it outlives a
+rebuilding of the index, not a change of encoder.
+"""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+from urllib.parse import quote, unquote
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+
+from semsearch.adapter import UNKNOWN, Serving
+from semsearch.files import flush, whole
+from semsearch.records import StateError
+from semsearch.state import DomainState
+
+FOLDER = "domains"
+RECORD = "domain.json"
+KEPT_STATES = 20
+"""Versions of a domain that can be returned to."""
+KEPT_VERSIONS = 200
+"""Versions of a domain that its history tells of."""
+DEEPEST = 8
+"""Domains in a line from a domain to its last ancestor, at most."""
+
+How = Literal["adapted", "declined", "reset", "rolled back", "imported"]
+
+
+class Version(BaseModel):
+    """One change of what a domain is served with."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    number: int = Field(ge=1)
+    at: datetime
+    how: How
+    words: str = Field(description="Why, for people")
+    state: str | None = Field(description="File of the state; None where the domain has none of its own")
+    learner: str = Field(description="What made the state, or `none`")
+    labels: int = Field(0, ge=0, description="Labelled queries it was decided on")
+    through: int = Field(0, ge=0, description="Number of the last entry of the log that it takes into account")
+    parent: str | None = Field(None, description="`DOMAIN/VERSION` whose state the inner loop started from")
+    of: int | None = Field(None, description="The version that a rolling back returned to")
+    verdict: dict[str, JsonValue] = Field(default_factory=dict, description="What the guard found")
+
+
+class DomainRecord(BaseModel):
+    """A domain: where it comes from and how it got where it is."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    domain: str
+    encoder_sha256: str = Field(description="Weights of the encoder in whose coordinates its states stand")
+    parent: str | None = None
+    versions: tuple[Version, ...] = ()
+
+    @property
+    def current(self) -> Version | None:
+        """What serves; None where nothing was ever decided."""
+        return self.versions[-1] if self.versions else None
+
+    @property
+    def number(self) -> int:
+        """The current version's number, 0 where there is none."""
+        return self.versions[-1].number if self.versions else 0
+
+
+class DomainStore:
+    """The domains of one index on disk."""
+
+    def __init__(self, index: Path, *, encoder_sha256: str) -> None:
+        """Those of the index in this folder, whose encoder has these weights."""
+        self.folder = index / FOLDER
+        self._encoder = encoder_sha256
+
+    def names(self) -> list[str]:
+        """Every domain that has a record."""
+        return sorted(unquote(path.parent.name) for path in self.folder.glob(f"*/{RECORD}"))
+
+    def record(self, domain: str) -> DomainRecord:
+        """The domain's record, an empty one where there is none. Raises StateError for one that is damaged or of
+        another encoder."""
+        path = self._folder(domain) / RECORD
+        try:
+            record = DomainRecord.model_validate_json(path.read_bytes())
+        except FileNotFoundError:
+            return DomainRecord(domain=domain, encoder_sha256=self._encoder)
+        except (OSError, ValidationError) as error:
+            reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error.strerror
+            raise StateError(
+                f"{path} is not a domain's record ({reason}): remove {path.parent}, adapt again"
+            ) from error
+        if record.encoder_sha256 != self._encoder:
+            raise StateError(
+                f"{path.parent} was learned with another encoder than the index was built with: remove it, adapt the"
+                " domain again"
+            )
+        return record
+
+    def state(self, domain: str, version: Version) -> DomainState | None:
+        """The state of one of the domain's versions. Raises StateError where its file is damaged or gone."""
+        return None if version.state is None else DomainState.open(self._folder(domain) / version.state)[0]
+
+    def append(
+        self,
+        domain: str,
+        how: How,
+        *,
+        words: str,
+        state: DomainState | None,
+        learner: str = "none",
+        labels: int = 0,
+        through: int = 0,
+        parent: str | None = None,
+        of: int | None = None,
+        verdict: Mapping[str, JsonValue] | None = None,
+    ) -> Version:
+        """The domain's next version, which serves from now on; whole or not at all. Raises StateError if the disk
+        refuses."""
+        with self._changing(domain) as record:
+            folder = self._folder(domain)
+            number = record.number + 1
+            version = Version(
+                number=number,
+                at=datetime.now(UTC),
+                how=how,
+                words=words,
+                state=None if state is None else f"{number:06d}.safetensors",
+                learner=learner,
+                labels=labels,
+                through=through,
+                parent=parent,
+                of=of,
+                verdict=dict(verdict or {}),
+            )
+            if state is not None and version.state is not None:
+                about = {"encoder_sha256": self._encoder, **version.model_dump(mode="json", exclude={"state"})}
+                state.save(folder / version.state, about)
+            versions = (*record.versions, version)[-KEPT_VERSIONS:]
+            kept = {one.state for one in versions if one.state is not None and one.number > number - KEPT_STATES}
+            versions = tuple(one if one.state in kept else one.model_copy(update={"state": None}) for one in versions)
+            self._write(record.model_copy(update={"versions": versions}))
+            for path in folder.glob("*.safetensors"):
+                if path.name not in kept:
+                    path.unlink(missing_ok=True)
+        return version
+
+    def set_parent(self, domain: str, parent: str | None) -> None:
+        """Have the domain inherit from another one, or from none.
+
+        Raises StateError where it would inherit from itself, or from further than DEEPEST.
+        """
+        if parent is not None:
+            _named(parent)
+            line = [parent, *self.ancestors(parent)]
+            if domain in line:
+                raise StateError(f"{parent!r} inherits from {domain!r} already: a domain cannot be its own ancestor")
+            if len(line) >= DEEPEST:
+                raise StateError(f"{parent!r} has {len(line) - 1} ancestors: at most {DEEPEST - 1} levels are followed")
+        with self._changing(domain) as record:
+            self._write(record.model_copy(update={"parent": parent}))
+
+    def ancestors(self, domain: str) -> list[str]:
+        """The domain's parent, its parent and so on."""
+        line: list[str] = []
+        parent = self.record(domain).parent
+        while parent is not None and parent not in line and len(line) < DEEPEST:
+            line.append(parent)
+            parent = self.record(parent).parent
+        return line
+
+    def children(self) -> dict[str, list[str]]:
+        """Domain → those that inherit from it directly. Damaged records are passed over."""
+        found: dict[str, list[str]] = {}
+        for name in self.names():
+            with suppress(StateError):
+                parent = self.record(name).parent
+                if parent is not None:
+                    found.setdefault(parent, []).append(name)
+        return found
+
+    def serving(self, domain: str) -> Serving:
+        """What the domain's queries are to be rescaled with: its own state, else its nearest ancestor's, else nothing.
+
+        A damaged record or state is as good as none, and the reason says so: one domain's damage is not another's.
+        """
+        reasons: list[str] = []
+        try:
+            for name in (domain, *self.ancestors(domain)):
+                record = self.record(name)
+                current = record.current
+                state = None if current is None else self.state(name, current)
+                if current is not None and state is not None:
+                    reason = current.words if name == domain else f"inherited from {name!r}"
+                    return Serving(state, domain=name, version=current.number, learner=current.learner, reason=reason)
+                if current is not None:
+                    reasons.append(current.words)
+        except StateError as error:
+            return Serving(None, reason=f"damaged: {error}")
+        return Serving(None, reason=reasons[0]) if reasons else UNKNOWN
+
+    def all_serving(self) -> dict[str, Serving]:
+        """`serving` of every domain; those that share an ancestor's state share one object."""
+        found: dict[str, Serving] = {}
+        shared: dict[tuple[str, int], Serving] = {}
+        for name in self.names():
+            serving = self.serving(name)
+            if serving.domain is not None and serving.domain != name:
+                serving = shared.setdefault((serving.domain, serving.version), serving)
+            found[name] = serving
+        return found
+
+    def stamp(self) -> int:
+        """A number that changes whenever any domain does, in whatever process."""
+        try:
+            return (self.folder / "changed").stat().st_mtime_ns
+        except OSError:
+            return 0
+
+    def _folder(self, domain: str) -> Path:
+        return self.folder / _named(domain)
+
+    @contextmanager
+    def _changing(self, domain: str) -> Iterator[DomainRecord]:
+        """The domain's record, which nobody else changes meanwhile."""
+        folder = self._folder(domain)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with (self.folder / "lock").open("a") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                yield self.record(domain)
+        except OSError as error:
+            raise StateError(
+                f"{folder} cannot be written ({error.strerror}): make room, or the folder writable"
+            ) from error
+
+    def _write(self, record: DomainRecord) -> None:
+        folder = self._folder(record.domain)
+        for path, content in (
+            (folder / RECORD, record.model_dump_json(indent=1) + "\n"),
+            (self.folder / "changed", f"{record.domain} {record.number}\n"),
+        ):
+            with whole(path) as unfinished:
+                unfinished.write_text(content, encoding="utf-8")
+        flush(folder)
+
+
+def _named(domain: str) -> str:
+    """The folder of a domain. Raises StateError for what cannot be a domain's name."""
+    name = quote(domain, safe="")
+    if not name or name.startswith(".") or len(name) > 200 or name in {"lock", "changed"}:
+        raise StateError(
+            f"{domain[:40]!r} cannot be a domain's name: use 1 to 200 bytes, not `lock` or `changed`, that do not begin"
+            " with a dot"
+        )
+    return name

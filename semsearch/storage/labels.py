@@ -1,0 +1,286 @@
+"""Judgments and clicks of one index, append-only, in one SQLite file; knows nothing of what is learned from them.
+
+What `append` and `withdraw` have returned from is on the disk: SQLite in WAL mode with synchronous=FULL flushes the log
+before a commit returns. Nothing is ever changed or removed: what is withdrawn stays, with a row that withdraws it.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from semsearch.records import Click, ConflictError, Label, LogError
+
+FILE = "labels.sqlite"
+LOG_VERSION = 1
+
+_SCHEMA = f"""
+CREATE TABLE IF NOT EXISTS events (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    kind TEXT NOT NULL CHECK (kind IN ('label', 'click', 'withdrawal')),
+    id TEXT NOT NULL UNIQUE,
+    domain TEXT NOT NULL,
+    query TEXT NOT NULL,
+    document TEXT,
+    gain REAL,
+    position INTEGER,
+    shown TEXT NOT NULL,
+    user TEXT NOT NULL,
+    source TEXT NOT NULL,
+    at TEXT NOT NULL,
+    withdraws INTEGER UNIQUE REFERENCES events (seq)
+) STRICT;
+CREATE INDEX IF NOT EXISTS by_domain ON events (domain, kind, seq);
+CREATE TRIGGER IF NOT EXISTS nothing_changes BEFORE UPDATE ON events
+    BEGIN SELECT RAISE(ABORT, 'the log is append-only'); END;
+CREATE TRIGGER IF NOT EXISTS nothing_goes BEFORE DELETE ON events
+    BEGIN SELECT RAISE(ABORT, 'the log is append-only'); END;
+PRAGMA user_version = {LOG_VERSION};
+"""
+_COLUMNS = "id, domain, query, document, gain, position, shown, user, source, at"
+_AT_ONCE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Which entries are meant; what is None does not matter."""
+
+    id: str | None = None
+    domain: str | None = None
+    query: str | None = None
+    document: str | None = None
+    user: str | None = None
+    source: str | None = None
+
+    @property
+    def empty(self) -> bool:
+        """Whether this chooses everything."""
+        return not self._terms()
+
+    def _terms(self) -> dict[str, str]:
+        fields = ("id", "domain", "query", "document", "user", "source")
+        return {name: value for name in fields if (value := getattr(self, name)) is not None}
+
+    def where(self) -> tuple[str, list[str]]:
+        """The same in SQL, with its parameters."""
+        terms = self._terms()
+        return "".join(f" AND {name} = ?" for name in terms), list(terms.values())
+
+
+class LabelLog:
+    """The log of one index; any number of threads, and of processes, may use it."""
+
+    def __init__(self, index: Path) -> None:
+        """The log beside the index in this folder; the file is made by the first entry."""
+        self.path = index / FILE
+        self._lock = threading.Lock()
+        self._connection: sqlite3.Connection | None = None
+
+    def append(self, entries: Sequence[Label | Click]) -> int:
+        """Keep entries, all or none, and return once they are on the disk; how many of them were new.
+
+        Raises ConflictError where an id is known with another content; LogError where the disk refuses.
+        """
+        with self._writing() as connection:
+            known = self._known(connection, [entry.id for entry in entries])
+            new: dict[str, Label | Click] = {}
+            for entry in entries:
+                before = new.get(entry.id) or known.get(entry.id)
+                if before is None:
+                    new[entry.id] = entry
+                elif _content(before) != _content(entry):
+                    raise ConflictError(
+                        f"the id {entry.id[:80]!r} is known with another content: send a new id, or withdraw that entry"
+                        " and send this one under a new id"
+                    )
+            connection.executemany(
+                f"INSERT INTO events (kind, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
+                [_row(entry) for entry in new.values()],
+            )
+        return len(new)
+
+    def withdraw(self, kind: str, chosen: Chosen, *, source: str) -> dict[str, int]:
+        """Have the chosen `label`s or `click`s count no more; how many did, by domain.
+
+        source: who withdraws. Raises LogError where the disk refuses.
+        """
+        where, values = chosen.where()
+        with self._writing() as connection:
+            found = connection.execute(
+                f"SELECT seq, domain FROM events WHERE kind = ?{where} AND {_STANDS}",  # noqa: S608
+                [kind, *values],
+            ).fetchall()
+            now = datetime.now(UTC).isoformat()
+            connection.executemany(
+                "INSERT INTO events (kind, id, domain, query, shown, user, source, at, withdraws)"
+                " VALUES ('withdrawal', ?, ?, '', '[]', '', ?, ?, ?)",
+                [(uuid4().hex, domain, source, now, seq) for seq, domain in found],
+            )
+        domains = [domain for _, domain in found]
+        return {domain: domains.count(domain) for domain in dict.fromkeys(domains)}
+
+    def labels(self, chosen: Chosen, *, after: int = 0, most: int = -1) -> list[tuple[int, Label]]:
+        """(number, label) of those that stand, in the order they came; numbers above `after`, at most `most`."""
+        return [
+            (seq, Label(id=i, domain=d, query=q, document=doc, gain=gain, user=user, source=source, at=_time(at)))
+            for seq, i, d, q, doc, gain, _, _, user, source, at in self._standing("label", chosen, after, most)
+        ]
+
+    def clicks(self, chosen: Chosen, *, after: int = 0, most: int = -1) -> list[tuple[int, Click]]:
+        """(number, click) of those that stand, as `labels`."""
+        return [
+            (seq, Click(i, d, q, doc, position, tuple(json.loads(shown)), user, source, _time(at)))
+            for seq, i, d, q, doc, _, position, shown, user, source, at in self._standing("click", chosen, after, most)
+        ]
+
+    def last(self, domain: str) -> int:
+        """The number of the domain's last entry or withdrawal; 0 where it has none."""
+        found = self._select("SELECT coalesce(max(seq), 0) FROM events WHERE domain = ?", [domain])
+        return int(found[0][0]) if found else 0
+
+    def since(self, domain: str, number: int) -> int:
+        """Entries and withdrawals of the domain after this number."""
+        found = self._select("SELECT count(*) FROM events WHERE domain = ? AND seq > ?", [domain, number])
+        return int(found[0][0]) if found else 0
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """How many labels and clicks stand, by domain."""
+        counted: dict[str, dict[str, int]] = {}
+        found = self._select(
+            f"SELECT domain, kind, count(*) FROM events WHERE kind != 'withdrawal' AND {_STANDS}"  # noqa: S608
+            " GROUP BY domain, kind ORDER BY domain",
+            [],
+        )
+        for domain, kind, number in found:
+            counted.setdefault(domain, {"label": 0, "click": 0})[kind] = number
+        return counted
+
+    def close(self) -> None:
+        """Let go of the file."""
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+    def _standing(self, kind: str, chosen: Chosen, after: int, most: int) -> list[tuple[Any, ...]]:
+        where, values = chosen.where()
+        return self._select(
+            f"SELECT seq, {_COLUMNS} FROM events"  # noqa: S608
+            f" WHERE kind = ? AND seq > ?{where} AND {_STANDS} ORDER BY seq LIMIT ?",
+            [kind, after, *values, most],
+        )
+
+    def _known(self, connection: sqlite3.Connection, ids: Sequence[str]) -> Mapping[str, Label | Click]:
+        known: dict[str, Label | Click] = {}
+        for start in range(0, len(ids), _AT_ONCE):
+            part = ids[start : start + _AT_ONCE]
+            for row in connection.execute(
+                f"SELECT kind, {_COLUMNS} FROM events WHERE id IN ({','.join('?' * len(part))})",  # noqa: S608
+                part,
+            ):
+                known[row[1]] = _entry(row)
+        return known
+
+    def _select(self, statement: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
+        with self._lock:
+            try:
+                if self._connection is None and not self.path.exists():
+                    return []
+                return self._opened().execute(statement, values).fetchall()
+            except sqlite3.Error as error:
+                raise LogError(f"{self.path} cannot be read ({error}): restore it from a backup") from error
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        """One transaction, on the disk once this is left without an error."""
+        with self._lock:
+            try:
+                connection = self._opened()
+                connection.execute("BEGIN IMMEDIATE")
+                try:
+                    yield connection
+                    connection.execute("COMMIT")
+                except BaseException:
+                    if connection.in_transaction:
+                        connection.execute("ROLLBACK")
+                    raise
+            except sqlite3.Error as error:
+                raise LogError(
+                    f"{self.path} cannot be written ({error}), nothing of it was kept: make room, or the folder"
+                    " writable"
+                ) from error
+
+    def _opened(self) -> sqlite3.Connection:
+        if self._connection is None:
+            connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=10)
+            try:
+                _prepare(connection, self.path)
+            except BaseException:
+                connection.close()
+                raise
+            self._connection = connection
+        return self._connection
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version not in {0, LOG_VERSION}:
+        raise LogError(
+            f"{path} has version {version}, this semsearch knows {LOG_VERSION}: use the semsearch that made it"
+        )
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    if version == 0:
+        connection.executescript(_SCHEMA)
+
+
+_STANDS = "NOT EXISTS (SELECT 1 FROM events AS later WHERE later.withdraws = events.seq)"
+
+
+def as_record(entry: Label | Click) -> dict[str, Any]:
+    """An entry as a JSON object, as `from_record` reads it."""
+    if isinstance(entry, Label):
+        own: dict[str, Any] = {"kind": "label", "document": entry.document, "gain": entry.gain}
+    else:
+        own = {"kind": "click", "document": entry.document, "position": entry.position, "shown": list(entry.shown)}
+    return {
+        "id": entry.id,
+        "domain": entry.domain,
+        "query": entry.query,
+        **own,
+        "user": entry.user,
+        "source": entry.source,
+        "at": entry.at.isoformat(),
+    }
+
+
+def _row(entry: Label | Click) -> tuple[Any, ...]:
+    common = (entry.id, entry.domain, entry.query, entry.document)
+    last = (entry.user, entry.source, entry.at.isoformat())
+    if isinstance(entry, Label):
+        return ("label", *common, entry.gain, None, "[]", *last)
+    return ("click", *common, None, entry.position, json.dumps(entry.shown), *last)
+
+
+def _entry(row: Sequence[Any]) -> Label | Click:
+    kind, i, domain, query, document, gain, position, shown, user, source, at = row
+    if kind == "label":
+        return Label(i, domain, query, document, gain, user, source, _time(at))
+    return Click(i, domain, query, document, position, tuple(json.loads(shown)), user, source, _time(at))
+
+
+def _content(entry: Label | Click) -> tuple[Any, ...]:
+    """What makes two entries of one id the same: all but when and with whose key they came."""
+    return _row(entry)[:9]
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text)
