@@ -22,15 +22,17 @@ from semsearch import feedback_commands
 from semsearch.learning_commands import evaluate, learn
 from semsearch.records import DEFAULT_DOMAIN, Query, QueryError, SemsearchError
 from semsearch.server.schemas import Limits
-from semsearch.terminal import Device, Threads, err, out
+from semsearch.terminal import Device, Threads, WeightsFile, err, out
 
 # torch and faiss take seconds to import: every command imports what it needs, so that --help answers at once
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from semsearch.adaptation.clicks import PositionBias
     from semsearch.indexing.pipeline import BuildEvent
     from semsearch.indexing.recipe import Recipe
     from semsearch.records import Hit
+    from semsearch.server.security import WriteKeys
 
 app = typer.Typer(
     name="semsearch",
@@ -59,7 +61,26 @@ Host = Annotated[
     typer.Option(envvar="SEMSEARCH_HOST", help="Address to listen at; beyond this machine: 0.0.0.0 or ::."),
 ]
 Port = Annotated[int, typer.Option(min=0, max=65535, envvar="SEMSEARCH_PORT", help="0 takes a free one.")]
-
+WriteKey = Annotated[
+    list[str] | None,
+    typer.Option(
+        envvar="SEMSEARCH_WRITE_KEY",
+        help="NAME=KEY: who sends this key may label, adapt and undo; may be repeated, in the environment with spaces"
+        " between. Others see the command line: prefer the environment. \\[default: none wanted, on loopback only]",
+        show_default=False,
+    ),
+]
+ReadOnly = Annotated[
+    bool, typer.Option("--read-only", envvar="SEMSEARCH_READ_ONLY", help="Take no labels, change no domain.")
+]
+AdaptAfter = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        envvar="SEMSEARCH_ADAPT_AFTER",
+        help="New labels and clicks after which a domain is adapted unasked; 0: never.",
+    ),
+]
 
 DEFAULTS = Limits()
 
@@ -179,13 +200,32 @@ def serve(
     max_batch: Annotated[int, _limit("max_batch")] = DEFAULTS.max_batch,
     max_waiting: Annotated[int, _limit("max_waiting")] = DEFAULTS.max_waiting,
     deadline_s: Annotated[float, _limit("deadline_s")] = DEFAULTS.deadline_s,
+    write_key: WriteKey = None,
+    read_only: ReadOnly = False,
+    adapt_after: AdaptAfter = 8,
+    click_exponent: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=3,
+            envvar="SEMSEARCH_CLICK_EXPONENT",
+            help="Position bias of clicks: the result at position r is looked at with probability (1/r)^this."
+            " \\[default: estimated from the log]",
+            show_default=False,
+        ),
+    ] = None,
+    weights: WeightsFile = None,
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
-    """Serve indexes: the page at /, the endpoint at /api/search, metrics at /metrics.
+    """Serve indexes: the page at /, the endpoint at /api/, metrics at /metrics.
 
     Example: semsearch serve index/help index/python --port 9000
     """
+    from semsearch.adaptation.clicks import PositionBias
+    from semsearch.server.security import WriteKeys
+
+    keys = WriteKeys.parsed(write_key or [], refuse_all=read_only)
     limits = Limits(
         max_body_bytes=max_body_bytes,
         max_query_chars=max_query_chars,
@@ -202,6 +242,10 @@ def serve(
         port=port,
         limits=limits,
         trusted_hosts=trusted_host,
+        keys=keys,
+        weights=weights,
+        after=adapt_after,
+        bias=None if click_exponent is None else PositionBias(click_exponent, spread=0.0),
         device=device,
         threads=threads,
     )
@@ -295,6 +339,8 @@ def demo(
     folder: Annotated[Path, typer.Argument(help="Where the index is, or is to be built.")] = Path("index") / DEMO,
     host: Host = "127.0.0.1",
     port: Port = DEFAULT_PORT,
+    write_key: WriteKey = None,
+    read_only: ReadOnly = False,
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
@@ -303,11 +349,13 @@ def demo(
     Nothing is downloaded: the texts are the docstrings of the Python that runs this.
     """
     from semsearch.indexing.recipe import Recipe
+    from semsearch.server.security import WriteKeys
     from semsearch.storage.bundle import is_bundle
 
+    keys = WriteKeys.parsed(write_key or [], refuse_all=read_only)
     if not is_bundle(folder):
         _build(Recipe.read(_demo_recipe()), folder, device=device, threads=threads)
-    _serve([folder], host=host, port=port, limits=DEFAULTS, trusted_hosts=None, device=device, threads=threads)
+    _serve([folder], host=host, port=port, keys=keys, device=device, threads=threads)
 
 
 def _recipe(inputs: list[Path], output: Path | None, **fields: str | None) -> tuple[Recipe, Path]:
@@ -394,22 +442,39 @@ def _serve(
     *,
     host: str,
     port: int,
-    limits: Limits,
-    trusted_hosts: list[str] | None,
+    keys: WriteKeys,
+    limits: Limits = DEFAULTS,
+    trusted_hosts: list[str] | None = None,
+    weights: Path | None = None,
+    after: int = 8,
+    bias: PositionBias | None = None,
     device: str,
     threads: int | None,
 ) -> None:
     with err.status("opening the index and its encoder"):
-        from semsearch.server.run import open_indexes
+        from semsearch.learning.weights import DEFAULT_WEIGHTS, Weights
+        from semsearch.server.run import check_reach, open_indexes
         from semsearch.server.run import serve as serve_indexes
+        from semsearch.server.service import Learning
 
+        check_reach(host, keys)
+        learning = Learning(Weights.open(weights or DEFAULT_WEIGHTS), after=after, bias=bias)
         engines = open_indexes(folders, device=device, threads=threads)
 
     def announce(address: str) -> None:
         names = ", ".join(engines)
         err.print(f"[bold green]serving[/bold green] {escape(names)} at [bold]{address}[/bold]  (Ctrl-C ends it)")
 
-    serve_indexes(engines, host=host, port=port, limits=limits, trusted_hosts=trusted_hosts, announce=announce)
+    serve_indexes(
+        engines,
+        host=host,
+        port=port,
+        limits=limits,
+        trusted_hosts=trusted_hosts,
+        keys=keys,
+        learning=learning,
+        announce=announce,
+    )
 
 
 def _only_index(parent: Path) -> Path:

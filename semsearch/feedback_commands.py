@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from semsearch.records import DEFAULT_DOMAIN, Click, Label, LabelError, Query, QueryError, StateError
-from semsearch.terminal import Device, Threads, err, out
+from semsearch.terminal import Device, Threads, WeightsFile, err, out
 
 # torch takes seconds to import: every command imports what it needs, so that --help answers at once
 if TYPE_CHECKING:
@@ -34,14 +34,6 @@ Labelled = Annotated[
     typer.Option(
         help="First import this: a folder with queries.jsonl (_id, text) and qrels.tsv (query-id, corpus-id, score),"
         " where corpus-id is a document's id in the index, or a file of JSON lines.",
-        show_default=False,
-    ),
-]
-WeightsFile = Annotated[
-    Path | None,
-    typer.Option(
-        envvar="SEMSEARCH_WEIGHTS",
-        help="Weights that semsearch learn wrote. \\[default: those that come with semsearch]",
         show_default=False,
     ),
 ]
@@ -222,8 +214,8 @@ def withdraw(
     with closing(LabelLog(index)) as log:
         gone: dict[str, int] = {}
         for kind in ("label", "click"):
-            for name, number in log.withdraw(kind, chosen, source="command line").items():
-                gone[name] = gone.get(name, 0) + number
+            for name, numbers in log.withdraw(kind, chosen, source="command line").items():
+                gone[name] = gone.get(name, 0) + len(numbers)
     out.print(f"{sum(gone.values())} withdrawn" + (f"; adapt again: {', '.join(gone)}" if gone else ""), markup=False)
 
 

@@ -163,8 +163,8 @@ class ConflictError(SemsearchError):
     """Something is there already under this name, and differs."""
 
 
-class LogError(SemsearchError):
-    """The log of labels cannot be read or written; what was to be written is not in it."""
+class StorageError(SemsearchError):
+    """What is kept beside an index cannot be read or written; what was to be written is not there."""
 
 
 class StateError(SemsearchError):

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from semsearch.files import whole
-from semsearch.records import StateError
+from semsearch.records import StateError, StorageError
 
 Array = npt.NDArray[np.float32]
 
@@ -90,12 +90,12 @@ class DomainState:
         return bytes(save(self._packed(), metadata={"semsearch": json.dumps(header, ensure_ascii=False)}))
 
     def save(self, path: Path, about: Mapping[str, JsonValue]) -> None:
-        """Write `to_bytes` whole or not at all. Raises StateError if the disk refuses."""
+        """Write `to_bytes` whole or not at all. Raises StorageError if the disk refuses."""
         try:
             with whole(path) as unfinished:
                 unfinished.write_bytes(self.to_bytes(about))
         except OSError as error:
-            raise StateError(
+            raise StorageError(
                 f"the state {path} cannot be written ({error.strerror}): make room or choose another place"
             ) from error
 

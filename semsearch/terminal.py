@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -17,4 +18,12 @@ Threads = Annotated[
 Device = Annotated[
     str,
     typer.Option(envvar="SEMSEARCH_DEVICE", help="auto, cpu, cuda or cuda:N; auto takes CUDA where there is one."),
+]
+WeightsFile = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="SEMSEARCH_WEIGHTS",
+        help="Weights that semsearch learn wrote. \\[default: those that come with semsearch]",
+        show_default=False,
+    ),
 ]

@@ -89,7 +89,8 @@ def adapt(
     with torch.no_grad():
         support = gather(documents, np.stack([vector for vector, _ in kept]), [rows for _, rows in kept])
         state = remember(support).compact()
-    words = f"Remembered: {len(kept)} judged queries; only they and queries much like them change."
+    counted = "1 judged query, and only it" if len(kept) == 1 else f"{len(kept)} judged queries, and only they"
+    words = f"Remembered: {counted} and queries much like that change."
     if weights is None:
         words = f"{words} Beyond that: nothing was learned beforehand for this encoder, see semsearch learn."
     if verdict is not None:

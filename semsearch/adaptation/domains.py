@@ -16,10 +16,12 @@ from semsearch.adaptation.adapting import Encode, Outcome, adapt
 from semsearch.adaptation.clicks import PositionBias, estimate
 from semsearch.adaptation.history import History
 from semsearch.adaptation.judged import judged_queries
+from semsearch.adaptation.recommending import Recommended, recommend
 from semsearch.adapter import Adapter
 from semsearch.engine import SearchEngine
 from semsearch.learning.weights import Weights
 from semsearch.records import Label, StateError, Vectors
+from semsearch.state import DomainState
 from semsearch.storage.domains import DomainRecord, DomainStore, Version
 from semsearch.storage.labels import Chosen, LabelLog
 
@@ -72,11 +74,18 @@ class Domains:
     def adapt(self, domain: str) -> Version:
         """Decide anew what the domain is served with, from all that its log holds, and serve that.
 
-        Raises what `decide` raises, StateError where the disk refuses.
+        Where nothing is new and the decision is the same, no version is made. Raises what `decide` raises.
         """
         with self._changing:
             through = self.log.last(domain)
             outcome, parent = self.decide(domain)
+            current = self.store.record(domain).current
+            if current is not None and current.how in {"adapted", "declined"} and current.through == through:
+                try:
+                    if _same(self.store.state(domain, current), outcome.state):
+                        return current
+                except StateError:
+                    pass  # damaged: the new version takes its place
             version = self.store.append(
                 domain,
                 "declined" if outcome.state is None else "adapted",
@@ -94,7 +103,7 @@ class Domains:
     def decide(self, domain: str, more: Sequence[Label] = ()) -> tuple[Outcome, str | None]:
         """What adapting would lead to, and the `DOMAIN/VERSION` it would start from; nothing changes.
 
-        more: labels to take into account beside those of the log. Raises LabelError, WeightsError, LogError, and
+        more: labels to take into account beside those of the log. Raises LabelError, WeightsError, StorageError, and
         StateError where the domain's record is damaged.
         """
         chosen = Chosen(domain=domain)
@@ -132,6 +141,21 @@ class Domains:
             version = self.history.import_state(domain, content)
             self._serve(domain)
         return version
+
+    def recommend(self, domain: str, k: int, *, diversity: float) -> Recommended | None:
+        """Documents for the person whose domain this is, from what they labelled or clicked; None where nothing is
+        known of what they like. What they judged, clicked or were shown is left out."""
+        labels = [label for _, label in self.log.labels(Chosen(domain=domain))]
+        clicks = [click for _, click in self.log.clicks(Chosen(domain=domain))]
+        last: dict[str, float] = {}
+        for label in labels:
+            last.pop(label.document, None)
+            last[label.document] = label.gain
+        clicked = [click.document for click in clicks if click.document is not None and click.document not in last]
+        seen = {*last, *clicked, *(one for click in clicks for one in click.shown)}
+        liked = [*dict.fromkeys(clicked), *(document for document, gain in last.items() if gain > 0)]
+        others = self.log.liked_by(others_than=domain)
+        return recommend(self.engine, liked, seen=seen, others=others, k=k, diversity=diversity)
 
     def set_parent(self, domain: str, parent: str | None) -> None:
         """Have the domain inherit from another one, or from none; its next adaptation starts from there.
@@ -221,3 +245,9 @@ class Domains:
         if text.strip():
             with self._changing:
                 self._encoded(text.strip())
+
+
+def _same(one: DomainState | None, other: DomainState | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return one.to_bytes({}) == other.to_bytes({})

@@ -79,7 +79,7 @@ class Verdict:
     def words(self) -> str:
         """The verdict as a sentence for people."""
         if self.reason is Reason.TOO_FEW:
-            return f"Not adapted: {self.labels} labelled queries, at least {FEWEST} are needed to judge."
+            return f"Not adapted: {self.labels} labelled of the {FEWEST} queries that it takes to judge."
         if self.reason is Reason.ONE_DOCUMENT:
             return f"Not adapted: {self.reason.value}."
         expected = (

@@ -41,13 +41,17 @@ class Weights:
 
     def adapt(self, basis: SpectralBasis, support: Support, *, parent: DomainState | None = None) -> Verdict:
         """A domain's state from its labels, guarded. Raises WeightsError where the dimensions disagree."""
+        self.check(basis)
+        return decide(self.candidates, self.starts, self.prior, basis, support, parent=parent)
+
+    def check(self, basis: SpectralBasis) -> None:
+        """Raise WeightsError where the weights were learned for vectors of another dimension."""
         dimension = self.about.get("dimension")
         if dimension != basis.dimension:
             raise WeightsError(
                 f"the weights were learned for {dimension} dimensions, the index has {basis.dimension}: learn weights"
                 " for its encoder with semsearch learn"
             )
-        return decide(self.candidates, self.starts, self.prior, basis, support, parent=parent)
 
     def save(self, path: Path) -> None:
         """Write whole or not at all. Raises WeightsError if the disk refuses."""

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from functools import lru_cache
 
-from flask import Blueprint, Response, request
-from pydantic import BaseModel, ValidationError
-from werkzeug.exceptions import NotFound, UnsupportedMediaType
+from flask import Blueprint, Response
+from werkzeug.exceptions import NotFound
 
+from semsearch.adapter import Serving
 from semsearch.records import Hit, Query
+from semsearch.server.http import answer, client_gone, from_address, from_body
 from semsearch.server.openapi import openapi
-from semsearch.server.problems import FieldProblem
 from semsearch.server.schemas import (
+    AdaptedModel,
+    DocumentRequest,
     DocumentResponse,
-    FieldError,
     HitModel,
     IndexesResponse,
     IndexModel,
@@ -37,27 +37,19 @@ def blueprint(service: SearchService) -> Blueprint:
 
     @routes.get("/api/search")
     def search_get() -> Response:
-        return _search(service, _from_address(model))
+        return _search(service, from_address(model, many=frozenset({"queries"})))
 
     @routes.post("/api/search")
     def search_post() -> Response:
-        if request.mimetype != "application/json":
-            raise UnsupportedMediaType(f"the body is {request.mimetype or 'of no type'}: send application/json")
-        try:
-            asked = model.model_validate_json(request.get_data(), strict=True)
-        except ValidationError as error:
-            raise FieldProblem.of(error) from None
-        return _search(service, asked)
+        return _search(service, from_body(model))
 
     @routes.get("/api/document")
     def document() -> Response:
-        identity = request.args.get("id")
-        if identity is None:
-            raise FieldProblem([FieldError(field="id", message="name the document")])
-        found = service.document(request.args.get("index"), identity)
+        asked = from_address(DocumentRequest)
+        found = service.document(asked.index, asked.id)
         if found is None:
-            raise NotFound(f"no document has id {identity[:200]!r}")
-        return _json(
+            raise NotFound(f"no document has id {asked.id[:200]!r}")
+        return answer(
             DocumentResponse(
                 id=found.id, title=found.title, text=found.text, source=found.source, metadata=found.metadata
             )
@@ -65,14 +57,14 @@ def blueprint(service: SearchService) -> Blueprint:
 
     @routes.get("/api/indexes")
     def indexes() -> Response:
-        return _json(IndexesResponse(indexes=tuple(described(service))))
+        return answer(IndexesResponse(indexes=tuple(described(service))))
 
     @lru_cache(maxsize=1)
     def description() -> str:
         return json.dumps(openapi(model))
 
     @routes.get("/api/openapi.json")
-    def openapi_json() -> Response:
+    def openapianswer() -> Response:
         return Response(description(), mimetype="application/json")
 
     @routes.get("/healthz")
@@ -108,10 +100,9 @@ def described(service: SearchService) -> list[IndexModel]:
     ]
 
 
-def client_gone() -> Callable[[], bool]:
-    """Asks the server whether the client of the present request has hung up; never so where it cannot tell."""
-    found: Callable[[], bool] = request.environ.get("waitress.client_disconnected", lambda: False)
-    return found
+def adapted(serving: Serving) -> AdaptedModel:
+    """What rescaled a query, as a caller sees it."""
+    return AdaptedModel(domain=serving.domain, version=serving.version, learner=serving.learner, reason=serving.reason)
 
 
 def shown(hit: Hit, query: str) -> HitModel:
@@ -130,36 +121,16 @@ def shown(hit: Hit, query: str) -> HitModel:
 
 def _search(service: SearchService, asked: SearchRequest) -> Response:
     queries = [Query(text, asked.k, asked.offset, asked.domain) for text in asked.texts]
-    answer = service.search(asked.index, queries, abandoned=client_gone())
+    found = service.search(asked.index, queries, abandoned=client_gone())
     results = tuple(
-        ResultModel(query=query.text, hits=tuple(shown(hit, query.text) for hit in hits))
-        for query, hits in zip(queries, answer.results, strict=True)
+        ResultModel(query=query.text, adapted=adapted(by), hits=tuple(shown(hit, query.text) for hit in hits))
+        for query, by, hits in zip(queries, found.adapted, found.results, strict=True)
     )
-    return _json(
+    return answer(
         SearchResponse(
-            index=answer.index,
+            index=found.index,
             domain=asked.domain,
             results=results,
-            timing_ms=TimingModel.model_validate(answer.timing_ms),
+            timing_ms=TimingModel.model_validate(found.timing_ms),
         )
     )
-
-
-def _from_address(model: type[SearchRequest]) -> SearchRequest:
-    """The request in the address: one query, every field at most once."""
-    values: dict[str, object] = {}
-    for field, given in request.args.lists():
-        if field == "queries":
-            values[field] = tuple(given)
-        elif len(given) > 1:
-            raise FieldProblem([FieldError(field=field, message="given more than once")])
-        else:
-            values[field] = given[0]
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        raise FieldProblem.of(error) from None
-
-
-def _json(answer: BaseModel) -> Response:
-    return Response(answer.model_dump_json(), mimetype="application/json")

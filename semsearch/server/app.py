@@ -11,10 +11,12 @@ from flask import Flask, Response, g, request
 
 import semsearch
 from semsearch.engine import SearchEngine
-from semsearch.server import api, page, problems
+from semsearch.learning.weights import Weights
+from semsearch.server import api, comparing, domains, feedback, page, problems
 from semsearch.server.metrics import Metrics
 from semsearch.server.schemas import Limits
-from semsearch.server.service import SearchService
+from semsearch.server.security import WriteKeys
+from semsearch.server.service import Learning, SearchService
 
 log = structlog.get_logger("semsearch.server")
 
@@ -35,8 +37,13 @@ def create_app(
     *,
     limits: Limits | None = None,
     trusted_hosts: Sequence[str] | None = None,
+    keys: WriteKeys | None = None,
+    learning: Learning | None = None,
 ) -> Flask:
-    """An app that searches the given indexes by name, the first one by default; its batcher's thread starts here.
+    """An app that searches the given indexes by name, the first one by default; its threads start here.
+
+    keys: who may send labels and change domains, by default everybody who can reach the server. learning: how domains
+    learn, by default from the weights that come with semsearch.
 
     trusted_hosts: names under which the server may be called, by default any. On a server that is reachable from a
     browser on the same machine, naming them keeps foreign pages from reading answers through a name of their own.
@@ -56,11 +63,16 @@ def create_app(
     app.config["SEND_FILE_MAX_AGE_DEFAULT"] = 3600
     app.jinja_options = {"trim_blocks": True, "lstrip_blocks": True}
     metrics = Metrics()
-    service = SearchService(engines, limits=limits, metrics=metrics)
+    keys = keys or WriteKeys({})
+    learning = learning or Learning(Weights.open())
+    service = SearchService(engines, limits=limits, metrics=metrics, learning=learning)
     app.extensions["semsearch"] = service
     app.register_blueprint(api.blueprint(service))
-    app.register_blueprint(page.blueprint(service))
-    app.context_processor(lambda: {"version": semsearch.__version__})
+    app.register_blueprint(feedback.blueprint(service, keys))
+    app.register_blueprint(domains.blueprint(service, keys))
+    app.register_blueprint(comparing.blueprint(service, keys))
+    app.register_blueprint(page.blueprint(service, keys))
+    app.context_processor(lambda: {"version": semsearch.__version__, "key_wanted": keys.wanted})
     problems.register(app)
 
     @app.before_request

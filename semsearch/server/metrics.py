@@ -43,6 +43,14 @@ class Metrics:
             "semsearch_batch_seconds", "Encode, rescale and nearest", buckets=SECONDS, registry=self.registry
         )
         self.queries = Counter("semsearch_queries", "Queries by how they ended", ("outcome",), registry=self.registry)
+        self.entries = Counter("semsearch_entries", "Labels and clicks kept", ("kind",), registry=self.registry)
+        self._adaptations = Counter(
+            "semsearch_adaptations", "Adaptations by how they ended", ("how",), registry=self.registry
+        )
+        self._adaptation_seconds = Histogram(
+            "semsearch_adaptation_seconds", "Of one domain, guard included", buckets=SECONDS, registry=self.registry
+        )
+        self._adapting = Gauge("semsearch_adapting_domains", "Domains that wait for adaptation", registry=self.registry)
         self._waiting = Gauge("semsearch_waiting_queries", "Queries that wait for a batch", registry=self.registry)
         self._sizes = Gauge("semsearch_index_rows", "Rows of an index", ("index", "kind"), registry=self.registry)
 
@@ -56,6 +64,15 @@ class Metrics:
     def watch_waiting(self, waiting: Callable[[], int]) -> None:
         """Ask `waiting` whenever somebody reads the metrics."""
         self._waiting.set_function(waiting)
+
+    def watch_adapting(self, waiting: Callable[[], int]) -> None:
+        """Ask `waiting` whenever somebody reads the metrics."""
+        self._adapting.set_function(waiting)
+
+    def observe_adaptation(self, how: str, seconds: float) -> None:
+        """An adaptation ended so, after so long."""
+        self._adaptations.labels(how).inc()
+        self._adaptation_seconds.observe(seconds)
 
     def set_sizes(self, sizes: Mapping[str, Mapping[str, int]]) -> None:
         """Rows of each index by kind."""

@@ -10,12 +10,16 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from werkzeug.exceptions import NotFound
 
 from semsearch.records import DEFAULT_DOMAIN, Hit, Query
-from semsearch.server.api import client_gone, described
+from semsearch.server.api import described
+from semsearch.server.http import client_gone
 from semsearch.server.problems import FieldProblem
+from semsearch.server.security import WriteKeys
 from semsearch.server.service import SearchService
 from semsearch.snippets import Snippet, snippet
 
 HITS_ON_A_PAGE = 10
+COMPARED = 100
+"""Places of both rankings in which a document is looked for."""
 MOST_FACTS = 4
 LONGEST_FACT = 60
 """Characters of a metadata value that is shown below a hit."""
@@ -28,12 +32,13 @@ class PageRequest(BaseModel):
 
     q: str = ""
     index: str | None = None
-    domain: str = Field(DEFAULT_DOMAIN, min_length=1, max_length=200)
+    domain: str = Field(DEFAULT_DOMAIN, max_length=200)
     page: int = Field(1, ge=1)
+    compare: bool = False
 
 
-def blueprint(service: SearchService) -> Blueprint:
-    """The routes of one service."""
+def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
+    """The routes of one service. Marks are offered where anybody at all may write."""
     routes = Blueprint("page", __name__)
     limits = service.limits
     last_page = limits.max_offset // HITS_ON_A_PAGE + 1
@@ -41,6 +46,8 @@ def blueprint(service: SearchService) -> Blueprint:
     @routes.get("/")
     def search() -> Response:
         asked = _asked()
+        if not asked.domain.strip():
+            asked = asked.model_copy(update={"domain": DEFAULT_DOMAIN})
         name = service.name_of(asked.index)
         values: dict[str, object] = {
             "asked": asked,
@@ -48,6 +55,8 @@ def blueprint(service: SearchService) -> Blueprint:
             "indexes": described(service),
             "manifest": service.engines[name].manifest,
             "max_query_chars": limits.max_query_chars,
+            "default_domain": DEFAULT_DOMAIN,
+            "markable": not keys.refuse_all and service.engines[name].folder is not None,
         }
         query = asked.q.strip()
         if not query:
@@ -57,6 +66,8 @@ def blueprint(service: SearchService) -> Blueprint:
                 f"The query has {len(query)} characters, at most {limits.max_query_chars} are searched: shorten it."
             )
             return _html("search.html", 422, refusal=refusal, **values)
+        if asked.compare:
+            return _compared(query, name, asked.domain, values)
         page = min(asked.page, last_page)
         # one more than is shown tells whether there is a next page
         many = Query(query, HITS_ON_A_PAGE + 1, (page - 1) * HITS_ON_A_PAGE, asked.domain)
@@ -65,11 +76,25 @@ def blueprint(service: SearchService) -> Blueprint:
         return _html(
             "search.html",
             hits=[_shown(hit, query) for hit in hits[:HITS_ON_A_PAGE]],
+            adapted=answer.adapted[0],
             first=many.offset + 1,
             page=page,
             next_page=page + 1 if len(hits) > HITS_ON_A_PAGE and page < last_page else None,
             timing_ms=answer.timing_ms,
             **values,
+        )
+
+    def _compared(query: str, name: str, domain: str, values: Mapping[str, object]) -> Response:
+        """Frozen and adapted side by side; a document's place in the other ranking is looked for in its first 100."""
+        answer = service.search(name, [Query(query, COMPARED, 0, domain, compare=True)], abandoned=client_gone())
+        sides = {"frozen": answer.frozen[0], "adapted": answer.results[0]}
+        places = {side: {hit.id: place for place, hit in enumerate(found, 1)} for side, found in sides.items()}
+        shown = {
+            side: [{**_shown(hit, query), "other": places[other].get(hit.id)} for hit in sides[side][:HITS_ON_A_PAGE]]
+            for side, other in (("frozen", "adapted"), ("adapted", "frozen"))
+        }
+        return _html(
+            "search.html", sides=shown, adapted=answer.adapted[0], first=1, timing_ms=answer.timing_ms, **values
         )
 
     @routes.get("/document")

@@ -11,9 +11,17 @@ from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException
 
 from semsearch.batching import AbandonedError
-from semsearch.records import OverloadedError, QueryError
+from semsearch.records import (
+    ConflictError,
+    LabelError,
+    OverloadedError,
+    QueryError,
+    SemsearchError,
+    StateError,
+    StorageError,
+)
 from semsearch.server.schemas import FieldError, Problem
-from semsearch.server.service import UnknownIndexError
+from semsearch.server.service import NotLearningError, UnknownIndexError
 
 log = structlog.get_logger("semsearch.server")
 
@@ -63,6 +71,24 @@ def register(app: Flask) -> None:
     def _index(error: UnknownIndexError) -> Response:
         return _answer(HTTPStatus.NOT_FOUND, str(error), errors=(FieldError(field="index", message=str(error)),))
 
+    @app.errorhandler(NotLearningError)
+    def _not_learning(error: NotLearningError) -> Response:
+        return _answer(HTTPStatus.NOT_FOUND, str(error))
+
+    @app.errorhandler(StateError)
+    @app.errorhandler(LabelError)
+    def _senseless(error: SemsearchError) -> Response:
+        return _answer(HTTPStatus.UNPROCESSABLE_ENTITY, str(error))
+
+    @app.errorhandler(ConflictError)
+    def _conflict(error: ConflictError) -> Response:
+        return _answer(HTTPStatus.CONFLICT, str(error))
+
+    @app.errorhandler(StorageError)
+    def _storage(error: StorageError) -> Response:
+        log.error("nothing can be kept", error=str(error))
+        return _answer(HTTPStatus.INSUFFICIENT_STORAGE, "what was sent cannot be kept; the server's log tells why")
+
     @app.errorhandler(OverloadedError)
     def _overloaded(error: OverloadedError) -> Response:
         response = _answer(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
@@ -79,7 +105,7 @@ def register(app: Flask) -> None:
         status = HTTPStatus(error.code or 500)
         response = _answer(status, error.description or status.description)
         for name, value in error.get_headers():
-            if name.lower() in {"allow", "retry-after"}:
+            if name.lower() in {"allow", "retry-after", "www-authenticate"}:
                 response.headers[name] = value
         return response
 

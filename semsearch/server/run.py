@@ -19,7 +19,8 @@ from semsearch.engine import SearchEngine
 from semsearch.records import BundleError, SemsearchError
 from semsearch.server.app import create_app
 from semsearch.server.schemas import Limits
-from semsearch.server.service import SearchService
+from semsearch.server.security import WriteKeys
+from semsearch.server.service import Learning, SearchService
 from semsearch.storage.bundle import read_manifest
 
 BODY_SLACK = 8
@@ -58,14 +59,20 @@ def serve(
     port: int,
     limits: Limits,
     trusted_hosts: Sequence[str] | None = None,
+    keys: WriteKeys,
+    learning: Learning,
     announce: Callable[[str], None] = lambda _address: None,
 ) -> None:
     """Answer requests until SIGINT or SIGTERM, then let go of everything.
 
-    announce: is called with the address once requests are answered. Raises ListenError if it cannot be had.
+    announce: is called with the address once requests are answered. Raises ListenError if it cannot be had, and as
+    `check_reach`.
     """
+    check_reach(host, keys)
     _log_to_stderr()
-    app = create_app(engines, limits=limits, trusted_hosts=trusted_hosts or _own_names(host))
+    app = create_app(
+        engines, limits=limits, trusted_hosts=trusted_hosts or _own_names(host), keys=keys, learning=learning
+    )
     service: SearchService = app.extensions["semsearch"]
     try:
         try:
@@ -98,6 +105,15 @@ def serve(
             engine.close()
 
 
+def check_reach(host: str, keys: WriteKeys) -> None:
+    """Raise ListenError where other machines can reach the server and everybody could write."""
+    if not _is_loopback(host) and not keys.wanted and not keys.refuse_all:
+        raise ListenError(
+            f"whoever reaches {host} could label, adapt and reset: give --write-key NAME=KEY (or SEMSEARCH_WRITE_KEY),"
+            " which those who may must send, or serve with --read-only"
+        )
+
+
 def _leave(_signal: int, _frame: FrameType | None) -> None:
     sys.exit(0)
 
@@ -114,11 +130,14 @@ def _port_of(server: object, port: int) -> int:
 
 def _own_names(host: str) -> list[str] | None:
     """The names of a server that only this machine can reach: no page from elsewhere may call it by its own name."""
+    return ["localhost", "127.0.0.1", "[::1]", host] if _is_loopback(host) else None
+
+
+def _is_loopback(host: str) -> bool:
     try:
-        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
-        loopback = False
-    return ["localhost", "127.0.0.1", "[::1]", host] if loopback else None
+        return False
 
 
 def _log_to_stderr() -> None:
@@ -133,7 +152,10 @@ def _log_to_stderr() -> None:
     structlog.configure(
         processors=[
             *shared,
-            structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer(),
+            # a traceback with the values of variables would hold what people search for
+            structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+            if terminal
+            else structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),

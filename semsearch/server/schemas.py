@@ -80,6 +80,15 @@ class SearchRequest(BaseModel):
         )
 
 
+class DocumentRequest(BaseModel):
+    """Which document."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str = Field(max_length=1_000)
+    index: str | None = Field(None, max_length=200)
+
+
 class _Answer(BaseModel):
     model_config = ConfigDict(frozen=True)
 
@@ -98,10 +107,20 @@ class HitModel(_Answer):
     metadata: Mapping[str, JsonValue]
 
 
+class AdaptedModel(_Answer):
+    """What rescaled a query."""
+
+    domain: str | None = Field(description="Whose state: the domain's own or an ancestor's; null for none")
+    version: int = Field(description="0 for none")
+    learner: str = Field(description="`none`, `memory` of the judged queries alone, or a learner's name")
+    reason: str = Field(description="Why it is so")
+
+
 class ResultModel(_Answer):
     """The answer to one query."""
 
     query: str
+    adapted: AdaptedModel
     hits: tuple[HitModel, ...] = Field(description="Best first; fewer than k where the index has no more")
 
 

@@ -179,6 +179,16 @@ class DocumentStore:
                 found |= {identity for (identity,) in self._connection.execute(select, part)}
         return found
 
+    def identities(self, rows: Rows) -> list[str]:
+        """The document ids of (n,) passage rows."""
+        with self._lock:
+            select = (
+                "SELECT passages.row, id FROM passages JOIN documents ON documents.row = passages.document"
+                " WHERE passages.row IN"
+            )
+            found = dict(_select_by_row(self._connection, select, rows.tolist()))
+        return [found[row] for row in rows.tolist()]
+
     def passage_rows(self, identity: str) -> Rows:
         """(n,) rows of a document's passages; none where there is no such document."""
         with self._lock:

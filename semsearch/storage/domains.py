@@ -26,7 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from semsearch.adapter import UNKNOWN, Serving
 from semsearch.files import flush, whole
-from semsearch.records import StateError
+from semsearch.records import StateError, StorageError
 from semsearch.state import DomainState
 
 FOLDER = "domains"
@@ -88,6 +88,10 @@ class DomainStore:
         self.folder = index / FOLDER
         self._encoder = encoder_sha256
 
+    def check_name(self, domain: str) -> None:
+        """Raise StateError for what cannot be a domain's name."""
+        _named(domain)
+
     def names(self) -> list[str]:
         """Every domain that has a record."""
         return sorted(unquote(path.parent.name) for path in self.folder.glob(f"*/{RECORD}"))
@@ -130,7 +134,7 @@ class DomainStore:
         of: int | None = None,
         verdict: Mapping[str, JsonValue] | None = None,
     ) -> Version:
-        """The domain's next version, which serves from now on; whole or not at all. Raises StateError if the disk
+        """The domain's next version, which serves from now on; whole or not at all. Raises StorageError if the disk
         refuses."""
         with self._changing(domain) as record:
             folder = self._folder(domain)
@@ -245,7 +249,7 @@ class DomainStore:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 yield self.record(domain)
         except OSError as error:
-            raise StateError(
+            raise StorageError(
                 f"{folder} cannot be written ({error.strerror}): make room, or the folder writable"
             ) from error
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from semsearch.records import Click, ConflictError, Label, LogError
+from semsearch.records import Click, ConflictError, Label, StorageError
 
 FILE = "labels.sqlite"
 LOG_VERSION = 1
@@ -87,7 +87,7 @@ class LabelLog:
     def append(self, entries: Sequence[Label | Click]) -> int:
         """Keep entries, all or none, and return once they are on the disk; how many of them were new.
 
-        Raises ConflictError where an id is known with another content; LogError where the disk refuses.
+        Raises ConflictError where an id is known with another content; StorageError where the disk refuses.
         """
         with self._writing() as connection:
             known = self._known(connection, [entry.id for entry in entries])
@@ -107,10 +107,10 @@ class LabelLog:
             )
         return len(new)
 
-    def withdraw(self, kind: str, chosen: Chosen, *, source: str) -> dict[str, int]:
-        """Have the chosen `label`s or `click`s count no more; how many did, by domain.
+    def withdraw(self, kind: str, chosen: Chosen, *, source: str) -> dict[str, list[int]]:
+        """Have the chosen `label`s or `click`s count no more; the numbers of those that did, by domain.
 
-        source: who withdraws. Raises LogError where the disk refuses.
+        source: who withdraws. Raises StorageError where the disk refuses.
         """
         where, values = chosen.where()
         with self._writing() as connection:
@@ -124,8 +124,10 @@ class LabelLog:
                 " VALUES ('withdrawal', ?, ?, '', '[]', '', ?, ?, ?)",
                 [(uuid4().hex, domain, source, now, seq) for seq, domain in found],
             )
-        domains = [domain for _, domain in found]
-        return {domain: domains.count(domain) for domain in dict.fromkeys(domains)}
+        withdrawn: dict[str, list[int]] = {}
+        for seq, domain in found:
+            withdrawn.setdefault(domain, []).append(seq)
+        return withdrawn
 
     def labels(self, chosen: Chosen, *, after: int = 0, most: int = -1) -> list[tuple[int, Label]]:
         """(number, label) of those that stand, in the order they came; numbers above `after`, at most `most`."""
@@ -163,6 +165,15 @@ class LabelLog:
             counted.setdefault(domain, {"label": 0, "click": 0})[kind] = number
         return counted
 
+    def liked_by(self, others_than: str) -> dict[str, int]:
+        """Document → how many domains but this one have a label above 0 or a click on it."""
+        found = self._select(
+            "SELECT document, count(DISTINCT domain) FROM events WHERE document IS NOT NULL AND domain != ?"  # noqa: S608
+            f" AND (kind = 'click' OR (kind = 'label' AND gain > 0)) AND {_STANDS} GROUP BY document",
+            [others_than],
+        )
+        return dict(found)
+
     def close(self) -> None:
         """Let go of the file."""
         with self._lock:
@@ -196,7 +207,7 @@ class LabelLog:
                     return []
                 return self._opened().execute(statement, values).fetchall()
             except sqlite3.Error as error:
-                raise LogError(f"{self.path} cannot be read ({error}): restore it from a backup") from error
+                raise StorageError(f"{self.path} cannot be read ({error}): restore it from a backup") from error
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
@@ -213,7 +224,7 @@ class LabelLog:
                         connection.execute("ROLLBACK")
                     raise
             except sqlite3.Error as error:
-                raise LogError(
+                raise StorageError(
                     f"{self.path} cannot be written ({error}), nothing of it was kept: make room, or the folder"
                     " writable"
                 ) from error
@@ -233,7 +244,7 @@ class LabelLog:
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if version not in {0, LOG_VERSION}:
-        raise LogError(
+        raise StorageError(
             f"{path} has version {version}, this semsearch knows {LOG_VERSION}: use the semsearch that made it"
         )
     connection.execute("PRAGMA journal_mode = WAL")

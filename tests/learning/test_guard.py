@@ -94,7 +94,7 @@ def test_too_few_labels_fall_back_on_the_parent(labels: int) -> None:
     assert verdict.reason is Reason.TOO_FEW
     assert verdict.state is parent
     assert not judge(support).state.keys.size
-    assert "at least 4 are needed" in verdict.words()
+    assert "of the 4 queries that it takes to judge" in verdict.words()
 
 
 def test_a_domain_with_nothing_to_learn_is_left_alone() -> None:

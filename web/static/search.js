@@ -45,6 +45,7 @@ function replaceMain(next) {
   main.replaceWith(document.adoptNode(next));
   main = next;
   revealScripted();
+  main.dispatchEvent(new CustomEvent("shown", { bubbles: true }));
 }
 
 function tell(title, detail) {
@@ -73,16 +74,22 @@ form.addEventListener("submit", (event) => {
   show(url, { remember: url.href === location.href ? "replace" : "push" });
 });
 
-form.addEventListener("input", () => {
+form.addEventListener("input", (event) => {
+  if (event.target !== input) return;
   clearTimeout(timer);
   // the first letters start an entry of their own, so that "back" returns to what was there before
   timer = setTimeout(() => show(asked(), { remember: new URL(location).searchParams.has("q") ? "replace" : "push" }), TYPING_PAUSE_MS);
 });
 
-form.elements.index?.addEventListener("change", () => show(asked(), { remember: "push" }));
+for (const field of [form.elements.index, form.elements.domain]) {
+  field?.addEventListener("change", () => show(asked(), { remember: "push" }));
+}
+
+// what changes rankings says so, and they are asked for again
+addEventListener("adapted", () => show(new URL(location), { remember: "no" }));
 
 main.ownerDocument.addEventListener("click", (event) => {
-  const link = event.target.closest(".pages a");
+  const link = event.target.closest(".pages a, a[data-compare]");
   if (!link || event.defaultPrevented || event.button || event.metaKey || event.ctrlKey || event.shiftKey) return;
   event.preventDefault();
   show(new URL(link.href), { remember: "push" }).then((shown) => {
@@ -97,6 +104,7 @@ addEventListener("popstate", () => {
   input.value = url.searchParams.get("q") ?? "";
   const index = form.elements.index;
   if (index) index.value = url.searchParams.get("index") ?? index.options[0].value;
+  form.elements.domain.value = url.searchParams.get("domain") ?? "";
   show(url, { remember: "no" });
 });
 

@@ -1,0 +1,72 @@
+"""The JSON endpoint's comparisons and recommendations: what adaptation does to a query, and what a person may like."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response, request
+from werkzeug.exceptions import NotFound
+
+from semsearch.records import Query
+from semsearch.server.api import adapted, shown
+from semsearch.server.feedback_schemas import (
+    ComparedModel,
+    CompareRequest,
+    CompareResponse,
+    RecommendedModel,
+    RecommendRequest,
+    RecommendResponse,
+)
+from semsearch.server.http import answer, client_gone, from_address, from_body
+from semsearch.server.schemas import TimingModel
+from semsearch.server.security import WriteKeys
+from semsearch.server.service import SearchService
+
+COMPARED = 100
+"""Places of both rankings in which a document is looked for."""
+
+
+def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
+    """The routes of one service. Comparing is searching, and open; what somebody likes is not."""
+    routes = Blueprint("comparing", __name__)
+
+    @routes.post("/api/compare")
+    def compare() -> Response:
+        asked = from_body(CompareRequest)
+        return answer(compared(service, asked))
+
+    @routes.get("/api/recommend")
+    def recommend() -> Response:
+        keys.source(request)
+        asked = from_address(RecommendRequest)
+        name, domains = service.domains_of(asked.index)
+        found = domains.recommend(asked.domain, asked.k, diversity=asked.diversity)
+        if found is None:
+            raise NotFound(f"nothing is known of what {asked.domain[:200]!r} likes: send labels or clicks first")
+        hits = tuple(
+            RecommendedModel(**shown(hit, "").model_dump(), because=because)
+            for hit, because in zip(service.engines[name].documents.hits(found.rows), found.because, strict=True)
+        )
+        return answer(RecommendResponse(index=name, domain=asked.domain, liked=found.liked, hits=hits))
+
+    return routes
+
+
+def compared(service: SearchService, asked: CompareRequest) -> CompareResponse:
+    """Both rankings of a query, from one encoded batch."""
+    query = Query(asked.query, COMPARED, 0, asked.domain, compare=True)
+    found = service.search(asked.index, [query], abandoned=client_gone())
+    [hits], [frozen] = found.results, found.frozen
+    places = [{hit.id: place for place, hit in enumerate(side, start=1)} for side in (hits, frozen)]
+    sides = [
+        tuple(ComparedModel(**shown(hit, asked.query).model_dump(), other=other.get(hit.id)) for hit in side[: asked.k])
+        for side, other in ((frozen, places[0]), (hits, places[1]))
+    ]
+    return CompareResponse(
+        index=found.index,
+        domain=asked.domain,
+        query=asked.query,
+        by=adapted(found.adapted[0]),
+        frozen=sides[0],
+        adapted=sides[1],
+        moved=sum(one.id != other.id for one, other in zip(*sides, strict=True)),
+        timing_ms=TimingModel.model_validate(found.timing_ms),
+    )

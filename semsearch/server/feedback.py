@@ -1,0 +1,194 @@
+"""The JSON endpoint's labels and clicks: kept, listed, withdrawn."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from uuid import uuid4
+
+from flask import Blueprint, Response, request
+
+from semsearch.records import Click, Label, is_unicode
+from semsearch.server.feedback_schemas import (
+    ChosenRequest,
+    ClickModel,
+    ClickRequest,
+    ClicksRequest,
+    ClicksResponse,
+    KeptResponse,
+    LabelModel,
+    LabelRequest,
+    LabelsRequest,
+    LabelsResponse,
+    ListRequest,
+    WithdrawnResponse,
+)
+from semsearch.server.http import answer, from_address, from_body
+from semsearch.server.problems import FieldProblem
+from semsearch.server.schemas import FieldError
+from semsearch.server.security import WriteKeys
+from semsearch.server.service import SearchService
+from semsearch.storage.labels import Chosen
+
+
+def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
+    """The routes of one service; each wants a key where there are keys: queries are nobody else's business."""
+    routes = Blueprint("feedback", __name__)
+
+    @routes.post("/api/labels")
+    def post_labels() -> Response:
+        source = keys.source(request)
+        if _holds("labels"):
+            many = from_body(LabelsRequest)
+            labels, index, domain = many.labels, many.index, many.domain
+        else:
+            one = from_body(LabelRequest)
+            labels, index, domain = (one,), one.index, one.domain
+        now = datetime.now(UTC)
+        return _keep(
+            service,
+            index,
+            domain,
+            [
+                Label(_identity(given.id), domain, given.query, given.document, given.gain, given.user, source, now)
+                for given in labels
+            ],
+        )
+
+    @routes.post("/api/clicks")
+    def post_clicks() -> Response:
+        source = keys.source(request)
+        if _holds("clicks"):
+            many = from_body(ClicksRequest)
+            clicks, index, domain = many.clicks, many.index, many.domain
+        else:
+            one = from_body(ClickRequest)
+            clicks, index, domain = (one,), one.index, one.domain
+        now = datetime.now(UTC)
+        return _keep(
+            service,
+            index,
+            domain,
+            [
+                Click(
+                    _identity(given.id),
+                    domain,
+                    given.query,
+                    given.document,
+                    given.place,
+                    given.shown,
+                    given.user,
+                    source,
+                    now,
+                )
+                for given in clicks
+            ],
+        )
+
+    @routes.get("/api/labels")
+    def get_labels() -> Response:
+        keys.source(request)
+        asked = from_address(ListRequest)
+        index, domains = service.domains_of(asked.index)
+        found = domains.log.labels(_chosen(asked), after=asked.after, most=asked.limit)
+        labels = tuple(LabelModel.model_validate(label, from_attributes=True) for _, label in found)
+        return answer(LabelsResponse(index=index, labels=labels, next=_next(found, asked.limit)))
+
+    @routes.get("/api/clicks")
+    def get_clicks() -> Response:
+        keys.source(request)
+        asked = from_address(ListRequest)
+        index, domains = service.domains_of(asked.index)
+        found = domains.log.clicks(_chosen(asked), after=asked.after, most=asked.limit)
+        clicks = tuple(ClickModel.model_validate(click, from_attributes=True) for _, click in found)
+        return answer(ClicksResponse(index=index, clicks=clicks, next=_next(found, asked.limit)))
+
+    @routes.delete("/api/labels")
+    def delete_labels() -> Response:
+        return _withdraw(service, "label", keys.source(request))
+
+    @routes.delete("/api/clicks")
+    def delete_clicks() -> Response:
+        return _withdraw(service, "click", keys.source(request))
+
+    return routes
+
+
+def _keep(service: SearchService, index: str | None, domain: str, entries: Sequence[Label | Click]) -> Response:
+    name, domains = service.domains_of(index)
+    domains.store.check_name(domain)
+    known = service.engines[name].documents.known(entry.document for entry in entries if entry.document is not None)
+    several = len(entries) > 1
+    wrong = [
+        FieldError(
+            field=f"{place}.document" if several else "document",
+            message=f"the index {name!r} has no document {entry.document[:200]!r}",
+        )
+        for place, entry in enumerate(entries)
+        if entry.document is not None and entry.document not in known
+    ]
+    wrong += [
+        FieldError(field=f"{place}" if several else "", message="holds half of a surrogate pair: send valid Unicode")
+        for place, entry in enumerate(entries)
+        if not is_unicode(f"{entry.query}{entry.id}{entry.user}{entry.domain}")
+    ]
+    if wrong:
+        raise FieldProblem(wrong[:20])
+    new = domains.log.append(entries)
+    service.metrics.entries.labels("label" if isinstance(entries[0], Label) else "click").inc(new)
+    service.worker.noted(name, domain, list(dict.fromkeys(entry.query for entry in entries)))
+    return answer(
+        KeptResponse(
+            index=name,
+            domain=domain,
+            ids=tuple(entry.id for entry in entries),
+            new=new,
+            known=len(entries) - new,
+        ),
+        201,
+    )
+
+
+def _withdraw(service: SearchService, kind: str, source: str) -> Response:
+    asked = from_address(ChosenRequest)
+    chosen = _chosen(asked)
+    if chosen.empty:
+        raise FieldProblem([FieldError(field="", message="say which: by id, domain, query, document, user or source")])
+    name, domains = service.domains_of(asked.index)
+    withdrawn = domains.log.withdraw(kind, chosen, source=source)
+    for domain, numbers in withdrawn.items():
+        current = domains.store.record(domain).current
+        # what was learned from it must not go on serving
+        if current is not None and current.through >= numbers[0]:
+            service.worker.adapt(name, domain)
+    counts = {domain: len(numbers) for domain, numbers in withdrawn.items()}
+    return answer(WithdrawnResponse(index=name, withdrawn=counts))
+
+
+def _holds(field: str) -> bool:
+    """Whether the body is an object with this field: then it is of several."""
+    try:
+        body = json.loads(request.get_data() or b"null")
+    except ValueError:
+        return False  # the model says so in better words
+    return isinstance(body, dict) and field in body
+
+
+def _chosen(asked: ChosenRequest) -> Chosen:
+    return Chosen(
+        id=asked.id,
+        domain=asked.domain,
+        query=asked.query,
+        document=asked.document,
+        user=asked.user,
+        source=asked.source,
+    )
+
+
+def _identity(given: str | None) -> str:
+    return given if given is not None else uuid4().hex
+
+
+def _next(found: Sequence[tuple[int, object]], limit: int) -> int | None:
+    return found[-1][0] if len(found) == limit else None
