@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import threading
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
-from waitress.server import create_server
+from playwright.sync_api import Browser, Page, Route, expect
 
 from semsearch.encoder import Encoder
 from semsearch.engine import SearchEngine
-from semsearch.server.app import create_app
+from tests.browser.conftest import serving
 from tests.conftest import ANIMALS, build_index, write_jsonl
 
 pytestmark = pytest.mark.browser
-
-QUIET = [
-    "--no-sandbox",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-]
 
 
 @pytest.fixture(scope="module")
@@ -36,43 +24,8 @@ def address(tmp_path_factory: pytest.TempPathFactory, real_encoder: Encoder) -> 
         folder / "a", write_jsonl(folder / "a.jsonl", [*ANIMALS, *more]), model="all-MiniLM-L6-v2", title="Animals"
     )
     build_index(folder / "b", write_jsonl(folder / "b.jsonl", ANIMALS[:2]), model="all-MiniLM-L6-v2", title="Pets")
-    engines = {name: SearchEngine.open(folder / name, encoder=real_encoder) for name in "ab"}
-    app = create_app(engines)
-    server = create_server(app, host="127.0.0.1", port=0, threads=8)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.effective_port}"
-    server.close()
-    app.extensions["semsearch"].close()
-    for engine in engines.values():
-        engine.close()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    path = shutil.which(os.environ.get("CHROMIUM", "chromium"))
-    if path is None:
-        pytest.fail("Chromium is missing: apt-get install chromium, or set CHROMIUM to its path")
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=path, args=QUIET)
-        yield launched
-        launched.close()
-
-
-@pytest.fixture
-def page(browser: Browser, address: str) -> Iterator[Page]:
-    """A fresh page, on which any complaint of the browser's is a failure."""
-    context = browser.new_context(base_url=address)
-    complaints: list[str] = []
-    strangers: list[str] = []
-    opened = context.new_page()
-    opened.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
-    opened.on("pageerror", lambda error: complaints.append(str(error)))
-    opened.on("request", lambda asked: None if asked.url.startswith(address) else strangers.append(asked.url))
-    yield opened
-    context.close()
-    assert [one for one in complaints if "ERR_FAILED" not in one and "503" not in one] == []
-    assert strangers == []
+    with serving({name: SearchEngine.open(folder / name, encoder=real_encoder) for name in "ab"}) as at:
+        yield at
 
 
 def first(page: Page, title: str) -> None:

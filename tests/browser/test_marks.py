@@ -1,0 +1,136 @@
+"""Marks on the real page: they change the ranking in front of whoever sets them, and are taken back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from semsearch.encoder import Encoder
+from semsearch.engine import SearchEngine
+from semsearch.server.security import WriteKeys
+from tests.browser.conftest import serving
+from tests.conftest import ANIMALS, build_index, write_jsonl
+
+pytestmark = pytest.mark.browser
+
+KEY = "a-key-of-enough-length"
+THINGS = [
+    {"id": f"{colour}-{thing}", "title": f"{colour} {thing}", "text": f"This {thing} is {colour}."}
+    for colour in ("red", "green", "blue")
+    for thing in ("chair", "table", "lamp", "door")
+]
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory, real_encoder: Encoder) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("marks")
+    source = write_jsonl(folder / "a.jsonl", [*ANIMALS, *THINGS])
+    build_index(folder / "a", source, model="all-MiniLM-L6-v2", title="Things")
+    with serving({"a": SearchEngine.open(folder / "a", encoder=real_encoder)}) as at:
+        yield at
+
+
+@pytest.fixture
+def guarded(tmp_path_factory: pytest.TempPathFactory, real_encoder: Encoder) -> Iterator[str]:
+    """A server that wants a key."""
+    folder = tmp_path_factory.mktemp("guarded")
+    build_index(folder / "a", write_jsonl(folder / "a.jsonl", ANIMALS), model="all-MiniLM-L6-v2", title="Things")
+    with serving({"a": SearchEngine.open(folder / "a", encoder=real_encoder)}, WriteKeys({"me": KEY})) as at:
+        yield at
+
+
+def ranking(page: Page) -> list[str]:
+    return [str(hit.get_attribute("data-document")) for hit in page.locator("[data-document]").all()]
+
+
+def mark(page: Page, document: str, *, relevant: bool) -> None:
+    button = page.locator(f'[data-document="{document}"] [data-gain="{int(relevant)}"]')
+    button.click()
+    expect(button).to_have_attribute("aria-pressed", "true")
+
+
+def test_marking_eight_results_and_adapting_changes_the_ranking_and_undo_restores_it(page: Page) -> None:
+    page.goto("/?q=something+to+sit+on&domain=team")
+    before = ranking(page)
+    wanted = before[7]
+    for place, document in enumerate(before[:8]):
+        mark(page, document, relevant=document == wanted)
+        expect(page.locator(".told")).to_have_text(f"{place + 1} marked for this query.")
+    page.evaluate("window.stays = true")
+    page.get_by_role("button", name="Adapt").click()
+    expect(page.locator(".told")).to_have_text("Version 1 serves from now on.")
+    assert ranking(page)[0] == wanted
+    assert page.evaluate("window.stays")
+    expect(page.locator(".by")).to_contain_text("Adapted by team, version 1 (memory)")
+    # the marks are still there
+    expect(page.locator(f'[data-document="{wanted}"] [data-gain="1"]')).to_have_attribute("aria-pressed", "true")
+    page.get_by_role("button", name="Undo").click()
+    expect(page.locator(".told")).to_have_text("Undone: Returned to version 0")
+    assert ranking(page) == before
+    expect(page.locator(".by")).to_contain_text("Not adapted")
+
+
+def test_the_two_rankings_stand_side_by_side(page: Page) -> None:
+    page.goto("/?q=a+thing+that+gives+light&domain=lights")
+    before = ranking(page)
+    mark(page, before[5], relevant=True)
+    page.get_by_role("button", name="Adapt").click()
+    expect(page.locator(".told")).to_contain_text("serves from now on")
+    page.get_by_role("link", name="Compare with frozen").click()
+    frozen, adapted = (page.get_by_role("region", name=name) for name in ("Frozen", "Adapted and"))
+    first = adapted.locator("[data-document]").first
+    expect(first).to_have_attribute("data-document", before[5])
+    expect(first.locator(".moved")).to_have_text("6")
+    expect(frozen.locator("[data-document]").first).to_have_attribute("data-document", before[0])
+    assert "compare=1" in page.url
+    page.get_by_role("link", name="Adapted only").click()
+    expect(page.locator(".sides")).to_have_count(0)
+
+
+def test_a_mark_is_changed_and_taken_back(page: Page) -> None:
+    page.goto("/?q=an+opening+in+a+wall&domain=doors")
+    document = ranking(page)[0]
+    mark(page, document, relevant=True)
+    mark(page, document, relevant=False)
+    expect(page.locator(f'[data-document="{document}"] [data-gain="1"]')).to_have_attribute("aria-pressed", "false")
+    page.locator(f'[data-document="{document}"] [data-gain="0"]').click()
+    expect(page.locator('[aria-pressed="true"]')).to_have_count(0)
+    page.reload()
+    expect(page.get_by_role("button", name="Adapt")).to_be_visible()
+    expect(page.locator('[aria-pressed="true"]')).to_have_count(0)
+
+
+def test_domains_are_offered_and_chosen(page: Page) -> None:
+    page.goto("/?q=a+place+for+plates&domain=plates")
+    mark(page, ranking(page)[1], relevant=True)
+    page.goto("/?q=a+place+for+plates")
+    page.get_by_label("Domain").focus()
+    expect(page.locator('#domains option[value="plates"]')).to_have_count(1)
+    page.get_by_label("Domain").fill("plates")
+    page.get_by_label("Domain").press("Enter")
+    expect(page.locator('[aria-pressed="true"]')).to_have_count(1)
+    assert "domain=plates" in page.url
+
+
+def test_a_key_is_asked_for_once(browser: Browser, guarded: str) -> None:
+    context = browser.new_context(base_url=guarded)
+    page = context.new_page()
+    page.goto("/?q=an+animal&domain=team")
+    expect(page.locator("dialog")).not_to_be_visible()
+    button = page.locator('[data-gain="1"]').nth(2)
+    button.click()
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.locator(".told")).to_contain_text("this needs a write key")
+    button.click()
+    page.get_by_label("Key").fill("wrong" * 5)
+    page.get_by_role("button", name="Use it").click()
+    expect(page.locator(".told")).to_contain_text("this needs a write key")
+    button.click()
+    page.get_by_label("Key").fill(KEY)
+    page.get_by_role("button", name="Use it").click()
+    expect(button).to_have_attribute("aria-pressed", "true")
+    page.locator('[data-gain="0"]').nth(1).click()
+    expect(page.locator('[aria-pressed="true"]')).to_have_count(2)
+    context.close()
