@@ -89,8 +89,10 @@ def adapt(
     with torch.no_grad():
         support = gather(documents, np.stack([vector for vector, _ in kept]), [rows for _, rows in kept])
         state = remember(support).compact()
-    counted = "1 judged query, and only it" if len(kept) == 1 else f"{len(kept)} judged queries, and only they"
-    words = f"Remembered: {counted} and queries much like that change."
+    counted = f"{len(kept)} judged queries. Only they, and queries much like them, change."
+    if len(kept) == 1:
+        counted = "1 judged query. Only it, and queries much like it, change."
+    words = f"Remembered: {counted}"
     if weights is None:
         words = f"{words} Beyond that: nothing was learned beforehand for this encoder, see semsearch learn."
     if verdict is not None:

@@ -181,7 +181,7 @@ def test_labels_that_nothing_generalises_from_are_remembered_and_decline_beyond(
     (labels / "qrels.tsv").write_text("".join(f"{n}\t{one}\t1\n" for n, one in enumerate(answers)))
     done = command("adapt", shop, "--labels", labels, "--weights", weights, "--domain", "random")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("Remembered: 30 judged queries; only they and queries much like them change.")
+    assert done.stdout.startswith("Remembered: 30 judged queries. Only they, and queries much like them, change.")
     assert "not adapted" in done.stdout
     engine = SearchEngine.open(shop, encoder=tiny_encoder)
     results = engine.search([Query(asked(topic, n), k=3, domain="random") for n, topic in enumerate(TOPICS[:30])])

@@ -15,6 +15,7 @@ from semsearch.learning.guard import Reason, Verdict, decide
 from semsearch.learning.learners import MEMBERS
 from semsearch.learning.losses import ndcg
 from semsearch.learning.prior import Prior, Trial, fit_prior, posterior, room, trials
+from semsearch.learning.states import axes_of, inheriting, rescale
 from semsearch.learning.support import Support, gather
 from semsearch.state import DomainState
 from tests.learning.worlds import DIMENSION, domain, unit
@@ -144,3 +145,28 @@ def test_the_prior_is_interpolated_between_sizes() -> None:
     sizes = np.array([8.0, 32.0])
     prior = Prior(sizes, np.array([[0.0], [1.0]]), np.ones((2, 1, 1)), np.ones((2, 1, 1)))
     assert [prior.at(labels)[0][0] for labels in (4, 8, 16, 32, 500)] == pytest.approx([0, 0, 0.5, 1, 1])
+
+
+def test_a_childs_inner_loop_starts_from_its_parents_state_and_declining_leaves_it() -> None:
+    world = domain(0)
+    parent = judge(world.support(np.arange(60), most=500))
+    assert parent.adapted
+    support, held_out = world.support(np.arange(60, 76), most=500), world.support(np.arange(80, 160), most=500)
+
+    def gain(state: DomainState) -> float:
+        moved = Adapter.of(world.basis, {"d": state}).rescale(held_out.queries.numpy(), ["d"] * len(held_out))
+        return float((ndcg(torch.from_numpy(moved), held_out) - ndcg(held_out.queries, held_out)).mean())
+
+    alone, child = judge(support), judge(support, parent=parent.state)
+    assert gain(child.state) > gain(alone.state)
+    assert gain(child.state) >= gain(parent.state) - 0.01
+    assert child.before > alone.before
+    few = judge(support.of(torch.arange(2)), parent=parent.state)
+    assert few.state is parent.state
+    assert not few.adapted
+    # what the inner loop starts from is the parent's: without a step of its own it is the same displacement
+    from_parent = inheriting({**starts()["listwise"], "log_rate": torch.tensor(-50.0)}, parent.state)
+    still = MEMBERS["listwise"].learn(from_parent, world.basis, support)
+    axes = axes_of(world.basis, held_out.queries)
+    moved = Adapter.of(world.basis, {"d": parent.state}).rescale(held_out.queries.numpy(), ["d"] * len(held_out))
+    np.testing.assert_allclose(rescale(still, axes, held_out.queries).numpy(), moved, atol=2e-6)

@@ -1,0 +1,119 @@
+"""The log: what was acknowledged stays, once, and what is withdrawn counts no more."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from semsearch.records import Click, ConflictError, Label, StorageError
+from semsearch.storage.labels import Chosen, LabelLog
+
+NOW = datetime(2026, 1, 2, tzinfo=UTC)
+
+
+def label(identity: str, domain: str = "d", **other: object) -> Label:
+    made = Label(identity, domain, "a query", "doc", 1.0, "ann", "key", NOW)
+    return replace(made, **other)  # type: ignore[arg-type]
+
+
+CLICK = Click("click", "d", "a query", "doc", 2, ("other", "doc"), "ann", "key", NOW)
+
+
+def test_entries_come_back_as_they_were_in_their_order_also_after_a_restart(tmp_path: Path) -> None:
+    log = LabelLog(tmp_path)
+    nothing: Click = replace(CLICK, id="n", document=None, position=None)
+    assert log.append([label("a"), CLICK, label("b", gain=0.0), nothing]) == 4
+    log.close()
+    log = LabelLog(tmp_path)
+    assert [entry for _, entry in log.labels(Chosen())] == [label("a"), label("b", gain=0.0)]
+    assert [entry for _, entry in log.clicks(Chosen())] == [CLICK, nothing]
+    assert (log.last("d"), log.since("d", 2), log.counts()) == (4, 2, {"d": {"label": 2, "click": 2}})
+    log.close()
+
+
+def test_a_log_that_was_never_written_is_empty_and_makes_no_file(tmp_path: Path) -> None:
+    log = LabelLog(tmp_path)
+    assert (log.labels(Chosen()), log.last("d"), log.since("d", 0), log.counts()) == ([], 0, 0, {})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_id_is_kept_once_and_with_another_content_refused_whole(tmp_path: Path) -> None:
+    log = LabelLog(tmp_path)
+    assert log.append([label("a"), label("a")]) == 1
+    assert log.append([label("a", at=datetime(2027, 1, 1, tzinfo=UTC), source="another")]) == 0
+    with pytest.raises(ConflictError, match="'a' is known with another content"):
+        log.append([label("b"), label("a", gain=2.0)])
+    assert [entry.id for _, entry in log.labels(Chosen())] == ["a"]
+    log.close()
+
+
+def test_what_is_withdrawn_is_chosen_by_every_field_and_stays_in_the_file(tmp_path: Path) -> None:
+    log = LabelLog(tmp_path)
+    log.append([label("a"), label("b", domain="e"), label("c", source="bot"), label("d", user="bob"), CLICK])
+    assert log.withdraw("label", Chosen(source="bot"), source="ops") == {"d": [3]}
+    assert log.withdraw("label", Chosen(source="bot"), source="ops") == {}
+    assert log.withdraw("label", Chosen(user="ann", document="doc"), source="ops") == {"d": [1], "e": [2]}
+    assert [entry.id for _, entry in log.labels(Chosen())] == ["d"]
+    assert len(log.clicks(Chosen())) == 1
+    assert (log.last("e"), log.since("e", 2)) == (8, 1)
+    log.close()
+    with sqlite3.connect(tmp_path / "labels.sqlite") as file:
+        assert file.execute("SELECT count(*) FROM events").fetchone() == (8,)
+        for statement in ("UPDATE events SET gain = 5", "DELETE FROM events"):
+            with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+                file.execute(statement)
+    file.close()
+
+
+def test_many_threads_and_two_processes_worth_of_logs_lose_nothing(tmp_path: Path) -> None:
+    logs = [LabelLog(tmp_path), LabelLog(tmp_path)]
+
+    def write(part: int) -> None:
+        for number in range(25):
+            logs[part % 2].append([label(f"{part}-{number}")])
+
+    threads = [threading.Thread(target=write, args=(part,)) for part in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(logs[0].labels(Chosen())) == 200
+    for log in logs:
+        log.close()
+
+
+def test_others_likes_are_counted_by_domain(tmp_path: Path) -> None:
+    log = LabelLog(tmp_path)
+    log.append(
+        [
+            label("a", domain="ann"),
+            label("b", domain="bob"),
+            label("c", domain="bob", document="bad", gain=0.0),
+            replace(CLICK, domain="cy", document="other", position=1),
+            label("e", domain="bob", document="other"),
+        ]
+    )
+    assert log.liked_by(others_than="ann") == {"doc": 1, "other": 2}
+    log.close()
+
+
+def test_a_file_that_is_no_log_or_a_newer_one_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "labels.sqlite").write_bytes(b"no database" * 500)
+    with pytest.raises(StorageError, match=r"labels\.sqlite cannot be read"):
+        LabelLog(tmp_path).labels(Chosen())
+    (tmp_path / "labels.sqlite").unlink()
+    with sqlite3.connect(tmp_path / "labels.sqlite") as file:
+        file.execute("PRAGMA user_version = 9")
+    file.close()
+    with pytest.raises(StorageError, match="has version 9, this semsearch knows 1"):
+        LabelLog(tmp_path).append([label("a")])
+
+
+def test_a_folder_that_cannot_be_written_says_so(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="cannot be written"):
+        LabelLog(tmp_path / "missing").append([label("a")])
