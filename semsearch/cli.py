@@ -452,13 +452,13 @@ def _serve(
     threads: int | None,
 ) -> None:
     with err.status("opening the index and its encoder"):
-        from semsearch.learning.weights import DEFAULT_WEIGHTS, Weights
+        from semsearch.learning.weights import DEFAULT_WEIGHTS
         from semsearch.server.run import check_reach, open_indexes
         from semsearch.server.run import serve as serve_indexes
         from semsearch.server.service import Learning
 
         check_reach(host, keys)
-        learning = Learning(Weights.open(weights or DEFAULT_WEIGHTS), after=after, bias=bias)
+        learning = Learning(weights or DEFAULT_WEIGHTS, apart=True, after=after, bias=bias)
         engines = open_indexes(folders, device=device, threads=threads)
 
     def announce(address: str) -> None:

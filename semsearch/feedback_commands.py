@@ -358,7 +358,7 @@ def _opened(index: Path, weights: Path | None, *, device: str, threads: int | No
 
         learned = Weights.open(weights or DEFAULT_WEIGHTS)
         engine = SearchEngine.open(index, device=device, threads=threads)
-    with closing(engine), closing(Opened(index, engine, learned)) as found:
+    with closing(engine), closing(Opened(index, engine, learned.adapt)) as found:
         yield found
 
 

@@ -44,7 +44,7 @@ def builtins(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_sixteen_labels_teach_the_demo_plain_words(builtins: Path, real_encoder: Encoder) -> None:
     engine = SearchEngine.open(builtins, encoder=real_encoder)
     judged = [JudgedQuery(text, gains) for text, gains in read_labels(EXAMPLE)]
-    outcome = adapt(engine, Weights.open(), judged, encode=engine.encode_label)
+    outcome = adapt(engine, Weights.open().adapt, judged, encode=engine.encode_label)
     assert outcome.state is not None
     assert (outcome.learner, outcome.labels) == ("listwise", 16)
     engine.adapter = Adapter.of(engine.adapter.basis, {"plain": outcome.state})

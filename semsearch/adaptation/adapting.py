@@ -10,16 +10,18 @@ import torch
 from pydantic import JsonValue
 
 from semsearch.adaptation.judged import JudgedQuery
+from semsearch.basis import SpectralBasis
 from semsearch.engine import SearchEngine
 from semsearch.learning.guard import Reason, Verdict
 from semsearch.learning.memory import remember
-from semsearch.learning.support import Judgments, gather
-from semsearch.learning.weights import Weights
+from semsearch.learning.support import Judgments, Support, gather
 from semsearch.records import LabelError, Vectors
 from semsearch.state import DomainState
 
 Encode = Callable[[str], Vectors]
 """A query's text → (1, dim) float32, encoded alone."""
+Solve = Callable[[SpectralBasis, Support, DomainState | None], Verdict]
+"""`Weights.adapt`, wherever it runs."""
 
 INSTEAD = 3
 """Documents that take the place of those a query was judged not to be answered by, where nobody said what does."""
@@ -49,7 +51,7 @@ class Outcome:
 
 def adapt(
     engine: SearchEngine,
-    weights: Weights | None,
+    solve: Solve | None,
     judged: Sequence[JudgedQuery],
     *,
     encode: Encode,
@@ -61,7 +63,8 @@ def adapt(
     too little to adapt by, and there is no parent, the judged queries alone are remembered. The same queries and
     judgments give the same state, bit for bit.
 
-    weights: None where none were learned for this encoder. parent: the state that the inner loop starts from.
+    solve: None where nothing was learned beforehand for this encoder. parent: the state that the inner loop starts
+    from.
 
     Raises LabelError where a text is judged twice.
     """
@@ -72,9 +75,9 @@ def adapt(
     gone = sum(len(query.gains) + len(query.against) for query in judged) - sum(len(rows) for _, rows in found)
     answered = [(vector, rows) for vector, rows in found if any(gain > 0 for gain in rows.values())]
     verdict = None
-    if answered and weights is not None:
+    if answered and solve is not None:
         support = gather(documents, np.stack([vector for vector, _ in answered]), [rows for _, rows in answered])
-        verdict = weights.adapt(engine.adapter.basis, support, parent=parent)
+        verdict = solve(engine.adapter.basis, support, parent)
         if verdict.candidate is not None:
             learner = verdict.candidate.member
             return Outcome(verdict.state, learner, verdict.words(), len(answered), gone, verdict)
@@ -93,7 +96,7 @@ def adapt(
     if len(kept) == 1:
         counted = "1 judged query. Only it, and queries much like it, change."
     words = f"Remembered: {counted}"
-    if weights is None:
+    if solve is None:
         words = f"{words} Beyond that: nothing was learned beforehand for this encoder, see semsearch learn."
     if verdict is not None:
         words = f"{words} Beyond that: {verdict.words()[:1].lower()}{verdict.words()[1:]}"

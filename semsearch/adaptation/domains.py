@@ -12,14 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from semsearch.adaptation.adapting import Encode, Outcome, adapt
+from semsearch.adaptation.adapting import Encode, Outcome, Solve, adapt
 from semsearch.adaptation.clicks import PositionBias, estimate
 from semsearch.adaptation.history import History
 from semsearch.adaptation.judged import judged_queries
 from semsearch.adaptation.recommending import Recommended, recommend
 from semsearch.adapter import Adapter
 from semsearch.engine import SearchEngine
-from semsearch.learning.weights import Weights
 from semsearch.records import Label, StateError, Vectors
 from semsearch.state import DomainState
 from semsearch.storage.domains import DomainRecord, DomainStore, Version
@@ -48,14 +47,15 @@ class Domains:
         self,
         index: Path,
         engine: SearchEngine,
-        weights: Weights | None,
+        solve: Solve | None,
         *,
         encode: Encode | None = None,
         bias: PositionBias | None = None,
     ) -> None:
         """The domains of the index in this folder, which `engine` has open.
 
-        weights: None where none were learned for this encoder; then judged queries are remembered at most.
+        solve: `Weights.adapt`, here or in another process; None where nothing was learned beforehand for this encoder:
+        then judged queries are remembered at most.
         encode: by default the engine's own; a server gives one that goes through its batcher.
         bias: of clicks; by default it is estimated from the index's own log.
         """
@@ -63,7 +63,7 @@ class Domains:
         self.log = LabelLog(index)
         self.store = DomainStore(index, encoder_sha256=engine.manifest.encoder.weights_sha256)
         self.history = History(self.store, self.log, dimension=engine.adapter.basis.dimension)
-        self._weights = weights
+        self._solve = solve
         self._encode = encode or engine.encode_label
         self._bias = bias
         self._vectors: OrderedDict[str, Vectors] = OrderedDict()
@@ -113,8 +113,8 @@ class Domains:
         parent = None if above is None else self.store.serving(above)
         if parent is None or parent.state is None or parent.learner == MEMORY:
             # a memory answers its own queries only: nothing generalises from it
-            return adapt(self.engine, self._weights, judged, encode=self._encoded), None
-        outcome = adapt(self.engine, self._weights, judged, encode=self._encoded, parent=parent.state)
+            return adapt(self.engine, self._solve, judged, encode=self._encoded), None
+        outcome = adapt(self.engine, self._solve, judged, encode=self._encoded, parent=parent.state)
         return outcome, f"{parent.domain}/{parent.version}"
 
     def bias(self) -> PositionBias:

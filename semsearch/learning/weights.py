@@ -39,7 +39,7 @@ class Weights:
     """Encoder, training domains, settings: where it comes from."""
     candidates: Sequence[Candidate] = CANDIDATES
 
-    def adapt(self, basis: SpectralBasis, support: Support, *, parent: DomainState | None = None) -> Verdict:
+    def adapt(self, basis: SpectralBasis, support: Support, parent: DomainState | None = None) -> Verdict:
         """A domain's state from its labels, guarded. Raises WeightsError where the dimensions disagree."""
         self.check(basis)
         return decide(self.candidates, self.starts, self.prior, basis, support, parent=parent)

@@ -11,7 +11,6 @@ from flask import Flask, Response, g, request
 
 import semsearch
 from semsearch.engine import SearchEngine
-from semsearch.learning.weights import Weights
 from semsearch.server import api, comparing, domains, feedback, page, problems
 from semsearch.server.metrics import Metrics
 from semsearch.server.schemas import Limits
@@ -64,7 +63,7 @@ def create_app(
     app.jinja_options = {"trim_blocks": True, "lstrip_blocks": True}
     metrics = Metrics()
     keys = keys or WriteKeys({})
-    learning = learning or Learning(Weights.open())
+    learning = learning or Learning()
     service = SearchService(engines, limits=limits, metrics=metrics, learning=learning)
     app.extensions["semsearch"] = service
     app.register_blueprint(api.blueprint(service))

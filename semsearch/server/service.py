@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from time import perf_counter, sleep
 
 import numpy as np
@@ -12,10 +13,11 @@ import structlog
 
 from semsearch.adaptation.clicks import PositionBias
 from semsearch.adaptation.domains import Domains
+from semsearch.adaptation.process import AdaptingProcess
 from semsearch.adapter import Serving
 from semsearch.batching import Batcher
 from semsearch.engine import Ranking, SearchEngine
-from semsearch.learning.weights import Weights
+from semsearch.learning.weights import DEFAULT_WEIGHTS, Weights
 from semsearch.records import Document, Hit, OverloadedError, Query, Vectors, WeightsError
 from semsearch.server.metrics import Metrics
 from semsearch.server.schemas import Limits
@@ -43,8 +45,10 @@ class LabelText:
 class Learning:
     """How domains learn while the service runs."""
 
-    weights: Weights
+    weights: Path = DEFAULT_WEIGHTS
     """What adaptation starts from."""
+    apart: bool = False
+    """Whether guard and inner loops run in a process of their own, some 250 MB more: then searches hardly notice."""
     after: int = 8
     """New labels and clicks after which a domain is adapted without being asked to; 0: never."""
     bias: PositionBias | None = None
@@ -71,8 +75,10 @@ class SearchService:
     def __init__(
         self, engines: Mapping[str, SearchEngine], *, limits: Limits, metrics: Metrics, learning: Learning
     ) -> None:
-        """Start the batcher, run one query through every index, and start what adapts. Raises ValueError if there is
-        no index."""
+        """Start the batcher, run one query through every index, and start what adapts.
+
+        Raises ValueError if there is no index; WeightsError.
+        """
         if not engines:
             raise ValueError("there is no index to serve")
         self.engines = dict(engines)
@@ -91,11 +97,14 @@ class SearchService:
         # the first run of a model reserves its memory: that is no user's wait
         for name in self.engines:
             self._batcher.submit([(name, Query("warm up"))], timeout_s=60)
+        weights = Weights.open(learning.weights)
+        self._process = AdaptingProcess(learning.weights) if learning.apart else None
+        solve = self._process or weights.adapt
         self._domains = {
             name: Domains(
                 engine.folder,
                 engine,
-                _fitting(learning.weights, name, engine),
+                solve if _fits(weights, name, engine) else None,
                 encode=partial(self._encode, name),
                 bias=learning.bias,
             )
@@ -169,6 +178,8 @@ class SearchService:
         self._batcher.close()
         for domains in self._domains.values():
             domains.close()
+        if self._process is not None:
+            self._process.close()
 
     def _encode(self, name: str, text: str) -> Vectors:
         """A labelled query's vector: from the thread that owns the encoder, between searches."""
@@ -198,11 +209,11 @@ class SearchService:
         return [done[place] for place in range(len(items))]
 
 
-def _fitting(weights: Weights, name: str, engine: SearchEngine) -> Weights | None:
-    """The weights, where they were learned for this index's encoder."""
+def _fits(weights: Weights, name: str, engine: SearchEngine) -> bool:
+    """Whether the weights were learned for this index's encoder."""
     try:
         weights.check(engine.adapter.basis)
     except WeightsError as error:
         log.warning("an index can only remember judged queries", index=name, reason=str(error))
-        return None
-    return weights
+        return False
+    return True

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from time import perf_counter
 
 import structlog
@@ -16,6 +18,8 @@ from semsearch.storage.domains import Version
 
 log = structlog.get_logger("semsearch.server")
 
+NICENESS = 10
+"""How much searches go before adapting where both want a core: Linux knows this for a thread."""
 LOOK_EVERY_S = 1.0
 """How often it is looked whether another process changed a domain."""
 
@@ -87,8 +91,10 @@ class Worker:
             future.cancel()
 
     def _work(self) -> None:
-        # the batcher has the other cores, and keeps its own number of threads
+        # searches go first: the batcher keeps its own number of threads, and the cores where there are too few
         torch.set_num_threads(1)
+        with suppress(OSError, AttributeError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
         self._catch_up()
         while True:
             with self._changed:

@@ -12,7 +12,6 @@ from flask.testing import FlaskClient
 
 from semsearch.encoder import Encoder
 from semsearch.engine import SearchEngine
-from semsearch.learning.weights import Weights
 from semsearch.server.app import create_app
 from semsearch.server.security import WriteKeyError, WriteKeys
 from semsearch.server.service import Learning
@@ -40,7 +39,7 @@ def serve(index: Path, tiny_encoder: Encoder) -> Iterator[Serve]:
         for close in opened:
             close()
         engine = SearchEngine.open(index, encoder=tiny_encoder)
-        app = create_app({"zoo": engine}, keys=keys, learning=Learning(Weights.open(), after=after))
+        app = create_app({"zoo": engine}, keys=keys, learning=Learning(after=after))
         opened[:] = [app.extensions["semsearch"].close, engine.close]
         return app.test_client()
 

@@ -1,0 +1,124 @@
+"""A thousand adapted domains in one server's memory: what they weigh, what they cost a batch, and that they keep apart.
+
+    python scripts/benchmark_domains.py INDEX --domains 1000
+
+Every domain gets a state of full size, of numbers that are made up; batches of 32 queries of random domains are
+encoded, rescaled and searched by the engine, alternately with the same queries of no domain. Then one domain's state is
+replaced, and every other domain's vectors and results must be the same, bit for bit.
+
+Exit code 1 if they are not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import torch
+
+from semsearch import Query, SearchEngine
+from semsearch.adapter import Adapter, Serving
+from semsearch.records import Vectors
+from semsearch.state import MAX_CONTRACTION, MAX_KEYS, DomainState
+from semsearch.storage.domains import DomainStore
+
+BATCH = 32
+ROUNDS = 40
+
+
+def made_up(dimension: int, seed: int) -> DomainState:
+    """A state of full size, whose displacement is small, as learned ones are."""
+    rng = np.random.default_rng(seed)
+
+    def rows(count: int, length: float) -> Vectors:
+        vectors = rng.normal(size=(count, dimension)).astype(np.float32)
+        vectors *= length / np.linalg.norm(vectors, axis=1, keepdims=True)
+        return vectors
+
+    gains, shift = np.ones(dimension, np.float32), np.zeros(dimension, np.float32)
+    return DomainState(
+        gains,
+        contraction=rows(MAX_CONTRACTION, 0.3),
+        keys=rows(MAX_KEYS, 1.0),
+        values=rows(MAX_KEYS, 0.2),
+        shift=shift,
+        sharpness=2.0,
+    ).rounded()
+
+
+def resident_mib() -> float:
+    """Memory of this process now."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
+
+
+def main() -> None:
+    """Measure, compare, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("index", type=Path)
+    parser.add_argument("--domains", type=int, default=1000)
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    engine = SearchEngine.open(options.index, threads=options.threads)
+    torch.set_num_threads(options.threads)
+    names = [f"domain {number}" for number in range(options.domains)]
+    with tempfile.TemporaryDirectory() as folder:
+        store = DomainStore(Path(folder), encoder_sha256=engine.manifest.encoder.weights_sha256)
+        for number, name in enumerate(names):
+            state = made_up(engine.encoder.dimension, number)
+            store.append(name, "adapted", words="made up", state=state, learner="listwise")
+        sizes = [path.stat().st_size for path in Path(folder).glob("domains/*/*")]
+        before, started = resident_mib(), perf_counter()
+        servings = store.all_serving()
+        seconds, mib = perf_counter() - started, resident_mib() - before
+    engine.adapter = Adapter(engine.adapter.basis, servings)
+    print(f"{len(names)} domains: {sum(sizes) / len(names) / 1024:.0f} KiB each on disk,", end=" ")
+    print(f"{1024 * mib / len(names):.0f} KiB in memory, opened in {seconds:.1f} s")
+
+    rng = np.random.default_rng(0)
+    texts = [" ".join(text.split()[:12]) for _, text in engine.documents.passages()]
+    shares, ratios = [], []
+    for _ in range(ROUNDS):
+        chosen = [str(text) for text in rng.choice(texts, BATCH)]
+        mixed = [Query(text, domain=str(name)) for text, name in zip(chosen, rng.choice(names, BATCH), strict=True)]
+        plain = [Query(text) for text in chosen]
+        stages = engine.rank(mixed)[0].stages_s
+        begun = perf_counter()
+        engine.rank(plain)
+        middle = perf_counter()
+        engine.rank(mixed)
+        ratios.append((perf_counter() - middle) / (middle - begun))
+        shares.append(stages["rescale"] / sum(stages.values()))
+    print(
+        f"rescaling a batch of {BATCH} queries of as many domains: {statistics.median(shares):.2%} of the batch's time"
+    )
+    print(f"(median of {ROUNDS}, worst {max(shares):.2%}); the whole batch against one of no domain:", end=" ")
+    print(f"{statistics.median(ratios):.3f} times")
+
+    vectors = engine.encoder.encode_queries(texts[:BATCH])
+    domains = [names[int(place)] for place in rng.choice(len(names), BATCH, replace=False)]
+    queries = [Query(text, domain=domain) for text, domain in zip(texts[:BATCH], domains, strict=True)]
+    first = engine.adapter.rescale(vectors, domains)
+    found = engine.rank(queries)
+    changed = {domains[3]: Serving(made_up(engine.encoder.dimension, -1 % 2**32), domain=domains[3], version=2)}
+    engine.adapter = engine.adapter.replaced(changed)
+    again, after = engine.adapter.rescale(vectors, domains), engine.rank(queries)
+    others = [place for place in range(BATCH) if place != 3]
+    same = np.array_equal(first[others], again[others]) and not np.array_equal(first[3], again[3])
+    same &= all(
+        np.array_equal(found[place].passages, after[place].passages)
+        and np.array_equal(found[place].scores, after[place].scores)
+        for place in others
+    )
+    print(f"after one domain changed, the other {len(others)} of its batch are", "bit-identical" if same else "CHANGED")
+    engine.close()
+    sys.exit(not same)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""Kills a server at random moments while labels arrive, and looks whether every acknowledged one is there afterwards.
+
+    python scripts/check_labels.py INDEX --times 50
+
+Four clients send labels and clicks, one request after the other, with ids of their own, and note what was answered
+201; the domains adapt all the while. At a random moment the server is killed (SIGKILL). After each kill the log must
+hold every acknowledged entry once, with its content, every domain's record and state must open, and a new server must
+answer.
+
+Exit code 1 if that failed once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import random
+import shutil
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from time import sleep
+
+import numpy as np
+from servers import Client, start
+
+from semsearch.records import Click, Label
+from semsearch.storage.bundle import open_current, read_manifest
+from semsearch.storage.documents import DocumentStore
+from semsearch.storage.domains import DomainStore
+from semsearch.storage.labels import Chosen, LabelLog
+
+CLIENTS = 4
+LONGEST_S = 1.5
+
+
+class Sender(threading.Thread):
+    """Sends entries until the server is gone; what it was told is kept stands in `acknowledged`."""
+
+    def __init__(self, client: Client, number: int, documents: list[str], seed: int) -> None:
+        super().__init__(daemon=True)
+        self.sent = 0
+        self.acknowledged: dict[str, tuple[str, str]] = {}
+        self._client = Client(client.host, client.port)
+        self._chooser = random.Random(f"{seed} {number}")
+        self._name = f"{seed}-{number}"
+        self._documents = documents
+
+    def run(self) -> None:
+        """Send one request after the other."""
+        try:
+            while True:
+                self._send()
+        except (OSError, http.client.HTTPException):
+            self._client.close()
+
+    def _send(self) -> None:
+        chooser = self._chooser
+        kind, place = chooser.choice([("labels", {}), ("clicks", {"position": 1})])
+        entries: list[dict[str, object]] = []
+        kept: dict[str, tuple[str, str]] = {}
+        for _ in range(chooser.choice([1, 1, 1, 20])):
+            identity, document = f"{self._name}-{self.sent}", chooser.choice(self._documents)
+            query = f"question {chooser.randrange(30)} of {chooser.choice('abcd')}"
+            entries.append({"id": identity, "query": query, "document": document, **place})
+            kept[identity] = (query, document)
+            self.sent += 1
+        self._client.call("POST", f"/api/{kind}", {"domain": f"d{chooser.randrange(3)}", kind: entries})
+        self.acknowledged.update(kept)
+
+
+def lost(index: Path, acknowledged: dict[str, tuple[str, str]]) -> list[str]:
+    """What is wrong with what is on the disk."""
+    log = LabelLog(index)
+    kept: list[Label | Click] = [entry for _, entry in log.labels(Chosen())]
+    kept += [entry for _, entry in log.clicks(Chosen())]
+    log.close()
+    held = {entry.id: (entry.query, entry.document or "") for entry in kept}
+    wrong = [f"{identity} is not in the log" for identity in acknowledged if identity not in held]
+    wrong += [f"{one} changed" for one, content in acknowledged.items() if held.get(one, content) != content]
+    wrong += [] if len(held) == len(kept) else ["an entry is there twice"]
+    store = DomainStore(index, encoder_sha256=read_manifest(index).encoder.weights_sha256)
+    for name in store.names():
+        for version in store.record(name).versions:
+            state = store.state(name, version)
+            if state is None and version.learner != "none" and version.number > store.record(name).number - 20:
+                wrong.append(f"{name} has lost version {version.number}")
+    return wrong
+
+
+def main() -> None:
+    """Kill, look, start again."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("index", type=Path)
+    parser.add_argument("--times", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    chooser = random.Random(options.seed)
+    acknowledged: dict[str, tuple[str, str]] = {}
+    failures, versions, sent = 0, 0, 0
+    with tempfile.TemporaryDirectory() as folder:
+        index = Path(folder) / "index"
+        shutil.copytree(options.index, index, ignore=shutil.ignore_patterns("domains", "labels.sqlite*"))
+        generation = open_current(index)
+        store = DocumentStore(generation.files.documents)
+        documents = store.identities(np.arange(min(200, len(store.document_of))))
+        store.close()
+        generation.close()
+        for time in range(options.times):
+            server, client = start(index, "--threads", "1", "--adapt-after", "5")
+            client.call("GET", "/api/search?query=are+you+there")
+            senders = [Sender(client, number, documents, time) for number in range(CLIENTS)]
+            for sender in senders:
+                sender.start()
+            sleep(chooser.uniform(0.02, LONGEST_S))
+            server.kill()
+            server.wait(30)
+            client.close()
+            for sender in senders:
+                sender.join(30)
+                acknowledged.update(sender.acknowledged)
+                sent += sender.sent
+            wrong = lost(index, acknowledged)
+            failures += bool(wrong)
+            for one in wrong[:5]:
+                print(f"kill {time + 1}: {one}")
+        names = DomainStore(index, encoder_sha256=read_manifest(index).encoder.weights_sha256)
+        versions = sum(names.record(name).number for name in names.names())
+    print(
+        f"{options.times} kills: {len(acknowledged)} of {sent} entries acknowledged, {versions} versions made,"
+        f" {failures} kills after which something was lost or half-written"
+    )
+    sys.exit(failures > 0)
+
+
+if __name__ == "__main__":
+    main()
