@@ -28,6 +28,8 @@ from semsearch.learning.texts import read_labels
 
 NUMBERS = (0, 8, 16, 32, 64, 128)
 MOST_ASKED = 200
+LONGEST = 2_000
+"""Characters of a query that the server takes by default; longer ones (whole abstracts, in CISI) are left out."""
 DOMAIN = "user"
 UNDISTURBED_S = 2.0
 
@@ -150,7 +152,7 @@ def main() -> None:
     judged: dict[str, Judged] = {}
     for text, gains in read_labels(options.labels):
         judged.setdefault(text, {}).update({one: gain for one, gain in gains.items() if gain > 0})
-    judged = {text: gains for text, gains in judged.items() if gains}
+    judged = {text: gains for text, gains in judged.items() if gains and len(text) <= LONGEST}
     extra = ["--adapt-after", "0", "--threads", options.threads]
     extra += ["--weights", options.weights] if options.weights else []
     played: list[list[Row]] = []

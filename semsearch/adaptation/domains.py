@@ -108,7 +108,9 @@ class Domains:
         """
         chosen = Chosen(domain=domain)
         clicks = [click for _, click in self.log.clicks(chosen)]
-        judged = judged_queries([*(label for _, label in self.log.labels(chosen)), *more], clicks, self.bias())
+        # the bias is that of all domains' clicks, and takes its time
+        bias = self.bias() if clicks else PositionBias()
+        judged = judged_queries([*(label for _, label in self.log.labels(chosen)), *more], clicks, bias)
         above = self.store.record(domain).parent
         parent = None if above is None else self.store.serving(above)
         if parent is None or parent.state is None or parent.learner == MEMORY:
@@ -169,7 +171,7 @@ class Domains:
 
     def standing(self, domain: str) -> Standing:
         """The domain as it stands, also one of which nothing is known. Raises StateError for a damaged record."""
-        counts = self.log.counts().get(domain, {"label": 0, "click": 0})
+        counts = self.log.counts(domain).get(domain, {"label": 0, "click": 0})
         return self._standing(domain, counts)
 
     def all_standing(self) -> list[Standing]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 
@@ -22,11 +22,16 @@ class JudgedQuery:
     """Documents that were judged not to answer it."""
 
 
-def judged_queries(labels: Iterable[Label], clicks: Sequence[Click], bias: PositionBias) -> list[JudgedQuery]:
+MOST_QUERIES = 512
+"""Judged queries that a domain is adapted to: time and memory grow with them, and gains beyond are small."""
+
+
+def judged_queries(labels: Sequence[Label], clicks: Sequence[Click], bias: PositionBias) -> list[JudgedQuery]:
     """One for each query that anything was said about, in the order of their texts.
 
-    Of labels of one document under one query each user's last counts, and users' are averaged; where there is a
-    label, clicks do not count. Labels without a query are left out.
+    Of more than MOST_QUERIES queries those that were spoken of last are taken. Of labels of one document under one
+    query each user's last counts, and users' are averaged; where there is a label, clicks do not count. Labels without
+    a query are left out.
     """
     said: defaultdict[str, defaultdict[str, dict[tuple[str, str], float]]] = defaultdict(lambda: defaultdict(dict))
     for label in labels:
@@ -37,6 +42,7 @@ def judged_queries(labels: Iterable[Label], clicks: Sequence[Click], bias: Posit
     }
     for query, documents in said.items():
         found.setdefault(query, {}).update({document: fmean(gains.values()) for document, gains in documents.items()})
+    kept = _last_spoken_of(sorted([*labels, *clicks], key=lambda entry: entry.at))
     return [
         JudgedQuery(
             query,
@@ -44,5 +50,15 @@ def judged_queries(labels: Iterable[Label], clicks: Sequence[Click], bias: Posit
             frozenset(document for document, gain in documents.items() if gain <= 0),
         )
         for query, documents in sorted(found.items())
-        if documents
+        if documents and query in kept
     ]
+
+
+def _last_spoken_of(entries: Sequence[Label | Click]) -> set[str]:
+    """The MOST_QUERIES queries that stand last."""
+    kept: dict[str, None] = {}
+    for entry in reversed(entries):
+        if len(kept) == MOST_QUERIES:
+            break
+        kept.setdefault(entry.query.strip())
+    return set(kept)

@@ -43,6 +43,7 @@ class Worker:
         self._waiting: deque[tuple[str, str]] = deque()
         self._futures: dict[tuple[str, str], Future[Version]] = {}
         self._unread: deque[tuple[str, str, tuple[str, ...]]] = deque()
+        self._seen = dict.fromkeys(domains, 0)
         self._changed = threading.Condition()
         self._closed = False
         self._thread = threading.Thread(target=self._work, name="adapting", daemon=True)
@@ -95,7 +96,6 @@ class Worker:
         torch.set_num_threads(1)
         with suppress(OSError, AttributeError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
-        self._catch_up()
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._closed or self._waiting or self._unread, LOOK_EVERY_S)
@@ -110,18 +110,19 @@ class Worker:
                 elif noted is not None:
                     self._read(*noted)
                 else:
-                    for domains in self._domains.values():
-                        domains.refresh()
+                    self._look()
             except Exception:
                 # the thread must live
                 log.exception("adapting failed")
 
-    def _catch_up(self) -> None:
-        """What was said before a stop or a crash, and not adapted to."""
+    def _look(self) -> None:
+        """Take up what is new on disk: what was said before a stop or a crash, and what other processes do."""
         for index, domains in self._domains.items():
-            for standing in domains.all_standing():
-                if self._after and self.due(index, standing.record.domain):
-                    self.adapt(index, standing.record.domain)
+            domains.refresh()
+            self._seen[index], spoken_of = domains.log.changed(self._seen[index])
+            for domain in spoken_of:
+                if self.due(index, domain):
+                    self.adapt(index, domain)
 
     def _read(self, index: str, domain: str, queries: Sequence[str]) -> None:
         for query in queries:

@@ -153,16 +153,22 @@ class LabelLog:
         found = self._select("SELECT count(*) FROM events WHERE domain = ? AND seq > ?", [domain, number])
         return int(found[0][0]) if found else 0
 
-    def counts(self) -> dict[str, dict[str, int]]:
-        """How many labels and clicks stand, by domain."""
+    def changed(self, after: int) -> tuple[int, list[str]]:
+        """The number of the last entry or withdrawal of all, and the domains of those after this number."""
+        found = self._select("SELECT domain, max(seq) FROM events WHERE seq > ? GROUP BY domain", [after])
+        return max((seq for _, seq in found), default=after), [domain for domain, _ in found]
+
+    def counts(self, domain: str | None = None) -> dict[str, dict[str, int]]:
+        """How many labels and clicks stand, by domain; of all, or of one."""
         counted: dict[str, dict[str, int]] = {}
+        where, values = Chosen(domain=domain).where()
         found = self._select(
-            f"SELECT domain, kind, count(*) FROM events WHERE kind != 'withdrawal' AND {_STANDS}"  # noqa: S608
+            f"SELECT domain, kind, count(*) FROM events WHERE kind != 'withdrawal'{where} AND {_STANDS}"  # noqa: S608
             " GROUP BY domain, kind ORDER BY domain",
-            [],
+            values,
         )
-        for domain, kind, number in found:
-            counted.setdefault(domain, {"label": 0, "click": 0})[kind] = number
+        for name, kind, number in found:
+            counted.setdefault(name, {"label": 0, "click": 0})[kind] = number
         return counted
 
     def liked_by(self, others_than: str) -> dict[str, int]:
