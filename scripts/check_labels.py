@@ -109,7 +109,9 @@ def main() -> None:
         generation.close()
         for time in range(options.times):
             server, client = start(index, "--threads", "1", "--adapt-after", "5")
-            client.call("GET", "/api/search?query=are+you+there")
+            # adapting goes on from the first moment: its process is up
+            client.call("POST", "/api/labels", {"domain": "d0", "query": "are you there", "document": documents[0]})
+            client.call("POST", "/api/domains/d0/adapt", {"wait": True})
             senders = [Sender(client, number, documents, time) for number in range(CLIENTS)]
             for sender in senders:
                 sender.start()

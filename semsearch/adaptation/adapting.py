@@ -16,7 +16,7 @@ from semsearch.learning.guard import Reason, Verdict
 from semsearch.learning.memory import remember
 from semsearch.learning.support import Judgments, Support, gather
 from semsearch.records import LabelError, Vectors
-from semsearch.state import DomainState
+from semsearch.state import MAX_KEYS, DomainState
 
 Encode = Callable[[str], Vectors]
 """A query's text → (1, dim) float32, encoded alone."""
@@ -92,10 +92,11 @@ def adapt(
     with torch.no_grad():
         support = gather(documents, np.stack([vector for vector, _ in kept]), [rows for _, rows in kept])
         state = remember(support).compact()
-    counted = f"{len(kept)} judged queries. Only they, and queries much like them, change."
+    # more than fit a state: those that were farthest from their answers are kept
+    number = f"{MAX_KEYS} of {len(kept)}" if len(kept) > MAX_KEYS else f"{len(kept)}"
+    words = f"Remembered: {number} judged queries. Only they, and queries much like them, change."
     if len(kept) == 1:
-        counted = "1 judged query. Only it, and queries much like it, change."
-    words = f"Remembered: {counted}"
+        words = "Remembered: 1 judged query. Only it, and queries much like it, change."
     if solve is None:
         words = f"{words} Beyond that: nothing was learned beforehand for this encoder, see semsearch learn."
     if verdict is not None:

@@ -23,7 +23,7 @@ class JudgedQuery:
 
 
 MOST_QUERIES = 512
-"""Judged queries that a domain is adapted to: time and memory grow with them, and gains beyond are small."""
+"""Judged queries that a domain is adapted to at most: time and memory grow with them."""
 
 
 def judged_queries(labels: Sequence[Label], clicks: Sequence[Click], bias: PositionBias) -> list[JudgedQuery]:
@@ -41,8 +41,10 @@ def judged_queries(labels: Sequence[Label], clicks: Sequence[Click], bias: Posit
         query.strip(): dict(rates) for query, rates in gains(clicks, bias).items() if query.strip()
     }
     for query, documents in said.items():
-        found.setdefault(query, {}).update({document: fmean(gains.values()) for document, gains in documents.items()})
-    kept = _last_spoken_of(sorted([*labels, *clicks], key=lambda entry: entry.at))
+        found.setdefault(query, {}).update({document: fmean(users.values()) for document, users in documents.items()})
+    entries: list[Label | Click] = [*labels, *clicks]
+    answered = [entry for entry in entries if entry.document is not None and entry.query.strip()]
+    kept = _last_spoken_of(sorted(answered, key=lambda entry: entry.at))
     return [
         JudgedQuery(
             query,

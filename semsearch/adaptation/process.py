@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -76,6 +77,8 @@ class AdaptingProcess:
 def _begin(weights: Path) -> None:
     global _weights  # noqa: PLW0603 - the state of a process that does nothing else
     threading.Thread(target=_leave_with_parent, daemon=True).start()
+    # Ctrl-C reaches every process of a terminal; this one ends when its parent has it end
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
     with suppress(OSError):
         os.nice(NICENESS)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
 
 from semsearch.adaptation.clicks import PositionBias, estimate, gains
-from semsearch.adaptation.judged import judged_queries
+from semsearch.adaptation.judged import MOST_QUERIES, judged_queries
 from semsearch.records import Click, Label
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
@@ -93,3 +93,14 @@ def test_labels_outrank_clicks_the_last_word_of_a_user_counts_and_users_are_aver
         ("r", {}, {"bad"}),
         ("s", {"a": 1.0}, set()),
     ]
+
+
+def test_of_very_many_queries_those_spoken_of_last_are_taken() -> None:
+    labels = [
+        Label("", "d", f"q{n}", "a", 1.0, "", "key", datetime(2026, 1, 1, tzinfo=UTC) + timedelta(minutes=n))
+        for n in range(MOST_QUERIES + 10)
+    ]
+    found = judged_queries([*labels, label("q0", "b", 1.0)], [click("x", None, ["a"])] * 50, PositionBias())
+    assert len(found) == MOST_QUERIES
+    assert {"q0", f"q{MOST_QUERIES + 9}"} <= {one.text for one in found}
+    assert "q5" not in {one.text for one in found}
