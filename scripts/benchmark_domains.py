@@ -48,7 +48,7 @@ def made_up(dimension: int, seed: int) -> DomainState:
         keys=rows(MAX_KEYS, 1.0),
         values=rows(MAX_KEYS, 0.2),
         shift=shift,
-        sharpness=2.0,
+        sharpness=np.full(MAX_KEYS, 2.0, np.float32),
     ).rounded()
 
 

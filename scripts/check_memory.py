@@ -63,7 +63,7 @@ def main() -> int:
                 if not marked:
                     continue
                 with torch.no_grad():
-                    state = remember(gather(domain.documents, domain.queries[marked], judged)).compact()
+                    state = remember(domain.basis, gather(domain.documents, domain.queries[marked], judged))
                 adapter = Adapter.of(domain.basis, {"d": state})
                 for kind, rows in (("marked", marked), ("others", others)):
                     queries = domain.queries[rows]

@@ -75,7 +75,9 @@ def adapted(domain: Domain, weights: Weights, found: dict[int, dict[int, float]]
     """By how much nDCG@10 of other queries changes once a domain is adapted to these gains."""
     judgments = [domain.texts.judgments[row] for row in asked]
     before = measure(domain.queries[asked] @ domain.documents.T, judgments)["nDCG@10"]
-    verdict = weights.adapt(domain.basis, gather(domain.documents, domain.queries[list(found)], list(found.values())))
+    partial = [True] * len(found)
+    support = gather(domain.documents, domain.queries[list(found)], list(found.values()), partial=partial)
+    verdict = weights.adapt(domain.basis, support)
     moved = Adapter.of(domain.basis, {"d": verdict.state}).rescale(domain.queries[asked], ["d"] * len(asked))
     return float((measure(moved @ domain.documents.T, judgments)["nDCG@10"] - before).mean())
 

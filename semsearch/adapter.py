@@ -1,17 +1,16 @@
 """Rescales query vectors for their domains; knows nothing of texts, indexes or how a domain's state was learned.
 
-A query q (a unit vector) of a domain with gains g, contraction C, keys K, values U, shift b and sharpness β becomes
+A query q (a unit vector) of a domain with gains g, contraction C, keys K, values U, shift b and sharpnesses β becomes
 
     x  = V (g ⊙ Vᵀ q)                      spectral gains, V the eigenvectors of the corpus's own covariance
     x  = normalise(x − Cᵀ C x)              directions in which what belongs together differs count less
-    q' = normalise(x + Σⱼ k(Kⱼ · x) Uⱼ + b)  displacement, k(s) = (exp(βs) − 1) / (exp(β) − 1), or s where β = 0
+    q' = normalise(x + Σⱼ k(Kⱼ · x) Uⱼ + b)  displacement, k(s) = (exp(βⱼs) − 1) / (exp(βⱼ) − 1), or s where βⱼ = 0
 
 Documents never move, so adapting a domain needs no re-index.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -21,6 +20,9 @@ import numpy.typing as npt
 from semsearch.basis import SpectralBasis
 from semsearch.records import StateError, Vectors
 from semsearch.state import DomainState
+
+LEAST_SHARPNESS = np.float32(1e-4)
+"""Below it the kernel is linear to the last bit that matters, and its formula would divide by zero."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,9 +95,10 @@ class Adapter:
         for state, rows in groups:
             block = x[rows]
             near = block @ state.keys.T
-            if state.sharpness > 0:
+            if not state.linear:
                 # k(s) = (exp(βs) − 1) / (exp(β) − 1), which tends to s as β tends to 0
-                near = np.expm1(near * np.float32(state.sharpness)) / np.float32(math.expm1(state.sharpness))
+                sharp = np.maximum(state.sharpness, LEAST_SHARPNESS)
+                near = np.expm1(near * sharp) / np.expm1(sharp)
             block += near @ state.values
             block += state.shift
         _normalise(x)

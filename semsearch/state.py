@@ -19,7 +19,7 @@ from semsearch.records import StateError, StorageError
 
 Array = npt.NDArray[np.float32]
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 MAX_CONTRACTION = 64
 """Rows of a contraction at most: with MAX_KEYS they keep a state of 384 dimensions under 64 KiB on disk."""
 MAX_KEYS = 120
@@ -40,8 +40,9 @@ class DomainState:
     """(m, dim) float32, the displacement that belongs to each key."""
     shift: Array
     """(dim,) float32, added to every query."""
-    sharpness: float
-    """β ≥ 0: how much more a near key counts than a far one; 0 makes the displacement linear in the query."""
+    sharpness: Array
+    """(m,) float32, each key's β in [0, 50]: how much more it counts for a near query than for a far one; 0 makes its
+    displacement linear in the query."""
 
     def __post_init__(self) -> None:
         """Raise StateError where shapes disagree or a number is not finite."""
@@ -57,16 +58,23 @@ class DomainState:
             )
         if self.shift.shape != (dimension,):
             raise StateError(f"the shift has shape {self.shift.shape}, not ({dimension},)")
-        numbers = (self.gains, self.contraction, self.keys, self.values, self.shift, np.array([self.sharpness]))
+        if self.sharpness.shape != (len(self.keys),):
+            raise StateError(f"the sharpness has shape {self.sharpness.shape}, not ({len(self.keys)},), one a key")
+        numbers = (self.gains, self.contraction, self.keys, self.values, self.shift, self.sharpness)
         if not all(np.isfinite(part).all() for part in numbers):
             raise StateError("a domain state holds numbers that are not finite")
-        if not (self.gains > 0).all() or not 0 <= self.sharpness <= 50:
+        if not (self.gains > 0).all() or not ((self.sharpness >= 0) & (self.sharpness <= 50)).all():
             raise StateError("gains must be above 0 and the sharpness in [0, 50]")
 
     @property
     def dimension(self) -> int:
         """Length of the query vectors that this state rescales."""
         return len(self.gains)
+
+    @cached_property
+    def linear(self) -> bool:
+        """Whether every key's displacement is linear in the query."""
+        return not self.sharpness.any()
 
     @cached_property
     def turns(self) -> bool:
@@ -78,15 +86,17 @@ class DomainState:
         """The state of a domain that has learned nothing."""
         empty = np.zeros((0, dimension), np.float32)
         still = np.zeros(dimension, np.float32)
-        return cls(still + 1, contraction=empty, keys=empty, values=empty, shift=still, sharpness=0.0)
+        return cls(
+            still + 1, contraction=empty, keys=empty, values=empty, shift=still, sharpness=np.zeros(0, np.float32)
+        )
 
     def rounded(self) -> DomainState:
         """The state as it will be read from disk: contraction, keys and values in 4 bits a number."""
-        return _unpacked(self._packed(), self.sharpness)
+        return _unpacked(self._packed())
 
     def to_bytes(self, about: Mapping[str, JsonValue]) -> bytes:
         """A safetensors file whose header carries `about` as JSON; at 384 dimensions under 64 KiB."""
-        header = {"format_version": STATE_VERSION, "sharpness": self.sharpness, "about": dict(about)}
+        header = {"format_version": STATE_VERSION, "about": dict(about)}
         return bytes(save(self._packed(), metadata={"semsearch": json.dumps(header, ensure_ascii=False)}))
 
     def save(self, path: Path, about: Mapping[str, JsonValue]) -> None:
@@ -112,7 +122,7 @@ class DomainState:
                     f"the state {path} has format version {version!r}, this semsearch reads {STATE_VERSION}:"
                     " adapt the domain again"
                 )
-            return _unpacked(parts, float(header["sharpness"])), dict(header["about"])
+            return _unpacked(parts), dict(header["about"])
         except (OSError, SafetensorError, KeyError, ValueError, TypeError, AttributeError) as error:
             raise StateError(f"{path} is not a domain state ({error}): adapt the domain again") from error
 
@@ -120,6 +130,7 @@ class DomainState:
         parts: dict[str, npt.NDArray[np.generic]] = {
             "gains": np.ascontiguousarray(self.gains, np.float32),
             "shift": np.ascontiguousarray(self.shift, np.float32),
+            "sharpness": np.ascontiguousarray(self.sharpness, np.float32),
         }
         for name in ("contraction", "keys", "values"):
             parts[name], parts[f"{name}_scale"] = _in_4_bits(getattr(self, name))
@@ -145,8 +156,10 @@ def _from_4_bits(codes: npt.NDArray[np.generic], scale: npt.NDArray[np.generic],
     return (numbers.astype(np.float32) - np.float32(8)) * np.asarray(scale, np.float32)[:, None]
 
 
-def _unpacked(parts: Mapping[str, npt.NDArray[np.generic]], sharpness: float) -> DomainState:
-    gains, shift = (np.ascontiguousarray(parts[name], dtype=np.float32) for name in ("gains", "shift"))
+def _unpacked(parts: Mapping[str, npt.NDArray[np.generic]]) -> DomainState:
+    gains, shift, sharpness = (
+        np.ascontiguousarray(parts[name], dtype=np.float32) for name in ("gains", "shift", "sharpness")
+    )
     contraction, keys, values = (
         _from_4_bits(parts[name], parts[f"{name}_scale"], len(gains)) for name in ("contraction", "keys", "values")
     )

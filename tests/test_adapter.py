@@ -31,7 +31,7 @@ def random_state(seed: int, *, dimension: int = DIMENSION, keys: int = 2, sharpn
         keys=unit_rows(keys, dimension=dimension, seed=seed + 90),
         values=draw.normal(size=(keys, dimension)).astype(np.float32),
         shift=draw.normal(size=dimension).astype(np.float32) * np.float32(0.1),
-        sharpness=sharpness,
+        sharpness=np.full(keys, sharpness, np.float32),
     )
 
 
@@ -59,7 +59,10 @@ def test_gains_stretch_the_axes() -> None:
 
 def test_a_linear_displacement_adds_what_its_keys_read() -> None:
     state = replace(
-        DomainState.identity(2), keys=np.array([[1.0, 0.0]], np.float32), values=np.array([[0.0, 3.0]], np.float32)
+        DomainState.identity(2),
+        keys=np.array([[1.0, 0.0]], np.float32),
+        values=np.array([[0.0, 3.0]], np.float32),
+        sharpness=np.zeros(1, np.float32),
     )
     # the key reads 0.6, so 1.8 is added along the second axis: (0.6, 2.6), of length sqrt(7.12)
     rescaled = Adapter.of(plain_basis(2), {"team": state}).rescale(np.array([[0.6, 0.8]], np.float32), ["team"])
@@ -71,7 +74,7 @@ def test_sharpness_favours_near_keys() -> None:
         DomainState.identity(2),
         keys=np.array([[1.0, 0.0]], np.float32),
         values=np.array([[0.0, 1.0]], np.float32),
-        sharpness=math.log(4),
+        sharpness=np.array([math.log(4)], np.float32),
     )
     # k(s) = (4^s - 1) / 3: k(1) = 1 and k(1/2) = 1/3
     half = np.array([[1.0, 0.0], [0.5, -(0.75**0.5)]], np.float32)
@@ -79,6 +82,20 @@ def test_sharpness_favours_near_keys() -> None:
     np.testing.assert_allclose(rescaled[0], [0.5**0.5, 0.5**0.5], rtol=1e-6)
     moved = np.array([0.5, 1 / 3 - 0.75**0.5])
     np.testing.assert_allclose(rescaled[1], moved / np.linalg.norm(moved), rtol=1e-5)
+
+
+def test_each_key_has_its_own_sharpness_within_bounds() -> None:
+    keys = unit_rows(2, dimension=2)
+    state = replace(DomainState.identity(2), keys=keys, values=keys, sharpness=np.array([0.0, 50.0], np.float32))
+    query = unit_rows(1, dimension=2, seed=4)
+    both = Adapter.of(plain_basis(2), {"d": state}).rescale(query, ["d"])
+    near = [(query @ keys[n]).item() for n in (0, 1)]
+    pulled = query + near[0] * keys[0] + math.expm1(50 * near[1]) / math.expm1(50) * keys[1]
+    np.testing.assert_allclose(both, pulled / np.linalg.norm(pulled), atol=1e-4)
+    assert not state.linear
+    for wrong in (-1.0, 51.0):
+        with pytest.raises(StateError, match="sharpness"):
+            replace(state, sharpness=np.array([0.0, wrong], np.float32))
 
 
 def test_a_contraction_takes_its_share_of_a_direction_away() -> None:
@@ -134,7 +151,7 @@ def test_a_state_of_another_dimension_is_refused_by_name() -> None:
         ("shift", np.zeros(3, np.float32), "shift"),
         ("gains", np.zeros(8, np.float32), "gains must be above 0"),
         ("shift", np.full(8, np.nan, np.float32), "not finite"),
-        ("sharpness", -1.0, "sharpness"),
+        ("sharpness", np.zeros(1, np.float32), "one a key"),
     ],
 )
 def test_a_state_that_makes_no_sense_is_refused(part: str, value: object, said: str) -> None:
@@ -178,7 +195,7 @@ def test_a_file_that_is_no_state_is_refused_by_name(tmp_path: Path, content: byt
 def test_a_state_of_another_version_or_cut_short_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "team"
     content = random_state(5).to_bytes({})
-    path.write_bytes(content.replace(b'format_version\\": 1', b'format_version\\": 9'))
+    path.write_bytes(content.replace(b'format_version\\": 2', b'format_version\\": 9'))
     with pytest.raises(StateError, match="format version 9"):
         DomainState.open(path)
     path.write_bytes(content[:-3])

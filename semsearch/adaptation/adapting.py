@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,8 +13,8 @@ from semsearch.adaptation.judged import JudgedQuery
 from semsearch.basis import SpectralBasis
 from semsearch.engine import SearchEngine
 from semsearch.learning.guard import Reason, Verdict
-from semsearch.learning.memory import remember
-from semsearch.learning.support import Judgments, Support, gather
+from semsearch.learning.memory import BESIDE, remember
+from semsearch.learning.support import Support, gather
 from semsearch.records import LabelError, Vectors
 from semsearch.state import MAX_KEYS, DomainState
 
@@ -59,8 +59,8 @@ def adapt(
 ) -> Outcome:
     """What to serve a domain with, from its judged queries, guarded; nothing of the engine changes.
 
-    Of a document that was cut into passages the one nearest to the query counts as the answer. Where the guard finds
-    too little to adapt by, and there is no parent, the judged queries alone are remembered. The same queries and
+    Of a document that was cut into passages the one nearest to the query counts as the answer. The judged queries
+    themselves are remembered: beside what was learned, beside the parent's state, or alone. The same queries and
     judgments give the same state, bit for bit.
 
     solve: None where nothing was learned beforehand for this encoder. parent: the state that the inner loop starts
@@ -71,53 +71,77 @@ def adapt(
     if len({query.text for query in judged}) < len(judged):
         raise LabelError("a query is judged twice: take its judgments together")
     documents = engine.vectors.all()
-    found = [_rows(engine, documents, encode(query.text)[0], query) for query in judged]
-    gone = sum(len(query.gains) + len(query.against) for query in judged) - sum(len(rows) for _, rows in found)
-    answered = [(vector, rows) for vector, rows in found if any(gain > 0 for gain in rows.values())]
+    found = [_Found(query, encode(query.text)[0], {}) for query in judged]
+    for one in found:
+        one.rows.update(_rows(engine, documents, one))
+    gone = sum(len(one.query.gains) + len(one.query.against) - len(one.rows) for one in found)
+    answered = [one for one in found if any(one.rows.values())]
     verdict = None
     if answered and solve is not None:
-        support = gather(documents, np.stack([vector for vector, _ in answered]), [rows for _, rows in answered])
-        verdict = solve(engine.adapter.basis, support, parent)
-        if verdict.candidate is not None:
-            learner = verdict.candidate.member
-            return Outcome(verdict.state, learner, verdict.words(), len(answered), gone, verdict)
-    found = [(vector, rows) for vector, rows in found if rows]
+        verdict = solve(engine.adapter.basis, _support(documents, answered), parent)
+    found = [one for one in found if one.rows]
+    learned = verdict is not None and verdict.adapted
     refusal = "Not adapted: no query is labelled." if verdict is None else verdict.words()
-    if parent is not None or not found or (verdict is not None and verdict.reason is Reason.ONE_DOCUMENT):
+    if not found or (verdict is not None and verdict.reason is Reason.ONE_DOCUMENT):
         return Outcome(None, "none", refusal, len(answered), gone, verdict)
+    begun = verdict.state if verdict is not None and learned else parent
     kept = [
-        (vector, rows if any(rows.values()) else {**rows, **_instead(documents, vector, rows)})
-        for vector, rows in found
+        one if any(one.rows.values()) else replace(one, rows={**one.rows, **_instead(documents, one)}) for one in found
     ]
     with torch.no_grad():
-        support = gather(documents, np.stack([vector for vector, _ in kept]), [rows for _, rows in kept])
-        state = remember(support).compact()
-    # more than fit a state: those that were farthest from their answers are kept
-    number = f"{MAX_KEYS} of {len(kept)}" if len(kept) > MAX_KEYS else f"{len(kept)}"
-    words = f"Remembered: {number} judged queries. Only they, and queries much like them, change."
-    if len(kept) == 1:
-        words = "Remembered: 1 judged query. Only it, and queries much like it, change."
-    if solve is None:
+        state = remember(engine.adapter.basis, _support(documents, kept), begun)
+    learner = "memory"
+    words = _remembered(len(kept), BESIDE if begun is not None else MAX_KEYS)
+    if verdict is not None and verdict.candidate is not None:
+        learner = verdict.candidate.member
+        words = f"{verdict.words()} What was judged is remembered beside."
+    elif solve is None:
         words = f"{words} Beyond that: nothing was learned beforehand for this encoder, see semsearch learn."
-    if verdict is not None:
-        words = f"{words} Beyond that: {verdict.words()[:1].lower()}{verdict.words()[1:]}"
-    return Outcome(state, "memory", words, len(answered), gone, verdict)
+    else:
+        words = f"{words} Beyond that: {refusal[:1].lower()}{refusal[1:]}"
+    return Outcome(state, learner, words, len(answered), gone, verdict)
 
 
-def _rows(
-    engine: SearchEngine, documents: Vectors, vector: Vectors, query: JudgedQuery
-) -> tuple[Vectors, dict[int, float]]:
-    """A query's vector and its judgments by passage row; those of documents that are gone are left out."""
+def _remembered(judged: int, most: int) -> str:
+    if judged == 1:
+        return "Remembered: 1 judged query. Only it, and queries much like it, change."
+    # of more than fit, those that are farthest from their answers are kept
+    number = f"{most} of {judged}" if judged > most else f"{judged}"
+    return f"Remembered: {number} judged queries. Only they, and queries much like them, change."
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Found:
+    """A judged query over an index's passages."""
+
+    query: JudgedQuery
+    vector: Vectors
+    """(dim,) float32."""
+    rows: dict[int, float]
+    """Passage row → gain ≥ 0; of documents that are there."""
+
+
+def _support(documents: Vectors, judged: Sequence[_Found]) -> Support:
+    return gather(
+        documents,
+        np.stack([one.vector for one in judged]),
+        [one.rows for one in judged],
+        partial=[one.query.partial for one in judged],
+    )
+
+
+def _rows(engine: SearchEngine, documents: Vectors, one: _Found) -> dict[int, float]:
+    """The query's judgments by passage row; those of documents that are gone are left out."""
     rows: dict[int, float] = {}
-    judged: Mapping[str, float] = {**query.gains, **dict.fromkeys(sorted(query.against), 0.0)}
+    judged: Mapping[str, float] = {**one.query.gains, **dict.fromkeys(sorted(one.query.against), 0.0)}
     for identity, gain in judged.items():
         passages = engine.documents.passage_rows(identity)
         if len(passages):
-            rows[int(passages[np.argmax(documents[passages] @ vector)])] = gain
-    return vector, rows
+            rows[int(passages[np.argmax(documents[passages] @ one.vector)])] = gain
+    return rows
 
 
-def _instead(documents: Vectors, vector: Vectors, rows: Judgments) -> dict[int, float]:
+def _instead(documents: Vectors, one: _Found) -> dict[int, float]:
     """What a query finds first that it was not judged on."""
-    order = np.argsort(-(documents @ vector), kind="stable")
-    return {row: 1.0 for row in order[: INSTEAD + len(rows)].tolist() if row not in rows}
+    order = np.argsort(-(documents @ one.vector), kind="stable")
+    return {row: 1.0 for row in order[: INSTEAD + len(one.rows)].tolist() if row not in one.rows}

@@ -23,6 +23,8 @@ PRIOR_SPREAD = 0.5
 """What exponents are like before a click is seen: most published ones lie between 0.5 and 1.5."""
 FAINT = 0.1
 """A document whose corrected rate is below this share of the query's best is not taken for an answer."""
+ENOUGH_LOOKS = 2.0
+"""Expected times that a result was looked at, from which on not being clicked says something."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,17 +80,25 @@ def estimate(clicks: Sequence[Click], *, clip: float = 10.0) -> PositionBias:
 
 
 def gains(clicks: Sequence[Click], bias: PositionBias) -> dict[str, dict[str, float]]:
-    """Query → document → gain in (0, 1]: clicks for each time the query was shown, corrected and capped at 1."""
+    """Query → document → gain in [0, 1]: clicks for each time the query was shown, corrected and capped at 1.
+
+    0 for what was looked at often enough, by the bias, and yet hardly clicked: below FAINT of the query's best.
+    Queries that nothing was clicked for are left out.
+    """
     lists: Counter[str] = Counter(click.query for click in clicks)
     summed: defaultdict[str, defaultdict[str, float]] = defaultdict(lambda: defaultdict(float))
+    looks: defaultdict[str, defaultdict[str, float]] = defaultdict(lambda: defaultdict(float))
     for click in clicks:
+        for position, document in enumerate(click.shown, start=1):
+            looks[click.query][document] += 1 / position**bias.exponent
         if click.document is not None and click.position is not None:
             summed[click.query][click.document] += bias.weight(click.position)
     found: dict[str, dict[str, float]] = {}
     for query, weights in summed.items():
         rates = {document: min(1.0, weight / lists[query]) for document, weight in weights.items()}
         best = max(rates.values())
-        found[query] = {document: rate for document, rate in rates.items() if rate >= FAINT * best}
+        found[query] = {document: 0.0 for document, seen in looks[query].items() if seen >= ENOUGH_LOOKS}
+        found[query] |= {document: rate for document, rate in rates.items() if rate >= FAINT * best}
     return found
 
 

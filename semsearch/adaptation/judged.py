@@ -20,6 +20,8 @@ class JudgedQuery:
     """Document id → gain > 0."""
     against: frozenset[str] = field(default=frozenset())
     """Documents that were judged not to answer it."""
+    partial: bool = False
+    """Whether only some documents were judged, so that of the others nobody knows."""
 
 
 MOST_QUERIES = 512
@@ -40,6 +42,7 @@ def judged_queries(labels: Sequence[Label], clicks: Sequence[Click], bias: Posit
     found: dict[str, dict[str, float]] = {
         query.strip(): dict(rates) for query, rates in gains(clicks, bias).items() if query.strip()
     }
+    clicked = set(found)
     for query, documents in said.items():
         found.setdefault(query, {}).update({document: fmean(users.values()) for document, users in documents.items()})
     entries: list[Label | Click] = [*labels, *clicks]
@@ -50,6 +53,8 @@ def judged_queries(labels: Sequence[Label], clicks: Sequence[Click], bias: Posit
             query,
             {document: gain for document, gain in sorted(documents.items()) if gain > 0},
             frozenset(document for document, gain in documents.items() if gain <= 0),
+            # whoever names wrong answers, or clicks, saw a list and no more
+            partial=query in clicked or any(gain <= 0 for gain in documents.values()),
         )
         for query, documents in sorted(found.items())
         if documents and query in kept

@@ -33,7 +33,7 @@ def learn_displacement(start: Start, basis: SpectralBasis, support: Support) -> 
     prior = setting(start, "prior", given) * size / len(x)
     fit = ((predicted * wanted).sum() + prior) / (size + prior + 1e-12)
     gain = setting(start, "gain", given) * fit.clamp(0.0, 2.0)
-    return replace(State.identity(x), keys=x, values=gain * dual)
+    return replace(State.identity(x), keys=x, values=gain * dual, sharpness=x.new_zeros(len(x)))
 
 
 def begin_displacement(_: int) -> dict[str, Tensor]:
@@ -46,19 +46,19 @@ def learn_listwise(start: Start, basis: SpectralBasis, support: Support) -> Stat
 
     Gradient descent in function space (Mason et al. 1999): each step moves every key's value along the listwise
     residual, less a learned decay; rate, temperature, sharpness and contraction are learned. From a parent's state it
-    takes contraction, sharpness and displacement, and adds keys of its own.
+    takes contraction and displacement, and adds keys of its own.
     """
     given = context(basis, support)
     axes = axes_of(basis, support.queries)
     still = inherited(start, support.queries)
     if still is None:
         shrunk = contraction(setting(start, "contraction", given), support)
-        sharpness = setting(start, "sharpness", given)
-        still = replace(State.identity(support.queries), contraction=shrunk, sharpness=sharpness)
+        still = replace(State.identity(support.queries), contraction=shrunk)
     x = prepare(still, axes, support.queries)
     begun = x + kernel(x @ still.keys.T, still.sharpness) @ still.values + still.shift
     temperature = setting(start, "temperature", given)
-    near = kernel(x @ x.T, still.sharpness)
+    sharpness = setting(start, "sharpness", given)
+    near = kernel(x @ x.T, sharpness)
     # the largest eigenvalue bounds the step at which descent is stable
     rate = setting(start, "rate", given) / torch.linalg.eigvalsh(near)[-1]
     decay = setting(start, "decay", given)
@@ -66,7 +66,12 @@ def learn_listwise(start: Start, basis: SpectralBasis, support: Support) -> Stat
     for _ in range(STEPS):
         moved = torch.nn.functional.normalize(begun + near @ values, dim=1)
         values = values + rate * (residual(moved, support, temperature) - decay * values)
-    return replace(still, keys=torch.cat((still.keys, x)), values=torch.cat((still.values, values)))
+    return replace(
+        still,
+        keys=torch.cat((still.keys, x)),
+        values=torch.cat((still.values, values)),
+        sharpness=torch.cat((still.sharpness, sharpness.expand(len(x)))),
+    )
 
 
 def begin_listwise(_: int) -> dict[str, Tensor]:

@@ -1,7 +1,8 @@
 """Memory: labelled queries, and those much like them, find what they were labelled with; all others stay as they are.
 
-For labels that are too few to judge a learner by, or that no learner would generalise from. The displacement of the
-listwise learner with a kernel so sharp that a query of cosine 0.9 to a labelled one moves by 4% of what that one does.
+The displacement of the listwise learner with a kernel so sharp that a query of cosine 0.9 to a labelled one moves by 4%
+of what that one does. It stands alone where no learner can be trusted to generalise, and beside one that does, since
+people expect what they marked to count.
 """
 
 from __future__ import annotations
@@ -10,25 +11,45 @@ from dataclasses import replace
 
 import torch
 
+from semsearch.basis import SpectralBasis
 from semsearch.learning.losses import residual
-from semsearch.learning.states import State, kernel
+from semsearch.learning.states import State, axes_of, kernel, prepare
 from semsearch.learning.support import Support
+from semsearch.state import MAX_KEYS, DomainState
 
 # chosen on 41 domains: docs/adaptation.md has what other values do
 SHARPNESS = 32.0
 TEMPERATURE = 0.05
 RATE = 0.3
 STEPS = 24
+BESIDE = 40
+"""Queries remembered at most beside a learner that generalises: those that it leaves farthest from their answers."""
 
 
-def remember(support: Support) -> State:
+def remember(basis: SpectralBasis, support: Support, begun: DomainState | None = None) -> DomainState:
     """The state under which the support set's own queries find their relevant documents. Nothing in it is learned
-    beforehand."""
-    x, sharpness = support.queries, torch.tensor(SHARPNESS).to(support.queries)
+    beforehand.
+
+    begun: a state to be kept beside it; its keys may be made fewer to leave room.
+    """
+    still = State.identity(support.queries) if begun is None else State.of(begun, support.queries)
+    x = prepare(still, axes_of(basis, support.queries), support.queries)
+    moved_by_it = x + kernel(x @ still.keys.T, still.sharpness) @ still.values + still.shift
+    temperature, sharpness = torch.tensor(TEMPERATURE).to(x), torch.tensor(SHARPNESS).to(x)
+    if begun is not None and len(x) > BESIDE:
+        left = residual(torch.nn.functional.normalize(moved_by_it, dim=1), support, temperature).norm(dim=1)
+        farthest = left.argsort(descending=True, stable=True)[:BESIDE].sort().values
+        x, moved_by_it, support = x[farthest], moved_by_it[farthest], support.of(farthest)
     near = kernel(x @ x.T, sharpness)
     rate = RATE / torch.linalg.eigvalsh(near)[-1]
     values = torch.zeros_like(x)
     for _ in range(STEPS):
-        moved = torch.nn.functional.normalize(x + near @ values, dim=1)
-        values = values + rate * residual(moved, support, torch.tensor(TEMPERATURE).to(x))
-    return replace(State.identity(x), keys=x, values=values, sharpness=sharpness)
+        moved = torch.nn.functional.normalize(moved_by_it + near @ values, dim=1)
+        values = values + rate * residual(moved, support, temperature)
+    room = still.fewer(MAX_KEYS - min(len(x), BESIDE))
+    return replace(
+        room,
+        keys=torch.cat((room.keys, x)),
+        values=torch.cat((room.values, values)),
+        sharpness=torch.cat((room.sharpness, sharpness.expand(len(x)))),
+    ).compact()

@@ -6,7 +6,7 @@ Knows nothing of how a state is learned.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -34,38 +34,54 @@ class State:
         """Nothing learned; `like` (…, dim) gives dimension and precision."""
         dimension = like.shape[-1]
         empty = like.new_zeros((0, dimension))
-        return cls(like.new_ones(dimension), empty, empty, empty, like.new_zeros(dimension), like.new_zeros(()))
+        return cls(like.new_ones(dimension), empty, empty, empty, like.new_zeros(dimension), like.new_zeros(0))
+
+    @classmethod
+    def of(cls, state: DomainState, like: Tensor) -> State:
+        """A state from disk again, in the precision of `like`."""
+        return cls(**{name: torch.from_numpy(getattr(state, name)).to(like) for name in _PARTS})
+
+    def fewer(self, most: int) -> State:
+        """At most `most` keys whose displacement is as near as may be to that of all of them; keys of one sharpness
+        stand for one another only."""
+        if len(self.keys) <= most:
+            return self
+        parts = []
+        for kind in torch.unique(self.sharpness):
+            mine = self.sharpness == kind
+            share = max(1, most * int(mine.sum()) // len(self.keys))
+            keys, values = _fewer_keys(self.keys[mine], self.values[mine], kind, share)
+            parts.append((keys, values, kind.expand(len(keys))))
+        keys, values, sharpness = (torch.cat(part) for part in zip(*parts, strict=True))
+        return replace(self, keys=keys, values=values, sharpness=sharpness)
 
     def compact(self) -> DomainState:
         """What goes to disk and serves: at most MAX_KEYS keys, rounded as the file will be."""
-        keys, values = _fewer_keys(self.keys, self.values, self.sharpness)
+        few = self.fewer(MAX_KEYS)
         felt = (self.contraction * self.contraction).sum(dim=1) >= LEAST_CONTRACTION
         return DomainState(
             gains=self.gains.float().numpy(force=True),
             contraction=self.contraction[felt].float().numpy(force=True),
-            keys=keys.float().numpy(force=True),
-            values=values.float().numpy(force=True),
+            keys=few.keys.float().numpy(force=True),
+            values=few.values.float().numpy(force=True),
             shift=self.shift.float().numpy(force=True),
-            sharpness=float(self.sharpness),
+            sharpness=few.sharpness.float().numpy(force=True),
         ).rounded()
 
 
 def inheriting(start: Mapping[str, Tensor], parent: DomainState) -> dict[str, Tensor]:
     """A learner's start with the state of the domain's parent, from which `inherited` makes it again."""
-    parts = {name: torch.from_numpy(getattr(parent, name)) for name in _PARTS}
-    return {**start, **{f"parent_{name}": part for name, part in parts.items()}} | {
-        "parent_sharpness": torch.tensor(parent.sharpness)
-    }
+    return {**start, **{f"parent_{name}": torch.from_numpy(getattr(parent, name)) for name in _PARTS}}
 
 
 def inherited(start: Mapping[str, Tensor], like: Tensor) -> State | None:
     """The parent's state that a start carries, in the precision of `like`; None where there is no parent."""
     if "parent_keys" not in start:
         return None
-    return State(**{name: start[f"parent_{name}"].to(like) for name in (*_PARTS, "sharpness")})
+    return State(**{name: start[f"parent_{name}"].to(like) for name in _PARTS})
 
 
-_PARTS = ("gains", "contraction", "keys", "values", "shift")
+_PARTS = ("gains", "contraction", "keys", "values", "shift", "sharpness")
 
 
 def rescale(state: State, axes: Tensor, queries: Tensor) -> Tensor:
@@ -88,24 +104,25 @@ def prepare(state: State, axes: Tensor, queries: Tensor) -> Tensor:
 
 
 def kernel(nearness: Tensor, sharpness: Tensor) -> Tensor:
-    """k(s) = (exp(βs) − 1) / (exp(β) − 1): positive definite, k(1) = 1, linear as β tends to 0."""
+    """k(s) = (exp(βs) − 1) / (exp(β) − 1): positive definite, k(1) = 1, linear as β tends to 0. One β for all, or one a
+    column."""
     sharp = sharpness.clamp_min(1e-4)
     return torch.where(sharpness > 0, torch.expm1(sharp * nearness) / torch.expm1(sharp), nearness)
 
 
-def _fewer_keys(keys: Tensor, values: Tensor, sharpness: Tensor) -> tuple[Tensor, Tensor]:
-    """At most MAX_KEYS keys whose displacement is as near as may be to that of all of them."""
-    if len(keys) <= MAX_KEYS:
+def _fewer_keys(keys: Tensor, values: Tensor, sharpness: Tensor, most: int) -> tuple[Tensor, Tensor]:
+    """Keys of one sharpness, reduced to `most`."""
+    if len(keys) <= most:
         return keys, values
     if float(sharpness) == 0:
         # a linear displacement is a matrix: its best approximation of a rank is its truncated SVD
         q_keys, r_keys = torch.linalg.qr(keys.T)
         q_values, r_values = torch.linalg.qr(values.T)
         left, sizes, right = torch.linalg.svd(r_keys @ r_values.T)
-        few = min(MAX_KEYS, len(sizes))
+        few = min(most, len(sizes))
         return (q_keys @ left[:, :few]).T, ((q_values @ right[:few].T) * sizes[:few]).T
     near = kernel(keys @ keys.T, sharpness)
-    chosen = _pivots(near, values, MAX_KEYS)
+    chosen = _pivots(near, values, most)
     # the projection, in the kernel's own space, of the whole displacement onto the chosen keys
     among = near[chosen][:, chosen]
     steady = among + 1e-4 * torch.eye(len(chosen)).to(among)

@@ -19,6 +19,8 @@ Judgments = Mapping[int, float]
 
 MOST_DOCUMENTS = 2048
 """Documents a support set holds, unless more than that are relevant."""
+UNKNOWN = 1000
+"""Nearest documents of a query that may answer it without anybody having said so, where it was judged in part only."""
 HARD_PER_QUERY = 24
 """Nearest documents of each query that a support set holds first of all."""
 
@@ -35,6 +37,9 @@ class Support:
     """(n, m) ≥ 0, how relevant each document is; every row holds a positive number."""
     offsets: Tensor
     """(m,) logarithm of how many documents of the corpus each one stands for."""
+    unknown: Tensor | None = None
+    """(n, m) bool, True where nobody knows whether a document answers a query: then it neither counts for nor against.
+    None where everything is known."""
 
     @property
     def targets(self) -> Tensor:
@@ -46,7 +51,8 @@ class Support:
 
     def of(self, rows: Tensor) -> Support:
         """The same documents with some of the queries."""
-        return Support(self.queries[rows], self.documents, self.gains[rows], self.offsets)
+        unknown = None if self.unknown is None else self.unknown[rows]
+        return Support(self.queries[rows], self.documents, self.gains[rows], self.offsets, unknown)
 
     def thinned(self, most: int) -> Support:
         """The same queries with at most about `most` documents: every relevant one, the nearest of the others, and of
@@ -63,11 +69,19 @@ class Support:
         kept = torch.cat((columns[relevant], near, few))
         offsets = self.offsets.clone()
         offsets[few] += np.log(len(rest) / len(few))
-        return Support(self.queries, self.documents[kept], self.gains[:, kept], offsets[kept])
+        unknown = None if self.unknown is None else self.unknown[:, kept]
+        return Support(self.queries, self.documents[kept], self.gains[:, kept], offsets[kept], unknown)
 
     def to(self, dtype: torch.dtype) -> Support:
         """The same in another precision."""
-        return Support(*(part.to(dtype) for part in (self.queries, self.documents, self.gains, self.offsets)))
+        queries, documents, gains, offsets = (
+            part.to(dtype) for part in (self.queries, self.documents, self.gains, self.offsets)
+        )
+        return Support(queries, documents, gains, offsets, self.unknown)
+
+    def known(self, scores: Tensor) -> Tensor:
+        """(n, m) scores or logits, those of unknown documents at minus infinity."""
+        return scores if self.unknown is None else scores.masked_fill(self.unknown, float("-inf"))
 
 
 def gather(
@@ -75,12 +89,16 @@ def gather(
     queries: Vectors,
     judgments: Sequence[Judgments],
     *,
+    partial: Sequence[bool] | None = None,
     most: int = MOST_DOCUMENTS,
 ) -> Support:
     """The support set of judged queries over a corpus.
 
     documents: (N, dim) float32, unit rows; queries: (n, dim) float32, unit rows, n ≥ 1; judgments: n, one a query.
-    The order of the queries does not matter: they are sorted by their vectors, and what is sampled depends on N alone.
+    partial: n, whether a query was judged in part only, as by somebody who saw its first results; then what nobody
+    judged, among its UNKNOWN nearest, counts neither for nor against it (condensed lists, Sakai 2007,
+    doi:10.1145/1277741.1277756). The order of the queries does not matter: they are sorted by their vectors, and what
+    is sampled depends on N alone.
 
     Raises LabelError for a query without a relevant document, a row outside the corpus or a gain that is no finite
     number from 0.
@@ -97,14 +115,28 @@ def gather(
                 raise LabelError(f"query {number}, row {row}: the gain is {gain}, not a number from 0")
     order = np.lexsort(queries.T[::-1])
     queries, judgments = queries[order], [judgments[place] for place in order]
+    partly = np.array(partial or [False] * len(judgments))[order]
     rows, offsets = _sample(documents, queries, judgments, most)
     place = {row: column for column, row in enumerate(rows.tolist())}
     gains = np.zeros((len(queries), len(rows)), np.float32)
     for number, judged in enumerate(judgments):
         for row, gain in judged.items():
             gains[number, place[row]] = gain
+    unknown = None
+    if partly.any():
+        known = np.zeros(gains.shape, bool)
+        for number, judged in enumerate(judgments):
+            known[number, [place[row] for row in judged]] = True
+        scores = queries @ documents[rows].T
+        depth = min(UNKNOWN, len(rows))
+        edge = np.partition(scores, len(rows) - depth, axis=1)[:, len(rows) - depth]
+        unknown = torch.from_numpy((scores >= edge[:, None]) & ~known & partly[:, None])
     return Support(
-        torch.from_numpy(queries), torch.from_numpy(documents[rows]), torch.from_numpy(gains), torch.from_numpy(offsets)
+        torch.from_numpy(queries),
+        torch.from_numpy(documents[rows]),
+        torch.from_numpy(gains),
+        torch.from_numpy(offsets),
+        unknown,
     )
 
 

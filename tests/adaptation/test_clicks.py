@@ -68,13 +68,15 @@ def test_corrected_clicks_rank_better_than_raw_ones() -> None:
     assert scores["corrected"] == pytest.approx(scores["known"], abs=0.01)
 
 
-def test_a_gain_is_the_clipped_weight_a_showing() -> None:
+def test_a_gain_is_the_clipped_weight_a_showing_and_nought_where_looks_led_to_nothing() -> None:
     shown = [str(n) for n in range(20)]
     clicks = [click("q", "1", shown), click("q", "19", shown), click("q", None, shown), click("q", None, shown)]
-    # position 2 weighs 2, position 20 is clipped to 4; the query was shown four times
-    assert gains(clicks, PositionBias(1.0, clip=4.0)) == {"q": {"1": 0.5, "19": 1.0}}
-    faint = [click("q", "0", shown)] * 1 + [click("q", "19", shown)] * 19
-    assert gains(faint, PositionBias(1.0, clip=20.0)) == {"q": {"19": 1.0}}
+    # position 2 weighs 2, position 20 is clipped to 4; the query was shown four times, and its first result looked at
+    # as often, the second twice, the third 4 / 3 times, which says nothing yet
+    assert gains(clicks, PositionBias(1.0, clip=4.0)) == {"q": {"0": 0.0, "1": 0.5, "19": 1.0}}
+    faint = [click("q", "0", shown[:2])] * 1 + [click("q", "1", shown[:2])] * 19
+    assert gains(faint, PositionBias(1.0, clip=20.0)) == {"q": {"0": 0.0, "1": 1.0}}
+    assert gains([click("q", None, shown)] * 9, PositionBias()) == {}
 
 
 def test_labels_outrank_clicks_the_last_word_of_a_user_counts_and_users_are_averaged() -> None:
@@ -85,13 +87,15 @@ def test_labels_outrank_clicks_the_last_word_of_a_user_counts_and_users_are_aver
         label("q", "clicked", 0.0),
         label("", "liked", 1.0),
         label("r", "bad", 0.0),
+        label("t", "a", 1.0),
     ]
     clicks = [click("q", "clicked", ["clicked"]), click("s", "a", ["a"])]
     found = judged_queries(labels, clicks, PositionBias())
-    assert [(one.text, dict(one.gains), set(one.against)) for one in found] == [
-        ("q", {"a": 2.0}, {"clicked"}),
-        ("r", {}, {"bad"}),
-        ("s", {"a": 1.0}, set()),
+    assert [(one.text, dict(one.gains), set(one.against), one.partial) for one in found] == [
+        ("q", {"a": 2.0}, {"clicked"}, True),
+        ("r", {}, {"bad"}, True),
+        ("s", {"a": 1.0}, set(), True),
+        ("t", {"a": 1.0}, set(), False),
     ]
 
 

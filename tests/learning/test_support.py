@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from semsearch.learning.losses import listwise_loss, ndcg, residual
 from semsearch.learning.support import Judgments, gather
 from semsearch.records import LabelError
 from tests.learning.worlds import DIMENSION, unit
@@ -61,3 +62,25 @@ def test_a_small_corpus_is_held_whole() -> None:
 def test_labels_that_make_no_sense_are_refused(judgments: list[Judgments], said: str) -> None:
     with pytest.raises(LabelError, match=said):
         gather(DOCUMENTS, QUERIES, judgments)
+
+
+def test_what_nobody_judged_counts_neither_for_nor_against_a_query_that_was_judged_in_part() -> None:
+    judgments = [{int(row): 0.0 for row in order[:5]} for order in np.argsort(-(QUERIES @ DOCUMENTS.T), axis=1)]
+    for number, judged in enumerate(judgments):
+        judged[list(judged)[4]] = float(number + 1)
+    partial = gather(DOCUMENTS, QUERIES, judgments, partial=[True] * 4 + [False])
+    assert partial.unknown is not None
+    complete = gather(DOCUMENTS, QUERIES, judgments)
+    assert complete.unknown is None
+    known = ~partial.unknown
+    assert sorted(known.sum(dim=1).tolist()) == [5, 5, 5, 5, 400]
+    # of five judged documents the fifth is the answer: nDCG is 1 / log2(6), as if there were no others
+    values = ndcg(partial.queries, partial)
+    assert values[known.sum(dim=1) == 5].tolist() == pytest.approx([1 / np.log2(6)] * 4, abs=1e-6)
+    moved = residual(partial.queries, partial, torch.tensor(0.05))
+    assert torch.isfinite(moved).all()
+    assert torch.isfinite(listwise_loss(partial.queries, partial, 0.05)).all()
+    rows = torch.tensor([2, 0])
+    few = partial.of(rows).thinned(200).to(torch.float64)
+    assert few.unknown is not None
+    assert few.unknown.shape == few.gains.shape

@@ -16,7 +16,7 @@ def state(gain: float) -> DomainState:
     made = DomainState.identity(4)
     return DomainState(
         made.gains * np.float32(gain), contraction=made.contraction, keys=made.keys, values=made.values,
-        shift=made.shift, sharpness=0.0,
+        shift=made.shift, sharpness=made.sharpness,
     )  # fmt: skip
 
 
