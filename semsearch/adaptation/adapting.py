@@ -13,7 +13,7 @@ from semsearch.adaptation.judged import JudgedQuery
 from semsearch.basis import SpectralBasis
 from semsearch.engine import SearchEngine
 from semsearch.learning.guard import Reason, Verdict
-from semsearch.learning.memory import BESIDE, remember
+from semsearch.learning.memory import BESIDE, generalises, remember
 from semsearch.learning.support import Support, gather
 from semsearch.records import LabelError, Vectors
 from semsearch.state import MAX_KEYS, DomainState
@@ -64,7 +64,7 @@ def adapt(
     judgments give the same state, bit for bit.
 
     solve: None where nothing was learned beforehand for this encoder. parent: the state that the inner loop starts
-    from.
+    from, and that serves beside what is remembered where the guard declines.
 
     Raises LabelError where a text is judged twice.
     """
@@ -78,7 +78,9 @@ def adapt(
     answered = [one for one in found if any(one.rows.values())]
     verdict = None
     if answered and solve is not None:
-        verdict = solve(engine.adapter.basis, _support(documents, answered), parent)
+        # nothing generalises from a memory: a learner starts from a parent that learned more
+        start = parent if parent is not None and generalises(parent) else None
+        verdict = solve(engine.adapter.basis, _support(documents, answered), start)
     found = [one for one in found if one.rows]
     learned = verdict is not None and verdict.adapted
     refusal = "Not adapted: no query is labelled." if verdict is None else verdict.words()
@@ -92,6 +94,7 @@ def adapt(
         state = remember(engine.adapter.basis, _support(documents, kept), begun)
     learner = "memory"
     words = _remembered(len(kept), BESIDE if begun is not None else MAX_KEYS)
+    words = words if parent is None else f"{words} What is inherited serves beside."
     if verdict is not None and verdict.candidate is not None:
         learner = verdict.candidate.member
         words = f"{verdict.words()} What was judged is remembered beside."

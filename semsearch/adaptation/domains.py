@@ -26,7 +26,6 @@ from semsearch.storage.labels import Chosen, LabelLog
 
 REMEMBERED = 4096
 """Labelled queries whose vectors are kept in memory: 1.5 KiB each at 384 dimensions."""
-MEMORY = "memory"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +112,7 @@ class Domains:
         judged = judged_queries([*(label for _, label in self.log.labels(chosen)), *more], clicks, bias)
         above = self.store.record(domain).parent
         parent = None if above is None else self.store.serving(above)
-        if parent is None or parent.state is None or parent.learner == MEMORY:
-            # a memory answers its own queries only: nothing generalises from it
+        if parent is None or parent.state is None:
             return adapt(self.engine, self._solve, judged, encode=self._encoded), None
         outcome = adapt(self.engine, self._solve, judged, encode=self._encoded, parent=parent.state)
         return outcome, f"{parent.domain}/{parent.version}"

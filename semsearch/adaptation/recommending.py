@@ -11,7 +11,7 @@ from semsearch.engine import SearchEngine
 from semsearch.records import Rows, Scores, Vectors
 
 SHARPNESS = 8.0
-"""How much more a near liked document counts than a far one; chosen on MovieLens, see docs/recommending.md."""
+"""How much more a near liked document counts than a far one; chosen on MovieLens, see docs/feedback.md."""
 MOST_LIKED = 200
 """The last liked documents that count."""
 NEIGHBOURS = 100

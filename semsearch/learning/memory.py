@@ -22,8 +22,15 @@ SHARPNESS = 32.0
 TEMPERATURE = 0.05
 RATE = 0.3
 STEPS = 24
+MOST_DOCUMENTS = 768
+"""Documents that answers are told apart from."""
 BESIDE = 40
 """Queries remembered at most beside a learner that generalises: those that it leaves farthest from their answers."""
+
+
+def generalises(state: DomainState) -> bool:
+    """Whether a state changes more than judged queries and those much like them."""
+    return bool(len(state.contraction) or state.shift.any() or state.turns or (state.sharpness != SHARPNESS).any())
 
 
 def remember(basis: SpectralBasis, support: Support, begun: DomainState | None = None) -> DomainState:
@@ -40,6 +47,7 @@ def remember(basis: SpectralBasis, support: Support, begun: DomainState | None =
         left = residual(torch.nn.functional.normalize(moved_by_it, dim=1), support, temperature).norm(dim=1)
         farthest = left.argsort(descending=True, stable=True)[:BESIDE].sort().values
         x, moved_by_it, support = x[farthest], moved_by_it[farthest], support.of(farthest)
+    support = support.thinned(MOST_DOCUMENTS)
     near = kernel(x @ x.T, sharpness)
     rate = RATE / torch.linalg.eigvalsh(near)[-1]
     values = torch.zeros_like(x)

@@ -11,7 +11,7 @@ import torch
 from semsearch.adapter import Adapter
 from semsearch.learning.learners import MEMBERS
 from semsearch.learning.losses import ndcg
-from semsearch.learning.memory import BESIDE, remember
+from semsearch.learning.memory import BESIDE, generalises, remember
 from semsearch.learning.support import Support
 from semsearch.state import MAX_KEYS, DomainState
 from tests.learning.worlds import DIMENSION, domain
@@ -32,6 +32,7 @@ def test_judged_queries_find_their_answers_and_others_hardly_move(labels: int) -
     before = ndcg(others.queries, others)
     assert abs(float((found(state, others) - before).mean())) < 0.03
     assert len(state.keys) == labels
+    assert not generalises(state)
 
 
 def test_beside_a_learner_both_hold() -> None:
@@ -46,6 +47,7 @@ def test_beside_a_learner_both_hold() -> None:
     both = remember(world.basis, judged, learned)
     assert len(both.keys) <= MAX_KEYS
     assert (both.sharpness == 32).sum() == BESIDE
+    assert generalises(both)
     assert float(found(both, judged).mean()) > float(found(learned, judged).mean())
     assert float(found(both, others).mean()) == pytest.approx(float(found(learned, others).mean()), abs=0.02)
 

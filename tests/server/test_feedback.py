@@ -244,6 +244,12 @@ def test_a_child_is_served_by_its_parent_until_it_learns_itself(client: FlaskCli
     client.post("/api/labels", json=label(domain="ann", document="bee"))
     client.post("/api/domains/ann/adapt")
     assert found(client, "an animal", "ann")[0][0] == "bee"
+    # what it inherits goes on beside
+    client.post("/api/labels", json=label(domain="team", query="a thing that flies", document="dog"))
+    client.post("/api/domains/team/adapt")
+    wait_for(client, "ann", lambda one: len(one["history"]) == 2)
+    assert found(client, "a thing that flies", "ann")[0][0] == "dog"
+    assert found(client, "an animal", "ann")[0][0] == "bee"
     client.post("/api/domains/ann/reset")
     assert found(client, "an animal", "ann")[0][0] == "salmon"
     # a change of the parent reaches its child
