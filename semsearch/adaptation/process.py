@@ -10,13 +10,16 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
+from dataclasses import fields
 from multiprocessing.connection import wait
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from semsearch.basis import SpectralBasis
@@ -44,7 +47,8 @@ class AdaptingProcess:
 
     def __call__(self, basis: SpectralBasis, support: Support, parent: DomainState | None) -> Verdict:
         """As `Weights.adapt`. A process that has died is started anew, once for each call."""
-        arrays = tuple(part.numpy() for part in (support.queries, support.documents, support.gains, support.offsets))
+        parts = {field.name: getattr(support, field.name) for field in fields(support)}
+        arrays = {name: None if part is None else part.numpy() for name, part in parts.items()}
         try:
             return self._pool.submit(_adapt, basis, arrays, parent).result()
         except BrokenProcessPool:
@@ -93,6 +97,9 @@ def _leave_with_parent() -> None:
         os._exit(1)
 
 
-def _adapt(basis: SpectralBasis, arrays: tuple[np.ndarray, ...], parent: DomainState | None) -> Verdict:
+def _adapt(
+    basis: SpectralBasis, arrays: Mapping[str, npt.NDArray[np.generic] | None], parent: DomainState | None
+) -> Verdict:
     assert _weights is not None
-    return _weights.adapt(basis, Support(*(torch.from_numpy(part) for part in arrays)), parent=parent)
+    parts = {name: None if part is None else torch.from_numpy(part) for name, part in arrays.items()}
+    return _weights.adapt(basis, Support(**parts), parent)  # type: ignore[arg-type]
