@@ -10,7 +10,7 @@ import json
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -237,6 +237,9 @@ class LabelLog:
 
     def _opened(self) -> sqlite3.Connection:
         if self._connection is None:
+            with suppress(OSError):
+                # what people search for is not for every user of the machine; what cannot be made, SQLite complains of
+                self.path.touch(0o600)
             connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=10)
             try:
                 _prepare(connection, self.path)

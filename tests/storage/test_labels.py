@@ -33,6 +33,8 @@ def test_entries_come_back_as_they_were_in_their_order_also_after_a_restart(tmp_
     assert [entry for _, entry in log.labels(Chosen())] == [label("a"), label("b", gain=0.0)]
     assert [entry for _, entry in log.clicks(Chosen())] == [CLICK, nothing]
     assert (log.last("d"), log.since("d", 2), log.counts()) == (4, 2, {"d": {"label": 2, "click": 2}})
+    # nobody else on the machine reads what people search for
+    assert {path.stat().st_mode & 0o077 for path in tmp_path.iterdir()} == {0}
     log.close()
 
 
