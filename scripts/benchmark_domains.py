@@ -74,7 +74,7 @@ def main() -> None:
             store.append(name, "adapted", words="made up", state=state, learner="listwise")
         sizes = [path.stat().st_size for path in Path(folder).glob("domains/*/*")]
         before, started = resident_mib(), perf_counter()
-        servings = store.all_serving()
+        servings = store.servings(store.names())
         seconds, mib = perf_counter() - started, resident_mib() - before
     engine.adapter = Adapter(engine.adapter.basis, servings)
     print(f"{len(names)} domains: {sum(sizes) / len(names) / 1024:.0f} KiB each on disk,", end=" ")

@@ -15,13 +15,13 @@ import http.client
 import json
 import random
 import re
-import subprocess
 import sys
 import threading
 from collections import Counter
 from pathlib import Path
 from time import perf_counter
-from urllib.parse import urlsplit
+
+from servers import serving
 
 from semsearch import Query, SearchEngine
 
@@ -92,17 +92,8 @@ def main() -> None:
     one_by_one_s = perf_counter() - started
     engine.close()
 
-    server = subprocess.Popen(
-        [sys.executable, "-m", "semsearch", "serve", str(options.index), "--port", "0"],
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert server.stderr is not None
-        address = next(found for line in server.stderr if (found := re.search(r"http://\S+", line)))
-        threading.Thread(target=lambda: [None for _ in server.stderr or ()], daemon=True).start()
-        place = urlsplit(address.group())
-        host, port = place.hostname or "", place.port or 0
+    with serving(options.index) as server:
+        host, port = server.host, server.port
         outcomes: Counter[str] = Counter()
         lock = threading.Lock()
         together = threading.Barrier(options.clients + 1)
@@ -130,9 +121,6 @@ def main() -> None:
             thread.join()
         seconds = perf_counter() - started
         after = metric(host, port, "semsearch_batch_queries_count"), metric(host, port, "semsearch_batch_queries_sum")
-    finally:
-        server.terminate()
-        server.wait(30)
     batches, queries = after[0] - before[0], after[1] - before[1]
     print(f"clients              {options.clients}")
     print(f"requests             {len(asked)}: {dict(outcomes)}")

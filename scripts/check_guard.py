@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from semsearch.encoder import Encoder
-from semsearch.evaluation.protocol import open_weights
+from semsearch.evaluation.protocol import open_weights, without
 from semsearch.learning.support import Judgments, gather
 from semsearch.learning.tasks import Domain, Vectorizer, default_cache
-from semsearch.learning.weights import DEFAULT_WEIGHTS, Weights
+from semsearch.learning.weights import DEFAULT_WEIGHTS
 from semsearch.records import Vectors
 
 SIZES = (8, 32, 128)
@@ -42,15 +42,6 @@ def spoiled(domain: Domain, size: int, rng: np.random.Generator) -> dict[str, tu
     }
 
 
-def chosen(domain: Domain, weights: list[Weights]) -> Weights:
-    """Weights that were not learned on the domain's family, where there are some."""
-    for one in weights:
-        left_out = one.about.get("left_out")
-        if isinstance(left_out, list) and domain.family in left_out:
-            return one
-    return weights[0]
-
-
 def main() -> int:
     if len(sys.argv) < 2:
         sys.stderr.write(__doc__ or "")
@@ -62,11 +53,12 @@ def main() -> int:
     tried: Counter[tuple[str, int]] = Counter()
     for folder in sorted((data / "domains").iterdir()):
         domain = vectors.domain(folder)
+        learned = without(domain.family, weights) or weights[0]
         for seed in range(SEEDS):
             rng = np.random.default_rng([seed, 9])
             for size in SIZES:
                 for way, (queries, judgments) in spoiled(domain, size, rng).items():
-                    verdict = chosen(domain, weights).adapt(domain.basis, gather(domain.documents, queries, judgments))
+                    verdict = learned.adapt(domain.basis, gather(domain.documents, queries, judgments))
                     tried[way, size] += 1
                     adapted[way, size] += verdict.adapted
                     if verdict.adapted:

@@ -19,7 +19,7 @@ import torch
 from semsearch.adapter import Adapter
 from semsearch.encoder import Encoder
 from semsearch.evaluation.measures import measure
-from semsearch.evaluation.protocol import open_weights
+from semsearch.evaluation.protocol import open_weights, without
 from semsearch.learning.tasks import Domain, Vectorizer, default_cache
 from semsearch.learning.weights import Weights
 from semsearch.state import DomainState
@@ -33,13 +33,10 @@ FEWEST_ASKED = 20
 
 def chosen(domain: Domain, weights: list[Weights]) -> Weights | None:
     """Weights that were not learned on the domain's family; None where there are none."""
-    for one in weights:
-        left_out, families = one.about.get("left_out"), one.about.get("families")
-        if isinstance(left_out, list) and domain.family in left_out:
-            return one
-        if len(weights) == 1 and isinstance(families, list) and domain.family not in families:
-            return one
-    return None
+    families = weights[0].about.get("families")
+    if len(weights) == 1 and isinstance(families, list) and domain.family not in families:
+        return weights[0]
+    return without(domain.family, weights)
 
 
 def users(domain: Domain) -> list[np.ndarray]:

@@ -19,6 +19,8 @@ from semsearch.storage.documents import DocumentStore
 from semsearch.storage.domains import DomainStore
 from semsearch.storage.vectors import VectorIndex
 
+COMPARED = 100
+"""Places of two rankings of a query in which a document is looked for."""
 UNADAPTED = Serving(None, reason="the frozen encoder was asked for")
 
 
@@ -99,9 +101,11 @@ class SearchEngine:
         try:
             made_by = generation.manifest.encoder
             basis = SpectralBasis.open(generation.files.basis)
+            store = DomainStore(Path(folder), encoder_sha256=made_by.weights_sha256)
+            served = store.servings(store.names())
             return cls(
                 encoder=encoder or Encoder.open(made_by.name, device=device, threads=threads, prompts=made_by.prompts),
-                adapter=Adapter(basis, DomainStore(Path(folder), encoder_sha256=made_by.weights_sha256).all_serving()),
+                adapter=Adapter(basis, served),
                 vectors=VectorIndex.open(generation.files.vectors, threads=threads),
                 documents=DocumentStore(generation.files.documents),
                 manifest=generation.manifest,
@@ -184,6 +188,12 @@ class SearchEngine:
                     for found, score, first in zip(rows, scores, firsts, strict=True)
                 ]
             many *= 2
+
+
+def places_in(hits: Sequence[Hit], ranking: Sequence[Hit]) -> list[int | None]:
+    """The place of each hit's document in another ranking, from 1; None where it is not there."""
+    places = {hit.id: place for place, hit in enumerate(ranking, start=1)}
+    return [places.get(hit.id) for hit in hits]
 
 
 def _first_of_each(values: Rows) -> Rows:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,7 +21,7 @@ from semsearch.terminal import Device, Threads, WeightsFile, err, out
 if TYPE_CHECKING:
     from semsearch.adaptation.domains import Domains
     from semsearch.adaptation.history import History
-    from semsearch.engine import Ranking, SearchEngine
+    from semsearch.storage.documents import DocumentStore
     from semsearch.storage.domains import DomainStore, Version
 
 labels = typer.Typer(no_args_is_help=True, help="The log of labels and clicks of an index: import, export, withdraw.")
@@ -59,7 +60,11 @@ def adapt(
 
     more = [] if labels is None else _read(labels, domain=domain, source=labels.resolve().name)
     with _opened(index, weights, device=device, threads=threads) as found:
-        _check_documents(found.engine, more)
+        if missing := _missing(found.engine.documents, more):
+            raise LabelError(
+                f"the query {missing[0].query[:60]!r} is judged on {missing[0].document!r}, which the index does not"
+                " have"
+            )
         if dry_run:
             known = {label.id for _, label in found.log.labels(Chosen(domain=domain))}
             new = [entry for entry in more if isinstance(entry, Label) and entry.id not in known]
@@ -85,27 +90,27 @@ def compare(
     Example: semsearch compare "what is in one group but not the other" -i index/python --domain plain
     """
     try:
-        asked = Query(query, max(k, 100), 0, domain, compare=True)
+        asked = Query(query, k, 0, domain, compare=True)
     except QueryError as error:
         raise typer.BadParameter(str(error), param_hint="QUERY") from None
     with err.status("loading the encoder"):
-        from semsearch.engine import SearchEngine
+        from semsearch.engine import COMPARED, SearchEngine, places_in
 
+        asked = replace(asked, k=max(k, COMPARED))
         engine = SearchEngine.open(index, device=device, threads=threads)
     with closing(engine):
         [ranking] = engine.rank([asked])
         assert ranking.frozen is not None
-        sides = {"frozen": _side(engine, ranking.frozen), "adapted": _side(engine, ranking)}
-    places = {side: {one: place for place, (one, _, _) in enumerate(found, 1)} for side, found in sides.items()}
+        frozen, hits = engine.fetch(ranking.frozen), engine.fetch(ranking)
     adapted = ranking.adapted
     if as_json:
         by = {"domain": adapted.domain, "version": adapted.version, "learner": adapted.learner}
         shown = {
             side: [
-                {"id": one, "title": title, "score": round(score, 6), "other": places[other].get(one)}
-                for one, title, score in sides[side][:k]
+                {"id": hit.id, "title": hit.title or hit.id, "score": round(hit.score, 6), "other": place}
+                for hit, place in zip(found[:k], places_in(found[:k], other), strict=True)
             ]
-            for side, other in (("frozen", "adapted"), ("adapted", "frozen"))
+            for side, found, other in (("frozen", frozen, hits), ("adapted", hits, frozen))
         }
         sys.stdout.write(json.dumps({"query": query, "by": by, "reason": adapted.reason, **shown}) + "\n")
         return
@@ -113,11 +118,10 @@ def compare(
     table = Table(title=Text(f"adapted by {by_whom}: {adapted.reason}"), title_justify="left")
     for column in ("", "frozen", "adapted", "was"):
         table.add_column(column)
-    for place in range(min(k, len(sides["adapted"]))):
-        (_, frozen, _), (one, title, _) = sides["frozen"][place], sides["adapted"][place]
-        before = places["frozen"].get(one)
-        moved = "" if before == place + 1 else "new" if before is None else f"{before}"
-        table.add_row(str(place + 1), Text(frozen), Text(title, style="bold" if moved else ""), moved)
+    for place, (before, hit, was) in enumerate(zip(frozen[:k], hits[:k], places_in(hits[:k], frozen), strict=True), 1):
+        moved = "" if was == place else "new" if was is None else f"{was}"
+        title = Text(hit.title or hit.id, style="bold" if moved else "")
+        table.add_row(str(place), Text(before.title or before.id), title, moved)
     out.print(table)
 
 
@@ -138,14 +142,11 @@ def import_labels(
 
     Example: semsearch labels import index/python docs/example --domain plain
     """
-    from semsearch.storage.documents import DocumentStore
     from semsearch.storage.labels import LabelLog
 
     entries = _read(path, domain=domain, source=source or path.resolve().name)
-    store = DocumentStore(_documents(index))
-    with closing(store):
-        known = store.known(entry.document for entry in entries if entry.document is not None)
-    missing = [entry for entry in entries if entry.document is not None and entry.document not in known]
+    with _documents(index) as store:
+        missing = _missing(store, entries)
     if missing and not any_document:
         raise LabelError(
             f"{len(missing)} of {len(entries)} entries speak of documents that {index} does not have, the first of"
@@ -381,12 +382,14 @@ def _store(index: Path) -> DomainStore:
     return Store(index, encoder_sha256=read_manifest(index).encoder.weights_sha256)
 
 
-def _documents(index: Path) -> Path:
+@contextmanager
+def _documents(index: Path) -> Iterator[DocumentStore]:
+    """The documents of an index, without its encoder; they stay while they are read."""
     from semsearch.storage.bundle import open_current
+    from semsearch.storage.documents import DocumentStore as Store
 
-    generation = open_current(index)
-    generation.close()
-    return generation.files.documents
+    with closing(open_current(index)) as generation, closing(Store(generation.files.documents)) as store:
+        yield store
 
 
 def _read(path: Path, *, domain: str, source: str) -> list[Label | Click]:
@@ -395,17 +398,11 @@ def _read(path: Path, *, domain: str, source: str) -> list[Label | Click]:
     return read_entries(path, domain=domain, source=source)
 
 
-def _check_documents(engine: SearchEngine, entries: list[Label | Click]) -> None:
-    known = engine.documents.known(entry.document for entry in entries if entry.document is not None)
-    for entry in entries:
-        if entry.document is not None and entry.document not in known:
-            raise LabelError(
-                f"the query {entry.query[:60]!r} is judged on {entry.document!r}, which the index does not have"
-            )
-
-
-def _side(engine: SearchEngine, ranking: Ranking) -> list[tuple[str, str, float]]:
-    return [(hit.id, hit.title or hit.id, hit.score) for hit in engine.fetch(ranking)]
+def _missing(store: DocumentStore, entries: Sequence[Label | Click]) -> list[Label | Click]:
+    """Entries that speak of documents that are not there."""
+    named = [entry for entry in entries if entry.document is not None]
+    known = store.known(str(entry.document) for entry in named)
+    return [entry for entry in named if entry.document not in known]
 
 
 def _print(version: Version) -> None:

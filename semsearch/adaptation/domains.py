@@ -183,11 +183,6 @@ class Domains:
                 continue
         return found
 
-    def waiting(self, domain: str) -> int:
-        """Entries of the log that the domain's current version does not take into account."""
-        current = self.store.record(domain).current
-        return self.log.since(domain, 0 if current is None else current.through)
-
     def heirs(self, domain: str) -> list[str]:
         """Domains below this one that have a state of their own, nearest first: they started from what it was."""
         found = []
@@ -197,16 +192,16 @@ class Domains:
                 found.append(child)
         return found
 
-    def refresh(self) -> bool:
-        """Take up what another process changed; whether there was anything."""
+    def refresh(self) -> None:
+        """Take up what another process changed, if anything."""
         with self._changing:
             stamp = self.store.stamp()
             if stamp == self._stamp:
-                return False
-            self.engine.adapter = Adapter(self.engine.adapter.basis, self.store.all_serving())
+                return
+            servings = self.store.servings(self.store.names())
+            self.engine.adapter = Adapter(self.engine.adapter.basis, servings)
             self._children = self.store.children()
             self._stamp = stamp
-        return True
 
     def close(self) -> None:
         """Let go of the log."""
@@ -214,8 +209,7 @@ class Domains:
 
     def _serve(self, domain: str) -> None:
         """Have searches see the domain, and what inherits from it, as they stand on disk."""
-        servings = {name: self.store.serving(name) for name in self._line(domain)}
-        self.engine.adapter = self.engine.adapter.replaced(servings)
+        self.engine.adapter = self.engine.adapter.replaced(self.store.servings(self._line(domain)))
         self._stamp = self.store.stamp()
 
     def _line(self, domain: str) -> list[str]:

@@ -100,10 +100,15 @@ def _one_thread() -> None:
 def _weights_for(domain: Domain, weights: Sequence[Weights]) -> Weights:
     if len(weights) == 1:
         return weights[0]
-    for one in weights:
-        if domain.family in _names(one, "left_out"):
-            return one
+    found = without(domain.family, weights)
+    if found is not None:
+        return found
     raise LabelError(f"none of {len(weights)} weights left out the family {domain.family!r} of {domain.name}")
+
+
+def without(family: str, weights: Sequence[Weights]) -> Weights | None:
+    """The first of the weights that left this family out; None where none did."""
+    return next((one for one in weights if family in _names(one, "left_out")), None)
 
 
 def _names(weights: Weights, key: str) -> list[str]:

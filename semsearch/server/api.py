@@ -64,7 +64,7 @@ def blueprint(service: SearchService) -> Blueprint:
         return json.dumps(openapi(model))
 
     @routes.get("/api/openapi.json")
-    def openapianswer() -> Response:
+    def openapi_json() -> Response:
         return Response(description(), mimetype="application/json")
 
     @routes.get("/healthz")

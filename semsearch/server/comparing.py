@@ -5,6 +5,7 @@ from __future__ import annotations
 from flask import Blueprint, Response, request
 from werkzeug.exceptions import NotFound
 
+from semsearch.engine import COMPARED, places_in
 from semsearch.records import Query
 from semsearch.server.api import adapted, shown
 from semsearch.server.feedback_schemas import (
@@ -19,9 +20,6 @@ from semsearch.server.http import answer, client_gone, from_address, from_body
 from semsearch.server.schemas import TimingModel
 from semsearch.server.security import WriteKeys
 from semsearch.server.service import SearchService
-
-COMPARED = 100
-"""Places of both rankings in which a document is looked for."""
 
 
 def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
@@ -55,10 +53,12 @@ def compared(service: SearchService, asked: CompareRequest) -> CompareResponse:
     query = Query(asked.query, COMPARED, 0, asked.domain, compare=True)
     found = service.search(asked.index, [query], abandoned=client_gone())
     [hits], [frozen] = found.results, found.frozen
-    places = [{hit.id: place for place, hit in enumerate(side, start=1)} for side in (hits, frozen)]
     sides = [
-        tuple(ComparedModel(**shown(hit, asked.query).model_dump(), other=other.get(hit.id)) for hit in side[: asked.k])
-        for side, other in ((frozen, places[0]), (hits, places[1]))
+        tuple(
+            ComparedModel(**shown(hit, asked.query).model_dump(), other=place)
+            for hit, place in zip(side[: asked.k], places_in(side[: asked.k], other), strict=True)
+        )
+        for side, other in ((frozen, hits), (hits, frozen))
     ]
     return CompareResponse(
         index=found.index,

@@ -22,6 +22,7 @@ from semsearch.server.feedback_schemas import (
     LabelsRequest,
     LabelsResponse,
     ListRequest,
+    PlaceRequest,
     WithdrawnResponse,
 )
 from semsearch.server.http import answer, from_address, from_body
@@ -39,52 +40,24 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
     @routes.post("/api/labels")
     def post_labels() -> Response:
         source = keys.source(request)
-        if _holds("labels"):
-            many = from_body(LabelsRequest)
-            labels, index, domain = many.labels, many.index, many.domain
-        else:
-            one = from_body(LabelRequest)
-            labels, index, domain = (one,), one.index, one.domain
+        sent = from_body(LabelsRequest) if _holds("labels") else from_body(LabelRequest)
         now = datetime.now(UTC)
-        return _keep(
-            service,
-            index,
-            domain,
-            [
-                Label(_identity(given.id), domain, given.query, given.document, given.gain, given.user, source, now)
-                for given in labels
-            ],
-        )
+        labels = [
+            Label(_identity(one.id), sent.domain, one.query, one.document, one.gain, one.user, source, now)
+            for one in (sent.labels if isinstance(sent, LabelsRequest) else (sent,))
+        ]
+        return _keep(service, sent, labels)
 
     @routes.post("/api/clicks")
     def post_clicks() -> Response:
         source = keys.source(request)
-        if _holds("clicks"):
-            many = from_body(ClicksRequest)
-            clicks, index, domain = many.clicks, many.index, many.domain
-        else:
-            one = from_body(ClickRequest)
-            clicks, index, domain = (one,), one.index, one.domain
-        now = datetime.now(UTC)
-        return _keep(
-            service,
-            index,
-            domain,
-            [
-                Click(
-                    _identity(given.id),
-                    domain,
-                    given.query,
-                    given.document,
-                    given.place,
-                    given.shown,
-                    given.user,
-                    source,
-                    now,
-                )
-                for given in clicks
-            ],
-        )
+        sent = from_body(ClicksRequest) if _holds("clicks") else from_body(ClickRequest)
+        now, domain = datetime.now(UTC), sent.domain
+        clicks = [
+            Click(_identity(one.id), domain, one.query, one.document, one.place, one.shown, one.user, source, now)
+            for one in (sent.clicks if isinstance(sent, ClicksRequest) else (sent,))
+        ]
+        return _keep(service, sent, clicks)
 
     @routes.get("/api/labels")
     def get_labels() -> Response:
@@ -115,8 +88,9 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
     return routes
 
 
-def _keep(service: SearchService, index: str | None, domain: str, entries: Sequence[Label | Click]) -> Response:
-    name, domains = service.domains_of(index)
+def _keep(service: SearchService, sent: PlaceRequest, entries: Sequence[Label | Click]) -> Response:
+    name, domains = service.domains_of(sent.index)
+    domain = sent.domain
     domains.store.check_name(domain)
     known = service.engines[name].documents.known(entry.document for entry in entries if entry.document is not None)
     several = len(entries) > 1

@@ -19,7 +19,9 @@ class _Request(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class _Place(_Request):
+class PlaceRequest(_Request):
+    """Where what is sent belongs."""
+
     index: str | None = Field(None, max_length=200, description="Which index; by default the first served")
     domain: str = Field(DEFAULT_DOMAIN, min_length=1, max_length=200, description="Whose labels or clicks these are")
 
@@ -40,11 +42,11 @@ class LabelIn(_Request):
     user: str = Field("", max_length=200, description="Who judged, as the sender calls them")
 
 
-class LabelRequest(_Place, LabelIn):
+class LabelRequest(PlaceRequest, LabelIn):
     """One label."""
 
 
-class LabelsRequest(_Place):
+class LabelsRequest(PlaceRequest):
     """Several labels, kept all or none."""
 
     labels: tuple[LabelIn, ...] = Field(min_length=1, max_length=MOST_ENTRIES)
@@ -84,11 +86,11 @@ class ClickIn(_Request):
         return self.shown.index(self.document) + 1
 
 
-class ClickRequest(_Place, ClickIn):
+class ClickRequest(PlaceRequest, ClickIn):
     """One click."""
 
 
-class ClicksRequest(_Place):
+class ClicksRequest(PlaceRequest):
     """Several clicks, kept all or none."""
 
     clicks: tuple[ClickIn, ...] = Field(min_length=1, max_length=MOST_ENTRIES)
@@ -137,14 +139,14 @@ class ParentRequest(DomainRequest):
     parent: str | None = Field(description="Its name; null for none", min_length=1, max_length=200)
 
 
-class CompareRequest(_Place):
+class CompareRequest(PlaceRequest):
     """One query, frozen and adapted."""
 
     query: str = Field(min_length=1, max_length=2_000)
     k: int = Field(10, ge=1, le=100)
 
 
-class RecommendRequest(_Place):
+class RecommendRequest(PlaceRequest):
     """What might please whoever the domain belongs to."""
 
     k: int = Field(10, ge=1, le=100)

@@ -9,6 +9,7 @@ from flask import Blueprint, Response, render_template, request
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from werkzeug.exceptions import NotFound
 
+from semsearch.engine import COMPARED, places_in
 from semsearch.records import DEFAULT_DOMAIN, Hit, Query
 from semsearch.server.api import described
 from semsearch.server.http import client_gone
@@ -18,8 +19,6 @@ from semsearch.server.service import SearchService
 from semsearch.snippets import Snippet, snippet
 
 HITS_ON_A_PAGE = 10
-COMPARED = 100
-"""Places of both rankings in which a document is looked for."""
 MOST_FACTS = 4
 LONGEST_FACT = 60
 """Characters of a metadata value that is shown below a hit."""
@@ -87,11 +86,13 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
     def _compared(query: str, name: str, domain: str, values: Mapping[str, object]) -> Response:
         """Frozen and adapted side by side; a document's place in the other ranking is looked for in its first 100."""
         answer = service.search(name, [Query(query, COMPARED, 0, domain, compare=True)], abandoned=client_gone())
-        sides = {"frozen": answer.frozen[0], "adapted": answer.results[0]}
-        places = {side: {hit.id: place for place, hit in enumerate(found, 1)} for side, found in sides.items()}
+        frozen, adapted = answer.frozen[0], answer.results[0]
         shown = {
-            side: [{**_shown(hit, query), "other": places[other].get(hit.id)} for hit in sides[side][:HITS_ON_A_PAGE]]
-            for side, other in (("frozen", "adapted"), ("adapted", "frozen"))
+            side: [
+                {**_shown(hit, query), "other": place}
+                for hit, place in zip(found[:HITS_ON_A_PAGE], places_in(found[:HITS_ON_A_PAGE], other), strict=True)
+            ]
+            for side, found, other in (("frozen", frozen, adapted), ("adapted", adapted, frozen))
         }
         return _html(
             "search.html", sides=shown, adapted=answer.adapted[0], first=1, timing_ms=answer.timing_ms, **values

@@ -14,12 +14,11 @@ import structlog
 import torch
 
 from semsearch.adaptation.domains import Domains
+from semsearch.adaptation.process import NICENESS
 from semsearch.storage.domains import Version
 
 log = structlog.get_logger("semsearch.server")
 
-NICENESS = 10
-"""How much searches go before adapting where both want a core: Linux knows this for a thread."""
 LOOK_EVERY_S = 1.0
 """How often it is looked whether another process changed a domain."""
 

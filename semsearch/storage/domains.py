@@ -15,7 +15,7 @@ rebuilding of the index, not a change of encoder.
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -181,12 +181,7 @@ class DomainStore:
 
     def ancestors(self, domain: str) -> list[str]:
         """The domain's parent, its parent and so on."""
-        line: list[str] = []
-        parent = self.record(domain).parent
-        while parent is not None and parent not in line and len(line) < DEEPEST:
-            line.append(parent)
-            parent = self.record(parent).parent
-        return line
+        return [name for name, _ in self._line(domain)][1:]
 
     def children(self) -> dict[str, list[str]]:
         """Domain → those that inherit from it directly. Damaged records are passed over."""
@@ -203,31 +198,12 @@ class DomainStore:
 
         A damaged record or state is as good as none, and the reason says so: one domain's damage is not another's.
         """
-        reasons: list[str] = []
-        try:
-            for name in (domain, *self.ancestors(domain)):
-                record = self.record(name)
-                current = record.current
-                state = None if current is None else self.state(name, current)
-                if current is not None and state is not None:
-                    reason = current.words if name == domain else f"inherited from {name!r}"
-                    return Serving(state, domain=name, version=current.number, learner=current.learner, reason=reason)
-                if current is not None:
-                    reasons.append(current.words)
-        except StateError as error:
-            return Serving(None, reason=f"damaged: {error}")
-        return Serving(None, reason=reasons[0]) if reasons else UNKNOWN
+        return self.servings([domain])[domain]
 
-    def all_serving(self) -> dict[str, Serving]:
-        """`serving` of every domain; those that share an ancestor's state share one object."""
-        found: dict[str, Serving] = {}
-        shared: dict[tuple[str, int], Serving] = {}
-        for name in self.names():
-            serving = self.serving(name)
-            if serving.domain is not None and serving.domain != name:
-                serving = shared.setdefault((serving.domain, serving.version), serving)
-            found[name] = serving
-        return found
+    def servings(self, domains: Iterable[str]) -> dict[str, Serving]:
+        """`serving` of several; a state that several are served with is read once, and one object."""
+        read: dict[tuple[str, int], DomainState | None] = {}
+        return {domain: self._serving(domain, read) for domain in domains}
 
     def stamp(self) -> int:
         """A number that changes whenever any domain does, in whatever process."""
@@ -235,6 +211,34 @@ class DomainStore:
             return (self.folder / "changed").stat().st_mtime_ns
         except OSError:
             return 0
+
+    def _serving(self, domain: str, read: dict[tuple[str, int], DomainState | None]) -> Serving:
+        reasons: list[str] = []
+        try:
+            for name, record in self._line(domain):
+                current = record.current
+                if current is None:
+                    continue
+                if (name, current.number) not in read:
+                    read[name, current.number] = self.state(name, current)
+                state = read[name, current.number]
+                if state is not None:
+                    reason = current.words if name == domain else f"inherited from {name!r}"
+                    return Serving(state, domain=name, version=current.number, learner=current.learner, reason=reason)
+                reasons.append(current.words)
+        except StateError as error:
+            return Serving(None, reason=f"damaged: {error}")
+        return Serving(None, reason=reasons[0]) if reasons else UNKNOWN
+
+    def _line(self, domain: str) -> Iterator[tuple[str, DomainRecord]]:
+        """The domain, its parent and so on, with their records; each is read when it is asked for."""
+        passed: list[str] = []
+        name: str | None = domain
+        while name is not None and name not in passed and len(passed) <= DEEPEST:
+            record = self.record(name)
+            passed.append(name)
+            yield name, record
+            name = record.parent
 
     def _folder(self, domain: str) -> Path:
         return self.folder / _named(domain)

@@ -46,6 +46,7 @@ CREATE TRIGGER IF NOT EXISTS nothing_goes BEFORE DELETE ON events
 PRAGMA user_version = {LOG_VERSION};
 """
 _COLUMNS = "id, domain, query, document, gain, position, shown, user, source, at"
+_STANDS = "NOT EXISTS (SELECT 1 FROM events AS later WHERE later.withdraws = events.seq)"
 _AT_ONCE = 500
 
 
@@ -131,17 +132,13 @@ class LabelLog:
 
     def labels(self, chosen: Chosen, *, after: int = 0, most: int = -1) -> list[tuple[int, Label]]:
         """(number, label) of those that stand, in the order they came; numbers above `after`, at most `most`."""
-        return [
-            (seq, Label(id=i, domain=d, query=q, document=doc, gain=gain, user=user, source=source, at=_time(at)))
-            for seq, i, d, q, doc, gain, _, _, user, source, at in self._standing("label", chosen, after, most)
-        ]
+        found = self._standing("label", chosen, after, most)
+        return [(seq, entry) for seq, entry in found if isinstance(entry, Label)]
 
     def clicks(self, chosen: Chosen, *, after: int = 0, most: int = -1) -> list[tuple[int, Click]]:
         """(number, click) of those that stand, as `labels`."""
-        return [
-            (seq, Click(i, d, q, doc, position, tuple(json.loads(shown)), user, source, _time(at)))
-            for seq, i, d, q, doc, _, position, shown, user, source, at in self._standing("click", chosen, after, most)
-        ]
+        found = self._standing("click", chosen, after, most)
+        return [(seq, entry) for seq, entry in found if isinstance(entry, Click)]
 
     def last(self, domain: str) -> int:
         """The number of the domain's last entry or withdrawal; 0 where it has none."""
@@ -187,13 +184,14 @@ class LabelLog:
                 self._connection.close()
                 self._connection = None
 
-    def _standing(self, kind: str, chosen: Chosen, after: int, most: int) -> list[tuple[Any, ...]]:
+    def _standing(self, kind: str, chosen: Chosen, after: int, most: int) -> list[tuple[int, Label | Click]]:
         where, values = chosen.where()
-        return self._select(
-            f"SELECT seq, {_COLUMNS} FROM events"  # noqa: S608
+        found = self._select(
+            f"SELECT seq, kind, {_COLUMNS} FROM events"  # noqa: S608
             f" WHERE kind = ? AND seq > ?{where} AND {_STANDS} ORDER BY seq LIMIT ?",
             [kind, after, *values, most],
         )
+        return [(seq, _entry(row)) for seq, *row in found]
 
     def _known(self, connection: sqlite3.Connection, ids: Sequence[str]) -> Mapping[str, Label | Click]:
         known: dict[str, Label | Click] = {}
@@ -262,11 +260,8 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
         connection.executescript(_SCHEMA)
 
 
-_STANDS = "NOT EXISTS (SELECT 1 FROM events AS later WHERE later.withdraws = events.seq)"
-
-
 def as_record(entry: Label | Click) -> dict[str, Any]:
-    """An entry as a JSON object, as `from_record` reads it."""
+    """An entry as a JSON object, as importing reads it."""
     if isinstance(entry, Label):
         own: dict[str, Any] = {"kind": "label", "document": entry.document, "gain": entry.gain}
     else:
@@ -292,15 +287,12 @@ def _row(entry: Label | Click) -> tuple[Any, ...]:
 
 def _entry(row: Sequence[Any]) -> Label | Click:
     kind, i, domain, query, document, gain, position, shown, user, source, at = row
+    when = datetime.fromisoformat(at)
     if kind == "label":
-        return Label(i, domain, query, document, gain, user, source, _time(at))
-    return Click(i, domain, query, document, position, tuple(json.loads(shown)), user, source, _time(at))
+        return Label(i, domain, query, document, gain, user, source, when)
+    return Click(i, domain, query, document, position, tuple(json.loads(shown)), user, source, when)
 
 
 def _content(entry: Label | Click) -> tuple[Any, ...]:
     """What makes two entries of one id the same: all but when and with whose key they came."""
     return _row(entry)[:9]
-
-
-def _time(text: str) -> datetime:
-    return datetime.fromisoformat(text)

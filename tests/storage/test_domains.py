@@ -72,8 +72,9 @@ def test_a_domain_inherits_from_the_nearest_ancestor_that_has_a_state(store: Dom
     assert store.serving("ann").domain == "team"
     assert store.ancestors("ann") == ["team", "all"]
     assert store.children() == {"team": ["ann"], "all": ["team"]}
-    served = store.all_serving()
+    served = store.servings(store.names())
     assert served["ann"].domain == "team"
+    assert served["ann"].state is served["team"].state
     for above in ("ann", "team", "all"):
         with pytest.raises(StateError, match="its own ancestor"):
             store.set_parent("all", above)
@@ -93,7 +94,7 @@ def test_damage_and_another_encoder_are_one_domains_own(store: DomainStore, tmp_
         store.append(name, "adapted", words="", state=state(1))
     (store.folder / "hurt" / "domain.json").write_text('{"domain": "hurt"}')
     (store.folder / "gone" / "000001.safetensors").unlink()
-    served = store.all_serving()
+    served = store.servings(store.names())
     assert served["well"].state is not None
     assert served["hurt"].reason.startswith("damaged: ")
     assert "domain.json is not a domain's record" in served["hurt"].reason

@@ -9,6 +9,11 @@ function about() {
   return document.querySelector("#answer .adapting")?.dataset ?? null;
 }
 
+/** The endpoint's path of the page's domain. */
+function pathOf(page) {
+  return `/api/domains/${encodeURIComponent(page.domain)}`;
+}
+
 /** The marks of the query that is shown: document → { id, gain }. */
 let marks = new Map();
 
@@ -80,13 +85,13 @@ async function refresh() {
     const kept = await call("GET", `/api/labels?${where}&limit=1000&${new URLSearchParams({ query: page.query })}`);
     marks = new Map(kept.labels.map((label) => [label.document, { id: label.id, gain: label.gain }]));
     press();
-    const domain = await call("GET", `/api/domains/${encodeURIComponent(page.domain)}?index=${encodeURIComponent(page.index)}`);
-    count(domain);
+    await count(page);
   });
 }
 
 /** What there is to adapt to, and to undo. */
-function count(domain) {
+async function count(page) {
+  const domain = await call("GET", `${pathOf(page)}?index=${encodeURIComponent(page.index)}`);
   const adapt = document.querySelector('[data-act="adapt"]');
   if (adapt) adapt.textContent = domain.waiting ? `Adapt to ${domain.waiting} new` : "Adapt";
   const undo = document.querySelector('[data-act="undo"]');
@@ -110,13 +115,13 @@ async function mark(button) {
     marks.set(document_, { id: kept.ids[0], gain });
   }
   press();
-  count(await call("GET", `/api/domains/${encodeURIComponent(page.domain)}?index=${encodeURIComponent(page.index)}`));
+  await count(page);
   tell(marks.size ? `${marks.size} marked for this query.` : "");
 }
 
 async function act(name) {
   const page = about();
-  const path = `/api/domains/${encodeURIComponent(page.domain)}/${name === "adapt" ? "adapt" : "rollback"}`;
+  const path = `${pathOf(page)}/${name === "adapt" ? "adapt" : "rollback"}`;
   tell(name === "adapt" ? "Adapting …" : "Undoing …");
   const domain = await call("POST", path, { index: page.index });
   const number = domain.history[0]?.number;
