@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,7 +21,7 @@ from rich.text import Text
 import semsearch
 from semsearch import feedback_commands
 from semsearch.learning_commands import evaluate, learn
-from semsearch.records import DEFAULT_DOMAIN, Query, QueryError, SemsearchError
+from semsearch.records import DEFAULT_DOMAIN, Mode, Query, QueryError, SemsearchError
 from semsearch.server.schemas import Limits
 from semsearch.terminal import Device, Threads, WeightsFile, err, out
 
@@ -267,16 +268,22 @@ def search(
     k: Annotated[int, typer.Option("-k", min=1, help="How many documents to show.")] = 10,
     offset: Annotated[int, typer.Option(min=0, help="How many of the best to leave out.")] = 0,
     domain: Annotated[str, typer.Option(help="Whose adaptation applies.")] = DEFAULT_DOMAIN,
+    mode: Annotated[
+        Mode | None,
+        typer.Option(
+            help="What to go by: meaning, words or both. \\[default: what the index does]", show_default=False
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, for programs.")] = False,
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
-    """Search an index and print what is found.
+    """Search an index and print what is found; what stands in quotation marks must be there, word by word.
 
     Example: semsearch search "split text at commas" --index index/python -k 5
     """
     try:
-        asked = Query(query, k, offset, domain)
+        asked = Query(query, k, offset, domain, mode=mode)
     except QueryError as error:
         raise typer.BadParameter(str(error), param_hint="QUERY") from None
     folder = index or _only_index(Path("index"))
@@ -504,6 +511,7 @@ def _as_json(hit: Hit) -> Mapping[str, object]:
         "title": hit.title,
         "passage": hit.passage.text,
         "score": round(hit.score, 6),
+        "parts": None if hit.parts is None else asdict(hit.parts),
         "source": hit.source,
         "metadata": dict(hit.metadata),
     }

@@ -82,11 +82,17 @@ class Encoder:
         return cls(model.eval(), name=name)
 
     def encode_queries(self, texts: Sequence[str], *, batch_size: int = 32) -> Vectors:
-        """(n, dim) float32, unit rows in the order of `texts`, each with the model's query prompt."""
+        """(n, dim) float32, unit rows in the order of `texts`, each with the model's query prompt.
+
+        Raises EncoderError where the model fails, or gives what is no vector.
+        """
         return self._encode("query", texts, batch_size)
 
     def encode_documents(self, texts: Sequence[str], *, batch_size: int = 32) -> Vectors:
-        """(n, dim) float32, unit rows in the order of `texts`, each with the model's document prompt."""
+        """(n, dim) float32, unit rows in the order of `texts`, each with the model's document prompt.
+
+        Raises EncoderError where the model fails, or gives what is no vector.
+        """
         return self._encode("document", texts, batch_size)
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
@@ -104,15 +110,22 @@ class Encoder:
             return np.empty((0, self.dimension), np.float32)
         encode = self._model.encode_query if kind == "query" else self._model.encode_document
         device = self._model.device
-        # half precision doubles the rate on CUDA and halves its memory; on a CPU it buys nothing
-        with torch.autocast(device.type, torch.float16, enabled=device.type == "cuda"):
-            encoded = encode(
-                list(texts),
-                prompt=self.prompts[kind],
-                batch_size=batch_size,
-                convert_to_tensor=True,
-                show_progress_bar=False,
-            )
+        try:
+            # half precision doubles the rate on CUDA and halves its memory; on a CPU it buys nothing
+            with torch.autocast(device.type, torch.float16, enabled=device.type == "cuda"):
+                encoded = encode(
+                    list(texts),
+                    prompt=self.prompts[kind],
+                    batch_size=batch_size,
+                    convert_to_tensor=True,
+                    show_progress_bar=False,
+                )
+        except RuntimeError as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise EncoderError(
+                f"encoder {self.name!r} failed on {len(texts)} texts ({reason}): where memory is short, encode fewer"
+                " together"
+            ) from error
         # normalised in float32, so that rows are of unit length whatever precision the model ran in
         vectors = torch.nn.functional.normalize(_to_host(encoded.float()), dim=1).numpy()
         if not np.isfinite(vectors).all():

@@ -1,9 +1,8 @@
-"""The main path of a search: encode → rescale → nearest → fetch; knows nothing of HTTP."""
+"""The main path of a search: encode → rescale → nearest → fuse → fetch; knows nothing of HTTP."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Self
@@ -13,31 +12,20 @@ import numpy as np
 from semsearch.adapter import Adapter, Serving
 from semsearch.basis import SpectralBasis
 from semsearch.encoder import Encoder, available_cores
-from semsearch.records import BundleError, Document, Hit, Query, Rows, Scores, Vectors
+from semsearch.fusion import LexicalWeight
+from semsearch.ranking import FUSED, Nearest, Ranking, by_both, by_meaning, by_words, nearest_documents
+from semsearch.records import BundleError, Document, Hit, Mode, Query, Vectors
+from semsearch.state import DomainState
 from semsearch.storage.bundle import Manifest, OpenGeneration, open_current
 from semsearch.storage.documents import DocumentStore
 from semsearch.storage.domains import DomainStore
+from semsearch.storage.fulltext import FullText
 from semsearch.storage.vectors import VectorIndex
 
 COMPARED = 100
 """Places of two rankings of a query in which a document is looked for."""
 UNADAPTED = Serving(None, reason="the frozen encoder was asked for")
-
-
-@dataclass(frozen=True, slots=True)
-class Ranking:
-    """The best documents for one query, as rows: what is left to do is to fetch them."""
-
-    passages: Rows
-    """(n,) the best passage of each document, n ≤ k, best first."""
-    scores: Scores
-    """(n,) its similarity."""
-    stages_s: Mapping[str, float]
-    """Seconds that each stage took for the whole batch this query was in."""
-    adapted: Serving
-    """What the query was rescaled with, or why with nothing."""
-    frozen: Ranking | None = None
-    """The same query, encoded once, without its domain's adaptation; where the query asked for it."""
+UNENCODED = Serving(None, reason="a search by words alone is not adapted")
 
 
 class SearchEngine:
@@ -50,6 +38,7 @@ class SearchEngine:
         adapter: Adapter,
         vectors: VectorIndex,
         documents: DocumentStore,
+        fulltext: FullText,
         manifest: Manifest,
         generation: OpenGeneration | None = None,
         folder: Path | None = None,
@@ -74,6 +63,7 @@ class SearchEngine:
         """Never changes; another one may take its place at any time, whole."""
         self.vectors = vectors
         self.documents = documents
+        self.fulltext = fulltext
         self.manifest = manifest
         self.folder = folder
         """Where the index is on disk; None for one that is not."""
@@ -108,6 +98,7 @@ class SearchEngine:
                 adapter=Adapter(basis, served),
                 vectors=VectorIndex.open(generation.files.vectors, threads=threads),
                 documents=DocumentStore(generation.files.documents),
+                fulltext=FullText(generation.files.documents, connections=threads),
                 manifest=generation.manifest,
                 generation=generation,
                 folder=Path(folder),
@@ -118,10 +109,23 @@ class SearchEngine:
 
     def search(self, queries: Sequence[Query]) -> list[list[Hit]]:
         """The best documents for each query, best first; a document is as good as its best passage."""
-        return [self.fetch(ranking) for ranking in self.rank(queries)]
+        encoded = [query for query in queries if self.mode(query) is not Mode.LEXICAL]
+        nearest = dict(zip(map(id, encoded), self.rank(encoded), strict=True))
+        return [self.fetch(self.order(query, nearest.get(id(query)))) for query in queries]
 
-    def rank(self, queries: Sequence[Query]) -> list[Ranking]:
-        """The part of a search that gains from batches; call it from one thread at a time."""
+    def mode(self, query: Query) -> Mode:
+        """What a search for this query goes by."""
+        return query.mode or self.manifest.search.mode
+
+    def lexical_weight(self, state: DomainState | None) -> LexicalWeight:
+        """What words are worth to a domain of this state."""
+        return self.manifest.search.lexical_weight if state is None or state.words is None else state.words
+
+    def rank(self, queries: Sequence[Query]) -> list[Nearest]:
+        """The part of a search that gains from batches, for queries whose mode wants the encoder.
+
+        Call it from one thread at a time.
+        """
         if not queries:
             return []
         adapter = self.adapter  # one for the whole batch, whoever replaces it meanwhile
@@ -134,25 +138,46 @@ class SearchEngine:
         compared = [place for place, query in enumerate(queries) if query.compare]
         if compared:
             vectors = np.concatenate((vectors, frozen[compared]))
-        found = self._nearest_documents(vectors, max(query.offset + query.k for query in queries))
+        wanted = max(self._wanted(query) for query in queries)
+        found = nearest_documents(vectors, wanted, index=self.vectors, documents=self.documents)
         times.append(perf_counter())
         stages_s = dict(zip(("encode", "rescale", "nearest"), np.diff(times).tolist(), strict=True))
-
-        def page(query: Query, place: int, adapted: Serving, beside: Ranking | None = None) -> Ranking:
-            passages, scores = found[place]
-            part = slice(query.offset, query.offset + query.k)
-            return Ranking(passages[part], scores[part], stages_s, adapted, beside)
-
         beside = {
-            place: page(queries[place], len(queries) + number, UNADAPTED) for number, place in enumerate(compared)
+            place: Nearest(vectors[number], *found[number], stages_s, UNADAPTED)
+            for number, place in enumerate(compared, start=len(queries))
         }
         return [
-            page(query, place, adapter.serving(query.domain), beside.get(place)) for place, query in enumerate(queries)
+            Nearest(vectors[place], *found[place], stages_s, adapter.serving(query.domain), beside.get(place))
+            for place, query in enumerate(queries)
         ]
+
+    def order(self, query: Query, nearest: Nearest | None) -> Ranking:
+        """The page that a query asked for, from what is nearest by meaning and what its words find.
+
+        nearest: of this query, or None to go by words alone. May run on many threads at once.
+        """
+        documents, last = self.documents, query.offset + query.k
+        mode = Mode.LEXICAL if nearest is None else self.mode(query)
+        if nearest is None:
+            found = by_words(query.text, last, documents, self.fulltext)
+        elif mode is Mode.HYBRID:
+            found = by_both(
+                query.text,
+                nearest,
+                self.lexical_weight(nearest.adapted.state),
+                vectors=self.vectors,
+                documents=documents,
+                fulltext=self.fulltext,
+            )
+        else:
+            found = by_meaning(nearest, documents.document_of)
+        adapted = UNENCODED if nearest is None else nearest.adapted
+        return found.page(slice(query.offset, last), mode, adapted, documents.document_of)
 
     def fetch(self, ranking: Ranking) -> list[Hit]:
         """Texts and metadata of ranked documents; may run on many threads at once."""
-        return self.documents.hits(list(zip(ranking.passages.tolist(), ranking.scores.tolist(), strict=True)))
+        rows = list(zip(ranking.passages.tolist(), ranking.scores.tolist(), strict=True))
+        return self.documents.hits(rows, ranking.parts)
 
     def encode_label(self, text: str) -> Vectors:
         """(1, dim) float32, the unit vector of a labelled query.
@@ -169,34 +194,17 @@ class SearchEngine:
     def close(self) -> None:
         """Let go of the index's files."""
         self.documents.close()
+        self.fulltext.close()
         if self._generation is not None:
             self._generation.close()
 
-    def _nearest_documents(self, vectors: Vectors, wanted: int) -> list[tuple[Rows, Scores]]:
-        """For each vector the best passage of each of the `wanted` nearest documents, best first.
-
-        Asks for more passages until so many different documents are among them, or all passages are.
-        """
-        wanted = min(wanted, self.documents.count)
-        many = wanted if self.vectors.count == self.documents.count else 2 * wanted
-        while True:
-            scores, rows = self.vectors.nearest(vectors, min(many, self.vectors.count))
-            firsts = [_first_of_each(self.documents.document_of[found]) for found in rows]
-            if many >= self.vectors.count or all(len(first) >= wanted for first in firsts):
-                return [
-                    (found[first][:wanted], score[first][:wanted])
-                    for found, score, first in zip(rows, scores, firsts, strict=True)
-                ]
-            many *= 2
+    def _wanted(self, query: Query) -> int:
+        """How many of the nearest documents it takes to answer a query."""
+        asked = query.offset + query.k
+        return max(asked, FUSED) if self.mode(query) is Mode.HYBRID else asked
 
 
 def places_in(hits: Sequence[Hit], ranking: Sequence[Hit]) -> list[int | None]:
     """The place of each hit's document in another ranking, from 1; None where it is not there."""
     places = {hit.id: place for place, hit in enumerate(ranking, start=1)}
     return [places.get(hit.id) for hit in hits]
-
-
-def _first_of_each(values: Rows) -> Rows:
-    """Places at which a value stands for the first time, in order."""
-    _, first = np.unique(values, return_index=True)
-    return np.sort(first)

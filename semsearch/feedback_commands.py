@@ -99,10 +99,9 @@ def compare(
         asked = replace(asked, k=max(k, COMPARED))
         engine = SearchEngine.open(index, device=device, threads=threads)
     with closing(engine):
-        [ranking] = engine.rank([asked])
-        assert ranking.frozen is not None
-        frozen, hits = engine.fetch(ranking.frozen), engine.fetch(ranking)
-    adapted = ranking.adapted
+        [nearest] = engine.rank([asked])
+        frozen, hits = (engine.fetch(engine.order(asked, one)) for one in (nearest.frozen, nearest))
+    adapted = nearest.adapted
     if as_json:
         by = {"domain": adapted.domain, "version": adapted.version, "learner": adapted.learner}
         shown = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,17 @@ Rows = npt.NDArray[np.int64]
 """Row numbers of passages or documents, from 0; -1 marks an empty place."""
 
 DEFAULT_DOMAIN = "default"
+
+
+class Mode(StrEnum):
+    """What a search goes by."""
+
+    SEMANTIC = "semantic"
+    """Meaning: the nearest vectors."""
+    LEXICAL = "lexical"
+    """Words: BM25. Needs no encoder."""
+    HYBRID = "hybrid"
+    """Both."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +68,9 @@ class Query:
     domain: str = DEFAULT_DOMAIN
     """The population of queries this one belongs to; it chooses the adaptation."""
     compare: bool = False
-    """Whether to rank it as the frozen encoder would as well."""
+    """Whether to rank it as if its domain had learned nothing as well."""
+    mode: Mode | None = None
+    """What to go by; None: what the index goes by."""
 
     def __post_init__(self) -> None:
         """Raise QueryError for a blank text, text that is not Unicode, k below 1 or a negative offset."""
@@ -71,6 +85,19 @@ class Query:
 
 
 @dataclass(frozen=True, slots=True)
+class Parts:
+    """What a score is made of; of a part that the search did not go by, None."""
+
+    similarity: float | None
+    """Cosine of query and passage in [-1, 1]."""
+    similarity_place: int | None
+    """The document's place by similarity alone, from 1; None also beyond what was fused."""
+    words: float | None
+    """BM25 of query and passage, 0 where they share no word that was looked up."""
+    words_place: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Hit:
     """One found document with its best passage."""
 
@@ -78,9 +105,11 @@ class Hit:
     title: str
     passage: Passage
     score: float
-    """Cosine similarity of query and best passage in [-1, 1]; higher is nearer."""
+    """What it was ranked by, higher is better: the cosine similarity of query and passage, BM25, or both fused."""
     source: str
     metadata: Mapping[str, JsonValue]
+    parts: Parts | None = None
+    """What the score is made of; None where nothing was searched for."""
 
 
 @dataclass(frozen=True, slots=True)

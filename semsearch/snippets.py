@@ -1,97 +1,18 @@
 """The stretch of a passage to show for a query, and the words in it that matter; knows nothing of vectors.
 
-Words matter if they share a stem with a word of the query that is not a function word. Chinese, Japanese and Korean
-are compared character by character, since nothing separates their words.
+Words matter if they share a stem with a word of the query that is not a function word.
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
-from Stemmer import Stemmer
+from semsearch.words import words
 
 WIDTH = 320
 """Characters of a snippet, about three lines."""
 LEAD = 60
 """Characters shown before the first marked word of a snippet cut out of the middle."""
-
-_CJK = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff"
-_WORD = re.compile(rf"[{_CJK}]|[^\W_{_CJK}]+")
-_FUNCTION_WORDS = frozenset(
-    [
-        "a",
-        "an",
-        "and",
-        "are",
-        "as",
-        "at",
-        "be",
-        "been",
-        "but",
-        "by",
-        "can",
-        "could",
-        "did",
-        "do",
-        "does",
-        "for",
-        "from",
-        "get",
-        "had",
-        "has",
-        "have",
-        "how",
-        "i",
-        "if",
-        "in",
-        "into",
-        "is",
-        "it",
-        "its",
-        "me",
-        "my",
-        "no",
-        "not",
-        "of",
-        "on",
-        "one",
-        "or",
-        "our",
-        "should",
-        "so",
-        "some",
-        "than",
-        "that",
-        "the",
-        "their",
-        "them",
-        "then",
-        "there",
-        "these",
-        "they",
-        "this",
-        "those",
-        "to",
-        "use",
-        "was",
-        "we",
-        "were",
-        "what",
-        "when",
-        "where",
-        "which",
-        "while",
-        "who",
-        "why",
-        "will",
-        "with",
-        "without",
-        "would",
-        "you",
-        "your",
-    ]
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +41,8 @@ def snippet(passage: str, query: str, *, width: int = WIDTH) -> Snippet:
     White space is collapsed; an ellipsis stands where text was cut off.
     """
     text = " ".join(passage.split())
-    wanted = {stem for word, _, stem in _stemmed(query) if word not in _FUNCTION_WORDS}
-    found = [(match.start(), match.end(), stem) for _, match, stem in _stemmed(text) if stem in wanted]
+    wanted = {word.stem for word in words(query) if not word.function}
+    found = [(word.start, word.stop, word.stem) for word in words(text) if word.stem in wanted]
     begin, end = _window(text, found, width)
     before, after = "… " * (begin > 0), " …" * (end < len(text))
     shift = len(before) - begin
@@ -133,14 +54,6 @@ def snippet(passage: str, query: str, *, width: int = WIDTH) -> Snippet:
             else:
                 marks.append((start + shift, stop + shift))
     return Snippet(before + text[begin:end] + after, tuple(marks))
-
-
-def _stemmed(text: str) -> list[tuple[str, re.Match[str], str]]:
-    """Every word in lower case, with its place and its stem."""
-    matches = list(_WORD.finditer(text))
-    words = [match.group().lower() for match in matches]
-    # a stemmer is not to be shared between threads, and costs nothing to make
-    return list(zip(words, matches, Stemmer("english", 0).stemWords(words), strict=True))
 
 
 def _window(text: str, found: list[tuple[int, int, str]], width: int) -> tuple[int, int]:

@@ -43,6 +43,8 @@ class DomainState:
     sharpness: Array
     """(m,) float32, each key's β in [0, 50]: how much more it counts for a near query than for a far one; 0 makes its
     displacement linear in the query."""
+    words: float | None = None
+    """The cosine in [0, 10] that a query's best lexical match is worth; None: what the index says."""
 
     def __post_init__(self) -> None:
         """Raise StateError where shapes disagree or a number is not finite."""
@@ -65,6 +67,8 @@ class DomainState:
             raise StateError("a domain state holds numbers that are not finite")
         if not (self.gains > 0).all() or not ((self.sharpness >= 0) & (self.sharpness <= 50)).all():
             raise StateError("gains must be above 0 and the sharpness in [0, 50]")
+        if self.words is not None and not 0 <= self.words <= 10:
+            raise StateError(f"the weight of words is {self.words}, not in [0, 10]")
 
     @property
     def dimension(self) -> int:
@@ -134,6 +138,8 @@ class DomainState:
         }
         for name in ("contraction", "keys", "values"):
             parts[name], parts[f"{name}_scale"] = _in_4_bits(getattr(self, name))
+        if self.words is not None:
+            parts["words"] = np.array([self.words], np.float32)
         return parts
 
 
@@ -163,4 +169,7 @@ def _unpacked(parts: Mapping[str, npt.NDArray[np.generic]]) -> DomainState:
     contraction, keys, values = (
         _from_4_bits(parts[name], parts[f"{name}_scale"], len(gains)) for name in ("contraction", "keys", "values")
     )
-    return DomainState(gains, contraction=contraction, keys=keys, values=values, shift=shift, sharpness=sharpness)
+    words = round(float(np.asarray(parts["words"], np.float32)[0]), 4) if "words" in parts else None
+    return DomainState(
+        gains, contraction=contraction, keys=keys, values=values, shift=shift, sharpness=sharpness, words=words
+    )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from semsearch.encoder import Encoder
 from semsearch.engine import SearchEngine
-from semsearch.records import BundleError, Query
+from semsearch.records import BundleError, Mode, Query
 from tests.conftest import ANIMALS, build_index, write_jsonl
 
 
@@ -74,3 +75,84 @@ def test_the_shipped_model_finds_by_meaning(tmp_path: Path, real_encoder: Encode
     results = engine.search([Query("kitten"), Query("puppy"), Query("what pollinates flowers"), Query("ocean giant")])
     engine.close()
     assert [hits[0].id for hits in results] == ["cat", "dog", "bee", "whale"]
+
+
+@pytest.fixture(scope="module")
+def catalogue(
+    tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, tiny_encoder: Encoder
+) -> Iterator[SearchEngine]:
+    """Enough documents that fusing leaves some of them out; some are cut into passages."""
+    folder = tmp_path_factory.mktemp("catalogue")
+    colours = ["red", "green", "blue", "black", "white"]
+    things = ["chair", "table", "lamp", "shelf", "desk", "stool", "bench"]
+    records = [
+        {
+            "id": f"SKU-{n}",
+            "title": f"item {n}",
+            "text": f"A {colours[n % 5]} {things[n % 7]} for rooms. " * (1 + n % 4),
+        }
+        for n in range(300)
+    ]
+    records.append({"id": "code", "text": "The code ZX-81 opens the attic."})
+    source = write_jsonl(folder / "c.jsonl", records)
+    build_index(folder / "c", source, model=tiny_model, chunking={"max_tokens": 16, "overlap_tokens": 0})
+    engine = SearchEngine.open(folder / "c", encoder=tiny_encoder, threads=1)
+    yield engine
+    engine.close()
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_pages_of_every_mode_join_without_gap_or_overlap(catalogue: SearchEngine, mode: Mode) -> None:
+    (whole,) = catalogue.search([Query("a red chair", k=301, mode=mode)])
+    pages = catalogue.search([Query("a red chair", k=25, offset=offset, mode=mode) for offset in range(0, 301, 25)])
+    assert [hit.id for page in pages for hit in page] == [hit.id for hit in whole]
+    assert len({hit.id for hit in whole}) == len(whole)
+    assert len(whole) == (94 if mode is Mode.LEXICAL else 301)
+
+
+def test_exact_names_and_ids_come_first(catalogue: SearchEngine) -> None:
+    queries = ["ZX-81", "zx 81", "SKU-123", "SKU-7"]
+    for mode in (Mode.LEXICAL, Mode.HYBRID):
+        found = catalogue.search([Query(query, k=1, mode=mode) for query in queries])
+        assert [hits[0].id for hits in found] == ["code", "code", "SKU-123", "SKU-7"]
+
+
+def test_quoted_phrases_must_be_there(catalogue: SearchEngine) -> None:
+    for mode in (Mode.LEXICAL, Mode.HYBRID):
+        (hits,) = catalogue.search([Query('"red chair" something', k=100, mode=mode)])
+        assert len(hits) == 9
+        assert all("red chair" in hit.passage.text for hit in hits)
+        assert catalogue.search([Query('"chair red"', mode=mode)]) == [[]]
+
+
+def test_a_score_says_what_it_is_made_of(catalogue: SearchEngine) -> None:
+    semantic, lexical, hybrid = catalogue.search([Query("red chair", k=5, mode=mode) for mode in Mode])
+    for place, hit in enumerate(semantic, start=1):
+        assert hit.parts is not None
+        assert (hit.parts.similarity, hit.parts.similarity_place, hit.parts.words) == (hit.score, place, None)
+    for place, hit in enumerate(lexical, start=1):
+        assert hit.parts is not None
+        assert (hit.parts.words, hit.parts.words_place, hit.parts.similarity) == (hit.score, place, None)
+    best = lexical[0].score
+    for hit in hybrid:
+        assert hit.parts is not None
+        assert hit.parts.similarity is not None
+        assert hit.parts.words is not None
+        assert hit.score == pytest.approx(hit.parts.similarity + 0.2 * hit.parts.words / best, abs=2e-6)
+
+
+def test_without_a_common_word_both_is_meaning_alone(catalogue: SearchEngine) -> None:
+    semantic, hybrid = catalogue.search([Query("sofa", k=20, mode=mode) for mode in (Mode.SEMANTIC, Mode.HYBRID)])
+    assert [(hit.id, hit.score) for hit in hybrid] == [(hit.id, hit.score) for hit in semantic]
+    assert catalogue.search([Query("sofa", mode=Mode.LEXICAL)]) == [[]]
+
+
+def test_ranks_may_be_fused_in_place_of_scores(tmp_path: Path, tiny_model: Path, tiny_encoder: Encoder) -> None:
+    source = write_jsonl(tmp_path / "animals.jsonl", ANIMALS)
+    build_index(tmp_path / "a", source, model=tiny_model, search={"lexical_weight": "rrf"})
+    engine = SearchEngine.open(tmp_path / "a", encoder=tiny_encoder)
+    (hits,) = engine.search([Query("nectar and honey", k=6)])
+    engine.close()
+    assert hits[0].id == "bee"
+    assert hits[0].score == pytest.approx(2 / 61, abs=1e-6)
+    assert hits[1].score == pytest.approx(1 / 62, abs=1e-6)

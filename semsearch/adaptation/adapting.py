@@ -13,13 +13,17 @@ from semsearch.adaptation.judged import JudgedQuery
 from semsearch.basis import SpectralBasis
 from semsearch.engine import SearchEngine
 from semsearch.learning.guard import Reason, Verdict
+from semsearch.learning.lexical import weigh, weighted
 from semsearch.learning.memory import BESIDE, generalises, remember
 from semsearch.learning.support import Support, gather
-from semsearch.records import LabelError, Vectors
+from semsearch.ranking import PASSAGES
+from semsearch.records import LabelError, Mode, Rows, Scores, Vectors
 from semsearch.state import MAX_KEYS, DomainState
 
 Encode = Callable[[str], Vectors]
 """A query's text → (1, dim) float32, encoded alone."""
+Match = Callable[[str], tuple[Rows, Scores]]
+"""A query's text → passage rows (n,) and BM25 scores (n,) > 0 of what its words find, best first."""
 Solve = Callable[[SpectralBasis, Support, DomainState | None], Verdict]
 """`Weights.adapt`, wherever it runs."""
 
@@ -55,6 +59,7 @@ def adapt(
     judged: Sequence[JudgedQuery],
     *,
     encode: Encode,
+    match: Match | None = None,
     parent: DomainState | None = None,
 ) -> Outcome:
     """What to serve a domain with, from its judged queries, guarded; nothing of the engine changes.
@@ -63,24 +68,34 @@ def adapt(
     themselves are remembered: beside what was learned, beside the parent's state, or alone. The same queries and
     judgments give the same state, bit for bit.
 
-    solve: None where nothing was learned beforehand for this encoder. parent: the state that the inner loop starts
-    from, and that serves beside what is remembered where the guard declines.
+    Where the index is searched by meaning and words, both are learned for: first what words are worth to this domain,
+    then what meaning must add to them.
+
+    solve: None where nothing was learned beforehand for this encoder. match: by default the engine's own. parent: the
+    state that the inner loop starts from, and that serves beside what is remembered where the guard declines.
 
     Raises LabelError where a text is judged twice.
     """
     if len({query.text for query in judged}) < len(judged):
         raise LabelError("a query is judged twice: take its judgments together")
     documents = engine.vectors.all()
-    found = [_Found(query, encode(query.text)[0], {}) for query in judged]
+    match = match or (lambda text: engine.fulltext.best(text, PASSAGES))
+    hybrid = engine.manifest.search.mode is Mode.HYBRID
+    found = [
+        _Found(query, encode(query.text)[0], {}, _shares(*match(query.text)) if hybrid else None) for query in judged
+    ]
     for one in found:
         one.rows.update(_rows(engine, documents, one))
     gone = sum(len(one.query.gains) + len(one.query.against) - len(one.rows) for one in found)
     answered = [one for one in found if any(one.rows.values())]
+    usual = weight = engine.lexical_weight(parent)
     verdict = None
+    if answered:
+        weight = weigh(_support(documents, answered), usual)
     if answered and solve is not None:
         # nothing generalises from a memory: a learner starts from a parent that learned more
         start = parent if parent is not None and generalises(parent) else None
-        verdict = solve(engine.adapter.basis, _support(documents, answered), start)
+        verdict = solve(engine.adapter.basis, weighted(_support(documents, answered), weight), start)
     found = [one for one in found if one.rows]
     learned = verdict is not None and verdict.adapted
     refusal = "Not adapted: no query is labelled." if verdict is None else verdict.words()
@@ -91,7 +106,8 @@ def adapt(
         one if any(one.rows.values()) else replace(one, rows={**one.rows, **_instead(documents, one)}) for one in found
     ]
     with torch.no_grad():
-        state = remember(engine.adapter.basis, _support(documents, kept), begun)
+        state = remember(engine.adapter.basis, weighted(_support(documents, kept), weight), begun)
+    state = replace(state, words=None if weight == "rrf" else weight) if weight != usual else state
     learner = "memory"
     words = _remembered(len(kept), BESIDE if begun is not None else MAX_KEYS)
     words = words if parent is None else f"{words} What is inherited serves beside."
@@ -102,6 +118,8 @@ def adapt(
         words = f"{words} Beyond that: nothing was learned beforehand for this encoder, see semsearch learn."
     else:
         words = f"{words} Beyond that: {refusal[:1].lower()}{refusal[1:]}"
+    if weight != usual:
+        words = f"{words} A query's words count {weight} here instead of {usual}."
     return Outcome(state, learner, words, len(answered), gone, verdict)
 
 
@@ -122,6 +140,8 @@ class _Found:
     """(dim,) float32."""
     rows: dict[int, float]
     """Passage row → gain ≥ 0; of documents that are there."""
+    words: Mapping[int, float] | None
+    """Passage row → how well its words fit, as a share of the best; None where words do not count."""
 
 
 def _support(documents: Vectors, judged: Sequence[_Found]) -> Support:
@@ -130,7 +150,12 @@ def _support(documents: Vectors, judged: Sequence[_Found]) -> Support:
         np.stack([one.vector for one in judged]),
         [one.rows for one in judged],
         partial=[one.query.partial for one in judged],
+        words=[one.words or {} for one in judged] if judged[0].words is not None else None,
     )
+
+
+def _shares(rows: Rows, scores: Scores) -> dict[int, float]:
+    return dict(zip(rows.tolist(), (scores / scores.max(initial=1e-9)).tolist(), strict=True))
 
 
 def _rows(engine: SearchEngine, documents: Vectors, one: _Found) -> dict[int, float]:

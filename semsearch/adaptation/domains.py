@@ -19,13 +19,14 @@ from semsearch.adaptation.judged import judged_queries
 from semsearch.adaptation.recommending import Recommended, recommend
 from semsearch.adapter import Adapter
 from semsearch.engine import SearchEngine
-from semsearch.records import Label, StateError, Vectors
+from semsearch.ranking import PASSAGES
+from semsearch.records import Label, Rows, Scores, StateError, Vectors
 from semsearch.state import DomainState
 from semsearch.storage.domains import DomainRecord, DomainStore, Version
 from semsearch.storage.labels import Chosen, LabelLog
 
 REMEMBERED = 4096
-"""Labelled queries whose vectors are kept in memory: 1.5 KiB each at 384 dimensions."""
+"""Labelled queries that are kept in memory: 1.5 KiB each for a vector of 384 dimensions, 2.4 for what words find."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,7 @@ class Domains:
         self._encode = encode or engine.encode_label
         self._bias = bias
         self._vectors: OrderedDict[str, Vectors] = OrderedDict()
+        self._matches: OrderedDict[str, tuple[Rows, Scores]] = OrderedDict()
         self._changing = threading.RLock()
         self._stamp = self.store.stamp()
         self._children = self.store.children()
@@ -113,8 +115,10 @@ class Domains:
         above = self.store.record(domain).parent
         parent = None if above is None else self.store.serving(above)
         if parent is None or parent.state is None:
-            return adapt(self.engine, self._solve, judged, encode=self._encoded), None
-        outcome = adapt(self.engine, self._solve, judged, encode=self._encoded, parent=parent.state)
+            return adapt(self.engine, self._solve, judged, encode=self._encoded, match=self._matched), None
+        outcome = adapt(
+            self.engine, self._solve, judged, encode=self._encoded, match=self._matched, parent=parent.state
+        )
         return outcome, f"{parent.domain}/{parent.version}"
 
     def bias(self) -> PositionBias:
@@ -234,11 +238,21 @@ class Domains:
                 self._vectors.popitem(last=False)
         return self._vectors[text]
 
-    def encode_ahead(self, text: str) -> None:
-        """Have a labelled query's vector in memory before it is needed."""
+    def _matched(self, text: str) -> tuple[Rows, Scores]:
+        """What a labelled query's words find, from memory where it is there."""
+        if text not in self._matches:
+            self._matches[text] = self.engine.fulltext.best(text, PASSAGES)
+            if len(self._matches) > REMEMBERED:
+                self._matches.popitem(last=False)
+        self._matches.move_to_end(text)
+        return self._matches[text]
+
+    def read_ahead(self, text: str) -> None:
+        """Have a labelled query's vector, and what its words find, in memory before they are needed."""
         if text.strip():
             with self._changing:
                 self._encoded(text.strip())
+                self._matched(text.strip())
 
 
 def _same(one: DomainState | None, other: DomainState | None) -> bool:

@@ -15,9 +15,10 @@ from semsearch.adapter import Adapter
 from semsearch.evaluation import baselines
 from semsearch.evaluation.baselines import Method, Task
 from semsearch.evaluation.measures import Values, measure
+from semsearch.fusion import fuse
 from semsearch.learning.candidates import Candidate, candidate_state
 from semsearch.learning.learners import MEMBERS
-from semsearch.learning.lexical import WEIGHTS, choose_weight, fuse
+from semsearch.learning.lexical import WEIGHTS, surely_best
 from semsearch.learning.tasks import Domain
 from semsearch.learning.weights import Weights
 from semsearch.records import InputError, LabelError
@@ -162,9 +163,8 @@ def _lexical_weight(task: Task, lexical: baselines.Lexical) -> float:
     own = replace(task, asked=task.labelled)
     dense, words = baselines.frozen(own), lexical(own)
     judgments = [task.domain.texts.judgments[row] for row in task.labelled]
-    return choose_weight(
-        np.stack([measure(fuse(dense, words, weight), judgments)["nDCG@10"] for weight in WEIGHTS], axis=1)
-    )
+    values = [measure(fuse(dense, words, weight), judgments)["nDCG@10"] for weight in WEIGHTS]
+    return WEIGHTS[surely_best(np.stack(values, axis=1))]
 
 
 def _said(candidate: Candidate | None) -> str:

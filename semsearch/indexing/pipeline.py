@@ -116,6 +116,7 @@ def build(
                 documents=counts[0],
                 passages=counts[1],
                 skipped=skipped,
+                search=recipe.search,
                 recipe=recipe.model_dump(mode="json", exclude_defaults=True),
             )
             manifest = publish(files, manifest)

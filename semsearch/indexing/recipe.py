@@ -6,6 +6,9 @@ skip_bad = false
 [encoder]
 model = "all-MiniLM-L6-v2"
 
+[search]
+mode = "hybrid"
+
 [[sources]]
 path = "../articles"
 """
@@ -20,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from semsearch.encoder import DEFAULT_MODEL
 from semsearch.records import RecipeError
+from semsearch.storage.bundle import SearchOptions
 
 
 class _Part(BaseModel):
@@ -89,6 +93,7 @@ class Recipe(_Part):
     skip_bad: bool = Field(False, description="Leave bad records out and go on, instead of stopping")
     encoder: EncoderOptions = EncoderOptions()
     chunking: ChunkingOptions = ChunkingOptions()
+    search: SearchOptions = SearchOptions()
     sources: tuple[Source, ...] = Field(min_length=1)
 
     @classmethod

@@ -1,45 +1,58 @@
-"""How much the words themselves should count beside the meaning, for one domain: a weight chosen on its labels.
+"""How much words should count beside meaning, for one domain: a weight chosen on its labels.
 
-Knows nothing of how words are matched.
+Labelled queries are ranked as if the domain had learned nothing: what it learned has seen these very labels. Knows
+nothing of how words are matched.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
+import torch
 
-from semsearch.records import Scores
+from semsearch.fusion import LexicalWeight, fuse
+from semsearch.learning.losses import ndcg_of
+from semsearch.learning.support import Support
 
 WEIGHTS = (0.0, 0.03, 0.1, 0.2, 0.4, 0.8, 1.6, 5.0)
-"""Cosines that a domain's best lexical match may be worth; 0 leaves words out."""
+"""Cosines that a query's best lexical match may be worth; 0 leaves words out."""
 CAUTION = 1.5
 """Standard errors that a weight's gain must clear."""
 CHARGE = 0.2
 """nDCG@10, divided by the number of labelled queries, that it must clear beyond that."""
 
 
-def fuse(dense: Scores, lexical: Scores, weight: float) -> Scores:
-    """dense + weight · lexical, the lexical scores of each query as shares of its best.
+def surely_best(values: npt.NDArray[np.float64], usual: int = 0) -> int:
+    """The column whose gain over the usual one is surest, or the usual one where none is sure.
 
-    dense: (n, N) cosines; lexical: (n, N) ≥ 0. Returns (n, N) float32.
-    """
-    if not weight:
-        return dense
-    best = np.maximum(lexical.max(axis=1, keepdims=True), np.float32(1e-9))
-    fused: Scores = dense + np.float32(weight) * lexical / best
-    return fused
-
-
-def choose_weight(values: npt.NDArray[np.float64]) -> float:
-    """The weight of WEIGHTS that surely helps most, or 0.
-
-    values: (n, len(WEIGHTS)) the measure of each labelled query under each weight, on the frozen ranking: that of a
-    learned one has seen these very labels.
+    values: (n, ways) the measure of each labelled query under each way to rank.
     """
     n = len(values)
     if n < 2:
-        return 0.0
-    gains = values - values[:, :1]
+        return usual
+    gains = values - values[:, usual, None]
     sure = gains.mean(axis=0) - CAUTION * gains.std(axis=0, ddof=1) / np.sqrt(n) - CHARGE / n
-    best = int(np.argmax(sure))
-    return WEIGHTS[best] if sure[best] > 0 else 0.0
+    sure[usual] = 0.0
+    return int(np.argmax(sure))
+
+
+def weigh(support: Support, usual: LexicalWeight) -> LexicalWeight:
+    """The weight that surely helps the support set's queries most, or the usual one.
+
+    support: its words in shares of each query's best match.
+    """
+    if support.words is None:
+        return usual
+    ways: list[LexicalWeight] = [usual, *(weight for weight in WEIGHTS if weight != usual)]
+    dense, words = (support.queries @ support.documents.T).numpy(), support.words.numpy()
+    values = [ndcg_of(torch.from_numpy(fuse(dense, words, way)), support).double().numpy() for way in ways]
+    return ways[surely_best(np.stack(values, axis=1))]
+
+
+def weighted(support: Support, weight: LexicalWeight) -> Support:
+    """The support set with words worth so much; without words where they count by ranks, to which nothing adds up."""
+    if support.words is None or weight == "rrf":
+        return replace(support, words=None)
+    return replace(support, words=support.words * weight)

@@ -6,9 +6,10 @@ Knows nothing of files or of learners.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -40,6 +41,9 @@ class Support:
     unknown: Tensor | None = None
     """(n, m) bool, True where nobody knows whether a document answers a query: then it neither counts for nor against.
     None where everything is known."""
+    words: Tensor | None = None
+    """(n, m) ≥ 0, the cosine that the words of a query and a document are worth beside their meaning. None where
+    rankings go by meaning alone."""
 
     @property
     def targets(self) -> Tensor:
@@ -51,8 +55,13 @@ class Support:
 
     def of(self, rows: Tensor) -> Support:
         """The same documents with some of the queries."""
-        unknown = None if self.unknown is None else self.unknown[rows]
-        return Support(self.queries[rows], self.documents, self.gains[rows], self.offsets, unknown)
+        return replace(
+            self,
+            queries=self.queries[rows],
+            gains=self.gains[rows],
+            unknown=None if self.unknown is None else self.unknown[rows],
+            words=None if self.words is None else self.words[rows],
+        )
 
     def thinned(self, most: int) -> Support:
         """The same queries with at most about `most` documents: every relevant one, the nearest of the others, and of
@@ -63,21 +72,36 @@ class Support:
         others = columns[~relevant]
         if len(others) <= room:
             return self
-        nearest = (self.queries @ self.documents[others].T).max(dim=0).values.argsort(descending=True, stable=True)
+        nearest = self.scores(self.queries)[:, others].max(dim=0).values.argsort(descending=True, stable=True)
         near, rest = others[nearest[: room // 2]], others[nearest[room // 2 :].sort().values]
         few = rest[torch.linspace(0, len(rest) - 1, room - len(near)).long()]
         kept = torch.cat((columns[relevant], near, few))
         offsets = self.offsets.clone()
         offsets[few] += np.log(len(rest) / len(few))
-        unknown = None if self.unknown is None else self.unknown[:, kept]
-        return Support(self.queries, self.documents[kept], self.gains[:, kept], offsets[kept], unknown)
+        return replace(
+            self,
+            documents=self.documents[kept],
+            gains=self.gains[:, kept],
+            offsets=offsets[kept],
+            unknown=None if self.unknown is None else self.unknown[:, kept],
+            words=None if self.words is None else self.words[:, kept],
+        )
 
     def to(self, dtype: torch.dtype) -> Support:
         """The same in another precision."""
-        queries, documents, gains, offsets = (
-            part.to(dtype) for part in (self.queries, self.documents, self.gains, self.offsets)
+        return replace(
+            self,
+            queries=self.queries.to(dtype),
+            documents=self.documents.to(dtype),
+            gains=self.gains.to(dtype),
+            offsets=self.offsets.to(dtype),
+            words=None if self.words is None else self.words.to(dtype),
         )
-        return Support(queries, documents, gains, offsets, self.unknown)
+
+    def scores(self, queries: Tensor) -> Tensor:
+        """(n, m) what the documents are ranked by for queries (n, dim) in place of the support set's own."""
+        scores = queries @ self.documents.T
+        return scores if self.words is None else scores + self.words
 
     def known(self, scores: Tensor) -> Tensor:
         """(n, m) scores or logits, those of unknown documents at minus infinity."""
@@ -90,6 +114,7 @@ def gather(
     judgments: Sequence[Judgments],
     *,
     partial: Sequence[bool] | None = None,
+    words: Sequence[Mapping[int, float]] | None = None,
     most: int = MOST_DOCUMENTS,
 ) -> Support:
     """The support set of judged queries over a corpus.
@@ -97,7 +122,9 @@ def gather(
     documents: (N, dim) float32, unit rows; queries: (n, dim) float32, unit rows, n ≥ 1; judgments: n, one a query.
     partial: n, whether a query was judged in part only, as by somebody who saw its first results; then what nobody
     judged, among its UNKNOWN nearest, counts neither for nor against it (condensed lists, Sakai 2007,
-    doi:10.1145/1277741.1277756). The order of the queries does not matter: they are sorted by their vectors, and what
+    doi:10.1145/1277741.1277756).
+    words: n, what its words are worth to a query, ≥ 0, by document row; 0 for rows that are not there. By default
+    rankings go by meaning alone. The order of the queries does not matter: they are sorted by their vectors, and what
     is sampled depends on N alone.
 
     Raises LabelError for a query without a relevant document, a row outside the corpus or a gain that is no finite
@@ -116,20 +143,18 @@ def gather(
     order = np.lexsort(queries.T[::-1])
     queries, judgments = queries[order], [judgments[place] for place in order]
     partly = np.array(partial or [False] * len(judgments))[order]
-    rows, offsets = _sample(documents, queries, judgments, most)
+    worded = [words[place] for place in order] if words is not None else None
+    rows, offsets = _sample(documents, queries, judgments, worded or [], most)
     place = {row: column for column, row in enumerate(rows.tolist())}
-    gains = np.zeros((len(queries), len(rows)), np.float32)
-    for number, judged in enumerate(judgments):
-        for row, gain in judged.items():
-            gains[number, place[row]] = gain
+    gains = _matrix(judgments, place)
+    lexical = None if worded is None else _matrix(worded, place)
     unknown = None
     if partly.any():
-        known = np.zeros(gains.shape, bool)
-        for number, judged in enumerate(judgments):
-            known[number, [place[row] for row in judged]] = True
         scores = queries @ documents[rows].T
+        scores = scores if lexical is None else scores + lexical
         depth = min(UNKNOWN, len(rows))
         edge = np.partition(scores, len(rows) - depth, axis=1)[:, len(rows) - depth]
+        known = _matrix([dict.fromkeys(judged, 1.0) for judged in judgments], place) > 0
         unknown = torch.from_numpy((scores >= edge[:, None]) & ~known & partly[:, None])
     return Support(
         torch.from_numpy(queries),
@@ -137,11 +162,26 @@ def gather(
         torch.from_numpy(gains),
         torch.from_numpy(offsets),
         unknown,
+        None if lexical is None else torch.from_numpy(lexical),
     )
 
 
+def _matrix(values: Sequence[Mapping[int, float]], place: Mapping[int, int]) -> npt.NDArray[np.float32]:
+    """(n, len(place)) the values by row, in their rows' places; 0 where there is none."""
+    matrix = np.zeros((len(values), len(place)), np.float32)
+    for number, by_row in enumerate(values):
+        for row, value in by_row.items():
+            if row in place:
+                matrix[number, place[row]] = value
+    return matrix
+
+
 def _sample(
-    documents: Vectors, queries: Vectors, judgments: Sequence[Judgments], most: int
+    documents: Vectors,
+    queries: Vectors,
+    judgments: Sequence[Judgments],
+    worded: Sequence[Mapping[int, float]],
+    most: int,
 ) -> tuple[np.ndarray, Vectors]:
     """Rows of the support set's documents, and how many each one stands for (its logarithm).
 
@@ -152,14 +192,17 @@ def _sample(
         return np.arange(count), np.zeros(count, np.float32)
     certain = np.zeros(count, bool)
     certain[[row for judged in judgments for row in judged]] = True
-    scores = queries @ documents.T
-    near = np.argpartition(-scores, HARD_PER_QUERY, axis=1)[:, :HARD_PER_QUERY]
+    near = _nearest(queries @ documents.T)
+    if worded:
+        worth = np.zeros((len(queries), count), np.float32)
+        for number, by_row in enumerate(worded):
+            worth[number, list(by_row)] = list(by_row.values())
+        near = np.stack((near, _nearest(worth)), axis=2).reshape(len(queries), -1)
     # the nearest first, while they leave half of the room to the draw
-    by_rank = np.take_along_axis(near, np.argsort(-np.take_along_axis(scores, near, 1), axis=1, kind="stable"), 1)
-    for rank in range(HARD_PER_QUERY):
+    for rank in range(near.shape[1]):
         if certain.sum() >= most // 2:
             break
-        certain[by_rank[:, rank]] = True
+        certain[near[:, rank]] = True
     others = np.flatnonzero(~certain)
     drawn = min(len(others), max(most - int(certain.sum()), most // 4))
     sample = np.random.default_rng(count).choice(others, drawn, replace=False)
@@ -167,3 +210,10 @@ def _sample(
     offsets = np.zeros(len(rows), np.float32)
     offsets[len(rows) - drawn :] = np.log(len(others) / drawn)
     return rows, offsets
+
+
+def _nearest(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.intp]:
+    """(n, HARD_PER_QUERY) columns of each row's highest scores, best first."""
+    top = np.argpartition(-scores, HARD_PER_QUERY, axis=1)[:, :HARD_PER_QUERY]
+    order = np.argsort(-np.take_along_axis(scores, top, 1), axis=1, kind="stable")
+    return np.take_along_axis(top, order, 1)

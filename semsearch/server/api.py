@@ -9,7 +9,7 @@ from flask import Blueprint, Response
 from werkzeug.exceptions import NotFound
 
 from semsearch.adapter import Serving
-from semsearch.records import Hit, Query
+from semsearch.records import Hit, Parts, Query
 from semsearch.server.http import answer, client_gone, from_address, from_body
 from semsearch.server.openapi import openapi
 from semsearch.server.schemas import (
@@ -19,6 +19,7 @@ from semsearch.server.schemas import (
     HitModel,
     IndexesResponse,
     IndexModel,
+    PartsModel,
     ResultModel,
     SearchRequest,
     SearchResponse,
@@ -105,7 +106,7 @@ def adapted(serving: Serving) -> AdaptedModel:
     return AdaptedModel(domain=serving.domain, version=serving.version, learner=serving.learner, reason=serving.reason)
 
 
-def shown(hit: Hit, query: str) -> HitModel:
+def shown(hit: Hit, query: str, *, explain: bool = False) -> HitModel:
     """A hit as a caller sees it."""
     part = snippet(hit.passage.text, query)
     return HitModel(
@@ -116,15 +117,30 @@ def shown(hit: Hit, query: str) -> HitModel:
         score=round(hit.score, SCORE_DECIMALS),
         source=hit.source,
         metadata=hit.metadata,
+        parts=_explained(hit.parts) if explain and hit.parts is not None else None,
+    )
+
+
+def _explained(parts: Parts) -> PartsModel:
+    return PartsModel(
+        similarity=None if parts.similarity is None else round(parts.similarity, SCORE_DECIMALS),
+        similarity_place=parts.similarity_place,
+        words=None if parts.words is None else round(parts.words, SCORE_DECIMALS),
+        words_place=parts.words_place,
     )
 
 
 def _search(service: SearchService, asked: SearchRequest) -> Response:
-    queries = [Query(text, asked.k, asked.offset, asked.domain) for text in asked.texts]
+    queries = [Query(text, asked.k, asked.offset, asked.domain, mode=asked.mode) for text in asked.texts]
     found = service.search(asked.index, queries, abandoned=client_gone())
     results = tuple(
-        ResultModel(query=query.text, adapted=adapted(by), hits=tuple(shown(hit, query.text) for hit in hits))
-        for query, by, hits in zip(queries, found.adapted, found.results, strict=True)
+        ResultModel(
+            query=query.text,
+            mode=mode,
+            adapted=adapted(by),
+            hits=tuple(shown(hit, query.text, explain=asked.explain) for hit in hits),
+        )
+        for query, mode, by, hits in zip(queries, found.modes, found.adapted, found.results, strict=True)
     )
     return answer(
         SearchResponse(

@@ -8,7 +8,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
-from semsearch.records import DEFAULT_DOMAIN
+from semsearch.records import DEFAULT_DOMAIN, Mode
 from semsearch.server.schemas import AdaptedModel, HitModel, TimingModel
 
 MOST_ENTRIES = 1_000
@@ -144,6 +144,7 @@ class CompareRequest(PlaceRequest):
 
     query: str = Field(min_length=1, max_length=2_000)
     k: int = Field(10, ge=1, le=100)
+    mode: Mode | None = Field(None, description="What to go by: meaning, words or both; by default what the index does")
 
 
 class RecommendRequest(PlaceRequest):

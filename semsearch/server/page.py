@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from flask import Blueprint, Response, render_template, request
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
 from werkzeug.exceptions import NotFound
 
 from semsearch.engine import COMPARED, places_in
-from semsearch.records import DEFAULT_DOMAIN, Hit, Query
+from semsearch.records import DEFAULT_DOMAIN, Hit, Mode, Query
 from semsearch.server.api import described
 from semsearch.server.http import client_gone
 from semsearch.server.problems import FieldProblem
@@ -19,6 +19,7 @@ from semsearch.server.service import SearchService
 from semsearch.snippets import Snippet, snippet
 
 HITS_ON_A_PAGE = 10
+MODES = {Mode.HYBRID: "Meaning and words", Mode.SEMANTIC: "Meaning", Mode.LEXICAL: "Words"}
 MOST_FACTS = 4
 LONGEST_FACT = 60
 """Characters of a metadata value that is shown below a hit."""
@@ -34,6 +35,13 @@ class PageRequest(BaseModel):
     domain: str = Field(DEFAULT_DOMAIN, max_length=200)
     page: int = Field(1, ge=1)
     compare: bool = False
+    mode: Mode | None = None
+
+    @field_validator("mode", mode="before")
+    @classmethod
+    def _unnamed(cls, value: object) -> object:
+        """The form sends an empty one for what the index goes by itself."""
+        return value or None
 
 
 def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
@@ -55,6 +63,7 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
             "manifest": service.engines[name].manifest,
             "max_query_chars": limits.max_query_chars,
             "default_domain": DEFAULT_DOMAIN,
+            "modes": MODES,
             "markable": not keys.refuse_all and service.engines[name].folder is not None,
         }
         query = asked.q.strip()
@@ -66,16 +75,17 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
             )
             return _html("search.html", 422, refusal=refusal, **values)
         if asked.compare:
-            return _compared(query, name, asked.domain, values)
+            return _compared(Query(query, COMPARED, 0, asked.domain, compare=True, mode=asked.mode), name, values)
         page = min(asked.page, last_page)
         # one more than is shown tells whether there is a next page
-        many = Query(query, HITS_ON_A_PAGE + 1, (page - 1) * HITS_ON_A_PAGE, asked.domain)
+        many = Query(query, HITS_ON_A_PAGE + 1, (page - 1) * HITS_ON_A_PAGE, asked.domain, mode=asked.mode)
         answer = service.search(name, [many], abandoned=client_gone())
         hits = answer.results[0]
         return _html(
             "search.html",
             hits=[_shown(hit, query) for hit in hits[:HITS_ON_A_PAGE]],
             adapted=answer.adapted[0],
+            mode=answer.modes[0],
             first=many.offset + 1,
             page=page,
             next_page=page + 1 if len(hits) > HITS_ON_A_PAGE and page < last_page else None,
@@ -83,19 +93,25 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
             **values,
         )
 
-    def _compared(query: str, name: str, domain: str, values: Mapping[str, object]) -> Response:
+    def _compared(query: Query, name: str, values: Mapping[str, object]) -> Response:
         """Frozen and adapted side by side; a document's place in the other ranking is looked for in its first 100."""
-        answer = service.search(name, [Query(query, COMPARED, 0, domain, compare=True)], abandoned=client_gone())
+        answer = service.search(name, [query], abandoned=client_gone())
         frozen, adapted = answer.frozen[0], answer.results[0]
         shown = {
             side: [
-                {**_shown(hit, query), "other": place}
+                {**_shown(hit, query.text), "other": place}
                 for hit, place in zip(found[:HITS_ON_A_PAGE], places_in(found[:HITS_ON_A_PAGE], other), strict=True)
             ]
             for side, found, other in (("frozen", frozen, adapted), ("adapted", adapted, frozen))
         }
         return _html(
-            "search.html", sides=shown, adapted=answer.adapted[0], first=1, timing_ms=answer.timing_ms, **values
+            "search.html",
+            sides=shown,
+            adapted=answer.adapted[0],
+            mode=answer.modes[0],
+            first=1,
+            timing_ms=answer.timing_ms,
+            **values,
         )
 
     @routes.get("/document")

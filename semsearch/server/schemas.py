@@ -7,7 +7,7 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, create_model, field_validator, model_validator
 
-from semsearch.records import DEFAULT_DOMAIN
+from semsearch.records import DEFAULT_DOMAIN, Mode
 
 
 class Limits(BaseModel):
@@ -41,6 +41,8 @@ class SearchRequest(BaseModel):
     offset: int = Field(0, ge=0, description="Best documents to leave out, for later pages")
     domain: str = Field(DEFAULT_DOMAIN, min_length=1, max_length=200, description="Whose adaptation applies")
     index: str | None = Field(None, max_length=200, description="Which index to search; by default the first served")
+    mode: Mode | None = Field(None, description="What to go by: meaning, words or both; by default what the index does")
+    explain: bool = Field(False, description="Whether to say of each hit what its score is made of")
 
     @field_validator("query", "queries")
     @classmethod
@@ -93,6 +95,15 @@ class _Answer(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
+class PartsModel(_Answer):
+    """What a score is made of; null is what the search did not go by, and a place that the document did not have."""
+
+    similarity: float | None = Field(description="Cosine of query and passage, in [-1, 1]")
+    similarity_place: int | None = Field(description="The document's place by similarity alone, from 1")
+    words: float | None = Field(description="BM25 of query and passage; 0: they share no word that was looked up")
+    words_place: int | None = Field(description="The document's place by words alone, from 1")
+
+
 class HitModel(_Answer):
     """One document."""
 
@@ -102,9 +113,13 @@ class HitModel(_Answer):
     marks: tuple[tuple[int, int], ...] = Field(
         description="Words of the snippet that matter: first character and one past the last, in code points"
     )
-    score: float = Field(description="Cosine similarity of query and best passage, in [-1, 1]")
+    score: float = Field(
+        description="What it was ranked by, higher is better: cosine similarity of query and best passage in [-1, 1]"
+        " (semantic), BM25 (lexical), or both fused (hybrid)"
+    )
     source: str = Field(description="Where the document was read")
     metadata: Mapping[str, JsonValue]
+    parts: PartsModel | None = Field(None, description="What the score is made of; null unless `explain` asks for it")
 
 
 class AdaptedModel(_Answer):
@@ -120,6 +135,7 @@ class ResultModel(_Answer):
     """The answer to one query."""
 
     query: str
+    mode: Mode = Field(description="What the search went by; `lexical` also where the encoder failed")
     adapted: AdaptedModel
     hits: tuple[HitModel, ...] = Field(description="Best first; fewer than k where the index has no more")
 
@@ -131,6 +147,7 @@ class TimingModel(_Answer):
     encode: float
     rescale: float
     nearest: float
+    fuse: float = Field(description="Looking words up, and making one ranking of two")
     fetch: float
     total: float
 

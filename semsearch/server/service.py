@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from time import perf_counter, sleep
@@ -16,14 +16,17 @@ from semsearch.adaptation.domains import Domains
 from semsearch.adaptation.process import AdaptingProcess
 from semsearch.adapter import Serving
 from semsearch.batching import Batcher
-from semsearch.engine import Ranking, SearchEngine
+from semsearch.engine import SearchEngine
 from semsearch.learning.weights import DEFAULT_WEIGHTS, Weights
-from semsearch.records import Document, Hit, OverloadedError, Query, Vectors, WeightsError
+from semsearch.ranking import Nearest
+from semsearch.records import Document, EncoderError, Hit, Mode, OverloadedError, Query, Vectors, WeightsError
 from semsearch.server.metrics import Metrics
 from semsearch.server.schemas import Limits
 from semsearch.server.worker import Worker
 
 log = structlog.get_logger("semsearch.server")
+
+ENCODER_FAILED = Serving(None, reason="the encoder failed: the search went by words alone")
 
 
 class UnknownIndexError(LookupError):
@@ -61,12 +64,14 @@ class Answer:
 
     index: str
     results: list[list[Hit]]
+    modes: list[Mode]
+    """What each query's search went by."""
     adapted: list[Serving]
     """What rescaled each query."""
     frozen: list[list[Hit]]
-    """What the frozen encoder finds, of those queries that asked to be compared."""
+    """What is found without the domain's adaptation, of those queries that asked to be compared."""
     timing_ms: dict[str, float]
-    """Milliseconds: wait, encode, rescale, nearest, fetch, total."""
+    """Milliseconds: wait, encode, rescale, nearest, fuse, fetch, total."""
 
 
 class SearchService:
@@ -84,7 +89,7 @@ class SearchService:
         self.engines = dict(engines)
         self.limits = limits
         self.metrics = metrics
-        self._batcher: Batcher[tuple[str, Query | LabelText], Ranking | Vectors] = Batcher(
+        self._batcher: Batcher[tuple[str, Query | LabelText], Nearest | Vectors] = Batcher(
             self._run, max_batch=limits.max_batch, max_waiting=limits.max_waiting, observer=metrics.observer
         )
         metrics.watch_waiting(lambda: self._batcher.waiting)
@@ -139,34 +144,66 @@ class SearchService:
     ) -> Answer:
         """Answer queries over one index, in batches with whatever other threads ask at the same time.
 
-        Raises UnknownIndexError, and what `Batcher.submit` raises.
+        Where the encoder fails, what would go by both meaning and words goes by words alone, and says so.
+
+        Raises UnknownIndexError, what `Batcher.submit` raises, and EncoderError where a search goes by meaning only.
         """
         name = self.name_of(index)
         engine = self.engines[name]
         started = perf_counter()
-        found = self._batcher.submit(
-            [(name, query) for query in queries], timeout_s=self.limits.deadline_s, abandoned=abandoned
-        )
-        rankings = [ranking for ranking in found if isinstance(ranking, Ranking)]
+        nearest, failed = self._nearest(name, queries, abandoned)
         ranked = perf_counter()
+        rankings = [engine.order(query, nearest.get(place)) for place, query in enumerate(queries)]
+        if failed:
+            rankings = [replace(one, adapted=ENCODER_FAILED) for one in rankings]
+        beside = [
+            engine.order(query, nearest[place].frozen) if place in nearest else rankings[place]
+            for place, query in enumerate(queries)
+            if query.compare
+        ]
+        fused = perf_counter()
         results = [engine.fetch(ranking) for ranking in rankings]
-        frozen = [engine.fetch(ranking.frozen) for ranking in rankings if ranking.frozen is not None]
+        frozen = [engine.fetch(ranking) for ranking in beside]
         fetched = perf_counter()
         # the queries of one request may have been in several batches, which ran one after the other
-        batches = {id(ranking.stages_s): ranking.stages_s for ranking in rankings}.values()
+        batches = {id(one.stages_s): one.stages_s for one in nearest.values()}.values()
         seconds = {stage: sum(batch[stage] for batch in batches) for stage in ("encode", "rescale", "nearest")}
         seconds = {
             "wait": max(0.0, ranked - started - sum(seconds.values())),
             **seconds,
-            "fetch": fetched - ranked,
+            "fuse": fused - ranked,
+            "fetch": fetched - fused,
         }
         for stage, value in seconds.items():
             self.metrics.stage_seconds.labels(stage).observe(value)
         seconds["total"] = fetched - started
-        adapted = [ranking.adapted for ranking in rankings]
         return Answer(
-            name, results, adapted, frozen, {stage: round(1000 * value, 3) for stage, value in seconds.items()}
+            name,
+            results,
+            [ranking.mode for ranking in rankings],
+            [ranking.adapted for ranking in rankings],
+            frozen,
+            {stage: round(1000 * value, 3) for stage, value in seconds.items()},
         )
+
+    def _nearest(
+        self, name: str, queries: Sequence[Query], abandoned: Callable[[], bool]
+    ) -> tuple[dict[int, Nearest], bool]:
+        """What is nearest to each query that wants the encoder, by its place; and whether the encoder failed."""
+        modes = [self.engines[name].mode(query) for query in queries]
+        encoded = [place for place, mode in enumerate(modes) if mode is not Mode.LEXICAL]
+        if not encoded:
+            return {}, False
+        try:
+            found = self._batcher.submit(
+                [(name, queries[place]) for place in encoded], timeout_s=self.limits.deadline_s, abandoned=abandoned
+            )
+        except EncoderError as error:
+            if Mode.SEMANTIC in modes:
+                raise
+            log.exception("the encoder failed", index=name, reason=str(error))
+            return {}, True
+        return {place: one for place, one in zip(encoded, found, strict=True) if isinstance(one, Nearest)}, False
 
     def document(self, index: str | None, identity: str) -> Document | None:
         """The whole document of this id, or None. Raises UnknownIndexError."""
@@ -195,9 +232,9 @@ class SearchService:
             assert isinstance(vector, np.ndarray)
             return vector
 
-    def _run(self, items: Sequence[tuple[str, Query | LabelText]]) -> list[Ranking | Vectors]:
+    def _run(self, items: Sequence[tuple[str, Query | LabelText]]) -> list[Nearest | Vectors]:
         places: dict[str, list[int]] = {}
-        done: dict[int, Ranking | Vectors] = {}
+        done: dict[int, Nearest | Vectors] = {}
         for place, (name, item) in enumerate(items):
             if isinstance(item, Query):
                 places.setdefault(name, []).append(place)

@@ -125,7 +125,7 @@ class Worker:
 
     def _read(self, index: str, domain: str, queries: Sequence[str]) -> None:
         for query in queries:
-            self._domains[index].encode_ahead(query)
+            self._domains[index].read_ahead(query)
         if self.due(index, domain):
             self.adapt(index, domain)
 

@@ -27,14 +27,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from io import BufferedReader
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from semsearch.files import flush
-from semsearch.records import BundleError
+from semsearch.records import BundleError, Mode
 
-FORMAT_VERSION: Literal[1] = 1
+FORMAT_VERSION: Literal[2] = 2
 CURRENT = "current"
 MANIFEST = "manifest.json"
 LOCK = "lock"
@@ -52,6 +52,17 @@ class EncoderRecord(BaseModel):
     prompts: Mapping[str, str] = Field(description="What stands before a query and before a document")
 
 
+class SearchOptions(BaseModel):
+    """How an index is searched where a request does not say."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mode: Mode = Mode.HYBRID
+    lexical_weight: Annotated[float, Field(ge=0, le=10)] | Literal["rrf"] = Field(
+        0.2, description="Cosine that a query's best lexical match is worth; rrf: reciprocal rank fusion"
+    )
+
+
 class FileRecord(BaseModel):
     """What a file of the generation must look like to be trusted."""
 
@@ -66,7 +77,7 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format_version: Literal[1] = FORMAT_VERSION
+    format_version: Literal[2] = FORMAT_VERSION
     built_by: str = Field(description="Version of semsearch")
     built_at: datetime
     title: str
@@ -76,6 +87,7 @@ class Manifest(BaseModel):
     documents: int = Field(ge=1)
     passages: int = Field(ge=1)
     skipped: int = Field(ge=0, description="Records left out of the build as bad")
+    search: SearchOptions = SearchOptions()
     recipe: dict[str, JsonValue] = Field(description="The recipe it was built by, as read")
     files: dict[str, FileRecord]
 
@@ -98,7 +110,7 @@ class Generation:
 
     @property
     def documents(self) -> Path:
-        """Documents and passages."""
+        """Documents, passages and their words."""
         return self.folder / "documents.sqlite"
 
     @property
@@ -242,6 +254,7 @@ def new_manifest(
     documents: int,
     passages: int,
     skipped: int,
+    search: SearchOptions,
     recipe: dict[str, JsonValue],
 ) -> Manifest:
     """A manifest for `publish`, dated now, its files not yet measured."""
@@ -254,6 +267,7 @@ def new_manifest(
         documents=documents,
         passages=passages,
         skipped=skipped,
+        search=search,
         recipe=recipe,
         files={},
     )

@@ -1,4 +1,4 @@
-"""Documents and passages by row: one SQLite file; knows nothing of vectors or of how texts were cut."""
+"""Documents and passages by row, and their words: one SQLite file; knows nothing of vectors or of cutting texts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from typing import Any, Self
 import numpy as np
 from pydantic import JsonValue
 
-from semsearch.records import BundleError, Document, Hit, Passage, Rows
+from semsearch.records import BundleError, Document, Hit, Parts, Passage, Rows
+from semsearch.storage import fulltext
 
 SCHEMA = """
 CREATE TABLE documents (
@@ -51,7 +52,7 @@ class DocumentWriter:
         self._connection = sqlite3.connect(path, isolation_level=None)
         self._guarded("PRAGMA journal_mode = OFF")
         self._guarded("PRAGMA synchronous = OFF")
-        for statement in SCHEMA.split(";"):
+        for statement in (*SCHEMA.split(";"), fulltext.SCHEMA):
             self._guarded(statement)
         self._guarded("BEGIN")
 
@@ -84,6 +85,7 @@ class DocumentWriter:
                 "INSERT INTO passages VALUES (?, ?, ?, ?, ?, ?)",
                 (self.passages, self.documents, passage.start, passage.stop, passage.text, tokens),
             )
+            self._guarded(fulltext.ADD, (self.passages, fulltext.stems(text_at_encoder(heading, passage.text))))
             self.passages += 1
         self.documents += 1
 
@@ -110,6 +112,7 @@ class DocumentWriter:
 
     def close(self) -> None:
         """Commit and close. Raises OSError if the file cannot be written whole."""
+        self._guarded(fulltext.FINISH)
         self._guarded("COMMIT")
         self._connection.close()
 
@@ -139,12 +142,12 @@ class DocumentStore:
         except sqlite3.Error as error:
             raise BundleError(f"{path} is not a document store ({error}): build the index again") from error
 
-    def hits(self, wanted: Sequence[tuple[int, float]]) -> list[Hit]:
-        """One hit for each (passage row, score), in their order."""
+    def hits(self, wanted: Sequence[tuple[int, float]], parts: Sequence[Parts | None] | None = None) -> list[Hit]:
+        """One hit for each (passage row, score), in their order; parts: what the scores are made of."""
         with self._lock:
             found = {
-                row: parts
-                for row, *parts in _select_by_row(
+                row: fields
+                for row, *fields in _select_by_row(
                     self._connection,
                     "SELECT passages.row, passages.text, start, stop, id, title, source, metadata"
                     " FROM passages JOIN documents ON documents.row = passages.document WHERE passages.row IN",
@@ -152,9 +155,9 @@ class DocumentStore:
                 )
             }
         hits = []
-        for row, score in wanted:
+        for (row, score), made_of in zip(wanted, parts or [None] * len(wanted), strict=True):
             text, start, stop, identity, title, source, metadata = found[row]
-            hits.append(Hit(identity, title, Passage(text, start, stop), score, source, _decoded(metadata)))
+            hits.append(Hit(identity, title, Passage(text, start, stop), score, source, _decoded(metadata), made_of))
         return hits
 
     def document(self, identity: str) -> Document | None:

@@ -16,7 +16,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from semsearch.encoder import Encoder
 from semsearch.engine import SearchEngine
-from semsearch.records import DeadlineError, OverloadedError
+from semsearch.records import DeadlineError, EncoderError, OverloadedError
 from semsearch.server.app import create_app
 from semsearch.server.schemas import Limits
 from semsearch.server.service import SearchService
@@ -76,8 +76,49 @@ def test_a_hit_has_what_one_shows(client: FlaskClient) -> None:
     assert (hit["title"], hit["source"], hit["metadata"]) == ("Bee", "animals.jsonl:5", {"kind": "insect"})
     assert [hit["snippet"][start:stop] for start, stop in hit["marks"]] == ["nectar", "honey"]
     assert hit["score"] == round(hit["score"], 6)
-    assert set(answer["timing_ms"]) == {"wait", "encode", "rescale", "nearest", "fetch", "total"}
+    assert set(answer["timing_ms"]) == {"wait", "encode", "rescale", "nearest", "fuse", "fetch", "total"}
     assert all(value >= 0 for value in answer["timing_ms"].values())
+
+
+@pytest.mark.parametrize("mode", ["semantic", "lexical", "hybrid", None])
+def test_every_mode_answers_and_says_what_it_went_by(client: FlaskClient, mode: str | None) -> None:
+    asked = {"query": "nectar and honey", "k": 2, "explain": True} | ({"mode": mode} if mode else {})
+    (result,) = client.post("/api/search", json=asked).get_json()["results"]
+    assert result["mode"] == mode or (mode is None and result["mode"] == "hybrid")
+    assert result["hits"][0]["id"] == "bee"
+    parts = result["hits"][0]["parts"]
+    assert (parts["similarity"] is None) == (mode == "lexical")
+    assert (parts["words"] is None) == (mode == "semantic")
+    (plain,) = client.post("/api/search", json={**asked, "explain": False}).get_json()["results"]
+    assert plain["hits"][0]["parts"] is None
+    page = client.get("/", query_string={"q": "nectar and honey", "mode": mode or ""})
+    assert page.status_code == 200
+    assert "Bee" in page.text
+
+
+def test_a_page_without_a_hit_says_what_to_do(client: FlaskClient) -> None:
+    for asked in ({"q": "zeppelin", "mode": "lexical"}, {"q": '"honey nectar"'}):
+        page = client.get("/", query_string=asked)
+        assert page.status_code == 200
+        assert "Nothing found" in page.text
+        assert "mode=semantic" in page.text
+
+
+def test_where_the_encoder_fails_words_answer_and_say_so(
+    app: Flask, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise EncoderError("encoder 'tiny' failed on 1 texts (out of memory)")
+
+    monkeypatch.setattr(app.extensions["semsearch"].engines["animals"].encoder, "encode_queries", broken)
+    (result,) = client.get("/api/search?query=nectar+and+honey").get_json()["results"]
+    assert (result["mode"], result["hits"][0]["id"]) == ("lexical", "bee")
+    assert result["adapted"]["reason"] == "the encoder failed: the search went by words alone"
+    assert "words alone" in client.get("/?q=nectar").text
+    compared = client.post("/api/compare", json={"query": "nectar"}).get_json()
+    assert compared["frozen"] == compared["adapted"]
+    assert client.get("/api/search?query=nectar&mode=lexical").status_code == 200
+    assert client.get("/api/search?query=nectar&mode=semantic").status_code == 500
 
 
 def test_pages_join(client: FlaskClient) -> None:
@@ -106,6 +147,7 @@ BAD = [
     ({"query": "a", "offset": -1}, 422, "offset"),
     ({"query": "a", "offset": 11}, 422, "offset"),
     ({"query": "a", "domain": ""}, 422, "domain"),
+    ({"query": "a", "mode": "magic"}, 422, "mode"),
     ({"query": "a", "speed": 1}, 422, "speed"),
     ({"query": "a", "index": "nowhere"}, 404, "index"),
     ([], 422, ""),

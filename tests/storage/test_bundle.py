@@ -39,7 +39,7 @@ def flip_a_byte(folder: Path) -> None:
         (lambda folder: part(folder, "manifest.json").write_text("{"), "is not a manifest"),
         (lambda folder: part(folder, "manifest.json").write_text("[]"), "is not a manifest"),
         (lambda folder: part(folder, "manifest.json").write_text('{"format_version": 99}'), "format version 99"),
-        (lambda folder: part(folder, "manifest.json").write_text('{"format_version": 1}'), "Field required"),
+        (lambda folder: part(folder, "manifest.json").write_text('{"format_version": 2}'), "Field required"),
         (lambda folder: (folder / "current").write_text("../elsewhere"), "is no generation"),
         (lambda folder: (folder / "current").write_bytes(b"\xff"), "cannot be read"),
         (lambda folder: (folder / "current").unlink(), "no index at"),

@@ -81,7 +81,7 @@ form.addEventListener("input", (event) => {
   timer = setTimeout(() => show(asked(), { remember: new URL(location).searchParams.has("q") ? "replace" : "push" }), TYPING_PAUSE_MS);
 });
 
-for (const field of [form.elements.index, form.elements.domain]) {
+for (const field of [form.elements.index, form.elements.domain, form.elements.mode]) {
   field?.addEventListener("change", () => show(asked(), { remember: "push" }));
 }
 
@@ -105,6 +105,7 @@ addEventListener("popstate", () => {
   const index = form.elements.index;
   if (index) index.value = url.searchParams.get("index") ?? index.options[0].value;
   form.elements.domain.value = url.searchParams.get("domain") ?? "";
+  form.elements.mode.value = url.searchParams.get("mode") ?? "";
   show(url, { remember: "no" });
 });
 

@@ -1,0 +1,190 @@
+"""What is nearest by meaning and what fits by words, as one ranking of documents; knows rows, no documents' texts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from semsearch.adapter import Serving
+from semsearch.fusion import LexicalWeight, fuse
+from semsearch.records import Mode, Parts, Rows, Scores, Vectors
+from semsearch.storage.documents import DocumentStore
+from semsearch.storage.fulltext import FullText
+from semsearch.storage.vectors import SCORE_DECIMALS, VectorIndex
+from semsearch.words import asked
+
+FUSED = 100
+"""Documents nearest by meaning that are fused with what words find; what stands below follows by meaning alone, so
+that later pages never change earlier ones."""
+PASSAGES = 200
+"""Passages that words bring to be fused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Nearest:
+    """The documents nearest to one query by meaning."""
+
+    vector: Vectors
+    """(dim,) the query as its domain sees it."""
+    passages: Rows
+    """(n,) the best passage of each document, best first."""
+    scores: Scores
+    """(n,) its cosine similarity."""
+    stages_s: Mapping[str, float]
+    """Seconds that each stage took for the whole batch this query was in."""
+    adapted: Serving
+    """What the query was rescaled with, or why with nothing."""
+    frozen: Nearest | None = None
+    """The same query, encoded once, as if its domain had learned nothing; where the query asked for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """One page of the best documents for one query, as rows: what is left to do is to fetch them."""
+
+    passages: Rows
+    """(n,) the best passage of each document, n ≤ k, best first."""
+    scores: Scores
+    """(n,) what they are ranked by."""
+    parts: Sequence[Parts]
+    """n, what the scores are made of."""
+    mode: Mode
+    """What the search went by."""
+    adapted: Serving
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """All documents that are ranked for one query, best first."""
+
+    passages: Rows
+    scores: Scores
+    similarity: Scores | None
+    """(n,) cosines; None where meaning was not gone by."""
+    words: Scores | None
+    """(n,) BM25; None where words were not gone by."""
+    by_meaning: Rows
+    """Document rows as similarity alone ranks them."""
+    by_words: Rows
+    """Document rows as words alone rank them."""
+
+    def page(self, part: slice, mode: Mode, adapted: Serving, document_of: Rows) -> Ranking:
+        """The part of it that was asked for."""
+        documents = document_of[self.passages[part]].tolist()
+        parts = [
+            Parts(similarity, _place(document, self.by_meaning), words, _place(document, self.by_words))
+            for document, similarity, words in zip(
+                documents, _values(self.similarity, part), _values(self.words, part), strict=False
+            )
+        ]
+        return Ranking(self.passages[part], self.scores[part], parts, mode, adapted)
+
+
+def by_meaning(nearest: Nearest, document_of: Rows) -> Ranked:
+    """As similarity ranks them."""
+    documents = document_of[nearest.passages]
+    return Ranked(nearest.passages, nearest.scores, nearest.scores, None, documents, documents[:0])
+
+
+def by_words(text: str, wanted: int, documents: DocumentStore, fulltext: FullText) -> Ranked:
+    """As BM25 ranks them: at least `wanted` documents, if so many share a word with the query."""
+    many = 2 * wanted
+    while True:
+        rows, scores = _named_first(text, *fulltext.best(text, many), documents)
+        first = _first_of_each(documents.document_of[rows])
+        if len(first) >= wanted or len(rows) < many:
+            found = documents.document_of[rows[first]]
+            return Ranked(rows[first], scores[first], None, scores[first], found[:0], found)
+        many *= 4
+
+
+def by_both(
+    text: str,
+    nearest: Nearest,
+    weight: LexicalWeight,
+    *,
+    vectors: VectorIndex,
+    documents: DocumentStore,
+    fulltext: FullText,
+) -> Ranked:
+    """As both together rank them; where the query quotes a phrase, only documents that have it."""
+    rows, bm25 = _named_first(text, *fulltext.best(text, PASSAGES), documents)
+    quoted = bool(asked(text).phrases)
+    candidates = np.sort(rows) if quoted else np.union1d(nearest.passages[:FUSED], rows)
+    similarity = vectors.similarity(nearest.vector, candidates)
+    words = np.zeros(len(candidates), np.float32)
+    words[np.searchsorted(candidates, rows)] = bm25
+    scores = np.round(fuse(similarity, words, weight), SCORE_DECIMALS)
+    named = candidates == _named(text, documents)
+    scores[named] = scores.max(initial=0)
+    order = np.lexsort((candidates, ~named, -scores))
+    order = order[_first_of_each(documents.document_of[candidates[order]])]
+    below = slice(len(nearest.passages), None) if quoted else slice(FUSED, None)
+    rest, rest_scores = nearest.passages[below], nearest.scores[below]
+    new = ~np.isin(documents.document_of[rest], documents.document_of[candidates])
+    nothing = np.zeros(int(new.sum()), np.float32)
+    return Ranked(
+        np.concatenate((candidates[order], rest[new])),
+        np.concatenate((scores[order], nothing if weight == "rrf" else rest_scores[new])),
+        np.concatenate((similarity[order], rest_scores[new])),
+        np.concatenate((words[order], nothing)),
+        documents.document_of[nearest.passages],
+        _distinct(documents.document_of[rows]),
+    )
+
+
+def nearest_documents(
+    vectors: Vectors, wanted: int, *, index: VectorIndex, documents: DocumentStore
+) -> list[tuple[Rows, Scores]]:
+    """For each vector the best passage of each of the `wanted` nearest documents, best first.
+
+    Asks for more passages until so many different documents are among them, or all passages are.
+    """
+    wanted = min(wanted, documents.count)
+    many = wanted if index.count == documents.count else 2 * wanted
+    while True:
+        scores, rows = index.nearest(vectors, min(many, index.count))
+        firsts = [_first_of_each(documents.document_of[found]) for found in rows]
+        if many >= index.count or all(len(first) >= wanted for first in firsts):
+            return [
+                (found[first][:wanted], score[first][:wanted])
+                for found, score, first in zip(rows, scores, firsts, strict=True)
+            ]
+        many *= 2
+
+
+def _named(text: str, documents: DocumentStore) -> int:
+    """The first passage of the document whose very id was asked for, or -1."""
+    rows = documents.passage_rows(text.strip())
+    return int(rows[0]) if len(rows) else -1
+
+
+def _named_first(text: str, rows: Rows, bm25: Scores, documents: DocumentStore) -> tuple[Rows, Scores]:
+    """What words found, the document before it whose id is the query."""
+    named = _named(text, documents)
+    if named < 0:
+        return rows, bm25
+    others = rows != named
+    top = np.array([bm25.max(initial=1.0)], np.float32)
+    return np.concatenate(([named], rows[others])), np.concatenate((top, bm25[others]))
+
+
+def _values(scores: Scores | None, part: slice) -> list[float | None]:
+    return [None] * (part.stop - part.start) if scores is None else scores[part].tolist()
+
+
+def _place(document: int, documents: Rows) -> int | None:
+    found = np.flatnonzero(documents == document)
+    return int(found[0]) + 1 if len(found) else None
+
+
+def _distinct(values: Rows) -> Rows:
+    return values[_first_of_each(values)]
+
+
+def _first_of_each(values: Rows) -> Rows:
+    """Places at which a value stands for the first time, in order."""
+    _, first = np.unique(values, return_index=True)
+    return np.sort(first)

@@ -1,0 +1,89 @@
+"""Full text: what words find, in which order, and that no query breaks it."""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from math import log
+from pathlib import Path
+
+import pytest
+
+from semsearch.records import BundleError, Document, Passage
+from semsearch.storage.documents import DocumentWriter
+from semsearch.storage.fulltext import FullText
+
+TEXTS = [
+    "The cat purrs and hunts mice.",
+    "Cats, cats, cats.",
+    "Call os.path.join to join paths.",
+    "Join the path of the os club.",
+    "如何检索数据库中的文档",
+    "数的据点和库房",
+    "Error E-1234 was raised.",
+    "Error 1234 after E was raised.",
+]
+
+
+@pytest.fixture
+def full(tmp_path: Path) -> Iterator[FullText]:
+    with DocumentWriter(tmp_path / "documents") as writer:
+        for number, text in enumerate(TEXTS):
+            writer.add(Document(str(number), "", text, ""), "", [(Passage(text, 0, len(text)), 1)])
+        writer.close()
+    opened = FullText(tmp_path / "documents", connections=2)
+    yield opened
+    opened.close()
+
+
+@pytest.mark.parametrize(
+    ("query", "rows"),
+    [
+        ("a mouse hunting", [0]),
+        ("cat", [1, 0]),
+        ("os.path", [2, 3]),
+        ('"os path"', [2]),
+        ('"path join" cat', [2]),
+        ("数据库", [4]),
+        ("库房", [5]),
+        ("库", [5, 4]),
+        ("E-1234", [6, 7]),
+        ("nothing here", []),
+        ("the", [3, 0]),
+        ("?!", []),
+    ],
+)
+def test_words_find_passages_best_first(full: FullText, query: str, rows: list[int]) -> None:
+    found, scores = full.best(query, 10)
+    assert found.tolist() == rows
+    assert (scores > 0).all()
+    assert scores.tolist() == sorted(scores.tolist(), reverse=True)
+
+
+def test_the_score_is_bm25(full: FullText) -> None:
+    rows, scores = full.best("mice", 1)
+    lengths = [6, 3, 7, 7, 11, 7, 5, 6]
+    mean = sum(lengths) / len(lengths)
+    expected = log((8 - 1 + 0.5) / (1 + 0.5)) * 2.2 / (1 + 1.2 * (1 - 0.75 + 0.75 * 6 / mean))
+    assert rows.tolist() == [0]
+    assert scores[0] == pytest.approx(expected, rel=1e-5)
+
+
+def test_no_query_is_an_error(full: FullText) -> None:
+    draw = random.Random(0)
+    pieces = [*"\"()*^:-+{}'\\\0数a", "NEAR(", "AND", "OR", "NOT", "stems"]
+    for _ in range(300):
+        full.best(draw.choice(("", " ")).join(draw.choices(pieces, k=draw.randint(1, 12))), 5)
+
+
+def test_many_threads_ask_at_once(full: FullText) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        assert {tuple(rows) for rows, _ in pool.map(lambda _: full.best("cat", 3), range(200))} == {(1, 0)}
+
+
+def test_a_file_without_full_text_is_refused(tmp_path: Path) -> None:
+    sqlite3.connect(tmp_path / "other").execute("CREATE TABLE a (b)").connection.close()
+    with pytest.raises(BundleError, match="has no full text"):
+        FullText(tmp_path / "other")
