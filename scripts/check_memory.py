@@ -14,13 +14,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from domain_engines import over_families, vectorizer
 
 from semsearch.adapter import Adapter
-from semsearch.encoder import Encoder
 from semsearch.evaluation.measures import measure
 from semsearch.learning.memory import remember
 from semsearch.learning.support import Judgments, gather
-from semsearch.learning.tasks import Domain, Vectorizer, default_cache
+from semsearch.learning.tasks import Domain
 from semsearch.records import Vectors
 
 SIZES = (1, 4, 32, 128)
@@ -51,7 +51,7 @@ def main() -> int:
         return 2
     data = Path(sys.argv[1])
     torch.set_num_threads(1)
-    vectors = Vectorizer(Encoder.open, "all-MiniLM-L6-v2", default_cache(), data / "embeddings")
+    vectors = vectorizer(data)
     changes: dict[tuple[int, str], dict[tuple[str, str], list[float]]] = defaultdict(lambda: defaultdict(list))
     for folder in sorted((data / "domains").iterdir()):
         domain = vectors.domain(folder)
@@ -71,9 +71,7 @@ def main() -> int:
                     change = ndcg(domain, moved, rows) - ndcg(domain, queries, rows)
                     changes[size, kind][domain.family, domain.name].append(change)
     for (size, kind), domains in changes.items():
-        means = {name: float(np.mean(values)) for name, values in domains.items()}
-        families = {family: [mean for (one, _), mean in means.items() if one == family] for family, _ in means}
-        macro = np.mean([np.mean(values) for values in families.values()])
+        macro, means = over_families(domains)
         print(f"{size:4} marked, {kind}: {macro:+.4f}, worst domain {min(means.values()):+.4f}, {len(means)} domains")
     return 0
 

@@ -15,13 +15,12 @@ from pathlib import Path
 import faiss
 import numpy as np
 import torch
+from domain_engines import over_families, unseen, vectorizer
 
 from semsearch.adapter import Adapter
-from semsearch.encoder import Encoder
 from semsearch.evaluation.measures import measure
-from semsearch.evaluation.protocol import open_weights, without
-from semsearch.learning.tasks import Domain, Vectorizer, default_cache
-from semsearch.learning.weights import Weights
+from semsearch.evaluation.protocol import open_weights
+from semsearch.learning.tasks import Domain
 from semsearch.state import DomainState
 
 TEAM = 64
@@ -29,14 +28,6 @@ CLUSTERS = 5
 SIZES = (0, 4, 8, 16)
 MOST_ASKED = 100
 FEWEST_ASKED = 20
-
-
-def chosen(domain: Domain, weights: list[Weights]) -> Weights | None:
-    """Weights that were not learned on the domain's family; None where there are none."""
-    families = weights[0].about.get("families")
-    if len(weights) == 1 and isinstance(families, list) and domain.family not in families:
-        return weights[0]
-    return without(domain.family, weights)
 
 
 def users(domain: Domain) -> list[np.ndarray]:
@@ -62,11 +53,11 @@ def main() -> int:
     data = Path(sys.argv[1])
     torch.set_num_threads(1)
     weights = open_weights(Path(sys.argv[2]))
-    vectors = Vectorizer(Encoder.open, "all-MiniLM-L6-v2", default_cache(), data / "embeddings")
+    vectors = vectorizer(data)
     gains: dict[tuple[int, str], dict[tuple[str, str], list[float]]] = defaultdict(lambda: defaultdict(list))
     for folder in sorted((data / "domains").iterdir()):
         domain = vectors.domain(folder)
-        learned = chosen(domain, weights)
+        learned = unseen(domain, weights)
         if learned is None or len(domain.queries) < TEAM + CLUSTERS * FEWEST_ASKED:
             continue
         for number, cluster in enumerate(users(domain)):
@@ -90,9 +81,7 @@ def main() -> int:
                 for way, state in states.items():
                     gains[size, way][domain.family, domain.name].append(gain(domain, state, asked))
     for (size, way), domains in gains.items():
-        means = {name: float(np.mean(values)) for name, values in domains.items()}
-        families = {family: [mean for (one, _), mean in means.items() if one == family] for family, _ in means}
-        macro = np.mean([np.mean(values) for values in families.values()])
+        macro, means = over_families(domains)
         print(f"{size:3} labels, {way:16} {macro:+.4f}, worst domain {min(means.values()):+.4f}, {len(means)} domains")
     return 0
 

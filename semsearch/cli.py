@@ -19,9 +19,9 @@ from rich.padding import Padding
 from rich.text import Text
 
 import semsearch
-from semsearch import feedback_commands
+from semsearch import feedback_commands, tuning_commands
 from semsearch.learning_commands import evaluate, learn
-from semsearch.records import DEFAULT_DOMAIN, Mode, Query, QueryError, SemsearchError
+from semsearch.records import DEFAULT_DOMAIN, BundleError, Mode, Query, QueryError, SemsearchError
 from semsearch.server.schemas import Limits
 from semsearch.terminal import Device, Threads, WeightsFile, err, out
 
@@ -278,7 +278,7 @@ def search(
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
-    """Search an index and print what is found; what stands in quotation marks must be there, word by word.
+    """Search an index and print what is found; words count only where what stands in quotation marks is there.
 
     Example: semsearch search "split text at commas" --index index/python -k 5
     """
@@ -323,6 +323,10 @@ def info(
         "encoder": f"{manifest.encoder.name}, {manifest.encoder.dimension} dimensions,"
         f" {manifest.encoder.window} tokens a passage, weights {manifest.encoder.weights_sha256[:12]}…",
         "index": manifest.index_type,
+        "search": str(manifest.search),
+        "learners": str(manifest.adaptation),
+        "tuned": manifest.tuned
+        and f"on {manifest.tuned['queries']} judged queries, {manifest.tuned['gain']:+} nDCG@10",
         "built": f"{manifest.built_at:%Y-%m-%d %H:%M} UTC by semsearch {manifest.built_by}",
         "size": f"{sum(file.bytes for file in manifest.files.values()) / 2**20:.1f} MiB",
         "recipe": json.dumps(manifest.recipe, ensure_ascii=False),
@@ -335,6 +339,7 @@ def info(
 
 app.command()(feedback_commands.adapt)
 app.command()(feedback_commands.compare)
+app.command()(tuning_commands.tune)
 app.add_typer(feedback_commands.labels, name="labels")
 app.add_typer(feedback_commands.domains, name="domains")
 app.command()(learn)
@@ -357,9 +362,15 @@ def demo(
     """
     from semsearch.indexing.recipe import Recipe
     from semsearch.server.security import WriteKeys
-    from semsearch.storage.bundle import is_bundle
+    from semsearch.storage.bundle import is_bundle, read_manifest
 
     keys = WriteKeys.parsed(write_key or [], refuse_all=read_only)
+    try:
+        if is_bundle(folder):
+            read_manifest(folder)
+    except BundleError as error:
+        err.print(f"building anew: {error}", soft_wrap=True)
+        _build(Recipe.read(_demo_recipe()), folder, device=device, threads=threads)
     if not is_bundle(folder):
         _build(Recipe.read(_demo_recipe()), folder, device=device, threads=threads)
     _serve([folder], host=host, port=port, keys=keys, device=device, threads=threads)

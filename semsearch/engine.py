@@ -16,10 +16,11 @@ from semsearch.fusion import LexicalWeight
 from semsearch.ranking import FUSED, Nearest, Ranking, by_both, by_meaning, by_words, nearest_documents
 from semsearch.records import BundleError, Document, Hit, Mode, Query, Vectors
 from semsearch.state import DomainState
-from semsearch.storage.bundle import Manifest, OpenGeneration, open_current
+from semsearch.storage.bundle import OpenGeneration, open_current
 from semsearch.storage.documents import DocumentStore
 from semsearch.storage.domains import DomainStore
 from semsearch.storage.fulltext import FullText
+from semsearch.storage.manifest import Manifest
 from semsearch.storage.vectors import VectorIndex
 
 COMPARED = 100

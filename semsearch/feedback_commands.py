@@ -58,12 +58,11 @@ def adapt(
     """
     from semsearch.storage.labels import Chosen
 
-    more = [] if labels is None else _read(labels, domain=domain, source=labels.resolve().name)
-    with _opened(index, weights, device=device, threads=threads) as found:
-        if missing := _missing(found.engine.documents, more):
+    more = [] if labels is None else read(labels, domain=domain, source=labels.resolve().name)
+    with opened(index, weights, device=device, threads=threads) as found:
+        if gone := missing(found.engine.documents, more):
             raise LabelError(
-                f"the query {missing[0].query[:60]!r} is judged on {missing[0].document!r}, which the index does not"
-                " have"
+                f"the query {gone[0].query[:60]!r} is judged on {gone[0].document!r}, which the index does not have"
             )
         if dry_run:
             known = {label.id for _, label in found.log.labels(Chosen(domain=domain))}
@@ -143,13 +142,13 @@ def import_labels(
     """
     from semsearch.storage.labels import LabelLog
 
-    entries = _read(path, domain=domain, source=source or path.resolve().name)
+    entries = read(path, domain=domain, source=source or path.resolve().name)
     with _documents(index) as store:
-        missing = _missing(store, entries)
-    if missing and not any_document:
+        gone = missing(store, entries)
+    if gone and not any_document:
         raise LabelError(
-            f"{len(missing)} of {len(entries)} entries speak of documents that {index} does not have, the first of"
-            f" {missing[0].document!r}: mend them, or take them all the same with --any-document"
+            f"{len(gone)} of {len(entries)} entries speak of documents that {index} does not have, the first of"
+            f" {gone[0].document!r}: mend them, or take them all the same with --any-document"
         )
     with closing(LabelLog(index)) as log:
         new = log.append(entries)
@@ -349,7 +348,7 @@ def import_state(
 
 
 @contextmanager
-def _opened(index: Path, weights: Path | None, *, device: str, threads: int | None) -> Iterator[Domains]:
+def opened(index: Path, weights: Path | None, *, device: str, threads: int | None) -> Iterator[Domains]:
     """The domains of an index with its encoder and what was learned beforehand."""
     with err.status("opening the index and its encoder"):
         from semsearch.adaptation.domains import Domains as Opened
@@ -391,13 +390,14 @@ def _documents(index: Path) -> Iterator[DocumentStore]:
         yield store
 
 
-def _read(path: Path, *, domain: str, source: str) -> list[Label | Click]:
+def read(path: Path, *, domain: str, source: str) -> list[Label | Click]:
+    """Labels and clicks of a file or a folder, as `read_entries` reads them."""
     from semsearch.adaptation.exchange import read_entries
 
     return read_entries(path, domain=domain, source=source)
 
 
-def _missing(store: DocumentStore, entries: Sequence[Label | Click]) -> list[Label | Click]:
+def missing(store: DocumentStore, entries: Sequence[Label | Click]) -> list[Label | Click]:
     """Entries that speak of documents that are not there."""
     named = [entry for entry in entries if entry.document is not None]
     known = store.known(str(entry.document) for entry in named)

@@ -13,7 +13,6 @@ from semsearch.records import Mode, Parts, Rows, Scores, Vectors
 from semsearch.storage.documents import DocumentStore
 from semsearch.storage.fulltext import FullText
 from semsearch.storage.vectors import SCORE_DECIMALS, VectorIndex
-from semsearch.words import asked
 
 FUSED = 100
 """Documents nearest by meaning that are fused with what words find; what stands below follows by meaning alone, so
@@ -109,10 +108,9 @@ def by_both(
     documents: DocumentStore,
     fulltext: FullText,
 ) -> Ranked:
-    """As both together rank them; where the query quotes a phrase, only documents that have it."""
+    """As both together rank them; where the query quotes a phrase, words count only where it stands."""
     rows, bm25 = _named_first(text, *fulltext.best(text, PASSAGES), documents)
-    quoted = bool(asked(text).phrases)
-    candidates = np.sort(rows) if quoted else np.union1d(nearest.passages[:FUSED], rows)
+    candidates = np.union1d(nearest.passages[:FUSED], rows)
     similarity = vectors.similarity(nearest.vector, candidates)
     words = np.zeros(len(candidates), np.float32)
     words[np.searchsorted(candidates, rows)] = bm25
@@ -121,8 +119,7 @@ def by_both(
     scores[named] = scores.max(initial=0)
     order = np.lexsort((candidates, ~named, -scores))
     order = order[_first_of_each(documents.document_of[candidates[order]])]
-    below = slice(len(nearest.passages), None) if quoted else slice(FUSED, None)
-    rest, rest_scores = nearest.passages[below], nearest.scores[below]
+    rest, rest_scores = nearest.passages[FUSED:], nearest.scores[FUSED:]
     new = ~np.isin(documents.document_of[rest], documents.document_of[candidates])
     nothing = np.zeros(int(new.sum()), np.float32)
     return Ranked(

@@ -75,6 +75,12 @@ class DomainState:
         """Length of the query vectors that this state rescales."""
         return len(self.gains)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its numbers in memory."""
+        parts = (self.gains, self.contraction, self.keys, self.values, self.shift, self.sharpness)
+        return sum(part.nbytes for part in parts)
+
     @cached_property
     def linear(self) -> bool:
         """Whether every key's displacement is linear in the query."""

@@ -178,6 +178,14 @@ def test_rounding_moves_a_query_by_less_than_two_degrees() -> None:
     assert (np.einsum("nd,nd->n", exact, rounded) > math.cos(math.radians(2))).all()
 
 
+def test_what_words_are_worth_comes_back_from_disk(tmp_path: Path) -> None:
+    for words in (None, 0.0, 0.4):
+        replace(DomainState.identity(8), words=words).save(tmp_path / "s", {})
+        assert DomainState.open(tmp_path / "s")[0].words == words
+    with pytest.raises(StateError, match="the weight of words is 11"):
+        replace(DomainState.identity(8), words=11)
+
+
 def test_the_largest_state_is_under_64_kib() -> None:
     state = replace(
         random_state(7, dimension=384, keys=MAX_KEYS), contraction=unit_rows(MAX_CONTRACTION, dimension=384)

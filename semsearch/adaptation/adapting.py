@@ -24,7 +24,7 @@ Encode = Callable[[str], Vectors]
 """A query's text → (1, dim) float32, encoded alone."""
 Match = Callable[[str], tuple[Rows, Scores]]
 """A query's text → passage rows (n,) and BM25 scores (n,) > 0 of what its words find, best first."""
-Solve = Callable[[SpectralBasis, Support, DomainState | None], Verdict]
+Solve = Callable[[SpectralBasis, Support, DomainState | None, Sequence[str] | None], Verdict]
 """`Weights.adapt`, wherever it runs."""
 
 INSTEAD = 3
@@ -89,13 +89,15 @@ def adapt(
     gone = sum(len(one.query.gains) + len(one.query.against) - len(one.rows) for one in found)
     answered = [one for one in found if any(one.rows.values())]
     usual = weight = engine.lexical_weight(parent)
+    learners = engine.manifest.adaptation.learners
     verdict = None
     if answered:
-        weight = weigh(_support(documents, answered), usual)
-    if answered and solve is not None:
-        # nothing generalises from a memory: a learner starts from a parent that learned more
-        start = parent if parent is not None and generalises(parent) else None
-        verdict = solve(engine.adapter.basis, weighted(_support(documents, answered), weight), start)
+        support = _support(documents, answered)
+        weight = weigh(support, usual)
+        if solve is not None and learners != ():
+            # nothing generalises from a memory: a learner starts from a parent that learned more
+            start = parent if parent is not None and generalises(parent) else None
+            verdict = solve(engine.adapter.basis, weighted(support, weight), start, learners)
     found = [one for one in found if one.rows]
     learned = verdict is not None and verdict.adapted
     refusal = "Not adapted: no query is labelled." if verdict is None else verdict.words()
@@ -107,13 +109,17 @@ def adapt(
     ]
     with torch.no_grad():
         state = remember(engine.adapter.basis, weighted(_support(documents, kept), weight), begun)
-    state = replace(state, words=None if weight == "rrf" else weight) if weight != usual else state
+    if weight != engine.manifest.search.lexical_weight:
+        assert weight != "rrf"  # which no domain chooses
+        state = replace(state, words=weight)
     learner = "memory"
     words = _remembered(len(kept), BESIDE if begun is not None else MAX_KEYS)
     words = words if parent is None else f"{words} What is inherited serves beside."
     if verdict is not None and verdict.candidate is not None:
         learner = verdict.candidate.member
         words = f"{verdict.words()} What was judged is remembered beside."
+    elif learners == ():
+        words = f"{words} The index asks for no learner."
     elif solve is None:
         words = f"{words} Beyond that: nothing was learned beforehand for this encoder, see semsearch learn."
     else:

@@ -15,12 +15,12 @@ from pathlib import Path
 from semsearch.adaptation.adapting import Encode, Outcome, Solve, adapt
 from semsearch.adaptation.clicks import PositionBias, estimate
 from semsearch.adaptation.history import History
-from semsearch.adaptation.judged import judged_queries
+from semsearch.adaptation.judged import JudgedQuery, judged_queries
 from semsearch.adaptation.recommending import Recommended, recommend
 from semsearch.adapter import Adapter
 from semsearch.engine import SearchEngine
 from semsearch.ranking import PASSAGES
-from semsearch.records import Label, Rows, Scores, StateError, Vectors
+from semsearch.records import Click, Label, Rows, Scores, StateError, Vectors
 from semsearch.state import DomainState
 from semsearch.storage.domains import DomainRecord, DomainStore, Version
 from semsearch.storage.labels import Chosen, LabelLog
@@ -107,11 +107,7 @@ class Domains:
         more: labels to take into account beside those of the log. Raises LabelError, WeightsError, StorageError, and
         StateError where the domain's record is damaged.
         """
-        chosen = Chosen(domain=domain)
-        clicks = [click for _, click in self.log.clicks(chosen)]
-        # the bias is that of all domains' clicks, and takes its time
-        bias = self.bias() if clicks else PositionBias()
-        judged = judged_queries([*(label for _, label in self.log.labels(chosen)), *more], clicks, bias)
+        judged = self.judged(domain, more)
         above = self.store.record(domain).parent
         parent = None if above is None else self.store.serving(above)
         if parent is None or parent.state is None:
@@ -120,6 +116,16 @@ class Domains:
             self.engine, self._solve, judged, encode=self._encoded, match=self._matched, parent=parent.state
         )
         return outcome, f"{parent.domain}/{parent.version}"
+
+    def judged(self, domain: str, more: Sequence[Label | Click] = ()) -> list[JudgedQuery]:
+        """What the log says about each query of the domain, and what `more` says beside it."""
+        chosen = Chosen(domain=domain)
+        clicks = [click for _, click in self.log.clicks(chosen)]
+        clicks += [entry for entry in more if isinstance(entry, Click)]
+        labels = [label for _, label in self.log.labels(chosen)]
+        labels += [entry for entry in more if isinstance(entry, Label)]
+        # the bias is that of all domains' clicks, and takes its time
+        return judged_queries(labels, clicks, self.bias() if clicks else PositionBias())
 
     def bias(self) -> PositionBias:
         """The position bias of clicks: as it was set, or as the log of all domains shows it."""

@@ -10,7 +10,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
@@ -45,15 +45,21 @@ class AdaptingProcess:
         self._path = weights
         self._pool = self._started()
 
-    def __call__(self, basis: SpectralBasis, support: Support, parent: DomainState | None) -> Verdict:
+    def __call__(
+        self,
+        basis: SpectralBasis,
+        support: Support,
+        parent: DomainState | None = None,
+        learners: Sequence[str] | None = None,
+    ) -> Verdict:
         """As `Weights.adapt`. A process that has died is started anew, once for each call."""
         parts = {field.name: getattr(support, field.name) for field in fields(support)}
         arrays = {name: None if part is None else part.numpy() for name, part in parts.items()}
         try:
-            return self._pool.submit(_adapt, basis, arrays, parent).result()
+            return self._pool.submit(_adapt, basis, arrays, parent, learners).result()
         except BrokenProcessPool:
             self._pool = self._started()
-            return self._pool.submit(_adapt, basis, arrays, parent).result()
+            return self._pool.submit(_adapt, basis, arrays, parent, learners).result()
 
     def close(self) -> None:
         """End the process after what it is doing."""
@@ -98,8 +104,11 @@ def _leave_with_parent() -> None:
 
 
 def _adapt(
-    basis: SpectralBasis, arrays: Mapping[str, npt.NDArray[np.generic] | None], parent: DomainState | None
+    basis: SpectralBasis,
+    arrays: Mapping[str, npt.NDArray[np.generic] | None],
+    parent: DomainState | None,
+    learners: Sequence[str] | None,
 ) -> Verdict:
     assert _weights is not None
     parts = {name: None if part is None else torch.from_numpy(part) for name, part in arrays.items()}
-    return _weights.adapt(basis, Support(**parts), parent)  # type: ignore[arg-type]
+    return _weights.adapt(basis, Support(**parts), parent, learners)  # type: ignore[arg-type]

@@ -21,8 +21,9 @@ from semsearch.indexing.chunking import Chunker
 from semsearch.indexing.readers import BadRecord, read
 from semsearch.indexing.recipe import Recipe
 from semsearch.records import BundleError, Document, InputError
-from semsearch.storage.bundle import EncoderRecord, Generation, Manifest, building, new_manifest, publish
+from semsearch.storage.bundle import Generation, building, publish
 from semsearch.storage.documents import DocumentWriter
+from semsearch.storage.manifest import EncoderRecord, Manifest, new_manifest
 from semsearch.storage.vectors import VectorIndex
 
 
@@ -117,6 +118,7 @@ def build(
                 passages=counts[1],
                 skipped=skipped,
                 search=recipe.search,
+                adaptation=recipe.adaptation,
                 recipe=recipe.model_dump(mode="json", exclude_defaults=True),
             )
             manifest = publish(files, manifest)

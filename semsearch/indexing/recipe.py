@@ -16,14 +16,17 @@ path = "../articles"
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+import tomlkit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from semsearch.encoder import DEFAULT_MODEL
+from semsearch.files import whole
 from semsearch.records import RecipeError
-from semsearch.storage.bundle import SearchOptions
+from semsearch.storage.manifest import AdaptationOptions, SearchOptions
 
 
 class _Part(BaseModel):
@@ -94,6 +97,7 @@ class Recipe(_Part):
     encoder: EncoderOptions = EncoderOptions()
     chunking: ChunkingOptions = ChunkingOptions()
     search: SearchOptions = SearchOptions()
+    adaptation: AdaptationOptions = AdaptationOptions()
     sources: tuple[Source, ...] = Field(min_length=1)
 
     @classmethod
@@ -123,3 +127,28 @@ class Recipe(_Part):
             recipe.encoder.model_copy(update={"model": str(model.resolve())}) if model.is_dir() else recipe.encoder
         )
         return recipe.model_copy(update={"sources": sources, "encoder": encoder})
+
+
+def write_options(path: Path, search: SearchOptions, adaptation: AdaptationOptions, *, why: Sequence[str]) -> None:
+    """Set [search] and [adaptation] of the recipe in a file; all else in it stays as it is, comments too.
+
+    why: lines that go into the file as comments. Raises RecipeError where the file is no recipe or cannot be written.
+    """
+    Recipe.read(path)
+    content = tomlkit.parse(path.read_text(encoding="utf-8"))
+    for name, options in (("search", search), ("adaptation", adaptation)):
+        table = tomlkit.table()
+        if name == "search":
+            for line in why:
+                table.add(tomlkit.comment(line))
+        for key, value in options.model_dump(mode="json", exclude_none=True).items():
+            table.add(key, value)
+        content.pop(name, None)
+        if len(table):
+            content.add(name, table)
+    try:
+        with whole(path) as unfinished:
+            unfinished.write_text(tomlkit.dumps(content), encoding="utf-8")
+            Recipe.read(unfinished)
+    except OSError as error:
+        raise RecipeError(f"{path} cannot be written ({error.strerror}): set its options by hand") from error

@@ -20,6 +20,10 @@ FIT_ON = 768
 """Documents that candidates are cross-validated with; they are judged on all of the support set's."""
 
 
+UNBOUNDED = 1_000_000
+"""More labelled queries than any domain has."""
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """A learner with its contraction and its rate turned up or down."""
@@ -31,8 +35,13 @@ class Candidate:
     """Factor on the learned rate."""
     fewest: int = 1
     """Labelled queries below which it is not considered: bold candidates need evidence that few labels cannot give."""
-    most: int = 1_000_000
+    most: int = UNBOUNDED
     """Labelled queries above which it is not considered: timid candidates are for few."""
+
+    @property
+    def name(self) -> str:
+        """What a recipe calls it, as `listwise-c3-r1`."""
+        return f"{self.member}-c{self.contraction:g}-r{self.rate:g}"
 
     def considered(self, labels: int) -> bool:
         """Whether it is a candidate for so many labelled queries."""

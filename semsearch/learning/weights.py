@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from semsearch.basis import SpectralBasis
 from semsearch.files import whole
-from semsearch.learning.candidates import CANDIDATES, Candidate
+from semsearch.learning.candidates import CANDIDATES, UNBOUNDED, Candidate
 from semsearch.learning.context import Start
 from semsearch.learning.guard import Verdict, decide
 from semsearch.learning.prior import Prior
@@ -39,10 +39,36 @@ class Weights:
     """Encoder, training domains, settings: where it comes from."""
     candidates: Sequence[Candidate] = CANDIDATES
 
-    def adapt(self, basis: SpectralBasis, support: Support, parent: DomainState | None = None) -> Verdict:
-        """A domain's state from its labels, guarded. Raises WeightsError where the dimensions disagree."""
+    def adapt(
+        self,
+        basis: SpectralBasis,
+        support: Support,
+        parent: DomainState | None = None,
+        learners: Sequence[str] | None = None,
+    ) -> Verdict:
+        """A domain's state from its labels, guarded.
+
+        learners: names of the candidates that the guard may choose from, at least one; by default all, each for the
+        numbers of labels that it is meant for. Raises WeightsError where the dimensions disagree, or for a name that
+        no candidate has.
+        """
         self.check(basis)
-        return decide(self.candidates, self.starts, self.prior, basis, support, parent=parent)
+        if learners is None:
+            return decide(self.candidates, self.starts, self.prior, basis, support, parent=parent)
+        places = self.places(learners)
+        chosen = [replace(self.candidates[place], fewest=1, most=UNBOUNDED) for place in places]
+        return decide(chosen, self.starts, self.prior.among(places), basis, support, parent=parent)
+
+    def places(self, learners: Sequence[str]) -> list[int]:
+        """Where the candidates of these names stand. Raises WeightsError for a name that none has."""
+        names = [candidate.name for candidate in self.candidates]
+        for name in learners:
+            if name not in names:
+                raise WeightsError(
+                    f"the weights have no learner {name!r}, only {', '.join(names)}: name one of those in"
+                    " [adaptation] learners, or give the weights that the index was tuned with"
+                )
+        return [names.index(name) for name in learners]
 
     def check(self, basis: SpectralBasis) -> None:
         """Raise WeightsError where the weights were learned for vectors of another dimension."""

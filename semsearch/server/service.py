@@ -103,13 +103,14 @@ class SearchService:
         for name in self.engines:
             self._batcher.submit([(name, Query("warm up"))], timeout_s=60)
         weights = Weights.open(learning.weights)
+        fitting = {name for name, engine in self.engines.items() if _fits(weights, name, engine)}
         self._process = AdaptingProcess(learning.weights) if learning.apart else None
         solve = self._process or weights.adapt
         self._domains = {
             name: Domains(
                 engine.folder,
                 engine,
-                solve if _fits(weights, name, engine) else None,
+                solve if name in fitting else None,
                 encode=partial(self._encode, name),
                 bias=learning.bias,
             )
@@ -247,10 +248,14 @@ class SearchService:
 
 
 def _fits(weights: Weights, name: str, engine: SearchEngine) -> bool:
-    """Whether the weights were learned for this index's encoder."""
+    """Whether the weights were learned for this index's encoder.
+
+    Raises WeightsError where the index asks for a learner that they do not have.
+    """
     try:
         weights.check(engine.adapter.basis)
     except WeightsError as error:
         log.warning("an index can only remember judged queries", index=name, reason=str(error))
         return False
+    weights.places(engine.manifest.adaptation.learners or ())
     return True

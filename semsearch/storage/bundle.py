@@ -1,4 +1,4 @@
-"""A built index as files: generations, their manifests, publishing one whole and opening the current one.
+"""A built index as files: generations, publishing one whole and opening the current one.
 
     index/NAME/
       current            the name of the generation that serves, one line
@@ -17,79 +17,22 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from io import BufferedReader
 from pathlib import Path
-from typing import Annotated, Literal
-
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from semsearch.files import flush
-from semsearch.records import BundleError, Mode
+from semsearch.records import BundleError
+from semsearch.storage.manifest import FileRecord, Manifest, parsed
 
-FORMAT_VERSION: Literal[2] = 2
 CURRENT = "current"
 MANIFEST = "manifest.json"
 LOCK = "lock"
-
-
-class EncoderRecord(BaseModel):
-    """Which encoder made the vectors; queries must meet the same one."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str
-    weights_sha256: str
-    dimension: int = Field(ge=1)
-    window: int = Field(ge=1, description="Tokens that the encoder reads of a text")
-    prompts: Mapping[str, str] = Field(description="What stands before a query and before a document")
-
-
-class SearchOptions(BaseModel):
-    """How an index is searched where a request does not say."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    mode: Mode = Mode.HYBRID
-    lexical_weight: Annotated[float, Field(ge=0, le=10)] | Literal["rrf"] = Field(
-        0.2, description="Cosine that a query's best lexical match is worth; rrf: reciprocal rank fusion"
-    )
-
-
-class FileRecord(BaseModel):
-    """What a file of the generation must look like to be trusted."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    bytes: int = Field(ge=0)
-    sha256: str
-
-
-class Manifest(BaseModel):
-    """What a generation is; the last file written into it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    format_version: Literal[2] = FORMAT_VERSION
-    built_by: str = Field(description="Version of semsearch")
-    built_at: datetime
-    title: str
-    description: str = ""
-    encoder: EncoderRecord
-    index_type: str = "exact"
-    documents: int = Field(ge=1)
-    passages: int = Field(ge=1)
-    skipped: int = Field(ge=0, description="Records left out of the build as bad")
-    search: SearchOptions = SearchOptions()
-    recipe: dict[str, JsonValue] = Field(description="The recipe it was built by, as read")
-    files: dict[str, FileRecord]
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +103,7 @@ def open_current(folder: Path) -> OpenGeneration:
             if not generation.manifest.exists():
                 held.close()
                 continue
-            manifest = _parsed(generation.manifest, held.read())
+            manifest = parsed(generation.manifest, held.read())
             for path in generation.parts:
                 _check(path, manifest)
         except BaseException:
@@ -173,7 +116,7 @@ def read_manifest(folder: Path) -> Manifest:
     """What the index in `folder` is, without opening it. Raises BundleError as `open_current` does."""
     generation = Generation(_current(folder))
     try:
-        return _parsed(generation.manifest, generation.manifest.read_bytes())
+        return parsed(generation.manifest, generation.manifest.read_bytes())
     except OSError as error:
         raise BundleError(f"{generation.manifest} cannot be read ({error.strerror}): build the index again") from error
 
@@ -245,32 +188,29 @@ def publish(generation: Generation, manifest: Manifest) -> Manifest:
     return manifest
 
 
-def new_manifest(
-    *,
-    version: str,
-    title: str,
-    description: str,
-    encoder: EncoderRecord,
-    documents: int,
-    passages: int,
-    skipped: int,
-    search: SearchOptions,
-    recipe: dict[str, JsonValue],
-) -> Manifest:
-    """A manifest for `publish`, dated now, its files not yet measured."""
-    return Manifest(
-        built_by=version,
-        built_at=datetime.now(UTC).replace(microsecond=0),
-        title=title,
-        description=description,
-        encoder=encoder,
-        documents=documents,
-        passages=passages,
-        skipped=skipped,
-        search=search,
-        recipe=recipe,
-        files={},
-    )
+def republish(folder: Path, change: Callable[[Manifest], Manifest]) -> Manifest:
+    """Publish the index in `folder` with the same content under a changed manifest, at the cost of reading it once.
+
+    Raises BundleError as `building` and `open_current` do, and where the disk refuses.
+    """
+    with building(folder) as files:
+        generation = open_current(folder)
+        try:
+            for old, new in zip(generation.files.parts, files.parts, strict=True):
+                _share(old, new)
+            return publish(files, change(generation.manifest))
+        except OSError as error:
+            raise BundleError(f"{folder} cannot be written ({error.strerror}): it is as it was") from error
+        finally:
+            generation.close()
+
+
+def _share(old: Path, new: Path) -> None:
+    """The same content under another name: a generation never changes, so two may have their files in common."""
+    try:
+        os.link(old, new)
+    except OSError:  # not every filesystem can
+        shutil.copyfile(old, new)
 
 
 def sha256(path: Path) -> str:
@@ -292,24 +232,6 @@ def _current(folder: Path) -> Path:
     if not name.startswith("g-") or Path(name).name != name:
         raise BundleError(f"{folder / CURRENT} names {name[:40]!r}, which is no generation: build the index again")
     return folder / name
-
-
-def _parsed(path: Path, content: bytes) -> Manifest:
-    try:
-        values = json.loads(content)
-        version = values.get("format_version")
-    except (ValueError, AttributeError) as error:
-        raise BundleError(f"{path} is not a manifest ({error}): build the index again") from error
-    if version != FORMAT_VERSION:
-        raise BundleError(
-            f"{path} has format version {version!r}, this semsearch reads {FORMAT_VERSION}: build the index again"
-        )
-    try:
-        return Manifest.model_validate(values)
-    except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise BundleError(f"{path}: {place}: {first['msg']}: build the index again") from error
 
 
 def _check(path: Path, manifest: Manifest) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,8 @@ from semsearch.learning.training import train
 from semsearch.learning.weights import Weights
 from semsearch.records import LabelError, Query
 from semsearch.state import DomainState
+from semsearch.storage.bundle import republish
+from semsearch.storage.manifest import AdaptationOptions
 from tests.conftest import Command, build_index, write_jsonl
 from tests.learning.worlds import domain
 
@@ -239,3 +242,50 @@ def test_a_query_that_only_wrong_answers_were_named_for_turns_from_them(shop: Pa
     [frozen] = engine.search([Query("zebra", k=3)])
     assert [hit.id for hit in other] == [hit.id for hit in frozen]
     engine.close()
+
+
+def test_words_are_learned_for_as_well(tmp_path: Path, tiny_model: Path, tiny_encoder: Encoder) -> None:
+    folder = tmp_path / "shop"
+    records = [{"id": topic, "text": f"{' '.join(MANNERS.split()[:8])} {topic}"} for topic in TOPICS]
+    build_index(
+        folder, write_jsonl(tmp_path / "shop.jsonl", records), model=tiny_model, search={"lexical_weight": 0.03}
+    )
+    engine = SearchEngine.open(folder, encoder=tiny_encoder)
+    judged = [JudgedQuery(asked(topic, n), {topic: 1.0}) for n, topic in enumerate(TOPICS[:20])]
+    outcome = adapt(engine, None, judged, encode=engine.encode_label)
+    assert outcome.state is not None
+    assert outcome.state.words is not None
+    assert outcome.state.words > 0.03
+    assert f"words count {outcome.state.words} here instead of 0.03" in outcome.words
+    others = [Query(asked(topic, n), k=1, domain="d") for n, topic in enumerate(TOPICS[20:], start=20)]
+
+    def right() -> int:
+        return sum(hits[0].id == topic for hits, topic in zip(engine.search(others), TOPICS[20:], strict=True))
+
+    before = right()
+    engine.adapter = engine.adapter.replaced({"d": Serving(outcome.state)})
+    assert right() > before
+    # a child that says nothing else keeps what its parent found words to be worth
+    child = adapt(engine, None, judged[:1], encode=engine.encode_label, parent=outcome.state)
+    assert child.state is not None
+    assert child.state.words == outcome.state.words
+    engine.close()
+
+
+def test_an_index_may_ask_for_no_learner_or_for_one(
+    tmp_path: Path, shop: Path, weights: Path, labels: Path, tiny_encoder: Encoder, command: Command
+) -> None:
+    def asking(*learners: str) -> Path:
+        copy = Path(shutil.copytree(shop, tmp_path / f"copy-{len(learners)}"))
+        options = AdaptationOptions(learners=learners)
+        republish(copy, lambda manifest: manifest.model_copy(update={"adaptation": options}))
+        return copy
+
+    options = ("--labels", labels, "--weights", weights, "--dry-run")
+    said = command("adapt", asking(), *options).stdout
+    assert "Remembered: 30 judged queries." in said
+    assert "The index asks for no learner." in said
+    assert command("adapt", asking("listwise-c1-r1"), *options).stdout.startswith("Adapted: expected +")
+    done = command("adapt", asking("listwise-c1-r1", "magic"), *options)
+    assert done.returncode == 1
+    assert "no learner 'magic'" in " ".join(done.stderr.split())

@@ -11,7 +11,7 @@ from semsearch.encoder import Encoder
 from semsearch.engine import SearchEngine
 from semsearch.indexing.pipeline import Encoding, LoadingEncoder, Published, Reading, Skipped, build
 from semsearch.indexing.recipe import Recipe
-from semsearch.records import BundleError, InputError, Query, RecipeError, SemsearchError
+from semsearch.records import BundleError, InputError, Query
 from tests.conftest import ANIMALS, build_index, write_jsonl
 
 
@@ -118,29 +118,3 @@ def test_a_build_that_is_broken_off_leaves_the_old_index(
             break
     events.close()  # type: ignore[attr-defined]
     assert_serves(old, tiny_encoder)
-
-
-@pytest.mark.parametrize(
-    ("text", "complaint"),
-    [
-        ("nonsense", "is not a recipe"),
-        ("title = 1\nsources = []", "title: .*; sources: "),
-        ("[[sources]]\n", "either a path or python"),
-        ('[[sources]]\npath = "a"\nencoding = "klingon"', "encoding 'klingon' is unknown"),
-        ('[[sources]]\npath = "a"\nspeed = 9', "sources.0.speed"),
-    ],
-)
-def test_a_recipe_that_makes_no_sense_is_refused_by_field(tmp_path: Path, text: str, complaint: str) -> None:
-    (tmp_path / "r.toml").write_text(text)
-    with pytest.raises(RecipeError, match=complaint):
-        Recipe.read(tmp_path / "r.toml")
-
-
-def test_a_recipes_paths_are_its_neighbours(tmp_path: Path) -> None:
-    (tmp_path / "r.toml").write_text('[[sources]]\npath = "docs"\n')
-    assert Recipe.read(tmp_path / "r.toml").sources[0].path == tmp_path / "docs"
-
-
-def test_a_missing_recipe_is_an_error_of_ours(tmp_path: Path) -> None:
-    with pytest.raises(SemsearchError, match="no recipe at"):
-        Recipe.read(tmp_path / "none.toml")

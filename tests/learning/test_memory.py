@@ -60,3 +60,11 @@ def test_without_labels_left_over_a_full_state_makes_room() -> None:
     assert len(learned.keys) == MAX_KEYS
     assert len(remember(world.basis, judged, learned).keys) == MAX_KEYS
     assert len(remember(world.basis, judged).keys) == MAX_KEYS
+
+
+def test_what_was_judged_comes_first_although_words_say_otherwise() -> None:
+    world = domain(0)
+    judged = world.support(np.arange(8), most=500)
+    judged = replace(judged, words=0.2 * (judged.gains.roll(37, dims=1) > 0).float())
+    assert float(ndcg(judged.queries, judged).mean()) < 0.8
+    assert float(found(remember(world.basis, judged), judged).mean()) > 0.98

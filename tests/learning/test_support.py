@@ -84,3 +84,25 @@ def test_what_nobody_judged_counts_neither_for_nor_against_a_query_that_was_judg
     few = partial.of(rows).thinned(200).to(torch.float64)
     assert few.unknown is not None
     assert few.unknown.shape == few.gains.shape
+
+
+def test_words_are_held_with_their_documents_and_added_to_the_scores() -> None:
+    words = [dict.fromkeys((50 * place, 50 * place + 1), 0.1 * (place + 1)) for place in range(5)]
+    support = gather(DOCUMENTS, QUERIES, JUDGMENTS, words=words, most=120)
+    assert support.words is not None
+    for part in (support, support.of(torch.tensor([3, 1])), support.thinned(60)):
+        assert part.words is not None
+        for query, worth in zip(part.queries, part.words, strict=True):
+            [original] = np.flatnonzero((query.numpy() == QUERIES).all(axis=1))
+            held = part.documents[worth > 0].numpy()
+            rows = [int(np.flatnonzero((one == DOCUMENTS).all(axis=1))[0]) for one in held]
+            assert set(rows) <= set(words[original])
+            assert len(rows) == 2 or part is not support
+        torch.testing.assert_close(part.scores(part.queries), part.queries @ part.documents.T + part.words)
+
+
+def test_words_may_answer_what_meaning_does_not() -> None:
+    worth = [{next(row for row, gain in judged.items() if gain): 3.0} for judged in JUDGMENTS]
+    plain, worded = gather(DOCUMENTS, QUERIES, JUDGMENTS), gather(DOCUMENTS, QUERIES, JUDGMENTS, words=worth)
+    assert float(ndcg(plain.queries, plain).mean()) < 0.3
+    assert float(ndcg(worded.queries, worded).mean()) > 0.95

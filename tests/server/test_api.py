@@ -97,7 +97,7 @@ def test_every_mode_answers_and_says_what_it_went_by(client: FlaskClient, mode: 
 
 
 def test_a_page_without_a_hit_says_what_to_do(client: FlaskClient) -> None:
-    for asked in ({"q": "zeppelin", "mode": "lexical"}, {"q": '"honey nectar"'}):
+    for asked in ({"q": "zeppelin", "mode": "lexical"}, {"q": '"honey nectar"', "mode": "lexical"}):
         page = client.get("/", query_string=asked)
         assert page.status_code == 200
         assert "Nothing found" in page.text

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from semsearch.records import BundleError
-from semsearch.storage.bundle import building, open_current, read_manifest
+from semsearch.storage.bundle import building, open_current, read_manifest, republish
+from semsearch.storage.manifest import Manifest, SearchOptions
 
 
 @pytest.fixture
@@ -105,3 +106,32 @@ def test_a_folder_of_other_things_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="holds files that are no index"), building(tmp_path):
         pass
     assert (tmp_path / "thesis.txt").read_text() == "precious"
+
+
+def test_another_manifest_is_published_over_the_same_content(copy: Path) -> None:
+    def changed(manifest: Manifest) -> Manifest:
+        return manifest.model_copy(update={"search": SearchOptions(lexical_weight=0.4)})
+
+    before = open_current(copy)
+    content = {path.name: path.read_bytes() for path in before.files.parts}
+    republish(copy, changed)
+    # whoever reads the old one goes on
+    assert {path.name: path.read_bytes() for path in before.files.parts} == content
+    before.close()
+    after = open_current(copy)
+    assert after.manifest == changed(before.manifest)
+    assert {path.name: path.read_bytes() for path in after.files.parts} == content
+    after.close()
+    republish(copy, changed)
+    assert len(list(copy.glob("g-*"))) == 1
+
+
+def test_a_change_that_fails_leaves_the_index_as_it_was(copy: Path) -> None:
+    def failing(manifest: Manifest) -> Manifest:
+        raise ValueError(manifest.title)
+
+    before = read_manifest(copy)
+    with pytest.raises(ValueError, match="Animals"):
+        republish(copy, failing)
+    assert read_manifest(copy) == before
+    assert not list(copy.glob("building-*"))

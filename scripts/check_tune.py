@@ -1,0 +1,88 @@
+#!/usr/bin/env python3
+"""Is what `semsearch tune` chooses better, and by as much as it says? check_tune.py DATA_DIR WEIGHTS [--labels 64]
+
+DATA_DIR and WEIGHTS as of check_hybrid.py. In each domain that has them, so many queries of one half are labelled and
+the index is tuned on them. Then the domain adapts to the same labels, as the index was and as it was tuned, and up to
+200 queries of the other half are asked under both. Prints, by domain, what was chosen, what tuning said it would bring
+and what it brought.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import partial
+from pathlib import Path
+
+import torch
+from check_hybrid import MOST_ASKED, interval, ndcg
+from domain_engines import domain_engine, judged, unseen, vectorizer
+
+from semsearch.adaptation.adapting import adapt
+from semsearch.adaptation.tuning import Budget, Tuned, tune
+from semsearch.adapter import Serving
+from semsearch.evaluation.protocol import open_weights
+
+BUDGET = Budget(search_ms=50, domain_kib=512)
+
+
+def measured(
+    folder: Path, *, data: Path, weights_file: Path, labels: int
+) -> tuple[str, str, Tuned, list[float]] | None:
+    """Name, family, what was tuned, and nDCG@10 of the other queries as it was and as it was tuned."""
+    torch.set_num_threads(1)
+    domain = vectorizer(data).domain(folder)
+    weights = unseen(domain, open_weights(weights_file))
+    pool, asked = domain.halves(0)
+    if weights is None or len(pool) < labels:
+        return None
+    known = judged(domain, pool[:labels].tolist())
+    with tempfile.TemporaryDirectory() as place:
+        engine = domain_engine(domain, Path(place))
+        *_, tuned = tune(engine, weights, {"d": known}, BUDGET)
+        assert isinstance(tuned, Tuned)
+        found = []
+        for trial in (tuned.trials[0], tuned.chosen):
+            search, adaptation = trial.setting.search, trial.setting.adaptation
+            engine.manifest = engine.manifest.model_copy(update={"search": search, "adaptation": adaptation})
+            state = adapt(engine, weights.adapt, known, encode=engine.encode_label).state
+            engine.adapter = engine.adapter.replaced({"d": Serving(state)})
+            found.append(ndcg(engine, domain, asked[:MOST_ASKED].tolist()))
+        engine.close()
+    return domain.name, domain.family, tuned, found
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("weights", type=Path)
+    parser.add_argument("--labels", type=int, default=64)
+    parser.add_argument("--domains", help="Only these, by comma")
+    parser.add_argument("--processes", type=int, default=2)
+    given = parser.parse_args()
+    folders = [one for one in sorted((given.data / "domains").iterdir())]
+    if given.domains:
+        folders = [one for one in folders if one.name in given.domains.split(",")]
+    work = partial(measured, data=given.data, weights_file=given.weights, labels=given.labels)
+    gained: dict[tuple[str, str], list[float]] = {}
+    said: dict[tuple[str, str], list[float]] = {}
+    with ProcessPoolExecutor(given.processes) as pool:
+        for future in as_completed([pool.submit(work, one) for one in folders]):
+            if (found := future.result()) is None:
+                continue
+            name, family, tuned, (before, after) = found
+            gained[family, name], said[family, name] = [after - before], [tuned.gain]
+            setting = tuned.chosen.setting
+            print(
+                f"{name:24} {setting.search!s:12} {setting.adaptation!s:18} said {tuned.gain:+.4f}"
+                f" [{tuned.low:+.4f}, {tuned.high:+.4f}]  brought {after - before:+.4f}  ({before:.3f} to {after:.3f})",
+                flush=True,
+            )
+    print(f"over families: said {interval(said)}\n            brought {interval(gained)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

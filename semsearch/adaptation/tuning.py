@@ -1,0 +1,289 @@
+"""Chooses for an index how it is to be searched and how its domains learn, by cross-validation on labelled queries.
+
+Every setting is tried as it would serve: the labels of all folds but one adapt the domain, the queries of that fold are
+ranked over the whole index. Knows nothing of files or of recipes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from time import perf_counter
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import JsonValue
+
+from semsearch.adaptation.adapting import adapt
+from semsearch.adaptation.judged import JudgedQuery
+from semsearch.adapter import Adapter, Serving
+from semsearch.engine import SearchEngine
+from semsearch.learning.lexical import WEIGHTS
+from semsearch.learning.weights import Weights
+from semsearch.ranking import FUSED, PASSAGES, Nearest, nearest_documents
+from semsearch.records import LabelError, Mode, Query, Rows, Scores, Vectors
+from semsearch.state import DomainState
+from semsearch.storage.manifest import AdaptationOptions, SearchOptions
+
+FEWEST = 10
+"""Judged queries of a domain below which nothing can be cross-validated."""
+FOLDS = 5
+DEPTH = 10
+"""nDCG counts so many places."""
+CONFIDENCE = 0.9
+"""That a chosen setting is better than the present one, all settings that were tried taken together."""
+RESAMPLES = 500
+"""Of the queries, to know how much of the best figure of so many is luck."""
+
+Values = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One way to search an index and to have its domains learn."""
+
+    search: SearchOptions
+    adaptation: AdaptationOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What a search and a domain may cost at most."""
+
+    search_ms: float
+    """Median milliseconds of everything but the encoder, for one query at a time on this machine."""
+    domain_kib: float
+    """Median KiB that a domain's state takes in memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What a setting brought, and what it costs."""
+
+    setting: Setting
+    values: Values
+    """(n,) nDCG@10 of each judged query, adapted without it."""
+    search_ms: float
+    domain_kib: float
+
+    def within(self, budget: Budget) -> bool:
+        """Whether it costs no more than is allowed."""
+        return self.search_ms <= budget.search_ms and self.domain_kib <= budget.domain_kib
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Settings tried so far."""
+
+    done: int
+    of: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """What was tried, and what came of it."""
+
+    trials: Sequence[Trial]
+    """The first one is how the index is searched and learns now."""
+    chosen: Trial
+    gain: float
+    """What choosing like this adds to nDCG@10, measured on queries that were not chosen by."""
+    low: float
+    high: float
+    """Bounds of its central 95% interval."""
+    queries: int
+    domains: int
+
+    def as_json(self) -> dict[str, JsonValue]:
+        """For the manifest and for programs."""
+        return {
+            "queries": self.queries,
+            "domains": self.domains,
+            "folds": FOLDS,
+            "gain": round(self.gain, 4),
+            "interval": [round(self.low, 4), round(self.high, 4)],
+            "trials": [
+                {
+                    "search": trial.setting.search.model_dump(mode="json"),
+                    "adaptation": trial.setting.adaptation.model_dump(mode="json"),
+                    "ndcg10": round(float(trial.values.mean()), 4),
+                    "search_ms": round(trial.search_ms, 3),
+                    "domain_kib": round(trial.domain_kib, 1),
+                    "chosen": trial is self.chosen,
+                }
+                for trial in self.trials
+            ],
+        }
+
+
+def settings(now: Setting, weights: Weights | None) -> list[Setting]:
+    """What is tried: the present setting first, then every way to search with every way to learn.
+
+    weights: None where nothing was learned beforehand for the index's encoder: then there are no learners.
+    """
+    searches = [SearchOptions(mode=Mode.SEMANTIC, lexical_weight=now.search.lexical_weight)]
+    searches += [SearchOptions(lexical_weight=weight) for weight in (*WEIGHTS[1:], "rrf")]
+    learners: list[tuple[str, ...] | None] = [()]
+    if weights is not None:
+        learners += [None, *((candidate.name,) for candidate in weights.candidates)]
+    tried = [Setting(search, AdaptationOptions(learners=names)) for search in searches for names in learners]
+    tried.append(Setting(SearchOptions(mode=Mode.LEXICAL), AdaptationOptions(learners=())))
+    return [now, *(setting for setting in tried if setting != now)]
+
+
+def tune(
+    engine: SearchEngine, weights: Weights | None, judged: Mapping[str, Sequence[JudgedQuery]], budget: Budget
+) -> Iterator[Progress | Tuned]:
+    """Try every setting and choose; nothing of the engine changes.
+
+    judged: by domain. Of settings within the budget the one is chosen that surely helps more than the present one (see
+    `surely_better`); where none does, the present one, or, where that is over the budget, the best within it. What the
+    choice is worth is measured by bootstrap bias-corrected cross-validation (Tsamardinos, Greasidou & Borboudakis
+    2018, doi:10.1007/s10994-018-5714-4).
+
+    Raises LabelError where no domain has FEWEST judged queries that name a right answer, or nothing is within budget.
+    """
+    asked = {domain: [query for query in queries if query.gains] for domain, queries in sorted(judged.items())}
+    asked = {domain: queries for domain, queries in asked.items() if len(queries) >= FEWEST}
+    if not asked:
+        raise LabelError(
+            f"no domain has {FEWEST} judged queries with a right answer, which cross-validation takes: label more, or"
+            " give them with --labels"
+        )
+    bench = _Bench(engine, weights)
+    manifest = engine.manifest
+    tried = settings(Setting(manifest.search, manifest.adaptation), weights)
+    trials: list[Trial] = []
+    for setting in tried:
+        yield Progress(len(trials), len(tried))
+        trials.append(bench.trial(setting, asked))
+    yield Progress(len(tried), len(tried))
+    yield _chosen(trials, budget, len(asked))
+
+
+class _Bench:
+    """Tries settings on one index; encodes a query once and looks its words up once."""
+
+    def __init__(self, engine: SearchEngine, weights: Weights | None) -> None:
+        self._engine = engine
+        self._weights = weights
+        self._vectors: dict[str, Vectors] = {}
+        self._matches: dict[str, tuple[Rows, Scores]] = {}
+
+    def trial(self, setting: Setting, asked: Mapping[str, Sequence[JudgedQuery]]) -> Trial:
+        """Cross-validate one setting."""
+        manifest = self._engine.manifest.model_copy(update={"search": setting.search, "adaptation": setting.adaptation})
+        engine = SearchEngine(
+            encoder=self._engine.encoder,
+            adapter=Adapter(self._engine.adapter.basis, {}),
+            vectors=self._engine.vectors,
+            documents=self._engine.documents,
+            fulltext=self._engine.fulltext,
+            manifest=manifest,
+        )
+        values: list[float] = []
+        seconds: list[float] = []
+        kib: list[float] = []
+        for queries in asked.values():
+            fold_of = np.random.default_rng(len(queries)).permutation(len(queries)) % FOLDS
+            found: dict[int, float] = {}
+            for fold in range(FOLDS):
+                state = self._learned(
+                    engine, [query for query, its in zip(queries, fold_of, strict=True) if its != fold]
+                )
+                kib.append(0.0 if state is None else state.nbytes / 1024)
+                engine.adapter = Adapter(engine.adapter.basis, {"tried": Serving(state)})
+                for place in np.flatnonzero(fold_of == fold).tolist():
+                    started = perf_counter()
+                    hits = self._searched(engine, queries[place])
+                    seconds.append(perf_counter() - started)
+                    found[place] = _ndcg(hits, queries[place])
+            values += [found[place] for place in range(len(queries))]
+        return Trial(setting, np.array(values), 1000 * median(seconds), median(kib))
+
+    def _learned(self, engine: SearchEngine, judged: Sequence[JudgedQuery]) -> DomainState | None:
+        if engine.manifest.search.mode is Mode.LEXICAL:
+            return None
+        solve = None if self._weights is None else self._weights.adapt
+        return adapt(engine, solve, judged, encode=self._encoded, match=self._matched).state
+
+    def _searched(self, engine: SearchEngine, query: JudgedQuery) -> list[str]:
+        """Ids of the documents that are found, best first; of a query judged in part, of its judged ones only."""
+        mode, known = engine.manifest.search.mode, {*query.gains, *query.against}
+        wanted = Query(query.text, FUSED if query.partial else DEPTH, domain="tried")
+        nearest = None
+        if mode is not Mode.LEXICAL:
+            [vector] = engine.adapter.rescale(self._encoded(query.text), ["tried"])
+            depth = DEPTH if mode is Mode.SEMANTIC and not query.partial else FUSED
+            [found] = nearest_documents(vector[None], depth, index=engine.vectors, documents=engine.documents)
+            nearest = Nearest(vector, *found, {}, engine.adapter.serving("tried"))
+        hits = engine.documents.identities(engine.order(wanted, nearest).passages)
+        return [hit for hit in hits if not query.partial or hit in known][:DEPTH]
+
+    def _encoded(self, text: str) -> Vectors:
+        if text not in self._vectors:
+            self._vectors[text] = self._engine.encode_label(text)
+        return self._vectors[text]
+
+    def _matched(self, text: str) -> tuple[Rows, Scores]:
+        if text not in self._matches:
+            self._matches[text] = self._engine.fulltext.best(text, PASSAGES)
+        return self._matches[text]
+
+
+def _ndcg(hits: Sequence[str], query: JudgedQuery) -> float:
+    """nDCG@10, gains linear, discount log2(rank + 1)."""
+    discount = 1 / np.log2(np.arange(2, DEPTH + 2))
+    found = np.array([query.gains.get(hit, 0.0) for hit in hits])
+    ideal = np.sort(list(query.gains.values()))[::-1][:DEPTH]
+    return float((found @ discount[: len(found)]) / (ideal @ discount[: len(ideal)]))
+
+
+def surely_better(values: Values, usual: int, *, rng: np.random.Generator) -> int:
+    """The column that is surely better than the usual one by most, or the usual one where none surely is.
+
+    values: (n, K). Sure is what clears a bound that the luckiest of all columns would stay under in CONFIDENCE of
+    resamples if none were better (White 2000, doi:10.1111/1468-0262.00152, on studentised means).
+    """
+    n = len(values)
+    gains = values - values[:, usual, None]
+    drawn = rng.multinomial(n, np.full(n, 1 / n), size=RESAMPLES) / n
+    mean, error = _studentised(gains, np.full((1, n), 1 / n))
+    means, errors = _studentised(gains, drawn)
+    luck = ((means - mean) / errors).max(axis=1)
+    low = (mean - np.quantile(luck, CONFIDENCE) * error)[0]
+    low[usual] = 0.0
+    return int(np.argmax(low))
+
+
+def _studentised(gains: Values, shares: Values) -> tuple[Values, Values]:
+    """(B, K) means of (n, K) numbers under (B, n) shares that sum to 1, and their standard errors."""
+    mean = shares @ gains
+    spread = np.maximum(shares @ gains**2 - mean**2, 0.0)
+    # of few queries all may have gained the same by luck: as if one more had gained nothing, or 0.1
+    return mean, np.sqrt((spread + 0.01 / len(gains)) / len(gains))
+
+
+def _chosen(trials: Sequence[Trial], budget: Budget, domains: int) -> Tuned:
+    allowed = [place for place, trial in enumerate(trials) if trial.within(budget)]
+    if not allowed:
+        cheapest = min(trials, key=lambda trial: (trial.search_ms, trial.domain_kib))
+        raise LabelError(
+            f"nothing is within {budget.search_ms:g} ms a search and {budget.domain_kib:g} KiB a domain; the cheapest,"
+            f" {cheapest.setting.search}, takes {cheapest.search_ms:.2f} ms, {cheapest.domain_kib:.0f} KiB: allow more"
+        )
+    values = np.stack([trials[place].values for place in allowed], axis=1)
+    before, n = trials[0].values, len(values)
+    rng = np.random.default_rng(0)
+    usual = 0 if allowed[0] == 0 else int(np.argmax(values.mean(axis=0)))
+    chosen = surely_better(values, usual, rng=rng)
+    gains = []
+    for _ in range(RESAMPLES):
+        drawn = rng.integers(n, size=n)
+        left = np.setdiff1d(np.arange(n), drawn)
+        if len(left):
+            best = surely_better(values[drawn], usual, rng=rng)
+            gains.append(float((values[left, best] - before[left]).mean()))
+    low, high = np.quantile(gains, [0.025, 0.975])
+    return Tuned(trials, trials[allowed[chosen]], float(np.mean(gains)), float(low), float(high), len(values), domains)

@@ -1,0 +1,136 @@
+"""What a built index says of itself: how it was made, how it is to be searched and adapted, and what its files are."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+
+from semsearch.records import BundleError, Mode
+
+FORMAT_VERSION: Literal[2] = 2
+
+
+class EncoderRecord(BaseModel):
+    """Which encoder made the vectors; queries must meet the same one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    weights_sha256: str
+    dimension: int = Field(ge=1)
+    window: int = Field(ge=1, description="Tokens that the encoder reads of a text")
+    prompts: Mapping[str, str] = Field(description="What stands before a query and before a document")
+
+
+class SearchOptions(BaseModel):
+    """How an index is searched where a request does not say."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mode: Mode = Mode.HYBRID
+    lexical_weight: Annotated[float, Field(ge=0, le=10)] | Literal["rrf"] = Field(
+        0.2, description="Cosine that a query's best lexical match is worth; rrf: reciprocal rank fusion"
+    )
+
+    def __str__(self) -> str:
+        return f"hybrid {self.lexical_weight}" if self.mode is Mode.HYBRID else self.mode.value
+
+
+class AdaptationOptions(BaseModel):
+    """How the domains of an index learn."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    learners: tuple[str, ...] | None = Field(
+        None,
+        description="What the guard may choose from, by name; none: judged queries are remembered and nothing else; by"
+        " default all that the weights have",
+    )
+
+    def __str__(self) -> str:
+        return "any" if self.learners is None else ", ".join(self.learners) or "none: memory only"
+
+
+class FileRecord(BaseModel):
+    """What a file of the generation must look like to be trusted."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    bytes: int = Field(ge=0)
+    sha256: str
+
+
+class Manifest(BaseModel):
+    """What a generation is; the last file written into it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format_version: Literal[2] = FORMAT_VERSION
+    built_by: str = Field(description="Version of semsearch")
+    built_at: datetime
+    title: str
+    description: str = ""
+    encoder: EncoderRecord
+    index_type: str = "exact"
+    documents: int = Field(ge=1)
+    passages: int = Field(ge=1)
+    skipped: int = Field(ge=0, description="Records left out of the build as bad")
+    search: SearchOptions = SearchOptions()
+    adaptation: AdaptationOptions = AdaptationOptions()
+    tuned: dict[str, JsonValue] | None = Field(None, description="What `search` and `adaptation` were chosen by")
+    recipe: dict[str, JsonValue] = Field(description="The recipe it was built by, as read")
+    files: dict[str, FileRecord]
+
+
+def new_manifest(
+    *,
+    version: str,
+    title: str,
+    description: str,
+    encoder: EncoderRecord,
+    documents: int,
+    passages: int,
+    skipped: int,
+    search: SearchOptions,
+    adaptation: AdaptationOptions,
+    recipe: dict[str, JsonValue],
+) -> Manifest:
+    """A manifest for `publish`, dated now, its files not yet measured."""
+    return Manifest(
+        built_by=version,
+        built_at=datetime.now(UTC).replace(microsecond=0),
+        title=title,
+        description=description,
+        encoder=encoder,
+        documents=documents,
+        passages=passages,
+        skipped=skipped,
+        search=search,
+        adaptation=adaptation,
+        recipe=recipe,
+        files={},
+    )
+
+
+def parsed(path: Path, content: bytes) -> Manifest:
+    """The manifest in a file's content. Raises BundleError naming the file for anything else."""
+    try:
+        values = json.loads(content)
+        version = values.get("format_version")
+    except (ValueError, AttributeError) as error:
+        raise BundleError(f"{path} is not a manifest ({error}): build the index again") from error
+    if version != FORMAT_VERSION:
+        raise BundleError(
+            f"{path} has format version {version!r}, this semsearch reads {FORMAT_VERSION}: build the index again"
+        )
+    try:
+        return Manifest.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise BundleError(f"{path}: {place}: {first['msg']}: build the index again") from error
