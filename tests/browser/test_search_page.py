@@ -109,6 +109,25 @@ def test_another_index_can_be_chosen(page: Page) -> None:
     expect(page).to_have_url(re.compile("index=b"))
 
 
+def test_what_to_search_by_can_be_chosen_and_stays_in_the_address(page: Page) -> None:
+    page.goto("/?q=kitten")
+    first(page, "Cat")
+    expect(page.locator("#mode option:checked")).to_have_text("Meaning and words")
+    page.select_option("#mode", label="Words")
+    expect(page.locator(".notice h1")).to_have_text("Nothing found")
+    expect(page).to_have_url(re.compile("mode=lexical"))
+    page.get_by_role("link", name="Search by meaning instead").click()
+    first(page, "Cat")
+    expect(page).to_have_url(re.compile("mode=semantic"))
+    expect(page.locator("#mode option:checked")).to_have_text("Meaning")
+    page.go_back()
+    expect(page.locator(".notice h1")).to_have_text("Nothing found")
+    expect(page.locator("#mode option:checked")).to_have_text("Words")
+    page.fill("#q", "purrs")
+    first(page, "Cat")
+    expect(page.locator(".facts .words").first).to_contain_text("words")
+
+
 def test_without_a_script_it_is_a_form(browser: Browser, address: str) -> None:
     context = browser.new_context(base_url=address, java_script_enabled=False)
     page = context.new_page()

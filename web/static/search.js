@@ -89,11 +89,13 @@ for (const field of [form.elements.index, form.elements.domain, form.elements.mo
 addEventListener("adapted", () => show(new URL(location), { remember: "no" }));
 
 main.ownerDocument.addEventListener("click", (event) => {
-  const link = event.target.closest(".pages a, a[data-compare]");
+  const link = event.target.closest(".pages a, a[data-here]");
   if (!link || event.defaultPrevented || event.button || event.metaKey || event.ctrlKey || event.shiftKey) return;
   event.preventDefault();
-  show(new URL(link.href), { remember: "push" }).then((shown) => {
+  const url = new URL(link.href);
+  show(url, { remember: "push" }).then((shown) => {
     if (!shown) return;
+    fill(url);
     scrollTo(0, 0);
     main.focus({ preventScroll: true });
   });
@@ -101,13 +103,19 @@ main.ownerDocument.addEventListener("click", (event) => {
 
 addEventListener("popstate", () => {
   const url = new URL(location);
-  input.value = url.searchParams.get("q") ?? "";
-  const index = form.elements.index;
-  if (index) index.value = url.searchParams.get("index") ?? index.options[0].value;
-  form.elements.domain.value = url.searchParams.get("domain") ?? "";
-  form.elements.mode.value = url.searchParams.get("mode") ?? "";
+  fill(url);
   show(url, { remember: "no" });
 });
+
+/** Have the form say what an address asks for. */
+function fill(url) {
+  input.value = url.searchParams.get("q") ?? "";
+  const { index, domain, mode } = form.elements;
+  if (index) index.value = url.searchParams.get("index") ?? index.options[0].value;
+  domain.value = url.searchParams.get("domain") ?? "";
+  mode.value = url.searchParams.get("mode") ?? "";
+  if (mode.selectedIndex < 0) mode.value = ""; // what the index goes by is asked for by saying nothing
+}
 
 addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
