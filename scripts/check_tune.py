@@ -62,7 +62,7 @@ def main() -> int:
     parser.add_argument("--domains", help="Only these, by comma")
     parser.add_argument("--processes", type=int, default=2)
     given = parser.parse_args()
-    folders = [one for one in sorted((given.data / "domains").iterdir())]
+    folders = sorted((given.data / "domains").iterdir())
     if given.domains:
         folders = [one for one in folders if one.name in given.domains.split(",")]
     work = partial(measured, data=given.data, weights_file=given.weights, labels=given.labels)

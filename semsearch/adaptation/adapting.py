@@ -12,6 +12,7 @@ from pydantic import JsonValue
 from semsearch.adaptation.judged import JudgedQuery
 from semsearch.basis import SpectralBasis
 from semsearch.engine import SearchEngine
+from semsearch.fusion import LexicalWeight
 from semsearch.learning.guard import Reason, Verdict
 from semsearch.learning.lexical import weigh, weighted
 from semsearch.learning.memory import BESIDE, generalises, remember
@@ -92,12 +93,7 @@ def adapt(
     learners = engine.manifest.adaptation.learners
     verdict = None
     if answered:
-        support = _support(documents, answered)
-        weight = weigh(support, usual)
-        if solve is not None and learners != ():
-            # nothing generalises from a memory: a learner starts from a parent that learned more
-            start = parent if parent is not None and generalises(parent) else None
-            verdict = solve(engine.adapter.basis, weighted(support, weight), start, learners)
+        weight, verdict = _learned(engine, None if learners == () else solve, _support(documents, answered), parent)
     found = [one for one in found if one.rows]
     learned = verdict is not None and verdict.adapted
     refusal = "Not adapted: no query is labelled." if verdict is None else verdict.words()
@@ -127,6 +123,25 @@ def adapt(
     if weight != usual:
         words = f"{words} A query's words count {weight} here instead of {usual}."
     return Outcome(state, learner, words, len(answered), gone, verdict)
+
+
+def _learned(
+    engine: SearchEngine, solve: Solve | None, support: Support, parent: DomainState | None
+) -> tuple[LexicalWeight, Verdict | None]:
+    """What words are worth to the domain, and what the guard decided on what meaning is to add to them."""
+    weight = weigh(support, engine.lexical_weight(parent))
+    if solve is None:
+        return weight, None
+    # nothing generalises from a memory: a learner starts from a parent that learned more
+    start = parent if parent is not None and generalises(parent) else None
+    basis, learners = engine.adapter.basis, engine.manifest.adaptation.learners
+    verdict = solve(basis, weighted(support, weight), start, learners)
+    if verdict.held_out is not None:
+        # what was learned may leave more for words to do, or less
+        again = weigh(replace(support, queries=verdict.held_out), weight)
+        if again != weight:
+            return again, solve(basis, weighted(support, again), start, learners)
+    return weight, verdict
 
 
 def _remembered(judged: int, most: int) -> str:

@@ -70,8 +70,9 @@ def candidate_state(candidate: Candidate, starts: Mapping[str, Start], basis: Sp
 
 def cross_validate(
     candidates: Sequence[Candidate], starts: Mapping[str, Start], basis: SpectralBasis, support: Support
-) -> tuple[Tensor, Tensor]:
-    """(n,) the nDCG@10 of each support query before, and (n, K) what each candidate, learned without it, adds.
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(n,) the nDCG@10 of each support query before, (n, K) what each candidate, learned without it, adds, and
+    (K, n, dim) where it moves the query.
 
     Before: with the frozen encoder, or under the parent's state where the starts carry one.
     """
@@ -80,6 +81,7 @@ def cross_validate(
     parent = inherited(next(iter(starts.values())), support.queries)
     before = ndcg(support.queries if parent is None else rescale(parent, axes, support.queries), support)
     gains = before.new_zeros((n, len(candidates)))
+    moved = support.queries.new_zeros((len(candidates), *support.queries.shape))
     folds = min(FOLDS, n)
     # the support set is sorted by its vectors: neighbours there are alike, and shall not be folds
     turn = torch.randperm(n, generator=torch.Generator().manual_seed(n)) % folds
@@ -88,5 +90,6 @@ def cross_validate(
         left_out, rest = support.of(held), support.of(kept).thinned(FIT_ON)
         for column, candidate in enumerate(candidates):
             state = candidate_state(candidate, starts, basis, rest)
-            gains[held, column] = ndcg(rescale(state, axes, left_out.queries), left_out) - before[held]
-    return before, gains
+            moved[column, held] = rescale(state, axes, left_out.queries)
+            gains[held, column] = ndcg(moved[column, held], left_out) - before[held]
+    return before, gains, moved

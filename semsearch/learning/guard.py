@@ -10,6 +10,7 @@ from enum import StrEnum
 import numpy as np
 import torch
 from pydantic import JsonValue
+from torch import Tensor
 
 from semsearch.basis import SpectralBasis
 from semsearch.learning.candidates import Candidate, candidate_state, cross_validate
@@ -58,6 +59,8 @@ class Verdict:
     low: float
     high: float
     """Bounds of its central 95% interval."""
+    held_out: Tensor | None = None
+    """(n, dim) where the chosen candidate moves each of the support set's queries if it is learned without it."""
 
     @property
     def adapted(self) -> bool:
@@ -114,7 +117,7 @@ def decide(
     considered = [place for place, candidate in enumerate(candidates) if candidate.considered(n)]
     candidates = [candidates[place] for place in considered]
     with torch.no_grad():
-        before, gains = cross_validate(candidates, starts, basis, support)
+        before, gains, moved = cross_validate(candidates, starts, basis, support)
         mean, deviation = posterior(prior.among(considered), before, gains)
         careful = caution(before.double().numpy())
         best = int(np.argmax(mean - careful * deviation))
@@ -130,6 +133,7 @@ def decide(
         estimate,
         estimate - spread,
         estimate + spread,
+        moved[best] if taken else None,
     )
 
 

@@ -122,7 +122,7 @@ def trials(
                     continue
                 support = domain.support(half[:size], most=most_documents)
                 with torch.no_grad():
-                    own, seen = cross_validate(candidates, starts, domain.basis, support)
+                    own, seen, _ = cross_validate(candidates, starts, domain.basis, support)
                     true = [
                         float((ndcg(rescale(state, axes, judged.queries), judged) - frozen).mean())
                         for state in (candidate_state(c, starts, domain.basis, support) for c in candidates)
