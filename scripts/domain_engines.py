@@ -19,7 +19,7 @@ from semsearch.learning.weights import Weights
 from semsearch.records import Document, Passage, Vectors
 from semsearch.storage.documents import DocumentStore, DocumentWriter
 from semsearch.storage.fulltext import FullText
-from semsearch.storage.manifest import AdaptationOptions, EncoderRecord, SearchOptions, new_manifest
+from semsearch.storage.manifest import AdaptationOptions, EncoderRecord, IndexRecord, SearchOptions, new_manifest
 from semsearch.storage.vectors import VectorIndex
 
 
@@ -70,6 +70,7 @@ def domain_engine(domain: Domain, folder: Path, search: SearchOptions | None = N
         documents=count,
         passages=count,
         skipped=0,
+        index=IndexRecord(),
         search=search or SearchOptions(),
         adaptation=AdaptationOptions(),
         recipe={},

@@ -322,7 +322,9 @@ def info(
         + (f", {manifest.skipped:,} bad records left out" if manifest.skipped else ""),
         "encoder": f"{manifest.encoder.name}, {manifest.encoder.dimension} dimensions,"
         f" {manifest.encoder.window} tokens a passage, weights {manifest.encoder.weights_sha256[:12]}…",
-        "index": manifest.index_type,
+        "index": manifest.index.type
+        + (f", {manifest.index.effort} candidates, recall@10 {manifest.index.recall}" if manifest.index.effort else "")
+        + (f" ({manifest.index.why})" if manifest.index.why else ""),
         "search": str(manifest.search),
         "learners": str(manifest.adaptation),
         "tuned": manifest.tuned
@@ -425,6 +427,7 @@ def _shown(events: Iterator[BuildEvent]) -> Iterator[BuildEvent]:
     )
 
     from semsearch.indexing.pipeline import Encoding, LoadingEncoder, Reading
+    from semsearch.indexing.sizing import Linking
 
     columns = (
         SpinnerColumn(),
@@ -452,6 +455,11 @@ def _shown(events: Iterator[BuildEvent]) -> Iterator[BuildEvent]:
                     elapsed = progress.tasks[-1].elapsed or 0.0
                     rate = f", {passages / elapsed:,.0f}/s" if elapsed else ""
                     progress.update(task, completed=tokens, counts=f"{passages:,} of {of_passages:,} passages{rate}")
+                case Linking(rows=0, of_rows=of_rows):
+                    progress.remove_task(task)
+                    task = progress.add_task("linking neighbours", total=of_rows, counts="")
+                case Linking(rows, of_rows):
+                    progress.update(task, completed=rows, counts=f"{rows:,} of {of_rows:,} passages")
             yield event
 
 

@@ -97,7 +97,11 @@ class SearchEngine:
             return cls(
                 encoder=encoder or Encoder.open(made_by.name, device=device, threads=threads, prompts=made_by.prompts),
                 adapter=Adapter(basis, served),
-                vectors=VectorIndex.open(generation.files.vectors, threads=threads),
+                vectors=VectorIndex.open(
+                    generation.files.vectors,
+                    generation.files.graph if generation.manifest.index.type == "hnsw" else None,
+                    threads=threads,
+                ),
                 documents=DocumentStore(generation.files.documents),
                 fulltext=FullText(generation.files.documents, connections=threads),
                 manifest=generation.manifest,
@@ -122,6 +126,11 @@ class SearchEngine:
         """What words are worth to a domain of this state."""
         return self.manifest.search.lexical_weight if state is None or state.words is None else state.words
 
+    @property
+    def effort(self) -> int | None:
+        """Candidates kept along the index's graph while searching; None where every vector is compared."""
+        return self.manifest.search.effort or self.manifest.index.effort
+
     def rank(self, queries: Sequence[Query]) -> list[Nearest]:
         """The part of a search that gains from batches, for queries whose mode wants the encoder.
 
@@ -140,7 +149,7 @@ class SearchEngine:
         if compared:
             vectors = np.concatenate((vectors, frozen[compared]))
         wanted = max(self._wanted(query) for query in queries)
-        found = nearest_documents(vectors, wanted, index=self.vectors, documents=self.documents)
+        found = nearest_documents(vectors, wanted, index=self.vectors, documents=self.documents, effort=self.effort)
         times.append(perf_counter())
         stages_s = dict(zip(("encode", "rescale", "nearest"), np.diff(times).tolist(), strict=True))
         beside = {

@@ -133,21 +133,24 @@ def by_both(
 
 
 def nearest_documents(
-    vectors: Vectors, wanted: int, *, index: VectorIndex, documents: DocumentStore
+    vectors: Vectors, wanted: int, *, index: VectorIndex, documents: DocumentStore, effort: int | None
 ) -> list[tuple[Rows, Scores]]:
     """For each vector the best passage of each of the `wanted` nearest documents, best first.
 
-    Asks for more passages until so many different documents are among them, or all passages are.
+    Asks for more passages until so many different documents are among them, or all passages are. effort: as of
+    `VectorIndex.nearest`.
     """
     wanted = min(wanted, documents.count)
     many = wanted if index.count == documents.count else 2 * wanted
     while True:
-        scores, rows = index.nearest(vectors, min(many, index.count))
-        firsts = [_first_of_each(documents.document_of[found]) for found in rows]
+        scores, rows = index.nearest(vectors, min(many, index.count), effort=effort)
+        # a graph may find fewer than it was asked for
+        kept = [(found[found >= 0], score[found >= 0]) for found, score in zip(rows, scores, strict=True)]
+        firsts = [_first_of_each(documents.document_of[found]) for found, _ in kept]
         if many >= index.count or all(len(first) >= wanted for first in firsts):
             return [
                 (found[first][:wanted], score[first][:wanted])
-                for found, score, first in zip(rows, scores, firsts, strict=True)
+                for (found, score), first in zip(kept, firsts, strict=True)
             ]
         many *= 2
 

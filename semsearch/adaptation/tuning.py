@@ -7,7 +7,7 @@ ranked over the whole index. Knows nothing of files or of recipes.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from time import perf_counter
 
@@ -31,6 +31,8 @@ FEWEST = 10
 FOLDS = 5
 DEPTH = 10
 """nDCG counts so many places."""
+EFFORTS = (0.25, 0.5, 2, 4)
+"""Shares of an index's effort that are tried."""
 CONFIDENCE = 0.9
 """That a chosen setting is better than the present one, all settings that were tried taken together."""
 RESAMPLES = 500
@@ -117,18 +119,26 @@ class Tuned:
         }
 
 
-def settings(now: Setting, weights: Weights | None) -> list[Setting]:
-    """What is tried: the present setting first, then every way to search with every way to learn.
+def settings(now: Setting, weights: Weights | None, effort: int | None) -> list[Setting]:
+    """What is tried: the present setting first, then every way to search with every way to learn, and the present
+    setting with less and with more effort.
 
-    weights: None where nothing was learned beforehand for the index's encoder: then there are no learners.
+    weights: None where nothing was learned beforehand for the index's encoder: then there are no learners. effort:
+    candidates that are kept along the index's graph; None where there is none.
     """
-    searches = [SearchOptions(mode=Mode.SEMANTIC, lexical_weight=now.search.lexical_weight)]
-    searches += [SearchOptions(lexical_weight=weight) for weight in (*WEIGHTS[1:], "rrf")]
+    searches = [now.search.model_copy(update={"mode": Mode.SEMANTIC})]
+    searches += [
+        now.search.model_copy(update={"mode": Mode.HYBRID, "lexical_weight": weight})
+        for weight in (*WEIGHTS[1:], "rrf")
+    ]
     learners: list[tuple[str, ...] | None] = [()]
     if weights is not None:
         learners += [None, *((candidate.name,) for candidate in weights.candidates)]
     tried = [Setting(search, AdaptationOptions(learners=names)) for search in searches for names in learners]
-    tried.append(Setting(SearchOptions(mode=Mode.LEXICAL), AdaptationOptions(learners=())))
+    tried.append(Setting(now.search.model_copy(update={"mode": Mode.LEXICAL}), AdaptationOptions(learners=())))
+    if effort is not None:
+        efforts = [max(1, int(effort * factor)) for factor in EFFORTS]
+        tried += [replace(now, search=now.search.model_copy(update={"effort": value})) for value in efforts]
     return [now, *(setting for setting in tried if setting != now)]
 
 
@@ -153,7 +163,7 @@ def tune(
         )
     bench = _Bench(engine, weights)
     manifest = engine.manifest
-    tried = settings(Setting(manifest.search, manifest.adaptation), weights)
+    tried = settings(Setting(manifest.search, manifest.adaptation), weights, engine.effort)
     trials: list[Trial] = []
     for setting in tried:
         yield Progress(len(trials), len(tried))
@@ -216,7 +226,9 @@ class _Bench:
         if mode is not Mode.LEXICAL:
             [vector] = engine.adapter.rescale(self._encoded(query.text), ["tried"])
             depth = DEPTH if mode is Mode.SEMANTIC and not query.partial else FUSED
-            [found] = nearest_documents(vector[None], depth, index=engine.vectors, documents=engine.documents)
+            [found] = nearest_documents(
+                vector[None], depth, index=engine.vectors, documents=engine.documents, effort=engine.effort
+            )
             nearest = Nearest(vector, *found, {}, engine.adapter.serving("tried"))
         hits = engine.documents.identities(engine.order(wanted, nearest).passages)
         return [hit for hit in hits if not query.partial or hit in known][:DEPTH]

@@ -20,11 +20,11 @@ from semsearch.encoder import Encoder, available_cores
 from semsearch.indexing.chunking import Chunker
 from semsearch.indexing.readers import BadRecord, read
 from semsearch.indexing.recipe import Recipe
+from semsearch.indexing.sizing import Linking, size
 from semsearch.records import BundleError, Document, InputError
-from semsearch.storage.bundle import Generation, building, publish
+from semsearch.storage.bundle import building, publish
 from semsearch.storage.documents import DocumentWriter
 from semsearch.storage.manifest import EncoderRecord, Manifest, new_manifest
-from semsearch.storage.vectors import VectorIndex
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,12 @@ class Published:
     manifest: Manifest
 
 
-BuildEvent: TypeAlias = LoadingEncoder | Reading | Skipped | Encoding | Published
+BuildEvent: TypeAlias = LoadingEncoder | Reading | Skipped | Encoding | Linking | Published
+
+ASKED = 200
+"""Queries that an index's recall is measured on."""
+FIRST_WORDS = 8
+"""Words of a passage that make one."""
 
 
 def build(
@@ -101,8 +106,15 @@ def build(
                 counts = writer.documents, writer.passages
                 vectors = np.empty((writer.passages, encoder.dimension), np.float32)
                 yield from _encode(encoder, writer, vectors, batch_size=recipe.encoder.batch_size)
+                queries = encoder.encode_queries(_as_asked(writer), batch_size=recipe.encoder.batch_size)
                 writer.close()
-            _index(vectors, files)
+            SpectralBasis.of(vectors).save(files.basis)
+            for step in size(vectors, queries, recipe.index, threads=threads):
+                if isinstance(step, Linking):
+                    yield step
+                    continue
+                step.index.save(files.vectors, files.graph)
+                record = step.record
             manifest = new_manifest(
                 version=version("semsearch"),
                 title=recipe.title or name or folder.name,
@@ -117,6 +129,7 @@ def build(
                 documents=counts[0],
                 passages=counts[1],
                 skipped=skipped,
+                index=record,
                 search=recipe.search,
                 adaptation=recipe.adaptation,
                 recipe=recipe.model_dump(mode="json", exclude_defaults=True),
@@ -166,11 +179,10 @@ def _encode(encoder: Encoder, writer: DocumentWriter, vectors: np.ndarray, *, ba
         yield Encoding(passages, len(vectors), tokens, of_tokens)
 
 
-def _index(vectors: np.ndarray, files: Generation) -> None:
-    SpectralBasis.of(vectors).save(files.basis)
-    index = VectorIndex.exact(vectors.shape[1])
-    index.add(vectors)
-    index.save(files.vectors)
+def _as_asked(writer: DocumentWriter) -> list[str]:
+    """What people might ask: the first words of some passages."""
+    rows = np.random.default_rng(0).permutation(writer.passages)[:ASKED]
+    return [" ".join(text.split()[:FIRST_WORDS]) or text for text in writer.texts(np.sort(rows))]
 
 
 def _places(recipe: Recipe) -> str:

@@ -55,6 +55,16 @@ class ChunkingOptions(_Part):
     overlap_tokens: int = Field(32, ge=0, description="Repeated at the start of the next passage, at most")
 
 
+class IndexOptions(_Part):
+    """How nearest vectors are to be found."""
+
+    type: Literal["auto", "exact", "hnsw"] = Field(
+        "auto", description="exact compares every vector, hnsw follows a graph; auto: exact while that is quick enough"
+    )
+    exact_ms: float = Field(3.0, ge=0, description="auto: what comparing every vector may take for one query, at most")
+    recall: float = Field(0.98, gt=0, le=1, description="recall@10 against exact below which nothing is published")
+
+
 class FieldNames(_Part):
     """Which fields of a record mean what; the first that a record has is taken."""
 
@@ -96,6 +106,7 @@ class Recipe(_Part):
     skip_bad: bool = Field(False, description="Leave bad records out and go on, instead of stopping")
     encoder: EncoderOptions = EncoderOptions()
     chunking: ChunkingOptions = ChunkingOptions()
+    index: IndexOptions = IndexOptions()
     search: SearchOptions = SearchOptions()
     adaptation: AdaptationOptions = AdaptationOptions()
     sources: tuple[Source, ...] = Field(min_length=1)

@@ -4,7 +4,7 @@
       current            the name of the generation that serves, one line
       lock               held by whoever builds
       g-000002/          a generation: never changed once published
-        manifest.json  vectors.faiss  documents.sqlite  basis.safetensors
+        manifest.json  vectors.faiss  graph.faiss (some)  documents.sqlite  basis.safetensors
       domains/           what its domains have learned, which outlives every generation
       building-XXXX/     work in progress; a dead builder's is removed by the next one
 
@@ -52,6 +52,11 @@ class Generation:
         return self.folder / "vectors.faiss"
 
     @property
+    def graph(self) -> Path:
+        """Links between near vectors; there in an index of type hnsw."""
+        return self.folder / "graph.faiss"
+
+    @property
     def documents(self) -> Path:
         """Documents, passages and their words."""
         return self.folder / "documents.sqlite"
@@ -64,7 +69,8 @@ class Generation:
     @property
     def parts(self) -> tuple[Path, ...]:
         """Every file that the manifest vouches for."""
-        return self.vectors, self.documents, self.basis
+        graph = (self.graph,) if self.graph.exists() else ()
+        return self.vectors, *graph, self.documents, self.basis
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +110,7 @@ def open_current(folder: Path) -> OpenGeneration:
                 held.close()
                 continue
             manifest = parsed(generation.manifest, held.read())
-            for path in generation.parts:
+            for path in {*generation.parts, *(generation.folder / name for name in manifest.files)}:
                 _check(path, manifest)
         except BaseException:
             held.close()
@@ -196,8 +202,8 @@ def republish(folder: Path, change: Callable[[Manifest], Manifest]) -> Manifest:
     with building(folder) as files:
         generation = open_current(folder)
         try:
-            for old, new in zip(generation.files.parts, files.parts, strict=True):
-                _share(old, new)
+            for old in generation.files.parts:
+                _share(old, files.folder / old.name)
             return publish(files, change(generation.manifest))
         except OSError as error:
             raise BundleError(f"{folder} cannot be written ({error.strerror}): it is as it was") from error

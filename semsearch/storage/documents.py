@@ -36,6 +36,10 @@ CREATE TABLE passages (
 ) STRICT;
 """
 
+_AT_ENCODER = (
+    "SELECT passages.row, heading, passages.text"
+    " FROM passages JOIN documents ON documents.row = passages.document WHERE passages.row IN"
+)
 _AT_ONCE = 500
 """Rows asked for by one statement; SQLite bounds the number of its parameters."""
 
@@ -95,16 +99,15 @@ class DocumentWriter:
         order = np.fromiter(found, np.dtype((np.int64, 2)), self.passages)
         for start in range(0, len(order), batch):
             rows, tokens = order[start : start + batch].T
-            texts = {
-                row: text_at_encoder(heading, text)
-                for row, heading, text in _select_by_row(
-                    self._connection,
-                    "SELECT passages.row, heading, passages.text"
-                    " FROM passages JOIN documents ON documents.row = passages.document WHERE passages.row IN",
-                    rows.tolist(),
-                )
-            }
-            yield rows, [texts[row] for row in rows.tolist()], int(tokens.sum())
+            yield rows, self.texts(rows), int(tokens.sum())
+
+    def texts(self, rows: Rows) -> list[str]:
+        """What the encoder reads of passages in these rows."""
+        found = {
+            row: text_at_encoder(heading, text)
+            for row, heading, text in _select_by_row(self._connection, _AT_ENCODER, rows.tolist())
+        }
+        return [found[row] for row in rows.tolist()]
 
     def tokens(self) -> int:
         """Tokens of all passages together, as the encoder will read them."""

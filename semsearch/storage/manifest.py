@@ -36,9 +36,25 @@ class SearchOptions(BaseModel):
     lexical_weight: Annotated[float, Field(ge=0, le=10)] | Literal["rrf"] = Field(
         0.2, description="Cosine that a query's best lexical match is worth; rrf: reciprocal rank fusion"
     )
+    effort: int | None = Field(
+        None, ge=1, description="Candidates kept along the graph of an hnsw index; by default what its build found"
+    )
 
     def __str__(self) -> str:
-        return f"hybrid {self.lexical_weight}" if self.mode is Mode.HYBRID else self.mode.value
+        by = f"hybrid {self.lexical_weight}" if self.mode is Mode.HYBRID else self.mode.value
+        return by if self.effort is None else f"{by}, {self.effort} candidates"
+
+
+class IndexRecord(BaseModel):
+    """How nearest vectors are found."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    type: Literal["exact", "hnsw"] = "exact"
+    why: str = Field("", description="Why it is this type")
+    effort: int | None = Field(None, ge=1, description="Candidates kept along the graph while searching")
+    recall: float | None = Field(None, description="recall@10 against exact at that effort, measured when it was built")
+    queries: int = Field(0, description="Queries that was measured on")
 
 
 class AdaptationOptions(BaseModel):
@@ -76,7 +92,7 @@ class Manifest(BaseModel):
     title: str
     description: str = ""
     encoder: EncoderRecord
-    index_type: str = "exact"
+    index: IndexRecord = IndexRecord()
     documents: int = Field(ge=1)
     passages: int = Field(ge=1)
     skipped: int = Field(ge=0, description="Records left out of the build as bad")
@@ -96,6 +112,7 @@ def new_manifest(
     documents: int,
     passages: int,
     skipped: int,
+    index: IndexRecord,
     search: SearchOptions,
     adaptation: AdaptationOptions,
     recipe: dict[str, JsonValue],
@@ -110,6 +127,7 @@ def new_manifest(
         documents=documents,
         passages=passages,
         skipped=skipped,
+        index=index,
         search=search,
         adaptation=adaptation,
         recipe=recipe,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
@@ -13,14 +14,30 @@ SCORE_DECIMALS = 6
 """Scores are equal if they agree to this many decimals: the last bits move with the shape of the batch."""
 
 
-class VectorIndex:
-    """Passage vectors by row, searched by cosine similarity."""
+EXACT_FROM = 1_000
+"""Rows asked for, from which on every row is compared: a graph would visit most of them anyway."""
+LINKS = 32
+"""Neighbours of a row in a graph, twice as many on the lowest level."""
+BREADTH = 80
+"""Candidates looked at for a new row's neighbours."""
 
-    def __init__(self, index: faiss.Index, *, threads: int = 1) -> None:
-        """Take a finished index of unit vectors under the inner product. Raises ValueError for another metric."""
-        if index.metric_type != faiss.METRIC_INNER_PRODUCT:
-            raise ValueError(f"an index of metric {index.metric_type}; unit vectors want the inner product")
-        self._index = index
+
+class VectorIndex:
+    """Passage vectors by row, searched by cosine similarity: all of them, or along a graph."""
+
+    def __init__(self, rows: faiss.IndexFlat, graph: faiss.IndexHNSW | None = None, *, threads: int = 1) -> None:
+        """Take finished parts: unit vectors under the inner product, and a graph over them, if any.
+
+        The graph holds no vectors but those of `rows`. Raises ValueError where the metric or the counts disagree.
+        """
+        if rows.metric_type != faiss.METRIC_INNER_PRODUCT:
+            raise ValueError(f"an index of metric {rows.metric_type}; unit vectors want the inner product")
+        if graph is not None:
+            if graph.ntotal != rows.ntotal:
+                raise ValueError(f"a graph of {graph.ntotal} rows over {rows.ntotal} vectors")
+            graph.storage, graph.own_fields = rows, False
+        self._rows = rows
+        self._graph = graph
         self._threads = threads
 
     @classmethod
@@ -29,42 +46,56 @@ class VectorIndex:
         return cls(faiss.IndexFlatIP(dimension), threads=threads)
 
     @classmethod
-    def open(cls, path: Path, *, threads: int = 1) -> VectorIndex:
-        """Read what `save` wrote. Raises BundleError if the file is no such index.
+    def hnsw(cls, dimension: int, *, threads: int = 1) -> VectorIndex:
+        """An empty index that follows a hierarchical navigable small world graph (Malkov & Yashunin 2018,
+        doi:10.1109/TPAMI.2018.2889473)."""
+        rows = faiss.IndexFlatIP(dimension)
+        # the stubs know of neither constructor, flags nor parameters of a graph
+        graph = faiss.IndexHNSW(rows, LINKS)  # type: ignore[arg-type]
+        graph.hnsw.efConstruction = BREADTH
+        return cls(rows, graph, threads=threads)
 
-        The file's checksum is the caller's to check first; nothing in it can make FAISS reserve more memory than
-        the file is long.
+    @classmethod
+    def open(cls, path: Path, graph: Path | None = None, *, threads: int = 1) -> VectorIndex:
+        """Map what `save` wrote into memory, where the system keeps as much of it as there is room for.
+
+        The files' checksums are the caller's to check first; nothing in them can make FAISS reserve more memory than
+        the files are long. Raises BundleError if they are no such index.
         """
         try:
-            faiss.set_deserialization_vector_byte_limit(path.stat().st_size + 1)
-            return cls(faiss.read_index(str(path)), threads=threads)
+            rows = _mapped(path, faiss.IndexFlat)
+            return cls(rows, None if graph is None else _mapped(graph, faiss.IndexHNSW), threads=threads)
         except (OSError, RuntimeError, ValueError) as error:
             raise BundleError(f"{path} is not a vector index ({_first_line(error)}): build it again") from error
 
     @property
     def dimension(self) -> int:
         """Length of a vector."""
-        return int(self._index.d)
+        return int(self._rows.d)
 
     @property
     def count(self) -> int:
         """Number of rows."""
-        return int(self._index.ntotal)
+        return int(self._rows.ntotal)
 
     def add(self, vectors: Vectors) -> None:
         """Append (n, dim) float32 unit rows; they get the next row numbers."""
-        self._index.add(vectors)
+        faiss.omp_set_num_threads(self._threads)
+        (self._graph or self._rows).add(vectors)
 
-    def save(self, path: Path) -> None:
-        """Write the index. Raises OSError if it cannot be written whole."""
+    def save(self, path: Path, graph: Path | None = None) -> None:
+        """Write the rows, and the graph, if there is one, to a file of its own. Raises OSError if that cannot be done
+        whole."""
         try:
-            faiss.write_index(self._index, str(path))
+            faiss.write_index(self._rows, str(path))
+            if self._graph is not None and graph is not None:
+                faiss.write_index(self._graph, str(graph), faiss.IO_FLAG_SKIP_STORAGE)  # type: ignore[call-overload]
         except RuntimeError as error:
             raise OSError(f"{path.name} could not be written ({_first_line(error)})") from error
 
     def all(self) -> Vectors:
         """(count, dim) float32, every row: the index's own memory, to be read only and while it is open."""
-        rows: Vectors = faiss.rev_swig_ptr(self._index.get_xb(), self.count * self.dimension)  # type: ignore[attr-defined]
+        rows: Vectors = faiss.rev_swig_ptr(self._rows.get_xb(), self.count * self.dimension)
         rows = rows.reshape(self.count, self.dimension)
         rows.flags.writeable = False
         return rows
@@ -74,11 +105,13 @@ class VectorIndex:
         found: Scores = np.round(self.all()[rows] @ query, SCORE_DECIMALS)
         return found
 
-    def nearest(self, queries: Vectors, k: int) -> tuple[Scores, Rows]:
+    def nearest(self, queries: Vectors, k: int, *, effort: int | None = None) -> tuple[Scores, Rows]:
         """The k rows nearest to each query.
 
-        queries: (n, dim) float32, unit rows. Returns scores (n, k) and rows (n, k), best first, rows of equal
-        score by row number; a row of -1 with score -inf marks a place that no row could fill.
+        queries: (n, dim) float32, unit rows. effort: candidates that are kept on the way along the graph, the more
+        the surer that the nearest are found (efSearch); None: every row is compared. Returns scores (n, k) and rows
+        (n, k), best first, rows of equal score by row number; a row of -1 with score -inf marks a place that no row
+        could fill.
         """
         # FAISS keeps this setting for each calling thread apart
         faiss.omp_set_num_threads(self._threads)
@@ -86,12 +119,31 @@ class VectorIndex:
         scores = np.full((len(queries), k), -np.inf, np.float32)
         rows = np.full((len(queries), k), -1, np.int64)
         if wanted and len(queries):
-            found, places = self._index.search(queries, wanted)
-            found = np.round(found, SCORE_DECIMALS)
+            found, places = self._searched(queries, wanted, effort)
+            found = np.where(places < 0, -np.inf, np.round(found, SCORE_DECIMALS))
             order = np.lexsort((places, -found), axis=1)
             scores[:, :wanted] = np.take_along_axis(found, order, axis=1)
             rows[:, :wanted] = np.take_along_axis(places, order, axis=1)
         return scores, rows
+
+    def _searched(self, queries: Vectors, wanted: int, effort: int | None) -> tuple[Scores, Rows]:
+        if self._graph is None or effort is None or wanted >= EXACT_FROM:
+            found, places = self._rows.search(queries, wanted)
+        else:
+            # a graph hardly finds more than it keeps candidates
+            params = faiss.SearchParametersHNSW(  # type: ignore[attr-defined]
+                efSearch=max(effort, 2 * wanted)
+            )
+            found, places = self._graph.search(queries, wanted, params=params)
+        return found, places
+
+
+def _mapped(path: Path, kind: type) -> Any:
+    faiss.set_deserialization_vector_byte_limit(path.stat().st_size + 1)
+    found = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC | faiss.IO_FLAG_SKIP_STORAGE)
+    if not isinstance(found, kind):
+        raise ValueError(f"{path.name} holds a {type(found).__name__}, not a {kind.__name__}")  # noqa: TRY004
+    return found
 
 
 def _first_line(error: BaseException) -> str:

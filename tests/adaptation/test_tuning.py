@@ -131,6 +131,20 @@ def test_memory_over_budget_is_not_chosen(engine: SearchEngine) -> None:
     assert found.trials[0].domain_kib > 0.5
 
 
+def test_of_an_index_with_a_graph_its_effort_is_tried(
+    shop: Path, tmp_path: Path, tiny_model: Path, tiny_encoder: Encoder
+) -> None:
+    build_index(tmp_path / "graph", shop / "shop.jsonl", model=tiny_model, index={"type": "hnsw"})
+    engine = SearchEngine.open(tmp_path / "graph", encoder=tiny_encoder, threads=1)
+    effort = engine.effort
+    assert effort is not None
+    found = tuned(engine, {"d": [JudgedQuery(asked(name), {name: 1.0}) for name in NAMES]})
+    engine.close()
+    efforts = {trial.setting.search.effort for trial in found.trials}
+    assert efforts == {None, *(int(effort * factor) for factor in (0.25, 0.5, 2, 4))}
+    assert str(found.trials[-1].setting.search).endswith(f", {effort * 4} candidates")
+
+
 @pytest.mark.parametrize(("better", "expected"), [(0.0, False), (0.02, False), (0.3, True)])
 def test_the_luckiest_of_many_is_not_taken_for_better(better: float, expected: bool) -> None:
     taken = 0

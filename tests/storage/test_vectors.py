@@ -54,6 +54,58 @@ def test_an_index_comes_back_from_disk(tmp_path: Path) -> None:
     np.testing.assert_array_equal(opened.nearest(queries, 5)[1], filled(50).nearest(queries, 5)[1])
 
 
+def linked(count: int, *, dimension: int = 16) -> VectorIndex:
+    index = VectorIndex.hnsw(dimension)
+    index.add(unit_rows(count, dimension=dimension))
+    return index
+
+
+def test_a_graph_finds_nearly_what_a_brute_force_finds_with_true_scores() -> None:
+    queries = unit_rows(50, dimension=16, seed=7)
+    truth = filled(3000).nearest(queries, 10)[1]
+    index = linked(3000)
+    found = {effort: index.nearest(queries, 10, effort=effort) for effort in (10, 200)}
+    shares = {
+        effort: np.mean([np.isin(true, row).mean() for true, row in zip(truth, rows, strict=True)])
+        for effort, (_, rows) in found.items()
+    }
+    assert shares[10] < shares[200]
+    assert shares[200] > 0.99
+    scores, rows = found[200]
+    rounded = np.round(np.einsum("nd,nkd->nk", queries, index.all()[rows]), 6)
+    np.testing.assert_allclose(scores, rounded, atol=2e-6)
+    assert (np.diff(scores, axis=1) <= 0).all()
+
+
+def test_without_effort_or_for_many_rows_every_row_is_compared() -> None:
+    queries = unit_rows(9, dimension=16, seed=7)
+    for k, effort in ((10, None), (1500, 16)):
+        expected = filled(2000).nearest(queries, k)
+        for one, other in zip(linked(2000).nearest(queries, k, effort=effort), expected, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_a_graph_comes_back_from_disk_over_the_same_vectors(tmp_path: Path) -> None:
+    index = linked(500)
+    index.save(tmp_path / "vectors", tmp_path / "graph")
+    assert (tmp_path / "graph").stat().st_size < 500 * 400
+    opened = VectorIndex.open(tmp_path / "vectors", tmp_path / "graph")
+    queries = unit_rows(5, dimension=16, seed=3)
+    for one, other in zip(opened.nearest(queries, 5, effort=50), index.nearest(queries, 5, effort=50), strict=True):
+        np.testing.assert_array_equal(one, other)
+    np.testing.assert_array_equal(opened.all(), unit_rows(500, dimension=16))
+    np.testing.assert_allclose(opened.similarity(queries[0], np.array([3])), opened.all()[[3]] @ queries[0], atol=1e-6)
+
+
+def test_parts_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
+    linked(50).save(tmp_path / "vectors", tmp_path / "graph")
+    filled(40).save(tmp_path / "fewer")
+    with pytest.raises(BundleError, match="a graph of 50 rows over 40 vectors"):
+        VectorIndex.open(tmp_path / "fewer", tmp_path / "graph")
+    with pytest.raises(BundleError, match="not a IndexHNSW"):
+        VectorIndex.open(tmp_path / "vectors", tmp_path / "fewer")
+
+
 def test_a_file_that_is_no_index_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "vectors").write_bytes(b"IxFI" + b"\xff" * 64)
     with pytest.raises(BundleError, match="vectors is not a vector index"):

@@ -1,0 +1,141 @@
+#!/usr/bin/env python3
+"""What does an index of so many vectors get, and cost? benchmark_sizes.py EMBEDDINGS [--sizes 10000,100000,1000000]
+
+EMBEDDINGS is a folder of NAME.npz with `documents` and `queries` (float16 or float32, unit rows). Where a size asks for
+more documents than there are, they are repeated with noise (0.02 a number, then brought to unit length). For each size
+prints what `semsearch build` would choose, how long that took, recall@10 against exact on up to 500 other queries than
+those it was chosen by, milliseconds for one query and for 32 together, chosen and exact, what is on disk, and, in a
+process of its own, how long opening takes and what it holds in memory then and after 500 searches.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+
+import numpy as np
+
+from semsearch.encoder import available_cores
+from semsearch.indexing.recipe import IndexOptions
+from semsearch.indexing.sizing import Sized, size
+from semsearch.records import Vectors
+from semsearch.storage.vectors import VectorIndex
+
+NOISE = 0.02
+ASKED = 200
+TRIED = 500
+TIMED = 40
+
+
+def corpus(folder: Path, count: int) -> tuple[Vectors, Vectors]:
+    """(count, dim) documents and (m, dim) queries, shuffled."""
+    parts = [np.load(path) for path in sorted(folder.glob("*.npz"))]
+    rng = np.random.default_rng(0)
+    documents = np.concatenate([part["documents"] for part in parts])
+    queries = rng.permutation(np.concatenate([part["queries"] for part in parts]).astype(np.float32))
+    documents = documents[rng.permutation(len(documents))]
+    made = np.empty((count, documents.shape[1]), np.float32)
+    for start in range(0, count, len(documents)):
+        part = documents[: count - start].astype(np.float32)
+        if start:
+            part += NOISE * rng.standard_normal(part.shape, np.float32)
+        made[start : start + len(part)] = part / np.linalg.norm(part, axis=1, keepdims=True)
+    return made, np.ascontiguousarray(queries / np.linalg.norm(queries, axis=1, keepdims=True))
+
+
+def timed_ms(index: VectorIndex, queries: Vectors, together: int, effort: int | None) -> float:
+    """Median milliseconds of a search for so many queries at once."""
+    taken = []
+    for turn in range(TIMED if together == 1 or effort else 8):
+        start = turn * together % (len(queries) - together)
+        started = perf_counter()
+        index.nearest(queries[start : start + together], 10, effort=effort)
+        taken.append(perf_counter() - started)
+    return 1000 * median(taken)
+
+
+def opened(folder: Path, effort: int | None, threads: int) -> dict[str, float]:
+    """Seconds to open what is in the folder, and MiB of memory that is not the file's; in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, __file__, "--open", str(folder), str(effort or 0), str(threads)],
+        capture_output=True, check=True, text=True,
+    )  # fmt: skip
+    found: dict[str, float] = json.loads(done.stdout)
+    return found
+
+
+def measure_opening(folder: Path, effort: int | None, threads: int) -> None:
+    """What the process of its own does."""
+
+    def resident() -> dict[str, float]:
+        lines = (line.split() for line in Path("/proc/self/status").read_text().splitlines())
+        sizes = {line[0].rstrip(":"): int(line[1]) / 1024 for line in lines if line[0] in {"RssAnon:", "RssFile:"}}
+        return {"anonymous": sizes["RssAnon"], "mapped": sizes["RssFile"]}
+
+    before = resident()
+    graph = folder / "graph"
+    started = perf_counter()
+    index = VectorIndex.open(folder / "vectors", graph if graph.exists() else None, threads=threads)
+    seconds = perf_counter() - started
+    at_rest = resident()
+    queries = np.load(folder / "queries.npy")
+    for row in range(len(queries)):
+        index.nearest(queries[row : row + 1], 10, effort=effort)
+    after = resident()
+    found = {"seconds": seconds}
+    for kind in ("anonymous", "mapped"):
+        found[f"{kind}_at_rest_mib"] = at_rest[kind] - before[kind]
+        found[f"{kind}_after_mib"] = after[kind] - before[kind]
+    sys.stdout.write(json.dumps(found))
+
+
+def main() -> int:
+    if sys.argv[1:2] == ["--open"]:
+        measure_opening(Path(sys.argv[2]), int(sys.argv[3]) or None, int(sys.argv[4]))
+        return 0
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("embeddings", type=Path)
+    parser.add_argument("--sizes", default="10000,100000,1000000")
+    parser.add_argument("--threads", type=int, default=available_cores())
+    given = parser.parse_args()
+    for count in map(int, given.sizes.split(",")):
+        documents, queries = corpus(given.embeddings, count)
+        started = perf_counter()
+        *_, sized = size(documents, queries[:ASKED], IndexOptions(), threads=given.threads)
+        seconds = perf_counter() - started
+        assert isinstance(sized, Sized)
+        index, record = sized.index, sized.record
+        others = queries[ASKED : ASKED + TRIED]
+        truth, found = index.nearest(others, 10)[1], index.nearest(others, 10, effort=record.effort)[1]
+        recall = float(np.mean([np.isin(true, rows).mean() for true, rows in zip(truth, found, strict=True)]))
+        with tempfile.TemporaryDirectory() as place:
+            folder = Path(place)
+            index.save(folder / "vectors", folder / "graph")
+            np.save(folder / "queries.npy", others)
+            disk = {path.name: path.stat().st_size / 2**20 for path in folder.iterdir()}
+            opening = opened(folder, record.effort, given.threads)
+        row = {
+            "vectors": count,
+            "chosen": record.model_dump(),
+            "build_s": round(seconds, 1),
+            "recall_on_others": round(recall, 4),
+            **{
+                f"{name}_{together}_ms": round(timed_ms(index, queries, together, effort), 3)
+                for name, effort in (("chosen", record.effort), ("exact", None))
+                for together in (1, 32)
+            },
+            "disk_mib": {name: round(mib, 1) for name, mib in disk.items() if name != "queries.npy"},
+            "opening": {name: round(value, 3) for name, value in opening.items()},
+        }
+        print(json.dumps(row), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
