@@ -20,10 +20,8 @@ from semsearch.state import MAX_KEYS, DomainState
 # chosen on 41 domains: docs/adaptation.md has what other values do
 SHARPNESS = 32.0
 TEMPERATURE = 0.05
-RATE = 0.3
+RATE = 1.0
 STEPS = 24
-MOST_DOCUMENTS = 768
-"""Documents that answers are told apart from."""
 BESIDE = 40
 """Queries remembered at most beside a learner that generalises: those that it leaves farthest from their answers."""
 
@@ -47,7 +45,6 @@ def remember(basis: SpectralBasis, support: Support, begun: DomainState | None =
         left = residual(torch.nn.functional.normalize(moved_by_it, dim=1), support, temperature).norm(dim=1)
         farthest = left.argsort(descending=True, stable=True)[:BESIDE].sort().values
         x, moved_by_it, support = x[farthest], moved_by_it[farthest], support.of(farthest)
-    support = support.thinned(MOST_DOCUMENTS)
     near = kernel(x @ x.T, sharpness)
     rate = RATE / torch.linalg.eigvalsh(near)[-1]
     values = torch.zeros_like(x)
