@@ -20,8 +20,8 @@ from semsearch.state import MAX_KEYS, DomainState
 # chosen on 41 domains: docs/adaptation.md has what other values do
 SHARPNESS = 32.0
 TEMPERATURE = 0.05
-RATE = 1.0
-STEPS = 24
+RATE = 0.3
+STEPS = 48
 BESIDE = 40
 """Queries remembered at most beside a learner that generalises: those that it leaves farthest from their answers."""
 
