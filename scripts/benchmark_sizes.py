@@ -4,7 +4,8 @@
 EMBEDDINGS is a folder of NAME.npz with `documents` and `queries` (float16 or float32, unit rows). Where a size asks for
 more documents than there are, they are repeated with noise (0.02 a number, then brought to unit length). For each size
 prints what `semsearch build` would choose, how long that took, recall@10 against exact on up to 500 other queries than
-those it was chosen by, milliseconds for one query and for 32 together, chosen and exact, what is on disk, and, in a
+those it was chosen by, milliseconds for one query and for 32 together (100 places each, as a search
+asks for), chosen and exact, what is on disk, and, in a
 process of its own, how long opening takes and what it holds in memory then and after 500 searches.
 """
 
@@ -24,6 +25,7 @@ import numpy as np
 from semsearch.encoder import available_cores
 from semsearch.indexing.recipe import IndexOptions
 from semsearch.indexing.sizing import Sized, size
+from semsearch.ranking import FUSED
 from semsearch.records import Vectors
 from semsearch.storage.vectors import VectorIndex
 
@@ -55,7 +57,7 @@ def timed_ms(index: VectorIndex, queries: Vectors, together: int, effort: int | 
     for turn in range(TIMED if together == 1 or effort else 8):
         start = turn * together % (len(queries) - together)
         started = perf_counter()
-        index.nearest(queries[start : start + together], 10, effort=effort)
+        index.nearest(queries[start : start + together], FUSED, effort=effort)
         taken.append(perf_counter() - started)
     return 1000 * median(taken)
 
@@ -86,7 +88,7 @@ def measure_opening(folder: Path, effort: int | None, threads: int) -> None:
     at_rest = resident()
     queries = np.load(folder / "queries.npy")
     for row in range(len(queries)):
-        index.nearest(queries[row : row + 1], 10, effort=effort)
+        index.nearest(queries[row : row + 1], FUSED, effort=effort)
     after = resident()
     found = {"seconds": seconds}
     for kind in ("anonymous", "mapped"):
@@ -112,7 +114,7 @@ def main() -> int:
         assert isinstance(sized, Sized)
         index, record = sized.index, sized.record
         others = queries[ASKED : ASKED + TRIED]
-        truth, found = index.nearest(others, 10)[1], index.nearest(others, 10, effort=record.effort)[1]
+        truth, found = index.nearest(others, 10)[1], index.nearest(others, FUSED, effort=record.effort)[1][:, :10]
         recall = float(np.mean([np.isin(true, rows).mean() for true, rows in zip(truth, found, strict=True)]))
         with tempfile.TemporaryDirectory() as place:
             folder = Path(place)

@@ -211,7 +211,8 @@ class SearchEngine:
     def _wanted(self, query: Query) -> int:
         """How many of the nearest documents it takes to answer a query."""
         asked = query.offset + query.k
-        return max(asked, FUSED) if self.mode(query) is Mode.HYBRID else asked
+        # along a graph, what is found first depends a little on how much is asked for: ask for as much for every page
+        return max(asked, FUSED) if self.mode(query) is Mode.HYBRID or self.effort is not None else asked
 
 
 def places_in(hits: Sequence[Hit], ranking: Sequence[Hit]) -> list[int | None]:

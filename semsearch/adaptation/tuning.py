@@ -31,8 +31,8 @@ FEWEST = 10
 FOLDS = 5
 DEPTH = 10
 """nDCG counts so many places."""
-EFFORTS = (0.25, 0.5, 2, 4)
-"""Shares of an index's effort that are tried."""
+EFFORTS = (2, 4)
+"""Times an index's effort that are tried; less would find too little to be fused with words."""
 CONFIDENCE = 0.9
 """That a chosen setting is better than the present one, all settings that were tried taken together."""
 RESAMPLES = 500
@@ -121,7 +121,7 @@ class Tuned:
 
 def settings(now: Setting, weights: Weights | None, effort: int | None) -> list[Setting]:
     """What is tried: the present setting first, then every way to search with every way to learn, and the present
-    setting with less and with more effort.
+    setting with more effort.
 
     weights: None where nothing was learned beforehand for the index's encoder: then there are no learners. effort:
     candidates that are kept along the index's graph; None where there is none.
@@ -137,8 +137,7 @@ def settings(now: Setting, weights: Weights | None, effort: int | None) -> list[
     tried = [Setting(search, AdaptationOptions(learners=names)) for search in searches for names in learners]
     tried.append(Setting(now.search.model_copy(update={"mode": Mode.LEXICAL}), AdaptationOptions(learners=())))
     if effort is not None:
-        efforts = [max(1, int(effort * factor)) for factor in EFFORTS]
-        tried += [replace(now, search=now.search.model_copy(update={"effort": value})) for value in efforts]
+        tried += [replace(now, search=now.search.model_copy(update={"effort": factor * effort})) for factor in EFFORTS]
     return [now, *(setting for setting in tried if setting != now)]
 
 
@@ -225,7 +224,8 @@ class _Bench:
         nearest = None
         if mode is not Mode.LEXICAL:
             [vector] = engine.adapter.rescale(self._encoded(query.text), ["tried"])
-            depth = DEPTH if mode is Mode.SEMANTIC and not query.partial else FUSED
+            exact = mode is Mode.SEMANTIC and not query.partial and engine.effort is None
+            depth = DEPTH if exact else FUSED
             [found] = nearest_documents(
                 vector[None], depth, index=engine.vectors, documents=engine.documents, effort=engine.effort
             )

@@ -13,12 +13,13 @@ from time import perf_counter
 import numpy as np
 
 from semsearch.indexing.recipe import IndexOptions
+from semsearch.ranking import FUSED
 from semsearch.records import InputError, Vectors
 from semsearch.storage.manifest import IndexRecord
 from semsearch.storage.vectors import VectorIndex
 
-EFFORTS = (16, 32, 64, 128, 256, 512)
-"""Candidates kept along the graph, tried in turn."""
+EFFORTS = (FUSED, 150, 200, 300, 500, 800)
+"""Candidates kept along the graph, tried in turn; a search to be fused with words asks for the first of them anyway."""
 DEPTH = 10
 """Places that recall counts."""
 AT_ONCE = 5_000
@@ -63,7 +64,7 @@ def size(vectors: Vectors, queries: Vectors, options: IndexOptions, *, threads: 
         graph.add(vectors[start : start + AT_ONCE])
     yield Linking(len(vectors), len(vectors))
     for effort in EFFORTS:
-        recall = _overlap(truth, graph.nearest(queries, DEPTH, effort=effort)[1])
+        recall = _overlap(truth, graph.nearest(queries, FUSED, effort=effort)[1][:, :DEPTH])
         if recall >= options.recall:
             break
     else:
@@ -94,7 +95,7 @@ def _one_query_ms(index: VectorIndex, queries: Vectors, *, effort: int | None = 
     seconds = []
     for row in range(min(50, len(queries))):
         started = perf_counter()
-        index.nearest(queries[row : row + 1], DEPTH, effort=effort)
+        index.nearest(queries[row : row + 1], FUSED, effort=effort)
         seconds.append(perf_counter() - started)
     return 1000 * median(seconds)
 

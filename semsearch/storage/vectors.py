@@ -130,10 +130,8 @@ class VectorIndex:
         if self._graph is None or effort is None or wanted >= EXACT_FROM:
             found, places = self._rows.search(queries, wanted)
         else:
-            # a graph hardly finds more than it keeps candidates
-            params = faiss.SearchParametersHNSW(  # type: ignore[attr-defined]
-                efSearch=max(effort, 2 * wanted)
-            )
+            # a graph finds no more than it keeps candidates
+            params = faiss.SearchParametersHNSW(efSearch=max(effort, wanted))  # type: ignore[attr-defined]
             found, places = self._graph.search(queries, wanted, params=params)
         return found, places
 
