@@ -22,6 +22,8 @@ SHARPNESS = 32.0
 TEMPERATURE = 0.05
 RATE = 0.3
 STEPS = 48
+SETTLED = 0.03
+"""Length of what is left for every query, at most, for the steps to end early."""
 BESIDE = 40
 """Queries remembered at most beside a learner that generalises: those that it leaves farthest from their answers."""
 
@@ -50,7 +52,10 @@ def remember(basis: SpectralBasis, support: Support, begun: DomainState | None =
     values = torch.zeros_like(x)
     for _ in range(STEPS):
         moved = torch.nn.functional.normalize(moved_by_it + near @ values, dim=1)
-        values = values + rate * residual(moved, support, temperature)
+        left = residual(moved, support, temperature)
+        if float(left.norm(dim=1).max()) < SETTLED:
+            break
+        values = values + rate * left
     room = still.fewer(MAX_KEYS - min(len(x), BESIDE))
     return replace(
         room,
