@@ -106,7 +106,13 @@ def agreement(ours: list[str], theirs: list[tuple[str, float]]) -> str:
 def check(domain: Path, work: Path, console: Console) -> Outcome:
     """Build, search and compare one domain."""
     folder = work / domain.name
-    recipe = Recipe.model_validate({"sources": [{"path": str(domain / "corpus.jsonl")}]})
+    recipe = Recipe.model_validate(
+        {
+            "sources": [{"path": str(domain / "corpus.jsonl")}],
+            "search": {"mode": "semantic"},
+            "index": {"type": "exact"},
+        }
+    )
     for _ in track(build(recipe, folder), f"{domain.name}: building", console=console, transient=True):
         pass
     engine = SearchEngine.open(folder)
