@@ -10,13 +10,15 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import fields
 from multiprocessing.connection import wait
 from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -53,13 +55,17 @@ class AdaptingProcess:
         learners: Sequence[str] | None = None,
     ) -> Verdict:
         """As `Weights.adapt`. A process that has died is started anew, once for each call."""
-        parts = {field.name: getattr(support, field.name) for field in fields(support)}
-        arrays = {name: None if part is None else part.numpy() for name, part in parts.items()}
-        try:
-            return self._pool.submit(_adapt, basis, arrays, parent, learners).result()
-        except BrokenProcessPool:
-            self._pool = self._started()
-            return self._pool.submit(_adapt, basis, arrays, parent, learners).result()
+        # by a file: a pipe would keep this process from ever ending if the other one died while megabytes go through
+        # (a fault of Python before 3.11.5)
+        with NamedTemporaryFile(suffix=".npz") as file:
+            parts = {**_packed("basis", basis), **_packed("support", support), **_packed("parent", parent)}
+            np.savez(file, **parts)  # type: ignore[arg-type]
+            file.flush()
+            try:
+                return self._pool.submit(_adapt, file.name, learners).result()
+            except BrokenProcessPool:
+                self._pool = self._started()
+                return self._pool.submit(_adapt, file.name, learners).result()
 
     def close(self) -> None:
         """End the process after what it is doing."""
@@ -103,12 +109,23 @@ def _leave_with_parent() -> None:
         os._exit(1)
 
 
-def _adapt(
-    basis: SpectralBasis,
-    arrays: Mapping[str, npt.NDArray[np.generic] | None],
-    parent: DomainState | None,
-    learners: Sequence[str] | None,
-) -> Verdict:
+def _packed(name: str, value: SpectralBasis | Support | DomainState | None) -> dict[str, npt.NDArray[np.generic]]:
+    """What a value is made of, by name; nothing of None."""
+    if value is None:
+        return {}
+    parts = {field.name: getattr(value, field.name) for field in fields(value)}
+    return {f"{name}.{part}": np.asarray(content) for part, content in parts.items() if content is not None}
+
+
+def _adapt(path: str, learners: Sequence[str] | None) -> Verdict:
     assert _weights is not None
-    parts = {name: None if part is None else torch.from_numpy(part) for name, part in arrays.items()}
-    return _weights.adapt(basis, Support(**parts), parent, learners)  # type: ignore[arg-type]
+    given: dict[str, dict[str, Any]] = {"basis": {}, "support": {}, "parent": {}}
+    with np.load(path, allow_pickle=False) as arrays:
+        for name in arrays.files:
+            value, _, part = name.partition(".")
+            given[value][part] = arrays[name]
+    support = Support(**{part: torch.from_numpy(content) for part, content in given["support"].items()})
+    parent = given["parent"]
+    if "words" in parent:
+        parent["words"] = float(parent["words"])
+    return _weights.adapt(SpectralBasis(**given["basis"]), support, DomainState(**parent) if parent else None, learners)

@@ -33,14 +33,17 @@ def test_it_decides_as_this_process_would_survives_a_death_and_passes_errors_on(
     complete = world.support(np.arange(30), most=500)
     unknown = (complete.queries @ complete.documents.T > 0.2) & (complete.gains == 0)
     partial = replace(complete, unknown=unknown)
-    verdicts = [Weights.open(path).adapt(world.basis, support) for support in (complete, partial)]
-    assert verdicts[0].as_json() != verdicts[1].as_json()
+    here = Weights.open(path)
+    parent = replace(here.adapt(world.basis, complete).state, words=0.4)
+    given = [(complete, None, None), (partial, None, None), (partial, parent, [here.candidates[0].name])]
+    verdicts = [here.adapt(world.basis, *one) for one in given]
+    assert len({str(verdict.as_json()) for verdict in verdicts}) == 3
     process = AdaptingProcess(path)
     try:
-        for support, here in zip((complete, partial), verdicts, strict=True):
-            there = process(world.basis, support, None)
-            assert there.as_json() == here.as_json()
-            assert there.state.to_bytes({}) == here.state.to_bytes({})
+        for one, expected in zip(given, verdicts, strict=True):
+            there = process(world.basis, *one)
+            assert there.as_json() == expected.as_json()
+            assert there.state.to_bytes({}) == expected.state.to_bytes({})
             [worker] = process._pool._processes  # the pool's only one
             os.kill(worker, signal.SIGKILL)
         with pytest.raises(WeightsError, match="learned for 24 dimensions, the index has 16"):
