@@ -24,7 +24,7 @@ import numpy as np
 
 from semsearch.encoder import available_cores
 from semsearch.indexing.recipe import IndexOptions
-from semsearch.indexing.sizing import Sized, size
+from semsearch.indexing.sizing import Sized, recall_of, size
 from semsearch.ranking import FUSED
 from semsearch.records import Vectors
 from semsearch.storage.vectors import VectorIndex
@@ -114,8 +114,7 @@ def main() -> int:
         assert isinstance(sized, Sized)
         index, record = sized.index, sized.record
         others = queries[ASKED : ASKED + TRIED]
-        truth, found = index.nearest(others, 10)[1], index.nearest(others, FUSED, effort=record.effort)[1][:, :10]
-        recall = float(np.mean([np.isin(true, rows).mean() for true, rows in zip(truth, found, strict=True)]))
+        shares = recall_of(index.nearest(others, FUSED, effort=record.effort)[0], index.nearest(others, 10)[0])
         with tempfile.TemporaryDirectory() as place:
             folder = Path(place)
             index.save(folder / "vectors", folder / "graph")
@@ -126,7 +125,7 @@ def main() -> int:
             "vectors": count,
             "chosen": record.model_dump(),
             "build_s": round(seconds, 1),
-            "recall_on_others": round(recall, 4),
+            "recall_on_others": round(float(shares.mean()), 4),
             **{
                 f"{name}_{together}_ms": round(timed_ms(index, queries, together, effort), 3)
                 for name, effort in (("chosen", record.effort), ("exact", None))

@@ -120,7 +120,8 @@ class VectorIndex:
         rows = np.full((len(queries), k), -1, np.int64)
         if wanted and len(queries):
             found, places = self._searched(queries, wanted, effort)
-            found = np.where(places < 0, -np.inf, np.round(found, SCORE_DECIMALS))
+            found[places < 0] = -np.inf  # FAISS marks them by the lowest number that there is, which cannot be rounded
+            found = np.round(found, SCORE_DECIMALS)
             order = np.lexsort((places, -found), axis=1)
             scores[:, :wanted] = np.take_along_axis(found, order, axis=1)
             rows[:, :wanted] = np.take_along_axis(places, order, axis=1)

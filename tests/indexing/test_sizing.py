@@ -10,7 +10,7 @@ import pytest
 from semsearch.encoder import Encoder
 from semsearch.engine import SearchEngine
 from semsearch.indexing.recipe import IndexOptions
-from semsearch.indexing.sizing import Linking, Sized, size
+from semsearch.indexing.sizing import Linking, Sized, recall_of, size
 from semsearch.records import InputError, Mode, Query
 from semsearch.storage.bundle import read_manifest
 from tests.conftest import Command, build_index, write_jsonl
@@ -47,10 +47,17 @@ def test_a_slow_one_gets_a_graph_of_the_recall_that_was_asked_for(options: dict[
     assert share >= 0.95
 
 
+def test_of_equal_documents_any_will_do_and_a_missing_one_counts_against() -> None:
+    truth = np.array([[0.9, 0.5, 0.5], [0.8, 0.7, -np.inf]], np.float32)
+    found = np.array([[0.9, 0.5, 0.4, 0.4], [0.8, -np.inf, -np.inf, -np.inf]], np.float32)
+    assert recall_of(truth, truth).tolist() == [1.0, 1.0]
+    assert recall_of(found, truth).tolist() == [pytest.approx(2 / 3), 0.5]
+
+
 def test_below_the_recall_that_was_asked_for_nothing_is_published(
     tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("semsearch.indexing.sizing._overlap", lambda *_: 0.9)
+    monkeypatch.setattr("semsearch.indexing.sizing.recall_of", lambda *_: np.full(9, 0.9))
     source = write_jsonl(tmp_path / "a.jsonl", ({"id": str(n), "text": f"word{n} other{n % 7}"} for n in range(50)))
     with pytest.raises(InputError, match=r"reaches a recall@10 of 0.9000 with 800 candidates, not 0.98"):
         build_index(tmp_path / "index", source, model=tiny_model, index={"type": "hnsw"})
