@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
     from semsearch.adaptation.domains import Domains
     from semsearch.adaptation.judged import JudgedQuery
-    from semsearch.adaptation.tuning import Budget, Tuned
+    from semsearch.adaptation.tuning import Budget, Trial, Tuned
 
 SHOWN = 12
-"""Settings that are shown, and written down, beside the present one and the chosen one: the best."""
+"""Settings that are shown, and written down, beside the present one, the chosen one and the identity: the best."""
 
 
 def tune(
@@ -123,9 +123,19 @@ def _tuned(found: Domains, weights: Path | None, judged: Mapping[str, Sequence[J
 
 
 def _rows(tuned: Tuned, budget: Budget) -> list[tuple[str, ...]]:
-    """The present setting, the chosen one and the best, by what they brought."""
+    """The present setting, the chosen one, the one that changes nothing, and the best, by what they brought."""
+    from semsearch.records import Mode
+
+    def identity(trial: Trial) -> bool:
+        return trial.setting.search.mode is Mode.SEMANTIC and trial.setting.adaptation.learners == ()
+
     best = sorted(tuned.trials, key=lambda trial: -trial.values.mean())
-    shown = [trial for trial in best if trial in (tuned.trials[0], tuned.chosen) or trial in best[:SHOWN]]
+    kept = (tuned.trials[0], tuned.chosen)
+    shown = [
+        trial
+        for place, trial in enumerate(best)
+        if place < SHOWN or identity(trial) or any(trial is one for one in kept)
+    ]
     return [
         (
             str(trial.setting.search),
@@ -139,6 +149,7 @@ def _rows(tuned: Tuned, budget: Budget) -> list[tuple[str, ...]]:
                 for word, true in (
                     ("chosen", trial is tuned.chosen),
                     ("present", trial is tuned.trials[0]),
+                    ("identity", identity(trial)),
                     ("over budget", not trial.within(budget)),
                 )
                 if true

@@ -179,6 +179,7 @@ def test_the_command_writes_its_choice_into_index_and_recipe(
     assert "# what the shop sells" in text
     assert "# chosen by semsearch tune on 24 judged queries; budget 1000 ms a search, 512 KiB a domain" in text
     assert f"{chosen['ndcg10']:.4f}" in text
+    assert "identity" in text
     engine = SearchEngine.open(copy, encoder=tiny_encoder)
     assert engine.search([Query(asked("kanor"), k=1)])[0][0].id == "kanor"
     engine.close()
