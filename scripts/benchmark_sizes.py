@@ -16,6 +16,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -109,7 +110,7 @@ def main() -> int:
     for count in map(int, given.sizes.split(",")):
         documents, queries = corpus(given.embeddings, count)
         started = perf_counter()
-        *_, sized = size(documents, queries[:ASKED], IndexOptions(), threads=given.threads)
+        *_, sized = size(documents, partial(np.copy, queries[:ASKED]), IndexOptions(), threads=given.threads)
         seconds = perf_counter() - started
         assert isinstance(sized, Sized)
         index, record = sized.index, sized.record

@@ -25,6 +25,7 @@ import torch
 from domain_engines import domain_engine, judged, over_families, unseen, vectorizer
 
 from semsearch.adaptation.adapting import adapt
+from semsearch.adaptation.judged import ndcg as ranked_ndcg
 from semsearch.adapter import Serving
 from semsearch.engine import SearchEngine
 from semsearch.evaluation.protocol import open_weights
@@ -46,14 +47,11 @@ ADAPTED = ("semantic", "hybrid")
 
 def ndcg(engine: SearchEngine, domain: Domain, rows: Sequence[int]) -> float:
     """Mean nDCG@10 of these queries as the engine ranks them."""
-    discount = 1 / np.log2(np.arange(2, 12))
-    values = []
     queries = [Query(domain.texts.queries[row], domain="d") for row in rows]
+    values = []
     for row, hits in zip(rows, engine.search(queries), strict=True):
-        gains = domain.texts.judgments[row]
-        found = np.array([gains.get(int(hit.id), 0.0) for hit in hits])
-        ideal = np.sort(list(gains.values()))[::-1][:10]
-        values.append(float(found @ discount[: len(found)]) / float(ideal @ discount[: len(ideal)]))
+        gains = {str(one): gain for one, gain in domain.texts.judgments[row].items()}
+        values.append(ranked_ndcg([hit.id for hit in hits], gains))
     return float(np.mean(values))
 
 

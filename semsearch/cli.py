@@ -367,13 +367,14 @@ def demo(
     from semsearch.storage.bundle import is_bundle, read_manifest
 
     keys = WriteKeys.parsed(write_key or [], refuse_all=read_only)
+    built = is_bundle(folder)
     try:
-        if is_bundle(folder):
+        if built:
             read_manifest(folder)
     except BundleError as error:
         err.print(f"building anew: {error}", soft_wrap=True)
-        _build(Recipe.read(_demo_recipe()), folder, device=device, threads=threads)
-    if not is_bundle(folder):
+        built = False
+    if not built:
         _build(Recipe.read(_demo_recipe()), folder, device=device, threads=threads)
     _serve([folder], host=host, port=port, keys=keys, device=device, threads=threads)
 

@@ -13,8 +13,8 @@ from semsearch.adapter import Adapter, Serving
 from semsearch.basis import SpectralBasis
 from semsearch.encoder import Encoder, available_cores
 from semsearch.fusion import LexicalWeight
-from semsearch.ranking import FUSED, Nearest, Ranking, by_both, by_meaning, by_words, nearest_documents
-from semsearch.records import BundleError, Document, Hit, Mode, Query, Vectors
+from semsearch.ranking import FUSED, PASSAGES, Nearest, Ranking, by_both, by_meaning, by_words, nearest_documents
+from semsearch.records import BundleError, Document, Hit, Mode, Query, Rows, Scores, Vectors
 from semsearch.state import DomainState
 from semsearch.storage.bundle import OpenGeneration, open_current
 from semsearch.storage.documents import DocumentStore
@@ -138,12 +138,15 @@ class SearchEngine:
         """
         if not queries:
             return []
+        started = perf_counter()
+        frozen = self.encoder.encode_queries([query.text for query in queries])
+        return self.nearest(queries, frozen, encoded_in_s=perf_counter() - started)
+
+    def nearest(self, queries: Sequence[Query], frozen: Vectors, *, encoded_in_s: float = 0.0) -> list[Nearest]:
+        """The rest of `rank`, for n queries whose vectors are known: (n, dim) float32, unit rows."""
         adapter = self.adapter  # one for the whole batch, whoever replaces it meanwhile
         times = [perf_counter()]
-        frozen = self.encoder.encode_queries([query.text for query in queries])
-        times.append(perf_counter())
-        domains = [query.domain for query in queries]
-        vectors = adapter.rescale(frozen, domains)
+        vectors = adapter.rescale(frozen, [query.domain for query in queries])
         times.append(perf_counter())
         compared = [place for place, query in enumerate(queries) if query.compare]
         if compared:
@@ -151,7 +154,8 @@ class SearchEngine:
         wanted = max(self._wanted(query) for query in queries)
         found = nearest_documents(vectors, wanted, index=self.vectors, documents=self.documents, effort=self.effort)
         times.append(perf_counter())
-        stages_s = dict(zip(("encode", "rescale", "nearest"), np.diff(times).tolist(), strict=True))
+        rescale_s, nearest_s = np.diff(times).tolist()
+        stages_s = {"encode": encoded_in_s, "rescale": rescale_s, "nearest": nearest_s}
         beside = {
             place: Nearest(vectors[number], *found[number], stages_s, UNADAPTED)
             for number, place in enumerate(compared, start=len(queries))
@@ -196,6 +200,10 @@ class SearchEngine:
         on its labels only. Call it from the thread that calls `rank`.
         """
         return self.encoder.encode_queries([text])
+
+    def match_label(self, text: str) -> tuple[Rows, Scores]:
+        """Passage rows (n,) that a labelled query's words find, and BM25 scores (n,) > 0, best first."""
+        return self.fulltext.best(text, PASSAGES)
 
     def document(self, identity: str) -> Document | None:
         """The whole document of this id, or None."""

@@ -58,12 +58,9 @@ def adapt(
     """
     from semsearch.storage.labels import Chosen
 
-    more = [] if labels is None else read(labels, domain=domain, source=labels.resolve().name)
+    more = labelled(labels, domain=domain)
     with opened(index, weights, device=device, threads=threads) as found:
-        if gone := missing(found.engine.documents, more):
-            raise LabelError(
-                f"the query {gone[0].query[:60]!r} is judged on {gone[0].document!r}, which the index does not have"
-            )
+        check(more, found.engine.documents)
         if dry_run:
             known = {label.id for _, label in found.log.labels(Chosen(domain=domain))}
             new = [entry for entry in more if isinstance(entry, Label) and entry.id not in known]
@@ -395,6 +392,19 @@ def read(path: Path, *, domain: str, source: str) -> list[Label | Click]:
     from semsearch.adaptation.exchange import read_entries
 
     return read_entries(path, domain=domain, source=source)
+
+
+def labelled(labels: Path | None, *, domain: str) -> list[Label | Click]:
+    """What --labels names, if it was given; the file's or folder's name is the source."""
+    return [] if labels is None else read(labels, domain=domain, source=labels.resolve().name)
+
+
+def check(judged: Sequence[Label | Click], store: DocumentStore) -> None:
+    """Raise LabelError where an entry speaks of a document that is not there."""
+    if gone := missing(store, judged):
+        raise LabelError(
+            f"the query {gone[0].query[:60]!r} is judged on {gone[0].document!r}, which the index does not have"
+        )
 
 
 def missing(store: DocumentStore, entries: Sequence[Label | Click]) -> list[Label | Click]:

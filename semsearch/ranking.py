@@ -72,11 +72,12 @@ class Ranked:
     def page(self, part: slice, mode: Mode, adapted: Serving, document_of: Rows) -> Ranking:
         """The part of it that was asked for."""
         documents = document_of[self.passages[part]].tolist()
+        absent = [None] * len(documents)
+        similarity = absent if self.similarity is None else self.similarity[part].tolist()
+        words = absent if self.words is None else self.words[part].tolist()
         parts = [
-            Parts(similarity, _place(document, self.by_meaning), words, _place(document, self.by_words))
-            for document, similarity, words in zip(
-                documents, _values(self.similarity, part), _values(self.words, part), strict=False
-            )
+            Parts(cosine, _place(document, self.by_meaning), bm25, _place(document, self.by_words))
+            for document, cosine, bm25 in zip(documents, similarity, words, strict=True)
         ]
         return Ranking(self.passages[part], self.scores[part], parts, mode, adapted)
 
@@ -89,9 +90,9 @@ def by_meaning(nearest: Nearest, document_of: Rows) -> Ranked:
 
 def by_words(text: str, wanted: int, documents: DocumentStore, fulltext: FullText) -> Ranked:
     """As BM25 ranks them: at least `wanted` documents, if so many share a word with the query."""
-    many = 2 * wanted
+    named, many = _named(text, documents), 2 * wanted
     while True:
-        rows, scores = _named_first(text, *fulltext.best(text, many), documents)
+        rows, scores = _with_named(named, *fulltext.best(text, many))
         first = _first_of_each(documents.document_of[rows])
         if len(first) >= wanted or len(rows) < many:
             found = documents.document_of[rows[first]]
@@ -109,15 +110,16 @@ def by_both(
     fulltext: FullText,
 ) -> Ranked:
     """As both together rank them; where the query quotes a phrase, words count only where it stands."""
-    rows, bm25 = _named_first(text, *fulltext.best(text, PASSAGES), documents)
+    named = _named(text, documents)
+    rows, bm25 = _with_named(named, *fulltext.best(text, PASSAGES))
     candidates = np.union1d(nearest.passages[:FUSED], rows)
     similarity = vectors.similarity(nearest.vector, candidates)
     words = np.zeros(len(candidates), np.float32)
     words[np.searchsorted(candidates, rows)] = bm25
     scores = np.round(fuse(similarity, words, weight), SCORE_DECIMALS)
-    named = candidates == _named(text, documents)
-    scores[named] = scores.max(initial=0)
-    order = np.lexsort((candidates, ~named, -scores))
+    is_named = candidates == named
+    scores[is_named] = scores.max(initial=0)
+    order = np.lexsort((candidates, ~is_named, -scores))
     order = order[_first_of_each(documents.document_of[candidates[order]])]
     rest, rest_scores = nearest.passages[FUSED:], nearest.scores[FUSED:]
     new = ~np.isin(documents.document_of[rest], documents.document_of[candidates])
@@ -161,18 +163,13 @@ def _named(text: str, documents: DocumentStore) -> int:
     return int(rows[0]) if len(rows) else -1
 
 
-def _named_first(text: str, rows: Rows, bm25: Scores, documents: DocumentStore) -> tuple[Rows, Scores]:
-    """What words found, the document before it whose id is the query."""
-    named = _named(text, documents)
+def _with_named(named: int, rows: Rows, bm25: Scores) -> tuple[Rows, Scores]:
+    """What words found, the document before it whose id is the query, if there is one."""
     if named < 0:
         return rows, bm25
     others = rows != named
     top = np.array([bm25.max(initial=1.0)], np.float32)
     return np.concatenate(([named], rows[others])), np.concatenate((top, bm25[others]))
-
-
-def _values(scores: Scores | None, part: slice) -> list[float | None]:
-    return [None] * (part.stop - part.start) if scores is None else scores[part].tolist()
 
 
 def _place(document: int, documents: Rows) -> int | None:

@@ -12,8 +12,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from semsearch.feedback_commands import Domain, Index, missing, opened, read
-from semsearch.records import DEFAULT_DOMAIN, LabelError, RecipeError
+from semsearch.feedback_commands import Domain, Index, check, labelled, opened
+from semsearch.records import DEFAULT_DOMAIN, RecipeError
 from semsearch.terminal import Device, Threads, WeightsFile, err, out
 
 # torch takes seconds to import: every command imports what it needs, so that --help answers at once
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from semsearch.adaptation.domains import Domains
     from semsearch.adaptation.judged import JudgedQuery
     from semsearch.adaptation.tuning import Budget, Trial, Tuned
+    from semsearch.records import Click, Label
 
 SHOWN = 12
 """Settings that are shown, and written down, beside the present one, the chosen one and the identity: the best."""
@@ -61,8 +62,10 @@ def tune(
 
     Example: semsearch tune index/python --labels docs/example
     """
+    more = labelled(labels, domain=domain)
     with opened(index, weights, device=device, threads=threads) as found:
-        judged = _judged(found, labels, domain)
+        check(more, found.engine.documents)
+        judged = _judged(found, more)
         place = _recipe(index, recipe)
         from semsearch.adaptation.tuning import Budget
 
@@ -78,12 +81,7 @@ def tune(
     _write(index, place, tuned, budget)
 
 
-def _judged(found: Domains, labels: Path | None, domain: str) -> Mapping[str, Sequence[JudgedQuery]]:
-    more = [] if labels is None else read(labels, domain=domain, source=labels.resolve().name)
-    if gone := missing(found.engine.documents, more):
-        raise LabelError(
-            f"the query {gone[0].query[:60]!r} is judged on {gone[0].document!r}, which the index does not have"
-        )
+def _judged(found: Domains, more: Sequence[Label | Click]) -> Mapping[str, Sequence[JudgedQuery]]:
     names = {*found.log.counts(), *(entry.domain for entry in more)}
     return {name: found.judged(name, [entry for entry in more if entry.domain == name]) for name in sorted(names)}
 

@@ -17,7 +17,6 @@ from semsearch.learning.guard import Reason, Verdict
 from semsearch.learning.lexical import weigh, weighted
 from semsearch.learning.memory import BESIDE, generalises, remember
 from semsearch.learning.support import Support, gather
-from semsearch.ranking import PASSAGES
 from semsearch.records import LabelError, Mode, Rows, Scores, Vectors
 from semsearch.state import MAX_KEYS, DomainState
 
@@ -80,7 +79,7 @@ def adapt(
     if len({query.text for query in judged}) < len(judged):
         raise LabelError("a query is judged twice: take its judgments together")
     documents = engine.vectors.all()
-    match = match or (lambda text: engine.fulltext.best(text, PASSAGES))
+    match = match or engine.match_label
     hybrid = engine.manifest.search.mode is Mode.HYBRID
     found = [
         _Found(query, encode(query.text)[0], {}, _shares(*match(query.text)) if hybrid else None) for query in judged
@@ -91,9 +90,10 @@ def adapt(
     answered = [one for one in found if any(one.rows.values())]
     usual = weight = engine.lexical_weight(parent)
     learners = engine.manifest.adaptation.learners
-    verdict = None
+    verdict = support = None
     if answered:
-        weight, verdict = _learned(engine, None if learners == () else solve, _support(documents, answered), parent)
+        support = _support(documents, answered)
+        weight, verdict = _learned(engine, None if learners == () else solve, support, parent)
     found = [one for one in found if one.rows]
     learned = verdict is not None and verdict.adapted
     refusal = "Not adapted: no query is labelled." if verdict is None else verdict.words()
@@ -103,8 +103,10 @@ def adapt(
     kept = [
         one if any(one.rows.values()) else replace(one, rows={**one.rows, **_instead(documents, one)}) for one in found
     ]
+    if support is None or len(kept) > len(answered):
+        support = _support(documents, kept)
     with torch.no_grad():
-        state = remember(engine.adapter.basis, weighted(_support(documents, kept), weight), begun)
+        state = remember(engine.adapter.basis, weighted(support, weight), begun)
     if weight != engine.manifest.search.lexical_weight:
         assert weight != "rrf"  # which no domain chooses
         state = replace(state, words=weight)

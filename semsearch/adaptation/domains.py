@@ -7,9 +7,9 @@ batches. Knows nothing of HTTP or of when to adapt.
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from semsearch.adaptation.adapting import Encode, Outcome, Solve, adapt
@@ -19,8 +19,7 @@ from semsearch.adaptation.judged import JudgedQuery, judged_queries
 from semsearch.adaptation.recommending import Recommended, recommend
 from semsearch.adapter import Adapter
 from semsearch.engine import SearchEngine
-from semsearch.ranking import PASSAGES
-from semsearch.records import Click, Label, Rows, Scores, StateError, Vectors
+from semsearch.records import Click, Label, StateError
 from semsearch.state import DomainState
 from semsearch.storage.domains import DomainRecord, DomainStore, Version
 from semsearch.storage.labels import Chosen, LabelLog
@@ -64,10 +63,9 @@ class Domains:
         self.store = DomainStore(index, encoder_sha256=engine.manifest.encoder.weights_sha256)
         self.history = History(self.store, self.log, dimension=engine.adapter.basis.dimension)
         self._solve = solve
-        self._encode = encode or engine.encode_label
         self._bias = bias
-        self._vectors: OrderedDict[str, Vectors] = OrderedDict()
-        self._matches: OrderedDict[str, tuple[Rows, Scores]] = OrderedDict()
+        self._encoded = lru_cache(REMEMBERED)(encode or engine.encode_label)
+        self._matched = lru_cache(REMEMBERED)(engine.match_label)
         self._changing = threading.RLock()
         self._stamp = self.store.stamp()
         self._children = self.store.children()
@@ -233,25 +231,6 @@ class Domains:
         record = self.store.record(domain)
         through = record.current.through if record.current is not None else 0
         return Standing(record, counts["label"], counts["click"], self.log.since(domain, through))
-
-    def _encoded(self, text: str) -> Vectors:
-        """A labelled query's vector, from memory where it is there."""
-        if text in self._vectors:
-            self._vectors.move_to_end(text)
-        else:
-            self._vectors[text] = self._encode(text)
-            if len(self._vectors) > REMEMBERED:
-                self._vectors.popitem(last=False)
-        return self._vectors[text]
-
-    def _matched(self, text: str) -> tuple[Rows, Scores]:
-        """What a labelled query's words find, from memory where it is there."""
-        if text not in self._matches:
-            self._matches[text] = self.engine.fulltext.best(text, PASSAGES)
-            if len(self._matches) > REMEMBERED:
-                self._matches.popitem(last=False)
-        self._matches.move_to_end(text)
-        return self._matches[text]
 
     def read_ahead(self, text: str) -> None:
         """Have a labelled query's vector, and what its words find, in memory before they are needed."""

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 
+import numpy as np
+
 from semsearch.adaptation.clicks import PositionBias, gains
 from semsearch.records import Click, Label
 
@@ -24,6 +26,8 @@ class JudgedQuery:
     """Whether only some documents were judged, so that of the others nobody knows."""
 
 
+DEPTH = 10
+"""nDCG counts so many places."""
 MOST_QUERIES = 512
 """Judged queries that a domain is adapted to at most: time and memory grow with them."""
 
@@ -69,3 +73,11 @@ def _last_spoken_of(entries: Sequence[Label | Click]) -> set[str]:
             break
         kept.setdefault(entry.query.strip())
     return set(kept)
+
+
+def ndcg(found: Sequence[str], gains: Mapping[str, float]) -> float:
+    """nDCG@10 of document ids, best first; gains linear, at least one above 0, discount log2(rank + 1)."""
+    discount = 1 / np.log2(np.arange(2, DEPTH + 2))
+    reached = np.array([gains.get(identity, 0.0) for identity in found[:DEPTH]])
+    ideal = np.sort(list(gains.values()))[::-1][:DEPTH]
+    return float((reached @ discount[: len(reached)]) / (ideal @ discount[: len(ideal)]))

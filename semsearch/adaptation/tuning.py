@@ -8,37 +8,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from statistics import median
 from time import perf_counter
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import JsonValue
 
 from semsearch.adaptation.adapting import adapt
-from semsearch.adaptation.judged import JudgedQuery
+from semsearch.adaptation.choosing import Values, surely_better, worth_of_choosing
+from semsearch.adaptation.judged import DEPTH, JudgedQuery, ndcg
 from semsearch.adapter import Adapter, Serving
 from semsearch.engine import SearchEngine
 from semsearch.learning.lexical import WEIGHTS
 from semsearch.learning.weights import Weights
-from semsearch.ranking import FUSED, PASSAGES, Nearest, nearest_documents
-from semsearch.records import LabelError, Mode, Query, Rows, Scores, Vectors
+from semsearch.ranking import FUSED
+from semsearch.records import LabelError, Mode, Query
 from semsearch.state import DomainState
 from semsearch.storage.manifest import AdaptationOptions, SearchOptions
 
 FEWEST = 10
 """Judged queries of a domain below which nothing can be cross-validated."""
 FOLDS = 5
-DEPTH = 10
-"""nDCG counts so many places."""
 EFFORTS = (2, 4)
 """Times an index's effort that are tried; less would find too little to be fused with words."""
-CONFIDENCE = 0.9
-"""That a chosen setting is better than the present one, all settings that were tried taken together."""
-RESAMPLES = 500
-"""Of the queries, to know how much of the best figure of so many is luck."""
-
-Values = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +141,7 @@ def tune(
 
     judged: by domain. Of settings within the budget the one is chosen that surely helps more than the present one (see
     `surely_better`); where none does, the present one, or, where that is over the budget, the best within it. What the
-    choice is worth is measured by bootstrap bias-corrected cross-validation (Tsamardinos, Greasidou & Borboudakis
-    2018, doi:10.1007/s10994-018-5714-4).
+    choice is worth is measured on queries that were not chosen by (see `worth_of_choosing`).
 
     Raises LabelError where no domain has FEWEST judged queries that name a right answer, or nothing is within budget.
     """
@@ -177,8 +169,8 @@ class _Bench:
     def __init__(self, engine: SearchEngine, weights: Weights | None) -> None:
         self._engine = engine
         self._weights = weights
-        self._vectors: dict[str, Vectors] = {}
-        self._matches: dict[str, tuple[Rows, Scores]] = {}
+        self._encoded = cache(engine.encode_label)
+        self._matched = cache(engine.match_label)
 
     def trial(self, setting: Setting, asked: Mapping[str, Sequence[JudgedQuery]]) -> Trial:
         """Cross-validate one setting."""
@@ -207,7 +199,7 @@ class _Bench:
                     started = perf_counter()
                     hits = self._searched(engine, queries[place])
                     seconds.append(perf_counter() - started)
-                    found[place] = _ndcg(hits, queries[place])
+                    found[place] = ndcg(hits, queries[place].gains)
             values += [found[place] for place in range(len(queries))]
         return Trial(setting, np.array(values), 1000 * median(seconds), median(kib))
 
@@ -219,62 +211,12 @@ class _Bench:
 
     def _searched(self, engine: SearchEngine, query: JudgedQuery) -> list[str]:
         """Ids of the documents that are found, best first; of a query judged in part, of its judged ones only."""
-        mode, known = engine.manifest.search.mode, {*query.gains, *query.against}
         wanted = Query(query.text, FUSED if query.partial else DEPTH, domain="tried")
         nearest = None
-        if mode is not Mode.LEXICAL:
-            [vector] = engine.adapter.rescale(self._encoded(query.text), ["tried"])
-            exact = mode is Mode.SEMANTIC and not query.partial and engine.effort is None
-            depth = DEPTH if exact else FUSED
-            [found] = nearest_documents(
-                vector[None], depth, index=engine.vectors, documents=engine.documents, effort=engine.effort
-            )
-            nearest = Nearest(vector, *found, {}, engine.adapter.serving("tried"))
+        if engine.mode(wanted) is not Mode.LEXICAL:
+            [nearest] = engine.nearest([wanted], self._encoded(query.text))
         hits = engine.documents.identities(engine.order(wanted, nearest).passages)
-        return [hit for hit in hits if not query.partial or hit in known][:DEPTH]
-
-    def _encoded(self, text: str) -> Vectors:
-        if text not in self._vectors:
-            self._vectors[text] = self._engine.encode_label(text)
-        return self._vectors[text]
-
-    def _matched(self, text: str) -> tuple[Rows, Scores]:
-        if text not in self._matches:
-            self._matches[text] = self._engine.fulltext.best(text, PASSAGES)
-        return self._matches[text]
-
-
-def _ndcg(hits: Sequence[str], query: JudgedQuery) -> float:
-    """nDCG@10, gains linear, discount log2(rank + 1)."""
-    discount = 1 / np.log2(np.arange(2, DEPTH + 2))
-    found = np.array([query.gains.get(hit, 0.0) for hit in hits])
-    ideal = np.sort(list(query.gains.values()))[::-1][:DEPTH]
-    return float((found @ discount[: len(found)]) / (ideal @ discount[: len(ideal)]))
-
-
-def surely_better(values: Values, usual: int, *, rng: np.random.Generator) -> int:
-    """The column that is surely better than the usual one by most, or the usual one where none surely is.
-
-    values: (n, K). Sure is what clears a bound that the luckiest of all columns would stay under in CONFIDENCE of
-    resamples if none were better (White 2000, doi:10.1111/1468-0262.00152, on studentised means).
-    """
-    n = len(values)
-    gains = values - values[:, usual, None]
-    drawn = rng.multinomial(n, np.full(n, 1 / n), size=RESAMPLES) / n
-    mean, error = _studentised(gains, np.full((1, n), 1 / n))
-    means, errors = _studentised(gains, drawn)
-    luck = ((means - mean) / errors).max(axis=1)
-    low = (mean - np.quantile(luck, CONFIDENCE) * error)[0]
-    low[usual] = 0.0
-    return int(np.argmax(low))
-
-
-def _studentised(gains: Values, shares: Values) -> tuple[Values, Values]:
-    """(B, K) means of (n, K) numbers under (B, n) shares that sum to 1, and their standard errors."""
-    mean = shares @ gains
-    spread = np.maximum(shares @ gains**2 - mean**2, 0.0)
-    # of few queries all may have gained the same by luck: as if one more had gained nothing, or 0.1
-    return mean, np.sqrt((spread + 0.01 / len(gains)) / len(gains))
+        return [hit for hit in hits if not query.partial or hit in query.gains or hit in query.against]
 
 
 def _chosen(trials: Sequence[Trial], budget: Budget, domains: int) -> Tuned:
@@ -286,16 +228,8 @@ def _chosen(trials: Sequence[Trial], budget: Budget, domains: int) -> Tuned:
             f" {cheapest.setting.search}, takes {cheapest.search_ms:.2f} ms, {cheapest.domain_kib:.0f} KiB: allow more"
         )
     values = np.stack([trials[place].values for place in allowed], axis=1)
-    before, n = trials[0].values, len(values)
-    rng = np.random.default_rng(0)
     usual = 0 if allowed[0] == 0 else int(np.argmax(values.mean(axis=0)))
+    rng = np.random.default_rng(0)
     chosen = surely_better(values, usual, rng=rng)
-    gains = []
-    for _ in range(RESAMPLES):
-        drawn = rng.integers(n, size=n)
-        left = np.setdiff1d(np.arange(n), drawn)
-        if len(left):
-            best = surely_better(values[drawn], usual, rng=rng)
-            gains.append(float((values[left, best] - before[left]).mean()))
-    low, high = np.quantile(gains, [0.025, 0.975])
-    return Tuned(trials, trials[allowed[chosen]], float(np.mean(gains)), float(low), float(high), len(values), domains)
+    gain, low, high = worth_of_choosing(values, usual, before=trials[0].values, rng=rng)
+    return Tuned(trials, trials[allowed[chosen]], gain, low, high, len(values), domains)

@@ -106,10 +106,10 @@ def build(
                 counts = writer.documents, writer.passages
                 vectors = np.empty((writer.passages, encoder.dimension), np.float32)
                 yield from _encode(encoder, writer, vectors, batch_size=recipe.encoder.batch_size)
-                queries = encoder.encode_queries(_as_asked(writer), batch_size=recipe.encoder.batch_size)
+                texts = _as_asked(writer)
                 writer.close()
             SpectralBasis.of(vectors).save(files.basis)
-            for step in size(vectors, queries, recipe.index, threads=threads):
+            for step in size(vectors, lambda: encoder.encode_queries(texts), recipe.index, threads=threads):
                 if isinstance(step, Linking):
                     yield step
                     continue

@@ -5,7 +5,7 @@ Knows nothing of texts or files.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from statistics import median
 from time import perf_counter
@@ -44,20 +44,24 @@ class Sized:
     record: IndexRecord
 
 
-def size(vectors: Vectors, queries: Vectors, options: IndexOptions, *, threads: int) -> Iterator[Linking | Sized]:
+def size(
+    vectors: Vectors, asked: Callable[[], Vectors], options: IndexOptions, *, threads: int
+) -> Iterator[Linking | Sized]:
     """An index of (n, dim) float32 unit rows, of the type that the options ask for.
 
-    queries: (m, dim) float32, unit rows that are not among the vectors, as people may ask; recall is measured on them.
+    asked: gives (m, dim) float32, unit rows that are not among the vectors, as people may ask; recall is measured on
+    them, where there is one to measure.
 
     Raises InputError where no effort reaches the recall that is asked for.
     """
     exact = VectorIndex.exact(vectors.shape[1], threads=threads)
     exact.add(vectors)
-    took_ms = _one_query_ms(exact, queries)
+    took_ms = _one_query_ms(exact, vectors)
     if options.type == "exact" or (options.type == "auto" and took_ms <= options.exact_ms):
         why = "asked for" if options.type == "exact" else f"{took_ms:.2f} ms a query here, at most {options.exact_ms:g}"
         yield Sized(exact, IndexRecord(why=why))
         return
+    queries = asked()
     truth = exact.nearest(queries, DEPTH)[0]
     del exact
     graph = VectorIndex.hnsw(vectors.shape[1], threads=threads)

@@ -110,7 +110,7 @@ def open_current(folder: Path) -> OpenGeneration:
                 held.close()
                 continue
             manifest = parsed(generation.manifest, held.read())
-            for path in {*generation.parts, *(generation.folder / name for name in manifest.files)}:
+            for path in sorted({*generation.parts, *(generation.folder / name for name in manifest.files)}):
                 _check(path, manifest)
         except BaseException:
             held.close()

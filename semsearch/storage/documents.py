@@ -199,7 +199,11 @@ class DocumentStore:
         """(n,) rows of a document's passages; none where there is no such document."""
         with self._lock:
             found = self._connection.execute("SELECT row FROM documents WHERE id = ?", (identity,)).fetchone()
-        return np.flatnonzero(self.document_of == (-1 if found is None else found[0])).astype(np.int64)
+        if found is None:
+            return np.empty(0, np.int64)
+        # passages are stored in the order of their documents
+        first, last = np.searchsorted(self.document_of, [found[0], found[0] + 1])
+        return np.arange(first, last, dtype=np.int64)
 
     def passages(self) -> Iterator[tuple[str, str]]:
         """(document id, text at the encoder) of every passage, by row."""

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from semsearch.adaptation.choosing import surely_better
 from semsearch.adaptation.judged import JudgedQuery
-from semsearch.adaptation.tuning import Budget, Progress, Tuned, surely_better, tune
+from semsearch.adaptation.tuning import Budget, Progress, Tuned, tune
 from semsearch.encoder import Encoder
 from semsearch.engine import SearchEngine
 from semsearch.indexing.recipe import Recipe

@@ -20,7 +20,7 @@ VECTORS, QUERIES = unit_rows(6000, dimension=16), unit_rows(40, dimension=16, se
 
 
 def sized(**options: object) -> tuple[list[Linking], Sized]:
-    *linking, last = size(VECTORS, QUERIES, IndexOptions.model_validate(options), threads=1)
+    *linking, last = size(VECTORS, lambda: QUERIES, IndexOptions.model_validate(options), threads=1)
     assert isinstance(last, Sized)
     return [event for event in linking if isinstance(event, Linking)], last
 
