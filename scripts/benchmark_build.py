@@ -27,7 +27,7 @@ from semsearch.encoder import Encoder
 from semsearch.indexing.pipeline import Encoding, LoadingEncoder, build
 from semsearch.indexing.recipe import Recipe
 from semsearch.storage.bundle import open_current, read_manifest
-from semsearch.storage.documents import DocumentStore
+from semsearch.storage.corpus import Corpus
 
 BATCH = 32
 
@@ -91,9 +91,7 @@ def _texts(corpus: Path, folder: Path) -> list[str]:
     for _ in build(_recipe(corpus), folder):
         pass
     opened = open_current(folder)
-    store = DocumentStore(opened.files.documents)
-    texts = [text for _, text in store.passages()]
-    store.close()
+    texts = [text for _, text in Corpus.open(opened, threads=1).texts()]
     opened.close()
     return texts
 

@@ -81,7 +81,7 @@ def main() -> None:
     print(f"{1024 * mib / len(names):.0f} KiB in memory, opened in {seconds:.1f} s")
 
     rng = np.random.default_rng(0)
-    texts = [" ".join(text.split()[:12]) for _, text in engine.documents.passages()]
+    texts = [" ".join(text.split()[:12]) for _, text in engine.corpus.texts()]
     shares, ratios = [], []
     for _ in range(ROUNDS):
         chosen = [str(text) for text in rng.choice(texts, BATCH)]

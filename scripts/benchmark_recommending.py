@@ -100,7 +100,8 @@ def main() -> int:
             pass
         engine = SearchEngine.open(Path(folder) / "films")
         print(f"{len(users)} users, {len(items)} films")
-        vectors, identities = engine.vectors.all(), engine.documents.identities(np.arange(engine.vectors.count))
+        rows, vectors = engine.corpus.live()
+        identities = engine.corpus.identities(rows)
         place = {one: row for row, one in enumerate(identities)}
 
         def best(user: User, scores: npt.NDArray[np.float64]) -> list[str]:
@@ -114,7 +115,7 @@ def main() -> int:
                 liking = {one: number - (one in mine) for one, number in likes.items()} if others else {}
                 found = recommend(engine, user.liked, seen=user.seen, others=liking, k=K, diversity=diversity)
                 assert found is not None
-                return engine.documents.identities(np.array([row for row, _ in found.rows], np.int64))
+                return engine.corpus.identities(np.array([row for row, _ in found.rows], np.int64))
 
             return chosen
 

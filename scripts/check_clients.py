@@ -32,7 +32,7 @@ K = 10
 def questions(engine: SearchEngine, many: int, seed: int) -> list[str]:
     """Different queries, made of words that stand together in the index's own texts."""
     chooser = random.Random(seed)
-    words = [text.split() for _, text in engine.documents.passages()]
+    words = [text.split() for _, text in engine.corpus.texts()]
     long = [text for text in words if len(text) >= 8]
     found: dict[str, None] = {}
     while len(found) < many:

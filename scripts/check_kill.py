@@ -84,7 +84,7 @@ def holds(folder: Path, encoder: Encoder, sizes: dict[str, int]) -> str:
     engine = SearchEngine.open(folder, encoder=encoder)
     try:
         (hits,) = engine.search([Query("price of salt in year 7", k=20)])
-        ids = {identity for identity, _ in engine.documents.passages()}
+        ids = {identity for identity, _ in engine.corpus.texts()}
         (kind,) = {identity.partition("-")[0] for identity in ids}
         assert len(ids) == engine.manifest.documents == sizes[kind], "a part of the documents"
         assert len(hits) == 20, "too few hits"

@@ -22,12 +22,11 @@ import threading
 from pathlib import Path
 from time import sleep
 
-import numpy as np
 from servers import Client, start
 
 from semsearch.records import Click, Label
 from semsearch.storage.bundle import open_current, read_manifest
-from semsearch.storage.documents import DocumentStore
+from semsearch.storage.corpus import Corpus
 from semsearch.storage.domains import DomainStore
 from semsearch.storage.labels import Chosen, LabelLog
 
@@ -103,9 +102,7 @@ def main() -> None:
         index = Path(folder) / "index"
         shutil.copytree(options.index, index, ignore=shutil.ignore_patterns("domains", "labels.sqlite*"))
         generation = open_current(index)
-        store = DocumentStore(generation.files.documents)
-        documents = store.identities(np.arange(min(200, len(store.document_of))))
-        store.close()
+        documents = Corpus.open(generation, threads=1).all_identities()[:200]
         generation.close()
         for time in range(options.times):
             server, client = start(index, "--threads", "1", "--adapt-after", "5")

@@ -124,7 +124,7 @@ def check(domain: Path, work: Path, console: Console) -> Outcome:
         found = engine.search([Query(queries[name], k=TOP) for name in part])
         ours.update((name, [(hit.id, hit.score) for hit in hits]) for name, hits in zip(part, found, strict=True))
 
-    passages = list(engine.documents.passages())
+    passages = list(engine.corpus.texts())
     ids = list(dict.fromkeys(identity for identity, _ in passages))
     number = {identity: place for place, identity in enumerate(ids)}
     documents = np.array([number[identity] for identity, _ in passages])

@@ -17,9 +17,17 @@ from semsearch.evaluation.protocol import without
 from semsearch.learning.tasks import Domain, Vectorizer, default_cache
 from semsearch.learning.weights import Weights
 from semsearch.records import Document, Passage, Vectors
+from semsearch.storage.corpus import Corpus, Segment
 from semsearch.storage.documents import DocumentStore, DocumentWriter
 from semsearch.storage.fulltext import FullText
-from semsearch.storage.manifest import AdaptationOptions, EncoderRecord, IndexRecord, SearchOptions, new_manifest
+from semsearch.storage.manifest import (
+    FIRST_SEGMENT,
+    EncoderRecord,
+    IndexRecord,
+    Manifest,
+    SearchOptions,
+    SegmentRecord,
+)
 from semsearch.storage.vectors import VectorIndex
 
 
@@ -62,25 +70,17 @@ def domain_engine(domain: Domain, folder: Path, search: SearchOptions | None = N
         prompts=encoder.prompts,
     )
     count = len(domain.texts.documents)
-    manifest = new_manifest(
-        version="",
+    manifest = Manifest(
+        built_by="",
         title=domain.name,
-        description="",
         encoder=record,
-        documents=count,
-        passages=count,
-        skipped=0,
-        index=IndexRecord(),
+        segments=(SegmentRecord(name=FIRST_SEGMENT, documents=count, passages=count),),
         search=search or SearchOptions(),
-        adaptation=AdaptationOptions(),
-        recipe={},
     )
     return SearchEngine(
         encoder=cast("Encoder", encoder),
         adapter=Adapter(domain.basis, {}),
-        vectors=vectors,
-        documents=DocumentStore(path),
-        fulltext=FullText(path),
+        corpus=Corpus([Segment(FIRST_SEGMENT, vectors, DocumentStore(path), FullText(path), IndexRecord())]),
         manifest=manifest,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
@@ -11,17 +12,16 @@ import numpy as np
 
 from semsearch.adapter import Adapter, Serving
 from semsearch.basis import SpectralBasis
+from semsearch.conditions import Condition
 from semsearch.encoder import Encoder, available_cores
 from semsearch.fusion import LexicalWeight
 from semsearch.ranking import FUSED, PASSAGES, Nearest, Ranking, by_both, by_meaning, by_words, nearest_documents
 from semsearch.records import BundleError, Document, Hit, Mode, Query, Rows, Scores, Vectors
 from semsearch.state import DomainState
-from semsearch.storage.bundle import OpenGeneration, open_current
-from semsearch.storage.documents import DocumentStore
+from semsearch.storage.bundle import OpenGeneration, current, open_current
+from semsearch.storage.corpus import Allowed, Corpus
 from semsearch.storage.domains import DomainStore
-from semsearch.storage.fulltext import FullText
 from semsearch.storage.manifest import Manifest
-from semsearch.storage.vectors import VectorIndex
 
 COMPARED = 100
 """Places of two rankings of a query in which a document is looked for."""
@@ -37,12 +37,11 @@ class SearchEngine:
         *,
         encoder: Encoder,
         adapter: Adapter,
-        vectors: VectorIndex,
-        documents: DocumentStore,
-        fulltext: FullText,
+        corpus: Corpus,
         manifest: Manifest,
         generation: OpenGeneration | None = None,
         folder: Path | None = None,
+        threads: int = 1,
     ) -> None:
         """Tie finished parts together. Raises BundleError if they do not belong to one another."""
         if encoder.weights_sha256 != manifest.encoder.weights_sha256:
@@ -56,19 +55,22 @@ class SearchEngine:
                 f"the index was built with the prompts {dict(manifest.encoder.prompts)}, the encoder has"
                 f" {dict(encoder.prompts)}: use the same ones, or build the index again"
             )
-        counts = {vectors.count, len(documents.document_of), manifest.passages}
-        if len(counts) > 1 or vectors.dimension != encoder.dimension or documents.count != manifest.documents:
-            raise BundleError("the parts of the index disagree in number or dimension: build the index again")
+        if corpus.dimension != encoder.dimension:
+            raise BundleError(
+                f"the index has vectors of {corpus.dimension} dimensions, the encoder of {encoder.dimension}: build the"
+                " index again"
+            )
         self.encoder = encoder
         self.adapter = adapter
         """Never changes; another one may take its place at any time, whole."""
-        self.vectors = vectors
-        self.documents = documents
-        self.fulltext = fulltext
+        self.corpus = corpus
         self.manifest = manifest
         self.folder = folder
         """Where the index is on disk; None for one that is not."""
         self._generation = generation
+        self._threads = threads
+        if generation is not None:
+            weakref.finalize(self, generation.close)
 
     @classmethod
     def open(
@@ -87,30 +89,49 @@ class SearchEngine:
         Raises BundleError if there is no index, or a damaged one; EncoderError if its encoder cannot be loaded. A
         domain whose state is damaged, or belongs to another encoder, is served frozen and says so.
         """
-        threads = threads or available_cores()
-        generation = open_current(Path(folder))
+        return cls._of(
+            open_current(Path(folder)), Path(folder), encoder, device=device, threads=threads or available_cores()
+        )
+
+    @classmethod
+    def _of(
+        cls,
+        generation: OpenGeneration,
+        folder: Path,
+        encoder: Encoder | None,
+        *,
+        device: str = "auto",
+        threads: int,
+        earlier: Corpus | None = None,
+    ) -> Self:
         try:
             made_by = generation.manifest.encoder
             basis = SpectralBasis.open(generation.files.basis)
-            store = DomainStore(Path(folder), encoder_sha256=made_by.weights_sha256)
+            store = DomainStore(folder, encoder_sha256=made_by.weights_sha256)
             served = store.servings(store.names())
             return cls(
                 encoder=encoder or Encoder.open(made_by.name, device=device, threads=threads, prompts=made_by.prompts),
                 adapter=Adapter(basis, served),
-                vectors=VectorIndex.open(
-                    generation.files.vectors,
-                    generation.files.graph if generation.manifest.index.type == "hnsw" else None,
-                    threads=threads,
-                ),
-                documents=DocumentStore(generation.files.documents),
-                fulltext=FullText(generation.files.documents, connections=threads),
+                corpus=Corpus.open(generation, threads=threads, earlier=earlier),
                 manifest=generation.manifest,
                 generation=generation,
-                folder=Path(folder),
+                folder=folder,
+                threads=threads,
             )
         except BaseException:
             generation.close()
             raise
+
+    def newer(self) -> Self | None:
+        """The index as it is on disk now, opened with the same encoder; None where this is it.
+
+        What both have in common stays open and is not read again. This engine goes on as before, and lets go of its
+        files once nobody has it any more. Raises BundleError as `open` does, and where the encoder has become another.
+        """
+        if self.folder is None or self._generation is None or current(self.folder) == self._generation.files.folder:
+            return None
+        generation = open_current(self.folder, self.manifest.files)
+        return self._of(generation, self.folder, self.encoder, threads=self._threads, earlier=self.corpus)
 
     def search(self, queries: Sequence[Query]) -> list[list[Hit]]:
         """The best documents for each query, best first; a document is as good as its best passage."""
@@ -129,7 +150,8 @@ class SearchEngine:
     @property
     def effort(self) -> int | None:
         """Candidates kept along the index's graph while searching; None where every vector is compared."""
-        return self.manifest.search.effort or self.manifest.index.effort
+        efforts = [segment.index.effort or 0 for segment in self.corpus.segments]
+        return self.manifest.search.effort or max(efforts) or None
 
     def rank(self, queries: Sequence[Query]) -> list[Nearest]:
         """The part of a search that gains from batches, for queries whose mode wants the encoder.
@@ -151,8 +173,7 @@ class SearchEngine:
         compared = [place for place, query in enumerate(queries) if query.compare]
         if compared:
             vectors = np.concatenate((vectors, frozen[compared]))
-        wanted = max(self._wanted(query) for query in queries)
-        found = nearest_documents(vectors, wanted, index=self.vectors, documents=self.documents, effort=self.effort)
+        found = self._found(vectors, [*queries, *(queries[place] for place in compared)])
         times.append(perf_counter())
         rescale_s, nearest_s = np.diff(times).tolist()
         stages_s = {"encode": encoded_in_s, "rescale": rescale_s, "nearest": nearest_s}
@@ -170,28 +191,25 @@ class SearchEngine:
 
         nearest: of this query, or None to go by words alone. May run on many threads at once.
         """
-        documents, last = self.documents, query.offset + query.k
+        last, allowed = query.offset + query.k, self.allowed(query)
         mode = Mode.LEXICAL if nearest is None else self.mode(query)
         if nearest is None:
-            found = by_words(query.text, last, documents, self.fulltext)
+            found = by_words(query.text, last, self.corpus, allowed)
         elif mode is Mode.HYBRID:
-            found = by_both(
-                query.text,
-                nearest,
-                self.lexical_weight(nearest.adapted.state),
-                vectors=self.vectors,
-                documents=documents,
-                fulltext=self.fulltext,
-            )
+            found = by_both(query.text, nearest, self.lexical_weight(nearest.adapted.state), self.corpus, allowed)
         else:
-            found = by_meaning(nearest, documents.document_of)
+            found = by_meaning(nearest, self.corpus.document_of)
         adapted = UNENCODED if nearest is None else nearest.adapted
-        return found.page(slice(query.offset, last), mode, adapted, documents.document_of)
+        return found.page(slice(query.offset, last), mode, adapted, self.corpus.document_of)
+
+    def allowed(self, query: Query) -> Allowed:
+        """What the query's condition leaves to be found; looked up once for all queries under the same one."""
+        return self.corpus.allowed(query.condition)
 
     def fetch(self, ranking: Ranking) -> list[Hit]:
         """Texts and metadata of ranked documents; may run on many threads at once."""
         rows = list(zip(ranking.passages.tolist(), ranking.scores.tolist(), strict=True))
-        return self.documents.hits(rows, ranking.parts)
+        return self.corpus.hits(rows, ranking.parts)
 
     def encode_label(self, text: str) -> Vectors:
         """(1, dim) float32, the unit vector of a labelled query.
@@ -203,18 +221,30 @@ class SearchEngine:
 
     def match_label(self, text: str) -> tuple[Rows, Scores]:
         """Passage rows (n,) that a labelled query's words find, and BM25 scores (n,) > 0, best first."""
-        return self.fulltext.best(text, PASSAGES)
+        return self.corpus.best(text, PASSAGES)
 
     def document(self, identity: str) -> Document | None:
         """The whole document of this id, or None."""
-        return self.documents.document(identity)
+        return self.corpus.document(identity)
 
     def close(self) -> None:
-        """Let go of the index's files."""
-        self.documents.close()
-        self.fulltext.close()
+        """Let go of the index's files; what a newer engine has in common with this one stays open with it."""
         if self._generation is not None:
             self._generation.close()
+
+    def _found(self, vectors: Vectors, queries: Sequence[Query]) -> list[tuple[Rows, Scores]]:
+        """For each vector what is nearest to it of what its query allows; queries under one condition go together."""
+        together: dict[Condition | None, list[int]] = {}
+        for place, query in enumerate(queries):
+            together.setdefault(query.condition, []).append(place)
+        found: dict[int, tuple[Rows, Scores]] = {}
+        for condition, places in together.items():
+            wanted = max(self._wanted(queries[place]) for place in places)
+            part = nearest_documents(
+                vectors[places], wanted, self.corpus, self.corpus.allowed(condition), effort=self.manifest.search.effort
+            )
+            found.update(zip(places, part, strict=True))
+        return [found[place] for place in range(len(queries))]
 
     def _wanted(self, query: Query) -> int:
         """How many of the nearest documents it takes to answer a query."""

@@ -21,7 +21,7 @@ from semsearch.terminal import Device, Threads, WeightsFile, err, out
 if TYPE_CHECKING:
     from semsearch.adaptation.domains import Domains
     from semsearch.adaptation.history import History
-    from semsearch.storage.documents import DocumentStore
+    from semsearch.storage.corpus import Corpus
     from semsearch.storage.domains import DomainStore, Version
 
 labels = typer.Typer(no_args_is_help=True, help="The log of labels and clicks of an index: import, export, withdraw.")
@@ -60,7 +60,7 @@ def adapt(
 
     more = labelled(labels, domain=domain)
     with opened(index, weights, device=device, threads=threads) as found:
-        check(more, found.engine.documents)
+        check(more, found.engine.corpus)
         if dry_run:
             known = {label.id for _, label in found.log.labels(Chosen(domain=domain))}
             new = [entry for entry in more if isinstance(entry, Label) and entry.id not in known]
@@ -378,13 +378,13 @@ def _store(index: Path) -> DomainStore:
 
 
 @contextmanager
-def _documents(index: Path) -> Iterator[DocumentStore]:
+def _documents(index: Path) -> Iterator[Corpus]:
     """The documents of an index, without its encoder; they stay while they are read."""
     from semsearch.storage.bundle import open_current
-    from semsearch.storage.documents import DocumentStore as Store
+    from semsearch.storage.corpus import Corpus as Opened
 
-    with closing(open_current(index)) as generation, closing(Store(generation.files.documents)) as store:
-        yield store
+    with closing(open_current(index)) as generation:
+        yield Opened.open(generation, threads=1)
 
 
 def read(path: Path, *, domain: str, source: str) -> list[Label | Click]:
@@ -399,7 +399,7 @@ def labelled(labels: Path | None, *, domain: str) -> list[Label | Click]:
     return [] if labels is None else read(labels, domain=domain, source=labels.resolve().name)
 
 
-def check(judged: Sequence[Label | Click], store: DocumentStore) -> None:
+def check(judged: Sequence[Label | Click], store: Corpus) -> None:
     """Raise LabelError where an entry speaks of a document that is not there."""
     if gone := missing(store, judged):
         raise LabelError(
@@ -407,7 +407,7 @@ def check(judged: Sequence[Label | Click], store: DocumentStore) -> None:
         )
 
 
-def missing(store: DocumentStore, entries: Sequence[Label | Click]) -> list[Label | Click]:
+def missing(store: Corpus, entries: Sequence[Label | Click]) -> list[Label | Click]:
     """Entries that speak of documents that are not there."""
     named = [entry for entry in entries if entry.document is not None]
     known = store.known(str(entry.document) for entry in named)

@@ -10,9 +10,8 @@ import numpy as np
 from semsearch.adapter import Serving
 from semsearch.fusion import LexicalWeight, fuse
 from semsearch.records import Mode, Parts, Rows, Scores, Vectors
-from semsearch.storage.documents import DocumentStore
-from semsearch.storage.fulltext import FullText
-from semsearch.storage.vectors import SCORE_DECIMALS, VectorIndex
+from semsearch.storage.corpus import Allowed, Corpus
+from semsearch.storage.vectors import SCORE_DECIMALS
 
 FUSED = 100
 """Documents nearest by meaning that are fused with what words find; what stands below follows by meaning alone, so
@@ -88,68 +87,60 @@ def by_meaning(nearest: Nearest, document_of: Rows) -> Ranked:
     return Ranked(nearest.passages, nearest.scores, nearest.scores, None, documents, documents[:0])
 
 
-def by_words(text: str, wanted: int, documents: DocumentStore, fulltext: FullText) -> Ranked:
-    """As BM25 ranks them: at least `wanted` documents, if so many share a word with the query."""
-    named, many = _named(text, documents), 2 * wanted
+def by_words(text: str, wanted: int, corpus: Corpus, allowed: Allowed) -> Ranked:
+    """As BM25 ranks them: at least `wanted` documents, if so many that are allowed share a word with the query."""
+    named, many = _named(text, corpus, allowed), 2 * wanted
     while True:
-        rows, scores = _with_named(named, *fulltext.best(text, many))
-        first = _first_of_each(documents.document_of[rows])
+        rows, scores = _with_named(named, *corpus.best(text, many, allowed=allowed))
+        first = _first_of_each(corpus.document_of[rows])
         if len(first) >= wanted or len(rows) < many:
-            found = documents.document_of[rows[first]]
+            found = corpus.document_of[rows[first]]
             return Ranked(rows[first], scores[first], None, scores[first], found[:0], found)
         many *= 4
 
 
-def by_both(
-    text: str,
-    nearest: Nearest,
-    weight: LexicalWeight,
-    *,
-    vectors: VectorIndex,
-    documents: DocumentStore,
-    fulltext: FullText,
-) -> Ranked:
+def by_both(text: str, nearest: Nearest, weight: LexicalWeight, corpus: Corpus, allowed: Allowed) -> Ranked:
     """As both together rank them; where the query quotes a phrase, words count only where it stands."""
-    named = _named(text, documents)
-    rows, bm25 = _with_named(named, *fulltext.best(text, PASSAGES))
+    named = _named(text, corpus, allowed)
+    rows, bm25 = _with_named(named, *corpus.best(text, PASSAGES, allowed=allowed))
     candidates = np.union1d(nearest.passages[:FUSED], rows)
-    similarity = vectors.similarity(nearest.vector, candidates)
+    similarity = corpus.similarity(nearest.vector, candidates)
     words = np.zeros(len(candidates), np.float32)
     words[np.searchsorted(candidates, rows)] = bm25
     scores = np.round(fuse(similarity, words, weight), SCORE_DECIMALS)
     is_named = candidates == named
     scores[is_named] = scores.max(initial=0)
     order = np.lexsort((candidates, ~is_named, -scores))
-    order = order[_first_of_each(documents.document_of[candidates[order]])]
+    order = order[_first_of_each(corpus.document_of[candidates[order]])]
     rest, rest_scores = nearest.passages[FUSED:], nearest.scores[FUSED:]
-    new = ~np.isin(documents.document_of[rest], documents.document_of[candidates])
+    new = ~np.isin(corpus.document_of[rest], corpus.document_of[candidates])
     nothing = np.zeros(int(new.sum()), np.float32)
     return Ranked(
         np.concatenate((candidates[order], rest[new])),
         np.concatenate((scores[order], nothing if weight == "rrf" else rest_scores[new])),
         np.concatenate((similarity[order], rest_scores[new])),
         np.concatenate((words[order], nothing)),
-        documents.document_of[nearest.passages],
-        _distinct(documents.document_of[rows]),
+        corpus.document_of[nearest.passages],
+        _distinct(corpus.document_of[rows]),
     )
 
 
 def nearest_documents(
-    vectors: Vectors, wanted: int, *, index: VectorIndex, documents: DocumentStore, effort: int | None
+    vectors: Vectors, wanted: int, corpus: Corpus, allowed: Allowed, *, effort: int | None = None
 ) -> list[tuple[Rows, Scores]]:
-    """For each vector the best passage of each of the `wanted` nearest documents, best first.
+    """For each vector the best passage of each of the `wanted` nearest documents that are allowed, best first.
 
     Asks for more passages until so many different documents are among them, or all passages are. effort: as of
-    `VectorIndex.nearest`.
+    `Corpus.nearest`.
     """
-    wanted = min(wanted, documents.count)
-    many = wanted if index.count == documents.count else 2 * wanted
+    wanted = min(wanted, allowed.document_count)
+    many = wanted if allowed.passage_count == allowed.document_count else 2 * wanted
     while True:
-        scores, rows = index.nearest(vectors, min(many, index.count), effort=effort)
+        scores, rows = corpus.nearest(vectors, min(many, allowed.passage_count), effort=effort, allowed=allowed)
         # a graph may find fewer than it was asked for
         kept = [(found[found >= 0], score[found >= 0]) for found, score in zip(rows, scores, strict=True)]
-        firsts = [_first_of_each(documents.document_of[found]) for found, _ in kept]
-        if many >= index.count or all(len(first) >= wanted for first in firsts):
+        firsts = [_first_of_each(corpus.document_of[found]) for found, _ in kept]
+        if many >= allowed.passage_count or all(len(first) >= wanted for first in firsts):
             return [
                 (found[first][:wanted], score[first][:wanted])
                 for (found, score), first in zip(kept, firsts, strict=True)
@@ -157,10 +148,10 @@ def nearest_documents(
         many *= 2
 
 
-def _named(text: str, documents: DocumentStore) -> int:
+def _named(text: str, corpus: Corpus, allowed: Allowed) -> int:
     """The first passage of the document whose very id was asked for, or -1."""
-    rows = documents.passage_rows(text.strip())
-    return int(rows[0]) if len(rows) else -1
+    rows = corpus.passage_rows(text.strip())
+    return int(rows[0]) if len(rows) and allowed.passages[rows[0]] else -1
 
 
 def _with_named(named: int, rows: Rows, bm25: Scores) -> tuple[Rows, Scores]:

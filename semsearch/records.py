@@ -11,12 +11,16 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import JsonValue
 
+from semsearch.conditions import Condition
+
 Vectors = npt.NDArray[np.float32]
 """(n, dim) float32, rows of unit length unless a docstring says otherwise."""
 Scores = npt.NDArray[np.float32]
 """Cosine similarities in [-1, 1]; higher is nearer."""
 Rows = npt.NDArray[np.int64]
 """Row numbers of passages or documents, from 0; -1 marks an empty place."""
+Mask = npt.NDArray[np.bool_]
+"""(rows,) whether each row may be found."""
 
 DEFAULT_DOMAIN = "default"
 
@@ -71,6 +75,8 @@ class Query:
     """Whether to rank it as if its domain had learned nothing as well."""
     mode: Mode | None = None
     """What to go by; None: what the index goes by."""
+    condition: Condition | None = None
+    """What a document's metadata must meet to be found; None: nothing."""
 
     def __post_init__(self) -> None:
         """Raise QueryError for a blank text, text that is not Unicode, k below 1 or a negative offset."""

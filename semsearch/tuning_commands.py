@@ -64,7 +64,7 @@ def tune(
     """
     more = labelled(labels, domain=domain)
     with opened(index, weights, device=device, threads=threads) as found:
-        check(more, found.engine.documents)
+        check(more, found.engine.corpus)
         judged = _judged(found, more)
         place = _recipe(index, recipe)
         from semsearch.adaptation.tuning import Budget

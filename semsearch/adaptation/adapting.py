@@ -78,14 +78,15 @@ def adapt(
     """
     if len({query.text for query in judged}) < len(judged):
         raise LabelError("a query is judged twice: take its judgments together")
-    documents = engine.vectors.all()
+    live, documents = engine.corpus.live()
     match = match or engine.match_label
     hybrid = engine.manifest.search.mode is Mode.HYBRID
     found = [
-        _Found(query, encode(query.text)[0], {}, _shares(*match(query.text)) if hybrid else None) for query in judged
+        _Found(query, encode(query.text)[0], {}, _shares(live, *match(query.text)) if hybrid else None)
+        for query in judged
     ]
     for one in found:
-        one.rows.update(_rows(engine, documents, one))
+        one.rows.update(_rows(engine, live, documents, one))
     gone = sum(len(one.query.gains) + len(one.query.against) - len(one.rows) for one in found)
     answered = [one for one in found if any(one.rows.values())]
     usual = weight = engine.lexical_weight(parent)
@@ -162,9 +163,9 @@ class _Found:
     vector: Vectors
     """(dim,) float32."""
     rows: dict[int, float]
-    """Passage row → gain ≥ 0; of documents that are there."""
+    """Place among the passages that are there → gain ≥ 0; of documents that are there."""
     words: Mapping[int, float] | None
-    """Passage row → how well its words fit, as a share of the best; None where words do not count."""
+    """The same → how well its words fit, as a share of the best; None where words do not count."""
 
 
 def _support(documents: Vectors, judged: Sequence[_Found]) -> Support:
@@ -177,16 +178,17 @@ def _support(documents: Vectors, judged: Sequence[_Found]) -> Support:
     )
 
 
-def _shares(rows: Rows, scores: Scores) -> dict[int, float]:
-    return dict(zip(rows.tolist(), (scores / scores.max(initial=1e-9)).tolist(), strict=True))
+def _shares(live: Rows, rows: Rows, scores: Scores) -> dict[int, float]:
+    places = np.searchsorted(live, rows)
+    return dict(zip(places.tolist(), (scores / scores.max(initial=1e-9)).tolist(), strict=True))
 
 
-def _rows(engine: SearchEngine, documents: Vectors, one: _Found) -> dict[int, float]:
-    """The query's judgments by passage row; those of documents that are gone are left out."""
+def _rows(engine: SearchEngine, live: Rows, documents: Vectors, one: _Found) -> dict[int, float]:
+    """The query's judgments by the place of a passage; those of documents that are gone are left out."""
     rows: dict[int, float] = {}
     judged: Mapping[str, float] = {**one.query.gains, **dict.fromkeys(sorted(one.query.against), 0.0)}
     for identity, gain in judged.items():
-        passages = engine.documents.passage_rows(identity)
+        passages = np.searchsorted(live, engine.corpus.passage_rows(identity))
         if len(passages):
             rows[int(passages[np.argmax(documents[passages] @ one.vector)])] = gain
     return rows

@@ -49,22 +49,23 @@ def recommend(
     log(1 + others): the density of what one likes, times how often it is liked at all. diversity in [0, 1]: maximal
     marginal relevance (Carbonell and Goldstein 1998, doi:10.1145/290941.291025) with λ = 1 − diversity.
     """
-    vectors, mean = engine.vectors.all(), engine.adapter.basis.mean
-    centres = {one: engine.documents.passage_rows(one) for one in list(dict.fromkeys(liked))[-MOST_LIKED:]}
+    corpus, mean = engine.corpus, engine.adapter.basis.mean
+    centres = {one: corpus.passage_rows(one) for one in list(dict.fromkeys(liked))[-MOST_LIKED:]}
     centres = {one: rows for one, rows in centres.items() if len(rows)}
     if not centres:
         return None
     names = list(centres)
-    plain = _unit(np.stack([vectors[rows].mean(axis=0) for rows in centres.values()]))
+    plain = _unit(np.stack([corpus.vectors(rows).mean(axis=0) for rows in centres.values()]))
     rows = _candidates(engine, plain, seen, others)
     if not len(rows):
         return Recommended([], [], len(centres))
-    near = _unit(vectors[rows] - mean) @ _unit(plain - mean).T
-    liking = np.array([others.get(one, 0) for one in engine.documents.identities(rows)], np.float32)
+    vectors = corpus.vectors(rows)
+    near = _unit(vectors - mean) @ _unit(plain - mean).T
+    liking = np.array([others.get(one, 0) for one in corpus.identities(rows)], np.float32)
     scores = np.log(np.exp(SHARPNESS * near).sum(axis=1)) + np.log1p(liking)
-    best = _one_of_each(scores, engine.documents.document_of[rows])[:CONSIDERED]
-    chosen = best[_diverse(vectors[rows[best]], scores[best], k, diversity)]
-    similar = vectors[rows[chosen]] @ plain.T
+    best = _one_of_each(scores, corpus.document_of[rows])[:CONSIDERED]
+    chosen = best[_diverse(vectors[best], scores[best], k, diversity)]
+    similar = vectors[chosen] @ plain.T
     because = [tuple(names[place] for place in np.argsort(-one, kind="stable")[:2]) for one in similar]
     return Recommended(
         list(zip(rows[chosen].tolist(), similar.max(axis=1).tolist(), strict=True)), because, len(centres)
@@ -73,11 +74,11 @@ def recommend(
 
 def _candidates(engine: SearchEngine, plain: Vectors, seen: Collection[str], others: Mapping[str, int]) -> Rows:
     """(n,) passages near a liked document, or of what many others like, without those of what was seen."""
-    _, near = engine.vectors.nearest(plain, min(NEIGHBOURS, engine.vectors.count))
+    _, near = engine.corpus.nearest(plain, min(NEIGHBOURS, engine.corpus.passages), exact=True)
     popular = sorted(others, key=lambda one: (-others[one], one))[:NEIGHBOURS]
-    wanted = [near.ravel(), *(engine.documents.passage_rows(one) for one in popular)]
+    wanted = [near.ravel(), *(engine.corpus.passage_rows(one) for one in popular)]
     rows = np.unique(np.concatenate(wanted))
-    known = [engine.documents.passage_rows(one) for one in seen]
+    known = [engine.corpus.passage_rows(one) for one in seen]
     return np.setdiff1d(rows[rows >= 0], np.concatenate(known) if known else np.empty(0, np.int64))
 
 

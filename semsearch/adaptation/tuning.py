@@ -178,9 +178,7 @@ class _Bench:
         engine = SearchEngine(
             encoder=self._engine.encoder,
             adapter=Adapter(self._engine.adapter.basis, {}),
-            vectors=self._engine.vectors,
-            documents=self._engine.documents,
-            fulltext=self._engine.fulltext,
+            corpus=self._engine.corpus,
             manifest=manifest,
         )
         values: list[float] = []
@@ -215,7 +213,7 @@ class _Bench:
         nearest = None
         if engine.mode(wanted) is not Mode.LEXICAL:
             [nearest] = engine.nearest([wanted], self._encoded(query.text))
-        hits = engine.documents.identities(engine.order(wanted, nearest).passages)
+        hits = engine.corpus.identities(engine.order(wanted, nearest).passages)
         return [hit for hit in hits if not query.partial or hit in query.gains or hit in query.against]
 
 

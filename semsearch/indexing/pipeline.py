@@ -24,7 +24,7 @@ from semsearch.indexing.sizing import Linking, size
 from semsearch.records import BundleError, Document, InputError
 from semsearch.storage.bundle import building, publish
 from semsearch.storage.documents import DocumentWriter
-from semsearch.storage.manifest import EncoderRecord, Manifest, new_manifest
+from semsearch.storage.manifest import FIRST_SEGMENT, EncoderRecord, Manifest, SegmentRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +89,14 @@ def build(
     """
     threads = threads or available_cores()
     with building(folder) as files:
+        segment = files.segment(FIRST_SEGMENT)
         try:
+            segment.folder.mkdir()
             readings = [read(source) for source in recipe.sources]
             yield LoadingEncoder(recipe.encoder.model)
             encoder = Encoder.open(recipe.encoder.model, device=device, threads=threads, prompts=recipe.encoder.prompts)
             skipped = 0
-            with DocumentWriter(files.documents) as writer:
+            with DocumentWriter(segment.documents) as writer:
                 for event in _store(chain.from_iterable(readings), recipe, encoder, writer):
                     skipped += isinstance(event, Skipped)
                     yield event
@@ -113,10 +115,10 @@ def build(
                 if isinstance(step, Linking):
                     yield step
                     continue
-                step.index.save(files.vectors, files.graph)
+                step.index.save(segment.vectors, segment.graph)
                 record = step.record
-            manifest = new_manifest(
-                version=version("semsearch"),
+            manifest = Manifest(
+                built_by=version("semsearch"),
                 title=recipe.title or name or folder.name,
                 description=recipe.description,
                 encoder=EncoderRecord(
@@ -126,10 +128,8 @@ def build(
                     window=encoder.window,
                     prompts=encoder.prompts,
                 ),
-                documents=counts[0],
-                passages=counts[1],
+                segments=(SegmentRecord(name=FIRST_SEGMENT, documents=counts[0], passages=counts[1], index=record),),
                 skipped=skipped,
-                index=record,
                 search=recipe.search,
                 adaptation=recipe.adaptation,
                 recipe=recipe.model_dump(mode="json", exclude_defaults=True),

@@ -41,7 +41,7 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
             raise NotFound(f"nothing is known of what {asked.domain[:200]!r} likes: send labels or clicks first")
         hits = tuple(
             RecommendedModel(**shown(hit, "").model_dump(), because=because)
-            for hit, because in zip(service.engines[name].documents.hits(found.rows), found.because, strict=True)
+            for hit, because in zip(service.engines[name].corpus.hits(found.rows), found.because, strict=True)
         )
         return answer(RecommendResponse(index=name, domain=asked.domain, liked=found.liked, hits=hits))
 

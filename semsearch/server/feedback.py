@@ -92,7 +92,7 @@ def _keep(service: SearchService, sent: PlaceRequest, entries: Sequence[Label | 
     name, domains = service.domains_of(sent.index)
     domain = sent.domain
     domains.store.check_name(domain)
-    known = service.engines[name].documents.known(entry.document for entry in entries if entry.document is not None)
+    known = service.engines[name].corpus.known(entry.document for entry in entries if entry.document is not None)
     several = len(entries) > 1
     wrong = [
         FieldError(

@@ -2,15 +2,17 @@
 
     index/NAME/
       current            the name of the generation that serves, one line
-      lock               held by whoever builds
+      lock               held by whoever builds or changes it
       g-000002/          a generation: never changed once published
-        manifest.json  vectors.faiss  graph.faiss (some)  documents.sqlite  basis.safetensors
+        manifest.json  basis.safetensors  deleted.safetensors (some)
+        s-000001/          a segment: vectors.faiss  graph.faiss (some)  documents.sqlite
       domains/           what its domains have learned, which outlives every generation
       building-XXXX/     work in progress; a dead builder's is removed by the next one
 
 A builder fills a folder of its own, flushes it to disk, renames it to the next generation and then replaces
 `current`, which is the one moment at which readers move. Readers hold a shared lock on their generation's
-manifest, so that cleaning up never takes away files that are being read.
+manifest, so that cleaning up never takes away files that are being read. A change is a generation too: it has the files
+of the segments that it leaves as they are in common with the one before, as hard links.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import BufferedReader
@@ -36,6 +38,28 @@ LOCK = "lock"
 
 
 @dataclass(frozen=True, slots=True)
+class SegmentFiles:
+    """The files of one segment, by what they hold."""
+
+    folder: Path
+
+    @property
+    def vectors(self) -> Path:
+        """Passage vectors."""
+        return self.folder / "vectors.faiss"
+
+    @property
+    def graph(self) -> Path:
+        """Links between near vectors; there in a segment of type hnsw."""
+        return self.folder / "graph.faiss"
+
+    @property
+    def documents(self) -> Path:
+        """Documents, passages, their words and metadata."""
+        return self.folder / "documents.sqlite"
+
+
+@dataclass(frozen=True, slots=True)
 class Generation:
     """The files of one generation, by what they hold."""
 
@@ -47,30 +71,39 @@ class Generation:
         return self.folder / MANIFEST
 
     @property
-    def vectors(self) -> Path:
-        """Passage vectors."""
-        return self.folder / "vectors.faiss"
-
-    @property
-    def graph(self) -> Path:
-        """Links between near vectors; there in an index of type hnsw."""
-        return self.folder / "graph.faiss"
-
-    @property
-    def documents(self) -> Path:
-        """Documents, passages and their words."""
-        return self.folder / "documents.sqlite"
-
-    @property
     def basis(self) -> Path:
         """The corpus's spectral basis."""
         return self.folder / "basis.safetensors"
 
     @property
-    def parts(self) -> tuple[Path, ...]:
-        """Every file that the manifest vouches for."""
-        graph = (self.graph,) if self.graph.exists() else ()
-        return self.vectors, *graph, self.documents, self.basis
+    def deleted(self) -> Path:
+        """Rows of deleted documents, by segment; there where any were."""
+        return self.folder / "deleted.safetensors"
+
+    def segment(self, name: str) -> SegmentFiles:
+        """The files of the segment of this name."""
+        return SegmentFiles(self.folder / name)
+
+    @property
+    def parts(self) -> dict[str, Path]:
+        """Every file that the manifest vouches for, by its name within the generation."""
+        found = {path.relative_to(self.folder).as_posix(): path for path in self.folder.rglob("*") if path.is_file()}
+        found.pop(MANIFEST, None)
+        return dict(sorted(found.items()))
+
+    def share(self, older: Generation, *names: str) -> None:
+        """Take segments, or files, of an older generation as they are: both have their content in common.
+
+        Raises OSError.
+        """
+        for name in names:
+            for path in (older.folder / name).iterdir() if (older.folder / name).is_dir() else [older.folder / name]:
+                new = self.folder / path.relative_to(older.folder)
+                new.parent.mkdir(exist_ok=True)
+                try:
+                    os.link(path, new)
+                except OSError:  # not every filesystem can
+                    shutil.copyfile(path, new)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,17 +124,18 @@ def is_bundle(folder: Path) -> bool:
     return (folder / CURRENT).is_file()
 
 
-def open_current(folder: Path) -> OpenGeneration:
+def open_current(folder: Path, known: Mapping[str, FileRecord] | None = None) -> OpenGeneration:
     """The generation that serves, checked file by file against its manifest.
 
+    known: files by name that were checked before and are not read again where the manifest says the same of them.
     Raises BundleError if there is none, if its format is another, or if a file is missing or damaged.
     """
     while True:
-        generation = Generation(_current(folder))
+        generation = Generation(current(folder))
         try:
             held = generation.manifest.open("rb")
         except FileNotFoundError:
-            if generation.folder != _current(folder):
+            if generation.folder != current(folder):
                 continue  # replaced and cleaned up between the two looks
             raise BundleError(f"{generation.manifest} is missing: the index is damaged, build it again") from None
         try:
@@ -110,8 +144,9 @@ def open_current(folder: Path) -> OpenGeneration:
                 held.close()
                 continue
             manifest = parsed(generation.manifest, held.read())
-            for path in sorted({*generation.parts, *(generation.folder / name for name in manifest.files)}):
-                _check(path, manifest)
+            for name in sorted({*generation.parts, *manifest.files}):
+                if known is None or known.get(name) != manifest.files.get(name):
+                    _check(generation, name, manifest)
         except BaseException:
             held.close()
             raise
@@ -120,7 +155,7 @@ def open_current(folder: Path) -> OpenGeneration:
 
 def read_manifest(folder: Path) -> Manifest:
     """What the index in `folder` is, without opening it. Raises BundleError as `open_current` does."""
-    generation = Generation(_current(folder))
+    generation = Generation(current(folder))
     try:
         return parsed(generation.manifest, generation.manifest.read_bytes())
     except OSError as error:
@@ -131,7 +166,7 @@ def read_manifest(folder: Path) -> Manifest:
 def building(folder: Path) -> Iterator[Generation]:
     """A new generation's files, to be filled and then given to `publish`; removed again if that does not happen.
 
-    Raises BundleError if somebody else is building this index, or if `folder` holds something that is no index.
+    Raises BundleError if somebody else is writing this index, or if `folder` holds something that is no index.
     """
     if folder.exists() and not folder.is_dir():
         raise BundleError(f"{folder} is a file: name a folder for the index")
@@ -154,9 +189,31 @@ def building(folder: Path) -> Iterator[Generation]:
 
 
 @contextmanager
+def changing(
+    folder: Path, known: Mapping[str, FileRecord] | None = None
+) -> Iterator[tuple[OpenGeneration, Generation]]:
+    """The generation that serves and a new one's files, to be filled and given to `publish`, as `building` has it.
+
+    known: as of `open_current`. Raises BundleError as `building` and `open_current` do, and where the disk refuses;
+    the index is then as it was.
+    """
+    current(folder)
+    with building(folder) as files:
+        generation = open_current(folder, known)
+        try:
+            yield generation, files
+        except OSError as error:
+            raise BundleError(
+                f"{folder} cannot be written ({error.strerror or error}): make room; it is as it was"
+            ) from error
+        finally:
+            generation.close()
+
+
+@contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Hold the folder's lock, or raise BundleError if somebody else does."""
-    busy = BundleError(f"another build is writing {folder}: wait for it to end, or stop it")
+    busy = BundleError(f"another build or change is writing {folder}: wait for it to end, or stop it")
     path = folder / LOCK
     with path.open("a") as lock:
         try:
@@ -172,16 +229,24 @@ def _locked(folder: Path) -> Iterator[None]:
 def publish(generation: Generation, manifest: Manifest) -> Manifest:
     """Make a filled generation the one that serves; either all of it becomes visible or nothing.
 
-    Returns the manifest as published: with the sizes and checksums of the files, measured here.
+    Returns the manifest as published: with the sizes and checksums of the files. Those that the given manifest vouches
+    for already are taken for unchanged, all others are measured here.
     """
     folder = generation.folder.parent
-    measured = {path.name: FileRecord(bytes=path.stat().st_size, sha256=sha256(path)) for path in generation.parts}
+    parts = generation.parts
+    measured = {
+        name: manifest.files.get(name) or FileRecord(bytes=path.stat().st_size, sha256=sha256(path))
+        for name, path in parts.items()
+    }
+    new = [path for name, path in parts.items() if name not in manifest.files]
     manifest = manifest.model_copy(update={"files": measured})
     generation.manifest.write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
     generation.folder.chmod(0o755)  # made private, as temporary folders are
-    for path in (*generation.parts, generation.manifest):
+    for path in (*new, generation.manifest):
         path.chmod(0o644)
         flush(path)
+    for inner in generation.folder.glob("s-*"):
+        flush(inner)
     flush(generation.folder)
     published = folder / f"g-{_newest(folder) + 1:06d}"
     generation.folder.rename(published)
@@ -197,26 +262,13 @@ def publish(generation: Generation, manifest: Manifest) -> Manifest:
 def republish(folder: Path, change: Callable[[Manifest], Manifest]) -> Manifest:
     """Publish the index in `folder` with the same content under a changed manifest, at the cost of reading it once.
 
-    Raises BundleError as `building` and `open_current` do, and where the disk refuses.
+    Raises BundleError as `changing` does.
     """
-    with building(folder) as files:
-        generation = open_current(folder)
-        try:
-            for old in generation.files.parts:
-                _share(old, files.folder / old.name)
-            return publish(files, change(generation.manifest))
-        except OSError as error:
-            raise BundleError(f"{folder} cannot be written ({error.strerror}): it is as it was") from error
-        finally:
-            generation.close()
-
-
-def _share(old: Path, new: Path) -> None:
-    """The same content under another name: a generation never changes, so two may have their files in common."""
-    try:
-        os.link(old, new)
-    except OSError:  # not every filesystem can
-        shutil.copyfile(old, new)
+    with changing(folder) as (generation, files):
+        files.share(
+            generation.files, *(path.name for path in generation.files.folder.iterdir() if path.name != MANIFEST)
+        )
+        return publish(files, change(generation.manifest))
 
 
 def sha256(path: Path) -> str:
@@ -225,7 +277,8 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _current(folder: Path) -> Path:
+def current(folder: Path) -> Path:
+    """The folder of the generation that serves. Raises BundleError if there is none."""
     try:
         name = (folder / CURRENT).read_text(encoding="utf-8").strip()
     except (FileNotFoundError, NotADirectoryError):
@@ -240,10 +293,10 @@ def _current(folder: Path) -> Path:
     return folder / name
 
 
-def _check(path: Path, manifest: Manifest) -> None:
-    expected = manifest.files.get(path.name)
+def _check(generation: Generation, name: str, manifest: Manifest) -> None:
+    path, expected = generation.folder / name, manifest.files.get(name)
     if expected is None:
-        raise BundleError(f"{path.parent / MANIFEST} does not vouch for {path.name}: build the index again")
+        raise BundleError(f"{generation.manifest} does not vouch for {name}: build the index again")
     try:
         size = path.stat().st_size
         if size != expected.bytes:
@@ -268,9 +321,9 @@ def _clean(folder: Path) -> None:
     for path in folder.glob("building-*"):
         shutil.rmtree(path, ignore_errors=True)
     (folder / f".{CURRENT}").unlink(missing_ok=True)
-    current = _current(folder) if is_bundle(folder) else None
+    serving = current(folder) if is_bundle(folder) else None
     for path in folder.glob("g-*"):
-        if path != current:
+        if path != serving:
             _remove_unless_read(path)
 
 

@@ -1,4 +1,4 @@
-"""Documents and passages by row, and their words: one SQLite file; knows nothing of vectors or of cutting texts."""
+"""Documents and passages by row, their words and their metadata: one SQLite file; knows nothing of vectors."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -13,8 +14,10 @@ from typing import Any, Self
 import numpy as np
 from pydantic import JsonValue
 
-from semsearch.records import BundleError, Document, Hit, Parts, Passage, Rows
-from semsearch.storage import fulltext
+from semsearch.conditions import Condition, Fact
+from semsearch.conditions import facts as facts_of
+from semsearch.records import BundleError, Document, Hit, Passage, Rows
+from semsearch.storage import facts, fulltext
 
 SCHEMA = """
 CREATE TABLE documents (
@@ -44,6 +47,17 @@ _AT_ONCE = 500
 """Rows asked for by one statement; SQLite bounds the number of its parameters."""
 
 
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A document as it was stored: what `DocumentWriter.add` takes."""
+
+    document: Document
+    heading: str
+    passages: Sequence[tuple[Passage, int]]
+    rows: Rows
+    """(n,) of its passages."""
+
+
 class DocumentWriter:
     """Fills a new file; what it holds is durable only after `close` and an fsync of the file by the caller."""
 
@@ -56,7 +70,7 @@ class DocumentWriter:
         self._connection = sqlite3.connect(path, isolation_level=None)
         self._guarded("PRAGMA journal_mode = OFF")
         self._guarded("PRAGMA synchronous = OFF")
-        for statement in (*SCHEMA.split(";"), fulltext.SCHEMA):
+        for statement in (*SCHEMA.split(";"), fulltext.SCHEMA, facts.SCHEMA):
             self._guarded(statement)
         self._guarded("BEGIN")
 
@@ -84,6 +98,9 @@ class DocumentWriter:
             "INSERT INTO documents VALUES (?, ?, ?, ?, ?, ?, ?)",
             (self.documents, document.id, document.title, heading, document.text, document.source, metadata),
         )
+        known = {"id": document.id, "title": document.title, "source": document.source, **document.metadata}
+        for name, value in facts_of(known):
+            self._guarded(facts.ADD, (name, value, self.documents))
         for passage, tokens in passages:
             self._guarded(
                 "INSERT INTO passages VALUES (?, ?, ?, ?, ?, ?)",
@@ -145,8 +162,8 @@ class DocumentStore:
         except sqlite3.Error as error:
             raise BundleError(f"{path} is not a document store ({error}): build the index again") from error
 
-    def hits(self, wanted: Sequence[tuple[int, float]], parts: Sequence[Parts | None] | None = None) -> list[Hit]:
-        """One hit for each (passage row, score), in their order; parts: what the scores are made of."""
+    def hits(self, wanted: Sequence[int]) -> list[Hit]:
+        """One hit for each passage row, in their order; its score is yet to be told."""
         with self._lock:
             found = {
                 row: fields
@@ -154,14 +171,32 @@ class DocumentStore:
                     self._connection,
                     "SELECT passages.row, passages.text, start, stop, id, title, source, metadata"
                     " FROM passages JOIN documents ON documents.row = passages.document WHERE passages.row IN",
-                    [row for row, _ in wanted],
+                    wanted,
                 )
             }
         hits = []
-        for (row, score), made_of in zip(wanted, parts or [None] * len(wanted), strict=True):
+        for row in wanted:
             text, start, stop, identity, title, source, metadata = found[row]
-            hits.append(Hit(identity, title, Passage(text, start, stop), score, source, _decoded(metadata), made_of))
+            hits.append(Hit(identity, title, Passage(text, start, stop), 0.0, source, _decoded(metadata)))
         return hits
+
+    def documents(self, rows: Sequence[int]) -> Iterator[Stored]:
+        """Whole documents by row, in the order of their rows, with all that was stored of them."""
+        for row in sorted(rows):
+            with self._lock:
+                [fields] = self._connection.execute(
+                    "SELECT id, title, text, source, metadata, heading FROM documents WHERE row = ?", (row,)
+                ).fetchall()
+                passages = self._connection.execute(
+                    "SELECT row, text, start, stop, tokens FROM passages WHERE document = ? ORDER BY row", (row,)
+                ).fetchall()
+            *_, heading = fields
+            yield Stored(
+                _document(*fields[:-1]),
+                heading,
+                [(Passage(text, start, stop), tokens) for _, text, start, stop, tokens in passages],
+                np.array([passage for passage, *_ in passages], np.int64),
+            )
 
     def document(self, identity: str) -> Document | None:
         """The whole document of this id, or None."""
@@ -169,21 +204,38 @@ class DocumentStore:
             found = self._connection.execute(
                 "SELECT id, title, text, source, metadata FROM documents WHERE id = ?", (identity,)
             ).fetchone()
-        if found is None:
-            return None
-        identity, title, text, source, metadata = found
-        return Document(identity, title, text, source, _decoded(metadata))
+        return None if found is None else _document(*found)
 
-    def known(self, identities: Iterable[str]) -> set[str]:
-        """Those of the ids that a document has."""
-        asked, found = list(dict.fromkeys(identities)), set()
+    def rows(self, identities: Iterable[str]) -> dict[str, int]:
+        """The document rows of those of the ids that a document has."""
+        asked, found = list(dict.fromkeys(identities)), dict[str, int]()
         with self._lock:
             for start in range(0, len(asked), _AT_ONCE):
                 part = asked[start : start + _AT_ONCE]
                 places = ",".join("?" * len(part))
-                select = f"SELECT id FROM documents WHERE id IN ({places})"  # noqa: S608
-                found |= {identity for (identity,) in self._connection.execute(select, part)}
+                found |= self._connection.execute(f"SELECT id, row FROM documents WHERE id IN ({places})", part)  # noqa: S608
         return found
+
+    def all_identities(self) -> list[str]:
+        """The id of every document, by row."""
+        with self._lock:
+            return [identity for (identity,) in self._connection.execute("SELECT id FROM documents ORDER BY row")]
+
+    def matching(self, condition: Condition) -> Rows:
+        """(n,) rows of the documents that meet a condition, rising."""
+        test, values = facts.where(condition)
+        with self._lock:
+            found = self._connection.execute(f"SELECT row FROM documents WHERE {test} ORDER BY row", values)  # noqa: S608
+            return np.array([row for (row,) in found], np.int64)
+
+    def counts(self, name: str, documents: Rows | None = None) -> dict[Fact, int]:
+        """How many documents have each value under a name: of all, or of those in the given rows."""
+        select, values = "SELECT value, count(*) FROM facts WHERE name = ?", [name]
+        if documents is not None:
+            select += " AND document IN (SELECT value FROM json_each(?))"
+            values.append(json.dumps(documents.tolist()))
+        with self._lock:
+            return dict(self._connection.execute(f"{select} GROUP BY value", values).fetchall())
 
     def identities(self, rows: Rows) -> list[str]:
         """The document ids of (n,) passage rows."""
@@ -195,14 +247,10 @@ class DocumentStore:
             found = dict(_select_by_row(self._connection, select, rows.tolist()))
         return [found[row] for row in rows.tolist()]
 
-    def passage_rows(self, identity: str) -> Rows:
-        """(n,) rows of a document's passages; none where there is no such document."""
-        with self._lock:
-            found = self._connection.execute("SELECT row FROM documents WHERE id = ?", (identity,)).fetchone()
-        if found is None:
-            return np.empty(0, np.int64)
+    def passage_rows(self, document: int) -> Rows:
+        """(n,) rows of the passages of the document in a row."""
         # passages are stored in the order of their documents
-        first, last = np.searchsorted(self.document_of, [found[0], found[0] + 1])
+        first, last = np.searchsorted(self.document_of, [document, document + 1])
         return np.arange(first, last, dtype=np.int64)
 
     def passages(self) -> Iterator[tuple[str, str]]:
@@ -228,6 +276,10 @@ def _select_by_row(connection: sqlite3.Connection, select: str, rows: Sequence[i
     for start in range(0, len(rows), _AT_ONCE):
         part = rows[start : start + _AT_ONCE]
         yield from connection.execute(f"{select} ({','.join('?' * len(part))})", part)
+
+
+def _document(identity: str, title: str, text: str, source: str, metadata: str) -> Document:
+    return Document(identity, title, text, source, _decoded(metadata))
 
 
 def _decoded(metadata: str) -> Mapping[str, JsonValue]:

@@ -1,19 +1,27 @@
 """Full text by passage row, beside the documents in their SQLite file; knows nothing of vectors or of documents.
 
 SQLite's FTS5 keeps the stems that `semsearch.words` finds and ranks by BM25 (Robertson & Zaragoza 2009, k1 = 1.2,
-b = 0.75).
+b = 0.75). What a word is worth depends on how many passages have it: a file of few passages knows that badly, and takes
+it from another one.
 """
 
 from __future__ import annotations
 
+import json
+import math
 import sqlite3
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from queue import SimpleQueue
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from semsearch.records import BundleError, Rows, Scores
-from semsearch.words import Asked, asked, words
+from semsearch.records import BundleError, Mask, Rows, Scores
+from semsearch.words import Asked, words
 
 # the stems are already as they are to be compared: the tokenizer has nothing to do but to split at spaces
 SCHEMA = """
@@ -25,7 +33,22 @@ ADD = "INSERT INTO words (rowid, stems) VALUES (?, ?)"
 FINISH = "INSERT INTO words (words) VALUES ('optimize')"
 """Merges what was written into one sorted run, which is read fastest."""
 
+FEW = 1_000
+"""Rows that are looked for by name; of more, all that is found is looked at."""
+REMEMBERED = 65_536
+"""Words whose frequency is kept in memory."""
+
+Stems: TypeAlias = tuple[str, ...]
+
 _BEST = "SELECT rowid, -rank FROM words WHERE words MATCH ? ORDER BY rank, rowid LIMIT ?"
+# without the sign every row would be a search of its own
+_BEST_AMONG = (
+    "SELECT rowid, -rank FROM words WHERE words MATCH ? AND +rowid IN (SELECT value FROM json_each(?))"
+    " ORDER BY rank, rowid LIMIT ?"
+)
+_ALL = "SELECT rowid, -bm25(words) FROM words WHERE words MATCH ?"
+_COUNT = "SELECT count(*) FROM words WHERE words MATCH ?"
+_NOTHING = np.empty(0, np.int64), np.empty(0, np.float32)
 
 
 class FullText:
@@ -35,6 +58,7 @@ class FullText:
         """Open a finished file, to be read by so many threads at once. Raises BundleError if it is no such file."""
         self._free: SimpleQueue[sqlite3.Connection] = SimpleQueue()
         self._all: list[sqlite3.Connection] = []
+        self._frequencies: dict[Stems, int] = {}
         try:
             for _ in range(connections):
                 # opened now: the file may be taken away while it is being read
@@ -44,24 +68,66 @@ class FullText:
                 self._all.append(connection)
                 connection.execute("SELECT count(*) FROM words WHERE words MATCH '\"a\"'").fetchone()
                 self._free.put(connection)
+            [(self.count,)] = self._fetched("SELECT count(*) FROM passages")
         except sqlite3.Error as error:
             self.close()
             raise BundleError(f"{path} has no full text ({error}): build the index again") from error
 
-    def best(self, query: str, k: int) -> tuple[Rows, Scores]:
+    def best(self, query: Asked, k: int, *, allowed: Mask | None = None) -> tuple[Rows, Scores]:
         """The k passages that the query's words fit best: rows (n,) and BM25 scores (n,) > 0, n ≤ k, best first.
 
-        What stands between quotation marks must be there, word by word. Rows of equal score stand by row number.
+        What was quoted must be there, word by word. Rows of equal score stand by row number. allowed: rows that may be
+        found.
         """
-        expression = _expression(asked(query))
+        expression = _expression(query)
         if not expression:
-            return np.empty(0, np.int64), np.empty(0, np.float32)
+            return _NOTHING
+        if allowed is None:
+            return _arrays(self._fetched(_BEST, expression, k))
+        few = np.flatnonzero(allowed) if np.count_nonzero(allowed) <= FEW else None
+        if few is not None:
+            return _arrays(self._fetched(_BEST_AMONG, expression, json.dumps(few.tolist()), k))
+        with self._borrowed() as connection:
+            ranked = connection.execute(_BEST, (expression, -1))
+            return _arrays(list(islice(((row, score) for row, score in ranked if allowed[row]), k)))
+
+    def best_by(
+        self, query: Asked, k: int, frequency: Callable[[Stems], int], passages: int, *, allowed: Mask | None = None
+    ) -> tuple[Rows, Scores]:
+        """As `best`, where what a word is worth is told from elsewhere: by how many of so many passages it is had."""
+        scores: dict[int, float] = defaultdict(float)
+        for stems, times in Counter(_counted(query)).items():
+            own, other = _rarity(self.frequency(stems), self.count), _rarity(frequency(stems), passages)
+            for row, score in self._fetched(_ALL, _string(stems)):
+                scores[row] += times * score * other / own
+        if query.phrases:
+            required = " AND ".join(map(_string, query.phrases))
+            there = {row for row, _ in self._fetched(_ALL, required)}
+            scores = defaultdict(float, {row: score for row, score in scores.items() if row in there})
+        found = [(row, score) for row, score in scores.items() if allowed is None or allowed[row]]
+        return _arrays(sorted(found, key=lambda one: (-one[1], one[0]))[:k])
+
+    def frequency(self, stems: Stems) -> int:
+        """How many passages have these stems side by side."""
+        known = self._frequencies.get(stems)
+        if known is None:
+            if len(self._frequencies) >= REMEMBERED:
+                self._frequencies.clear()
+            [(known,)] = self._fetched(_COUNT, _string(stems))
+            self._frequencies[stems] = known
+        return known
+
+    @contextmanager
+    def _borrowed(self) -> Iterator[sqlite3.Connection]:
         connection = self._free.get()
         try:
-            found = connection.execute(_BEST, (expression, k)).fetchall()
+            yield connection
         finally:
             self._free.put(connection)
-        return np.array([row for row, _ in found], np.int64), np.array([score for _, score in found], np.float32)
+
+    def _fetched(self, select: str, *values: object) -> list[Any]:
+        with self._borrowed() as connection:
+            return connection.execute(select, values).fetchall()
 
     def close(self) -> None:
         """Close the file."""
@@ -74,11 +140,30 @@ def stems(text: str) -> str:
     return " ".join(word.stem for word in words(text))
 
 
+def _string(stems: Stems) -> str:
+    """Stems side by side in FTS5's language; they are letters, digits and marks: nothing in them could end a string."""
+    return f'"{" ".join(stems)}"'
+
+
+def _counted(what: Asked) -> list[Stems]:
+    """Everything that adds to a score, as often as it does."""
+    again = what.phrases[:1] if what.phrases and what.terms else ()
+    return [*what.phrases, *again, *what.terms]
+
+
+def _rarity(having: int, passages: int) -> float:
+    """What FTS5 takes a word to be worth that so many passages have."""
+    worth = math.log((passages - having + 0.5) / (having + 0.5))
+    return worth if worth > 0 else 1e-6
+
+
+def _arrays(found: Sequence[tuple[int, float]]) -> tuple[Rows, Scores]:
+    return np.array([row for row, _ in found], np.int64), np.array([score for _, score in found], np.float32)
+
+
 def _expression(what: Asked) -> str:
     """The query in FTS5's language; empty where it asks for no word."""
-    # stems are letters, digits and marks: nothing in them could end a string
-    phrases = [f'"{" ".join(phrase)}"' for phrase in what.phrases]
-    terms = [f'"{" ".join(term)}"' for term in what.terms]
+    phrases, terms = list(map(_string, what.phrases)), list(map(_string, what.terms))
     if not phrases:
         return " OR ".join(terms)
     required = " AND ".join(phrases)

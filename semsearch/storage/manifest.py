@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal
@@ -12,7 +12,13 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from semsearch.records import BundleError, Mode
 
-FORMAT_VERSION: Literal[2] = 2
+FORMAT_VERSION: Literal[3] = 3
+FIRST_SEGMENT = "s-000001"
+
+
+def now() -> datetime:
+    """The time, UTC, to the second."""
+    return datetime.now(UTC).replace(microsecond=0)
 
 
 class EncoderRecord(BaseModel):
@@ -81,58 +87,57 @@ class FileRecord(BaseModel):
     sha256: str
 
 
+class SegmentRecord(BaseModel):
+    """A part of an index that was written at one time and never changes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(pattern="^s-[0-9]+$", description="Of its folder")
+    documents: int = Field(ge=1)
+    passages: int = Field(ge=1)
+    deleted: int = Field(0, ge=0, description="Documents of it that were deleted, or replaced, since")
+    deleted_passages: int = Field(0, ge=0)
+    index: IndexRecord = IndexRecord()
+
+
 class Manifest(BaseModel):
     """What a generation is; the last file written into it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format_version: Literal[2] = FORMAT_VERSION
+    format_version: Literal[3] = FORMAT_VERSION
     built_by: str = Field(description="Version of semsearch")
-    built_at: datetime
+    built_at: datetime = Field(default_factory=now)
+    changed_at: datetime | None = Field(None, description="When documents were last added or deleted")
     title: str
     description: str = ""
     encoder: EncoderRecord
-    index: IndexRecord = IndexRecord()
-    documents: int = Field(ge=1)
-    passages: int = Field(ge=1)
-    skipped: int = Field(ge=0, description="Records left out of the build as bad")
+    segments: tuple[SegmentRecord, ...] = Field(min_length=1)
+    skipped: int = Field(0, ge=0, description="Records left out of the build as bad")
     search: SearchOptions = SearchOptions()
     adaptation: AdaptationOptions = AdaptationOptions()
     tuned: dict[str, JsonValue] | None = Field(None, description="What `search` and `adaptation` were chosen by")
-    recipe: dict[str, JsonValue] = Field(description="The recipe it was built by, as read")
-    files: dict[str, FileRecord]
+    recipe: dict[str, JsonValue] = Field({}, description="The recipe it was built by, as read")
+    files: dict[str, FileRecord] = {}
 
+    @property
+    def documents(self) -> int:
+        """Documents that can be found."""
+        return sum(one.documents - one.deleted for one in self.segments)
 
-def new_manifest(
-    *,
-    version: str,
-    title: str,
-    description: str,
-    encoder: EncoderRecord,
-    documents: int,
-    passages: int,
-    skipped: int,
-    index: IndexRecord,
-    search: SearchOptions,
-    adaptation: AdaptationOptions,
-    recipe: dict[str, JsonValue],
-) -> Manifest:
-    """A manifest for `publish`, dated now, its files not yet measured."""
-    return Manifest(
-        built_by=version,
-        built_at=datetime.now(UTC).replace(microsecond=0),
-        title=title,
-        description=description,
-        encoder=encoder,
-        documents=documents,
-        passages=passages,
-        skipped=skipped,
-        index=index,
-        search=search,
-        adaptation=adaptation,
-        recipe=recipe,
-        files={},
-    )
+    @property
+    def passages(self) -> int:
+        """Passages that can be found."""
+        return sum(one.passages - one.deleted_passages for one in self.segments)
+
+    @property
+    def index(self) -> IndexRecord:
+        """How nearest vectors are found in the first segment, which a build or a compaction wrote."""
+        return self.segments[0].index
+
+    def changed(self, segments: Sequence[SegmentRecord]) -> Manifest:
+        """The same index with other segments, now."""
+        return self.model_copy(update={"segments": tuple(segments), "changed_at": now()})
 
 
 def parsed(path: Path, content: bytes) -> Manifest:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 import faiss
 import numpy as np
 
-from semsearch.records import BundleError, Rows, Scores, Vectors
+from semsearch.records import BundleError, Mask, Rows, Scores, Vectors
 
 SCORE_DECIMALS = 6
 """Scores are equal if they agree to this many decimals: the last bits move with the shape of the batch."""
@@ -20,6 +21,8 @@ LINKS = 32
 """Neighbours of a row in a graph, twice as many on the lowest level."""
 BREADTH = 80
 """Candidates looked at for a new row's neighbours."""
+GATHERED = 0.25
+"""Share of the rows of an index without a graph up to which those that are allowed are taken out and compared."""
 
 
 class VectorIndex:
@@ -105,21 +108,27 @@ class VectorIndex:
         found: Scores = np.round(self.all()[rows] @ query, SCORE_DECIMALS)
         return found
 
-    def nearest(self, queries: Vectors, k: int, *, effort: int | None = None) -> tuple[Scores, Rows]:
+    def nearest(
+        self, queries: Vectors, k: int, *, effort: int | None = None, allowed: Mask | None = None
+    ) -> tuple[Scores, Rows]:
         """The k rows nearest to each query.
 
         queries: (n, dim) float32, unit rows. effort: candidates that are kept on the way along the graph, the more
-        the surer that the nearest are found (efSearch); None: every row is compared. Returns scores (n, k) and rows
-        (n, k), best first, rows of equal score by row number; a row of -1 with score -inf marks a place that no row
-        could fill.
+        the surer that the nearest are found (efSearch); None: every row is compared. allowed: (count,) rows that may
+        be found; few of them are compared one by one, whatever the effort. Returns scores (n, k) and rows (n, k), best
+        first, rows of equal score by row number; a row of -1 with score -inf marks a place that no row could fill.
         """
         # FAISS keeps this setting for each calling thread apart
         faiss.omp_set_num_threads(self._threads)
-        wanted = min(k, self.count)
+        there = self.count if allowed is None else int(np.count_nonzero(allowed))
+        wanted = min(k, there)
         scores = np.full((len(queries), k), -np.inf, np.float32)
         rows = np.full((len(queries), k), -1, np.int64)
         if wanted and len(queries):
-            found, places = self._searched(queries, wanted, effort)
+            if allowed is None or there == self.count:
+                found, places = self._searched(queries, wanted, effort)
+            else:
+                found, places = self._among(allowed, there, queries, wanted, effort)
             found[places < 0] = -np.inf  # FAISS marks them by the lowest number that there is, which cannot be rounded
             found = np.round(found, SCORE_DECIMALS)
             order = np.lexsort((places, -found), axis=1)
@@ -135,6 +144,47 @@ class VectorIndex:
             params = faiss.SearchParametersHNSW(efSearch=max(effort, wanted))  # type: ignore[attr-defined]
             found, places = self._graph.search(queries, wanted, params=params)
         return found, places
+
+    def _among(
+        self, allowed: Mask, there: int, queries: Vectors, wanted: int, effort: int | None
+    ) -> tuple[Scores, Rows]:
+        """As `_searched`, but only of rows that are allowed, of which there are so many."""
+        share = there / self.count
+        linked = self._graph is not None and effort is not None and wanted < EXACT_FROM
+        # to meet as many allowed candidates, a walk must keep so many more, and compares each one's neighbours
+        widened = max(effort or 0, wanted) / share
+        if there <= LINKS * widened if linked else share <= GATHERED:
+            return self._compared(np.flatnonzero(allowed), queries, wanted)
+        bits = np.packbits(allowed, bitorder="little")
+        selector = faiss.IDSelectorBitmap(bits)  # type: ignore[call-arg, arg-type]
+        if not linked:
+            params = faiss.SearchParameters(sel=selector)  # type: ignore[call-arg]
+            found, places = self._rows.search(queries, wanted, params=params)
+        else:
+            assert self._graph is not None
+            params = faiss.SearchParametersHNSW(sel=selector, efSearch=math.ceil(widened))  # type: ignore[attr-defined]
+            found, places = self._graph.search(queries, wanted, params=params)
+        # some types of index pass over a selector in silence
+        filled = places >= 0
+        if not allowed[places[filled]].all():
+            raise RuntimeError("FAISS found rows that were not allowed")
+        # a walk may end where nothing near is allowed
+        short = np.flatnonzero(~filled.all(axis=1))
+        if len(short):
+            found[short], places[short] = self._compared(np.flatnonzero(allowed), queries[short], wanted)
+        return found, places
+
+    def _compared(self, rows: Rows, queries: Vectors, wanted: int) -> tuple[Scores, Rows]:
+        """The best of these rows, at least as many as are wanted, each compared with each query."""
+        scores = queries @ self.all()[rows].T
+        rounded = np.round(scores, SCORE_DECIMALS)
+        last = -np.partition(-rounded, wanted - 1, axis=1)[:, wanted - 1]
+        chosen = np.empty((len(queries), wanted), np.int64)
+        for number, one in enumerate(rounded):
+            # of those that tie for the last places the first rows
+            enough = np.flatnonzero(one >= last[number])
+            chosen[number] = enough[np.argsort(-one[enough], kind="stable")[:wanted]]
+        return np.take_along_axis(scores, chosen, axis=1), rows[chosen]
 
 
 def _mapped(path: Path, kind: type) -> Any:

@@ -38,7 +38,7 @@ def ids(engine: SearchEngine, liked: list[str], *, k: int = 4, diversity: float 
     named = {name.replace("_", "-"): count for name, count in others.items()}
     found = recommend(engine, liked, seen=liked, others=named, k=k, diversity=diversity)
     assert found is not None
-    return [hit.id for hit in engine.documents.hits(found.rows)]
+    return [hit.id for hit in engine.corpus.hits(found.rows)]
 
 
 def test_what_is_near_and_unseen_comes_first(engine: SearchEngine) -> None:

@@ -47,9 +47,9 @@ def test_events_tell_what_happens(tmp_path: Path, tiny_model: Path) -> None:
 
 def test_vectors_are_in_the_order_of_rows(old: Path, tiny_encoder: Encoder) -> None:
     engine = SearchEngine.open(old, encoder=tiny_encoder)
-    for row, (identity, text) in enumerate(engine.documents.passages()):
+    for row, (identity, text) in enumerate(engine.corpus.texts()):
         vector = tiny_encoder.encode_documents([text])
-        assert engine.vectors.nearest(vector, 1)[1].tolist() == [[row]]
+        assert engine.corpus.nearest(vector, 1)[1].tolist() == [[row]]
         assert identity == ANIMALS[row]["id"]
     engine.close()
 

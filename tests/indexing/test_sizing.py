@@ -72,7 +72,7 @@ def test_an_index_with_a_graph_is_built_opened_searched_and_checked(
     build_index(tmp_path / "exact", source, model=tiny_model, index={"type": "exact"})
     build_index(tmp_path / "graph", source, model=tiny_model, index={"type": "hnsw"})
     manifest = read_manifest(tmp_path / "graph")
-    assert "graph.faiss" in manifest.files
+    assert "s-000001/graph.faiss" in manifest.files
     assert f"hnsw, {manifest.index.effort} candidates, recall@10" in command("info", tmp_path / "graph").stdout
     queries = [Query(f"word{n} third3", k=5, mode=Mode.SEMANTIC) for n in range(30)]
     found = {}
@@ -86,7 +86,7 @@ def test_an_index_with_a_graph_is_built_opened_searched_and_checked(
         for one, other in zip(found["exact"], found["graph"], strict=True)
     ]
     assert np.mean(same) > 0.95
-    next((tmp_path / "graph").glob("g-*/graph.faiss")).unlink()
+    next((tmp_path / "graph").glob("g-*/*/graph.faiss")).unlink()
     done = command("search", "word1", "-i", tmp_path / "graph")
     assert done.returncode == 1
     assert "graph.faiss cannot be read" in " ".join(done.stderr.split())

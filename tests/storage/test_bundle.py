@@ -20,7 +20,7 @@ def copy(animals: Path, tmp_path: Path) -> Path:
 
 
 def part(folder: Path, name: str) -> Path:
-    return next(folder.glob("g-*")) / name
+    return next(folder.glob(f"g-*/**/{name}"))
 
 
 def flip_a_byte(folder: Path) -> None:
@@ -40,7 +40,7 @@ def flip_a_byte(folder: Path) -> None:
         (lambda folder: part(folder, "manifest.json").write_text("{"), "is not a manifest"),
         (lambda folder: part(folder, "manifest.json").write_text("[]"), "is not a manifest"),
         (lambda folder: part(folder, "manifest.json").write_text('{"format_version": 99}'), "format version 99"),
-        (lambda folder: part(folder, "manifest.json").write_text('{"format_version": 2}'), "Field required"),
+        (lambda folder: part(folder, "manifest.json").write_text('{"format_version": 3}'), "Field required"),
         (lambda folder: (folder / "current").write_text("../elsewhere"), "is no generation"),
         (lambda folder: (folder / "current").write_bytes(b"\xff"), "cannot be read"),
         (lambda folder: (folder / "current").unlink(), "no index at"),
@@ -57,11 +57,11 @@ def test_the_manifest_says_what_was_built(animals: Path) -> None:
     manifest = read_manifest(animals)
     assert (manifest.title, manifest.documents, manifest.passages, manifest.skipped) == ("Animals", 6, 6, 0)
     assert (manifest.encoder.dimension, manifest.encoder.prompts["query"]) == (32, "query: ")
-    assert set(manifest.files) == {"vectors.faiss", "documents.sqlite", "basis.safetensors"}
+    assert set(manifest.files) == {"s-000001/vectors.faiss", "s-000001/documents.sqlite", "basis.safetensors"}
 
 
 def test_a_second_builder_is_told_to_wait(copy: Path) -> None:
-    with building(copy), pytest.raises(BundleError, match="another build is writing"), building(copy):
+    with building(copy), pytest.raises(BundleError, match="another build or change is writing"), building(copy):
         pass
 
 
@@ -76,7 +76,7 @@ def test_what_a_dead_builder_left_is_cleaned_up(copy: Path) -> None:
 def test_a_failure_leaves_the_old_index_and_nothing_else(copy: Path) -> None:
     before = sorted(path.name for path in copy.rglob("*"))
     with pytest.raises(IsADirectoryError), building(copy) as files:  # noqa: PT012 - the first line must not fail
-        files.vectors.write_bytes(b"half")
+        files.basis.write_bytes(b"half")
         files.folder.write_bytes(b"this fails")
     assert sorted(path.name for path in copy.rglob("*")) == before
     open_current(copy).close()
@@ -113,14 +113,14 @@ def test_another_manifest_is_published_over_the_same_content(copy: Path) -> None
         return manifest.model_copy(update={"search": SearchOptions(lexical_weight=0.4)})
 
     before = open_current(copy)
-    content = {path.name: path.read_bytes() for path in before.files.parts}
+    content = {name: path.read_bytes() for name, path in before.files.parts.items()}
     republish(copy, changed)
     # whoever reads the old one goes on
-    assert {path.name: path.read_bytes() for path in before.files.parts} == content
+    assert {name: path.read_bytes() for name, path in before.files.parts.items()} == content
     before.close()
     after = open_current(copy)
     assert after.manifest == changed(before.manifest)
-    assert {path.name: path.read_bytes() for path in after.files.parts} == content
+    assert {name: path.read_bytes() for name, path in after.files.parts.items()} == content
     after.close()
     republish(copy, changed)
     assert len(list(copy.glob("g-*"))) == 1

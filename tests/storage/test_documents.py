@@ -27,8 +27,8 @@ def written(path: Path, *, many: int = 3) -> Path:
 
 def test_documents_and_passages_come_back_whole(tmp_path: Path) -> None:
     store = DocumentStore(written(tmp_path / "documents"))
-    (hit,) = store.hits([(3, 0.5)])
-    assert (hit.id, hit.title, hit.score, hit.source) == ("id 1/ü", "Title 1", 0.5, "a.jsonl:1")
+    (hit,) = store.hits([3])
+    assert (hit.id, hit.title, hit.source) == ("id 1/ü", "Title 1", "a.jsonl:1")
     assert hit.passage == Passage(TEXT[10:], 10, len(TEXT))
     assert hit.metadata == {"n": 1, "t": ["x"]}
     assert store.document("id 2/ü") == Document("id 2/ü", "Title 2", TEXT, "a.jsonl:2", {"n": 2, "t": ["x"]})
@@ -40,7 +40,7 @@ def test_documents_and_passages_come_back_whole(tmp_path: Path) -> None:
 def test_hits_keep_the_order_they_are_asked_for_in(tmp_path: Path) -> None:
     store = DocumentStore(written(tmp_path / "documents", many=700))
     rows = list(range(1399, -1, -1))
-    hits = store.hits([(row, 1.0) for row in rows])
+    hits = store.hits(rows)
     assert [hit.id for hit in hits] == [f"id {row // 2}/ü" for row in rows]
     store.close()
 
@@ -64,7 +64,7 @@ def test_batches_are_of_falling_length_and_complete(tmp_path: Path) -> None:
 def test_many_threads_read_at_once(tmp_path: Path) -> None:
     store = DocumentStore(written(tmp_path / "documents", many=50))
     with ThreadPoolExecutor(16) as pool:
-        found = list(pool.map(lambda row: store.hits([(row, 0.0)])[0].id, list(range(100)) * 5))
+        found = list(pool.map(lambda row: store.hits([row])[0].id, list(range(100)) * 5))
     assert found == [f"id {row // 2}/ü" for row in range(100)] * 5
     store.close()
 
@@ -72,7 +72,7 @@ def test_many_threads_read_at_once(tmp_path: Path) -> None:
 def test_a_file_taken_away_while_open_is_still_read(tmp_path: Path) -> None:
     store = DocumentStore(written(tmp_path / "documents"))
     (tmp_path / "documents").unlink()
-    assert store.hits([(5, 0.0)])[0].id == "id 2/ü"
+    assert store.hits([5])[0].id == "id 2/ü"
     store.close()
 
 

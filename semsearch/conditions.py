@@ -1,0 +1,186 @@
+"""Conditions on documents' metadata, as values; knows nothing of where metadata is kept or how conditions are written.
+
+A condition is one of
+
+    {"field": "year", "gte": 2020, "lt": 2024}      a comparison: eq, in, gt, gte, lt, lte, prefix or exists
+    {"and": [CONDITION, …]}   {"or": [CONDITION, …]}   {"not": CONDITION}
+
+A document is compared by each value that it has under a name: one of a list's elements is enough. What lies within an
+object has a name with dots, as in `author.name`. Its `id`, `title` and `source` are names as well.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Self, TypeAlias, Union
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, JsonValue, Tag, model_validator
+
+LONGEST_VALUE = 200
+"""Characters of a text by which it is compared."""
+MOST_COMPARISONS = 100
+"""In one condition."""
+DEEPEST = 20
+"""Conditions within conditions."""
+
+Value: TypeAlias = str | bool | int | float
+Fact: TypeAlias = str | int | float
+"""A value as it is compared: see `fact`."""
+
+_NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,14})(\.[0-9]{1,15})?")
+_MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9:.]+(Z|[+-][0-9:]+)")
+_DAY = re.compile(r"[0-9]{4}(-[0-9]{2}(-[0-9]{2})?)?")
+_END = "\U0010ffff"
+"""Stands behind whatever a text may go on with."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class Comparison(_Part):
+    """What a field is asked to be."""
+
+    field: str = Field(min_length=1, max_length=LONGEST_VALUE, description="Name of the metadata, `id`, `source`")
+    eq: Value | None = None
+    one_of: tuple[Value, ...] | None = Field(None, alias="in", max_length=1_000, description="One of these values")
+    gt: Value | None = None
+    gte: Value | None = None
+    lt: Value | None = None
+    lte: Value | None = Field(None, description="A date such as 2024-03 takes in all that begins with it")
+    prefix: str | None = Field(None, min_length=1, description="What a text begins with")
+    exists: bool | None = Field(None, description="Whether there is any value at all")
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        alone = [self.eq, self.one_of, self.prefix, self.exists]
+        kinds = sum(value is not None for value in alone) + bool(self.bounds)
+        if kinds != 1:
+            raise ValueError("give one of eq, in, prefix, exists, or bounds (gt, gte, lt, lte)")
+        if (self.gt is not None and self.gte is not None) or (self.lt is not None and self.lte is not None):
+            raise ValueError("give one bound on either side: gt or gte, lt or lte")
+        if len({isinstance(bound, str) for bound in self.bounds.values()}) > 1:
+            raise ValueError("one bound is a text and one a number: nothing lies between")
+        return self
+
+    @property
+    def bounds(self) -> dict[str, Fact]:
+        """Sign → what the value is to be on that side of, as it is compared."""
+        given = {">": self.gt, ">=": self.gte, "<": self.lt, "<=": self.lte}
+        found: dict[str, Fact] = {sign: fact(value) for sign, value in given.items() if value is not None}
+        if any(isinstance(bound, str) for bound in found.values()):
+            found = {sign: _as_date(sign, bound) for sign, bound in found.items()}
+        return found
+
+    @property
+    def years(self) -> dict[str, Fact]:
+        """`bounds` as dates are compared by them, where all are years, which are numbers as well; else empty."""
+        dates = {sign: _as_date(sign, bound) for sign, bound in self.bounds.items() if isinstance(bound, int)}
+        found = {sign: date for sign, date in dates.items() if isinstance(date, str)}
+        return found if len(found) == len(self.bounds) else {}
+
+
+class And(_Part):
+    """All of them."""
+
+    all_of: tuple[Condition, ...] = Field(alias="and", min_length=1)
+
+
+class Or(_Part):
+    """At least one of them."""
+
+    any_of: tuple[Condition, ...] = Field(alias="or", min_length=1)
+
+
+class Not(_Part):
+    """Whatever does not meet it."""
+
+    unless: Condition = Field(alias="not")
+
+
+_KINDS: Mapping[object, str] = {Comparison: "comparison", And: "and", Or: "or", Not: "not"}
+
+
+def _kind(value: object) -> str | None:
+    if isinstance(value, Mapping):
+        return next((name for name in ("and", "or", "not") if name in value), "comparison")
+    return _KINDS.get(type(value))
+
+
+Condition: TypeAlias = Annotated[
+    Union[  # noqa: UP007 (the models are named before they exist)
+        Annotated[Comparison, Tag("comparison")],
+        Annotated[And, Tag("and")],
+        Annotated[Or, Tag("or")],
+        Annotated[Not, Tag("not")],
+    ],
+    Discriminator(_kind),
+]
+And.model_rebuild()
+Or.model_rebuild()
+Not.model_rebuild()
+
+
+def bounded(condition: Condition) -> Condition:
+    """The same. Raises ValueError where it has more comparisons or lies deeper than is taken."""
+    comparisons, deepest = 0, 0
+    left: list[tuple[Condition, int]] = [(condition, 1)]
+    while left:
+        one, depth = left.pop()
+        deepest = max(deepest, depth)
+        if isinstance(one, Comparison):
+            comparisons += 1
+        elif isinstance(one, Not):
+            left.append((one.unless, depth + 1))
+        else:
+            left += [(part, depth + 1) for part in (one.all_of if isinstance(one, And) else one.any_of)]
+    if comparisons > MOST_COMPARISONS or deepest > DEEPEST:
+        raise ValueError(
+            f"{comparisons} comparisons, {deepest} deep: at most {MOST_COMPARISONS} and {DEEPEST} are taken; `in` takes"
+            " many values at once"
+        )
+    return condition
+
+
+def fact(value: Value) -> Fact:
+    """A value as it is compared: texts that are numbers as numbers, moments in UTC, long texts by their beginning.
+
+    The values of tables are all texts: whether 2024 is one must not depend on the file that it came from.
+    """
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return value if -(2**63) <= value < 2**63 else float(value)
+    if isinstance(value, float):
+        return value
+    if _NUMBER.fullmatch(value):
+        return float(value) if "." in value else int(value)
+    if _MOMENT.fullmatch(value):
+        try:
+            return datetime.fromisoformat(value).astimezone(UTC).isoformat()
+        except (ValueError, OverflowError):
+            pass
+    return value[:LONGEST_VALUE]
+
+
+def _as_date(sign: str, bound: Fact) -> Fact:
+    """A bound as dates are compared by it: a day, a month or a year has moments in it."""
+    text = str(bound) if isinstance(bound, int) else bound
+    if not isinstance(text, str) or not _DAY.fullmatch(text):
+        return bound
+    return text + _END if sign in {">", "<="} else text
+
+
+def facts(metadata: Mapping[str, JsonValue]) -> Iterator[tuple[str, Fact]]:
+    """(name, value) of everything in a document's metadata that can be compared; a value may come twice."""
+    left: list[tuple[str, JsonValue]] = list(metadata.items())
+    while left:
+        name, value = left.pop()
+        if isinstance(value, dict):
+            left += [(f"{name}.{key}", inner) for key, inner in value.items()]
+        elif isinstance(value, list):
+            left += [(name, inner) for inner in value]
+        elif value is not None and value != "":
+            yield name, fact(value)
