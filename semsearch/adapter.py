@@ -65,6 +65,10 @@ class Adapter:
         """The same adapter but for these domains."""
         return Adapter(self.basis, {**self._servings, **servings})
 
+    def over(self, basis: SpectralBasis) -> Adapter:
+        """The same states in the axes of another corpus. Raises StateError where one does not fit them."""
+        return self if basis is self.basis else Adapter(basis, self._servings)
+
     def serving(self, domain: str) -> Serving:
         """What the domain is served with."""
         return self._servings.get(domain, UNKNOWN)

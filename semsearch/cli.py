@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from time import monotonic
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -19,7 +17,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 import semsearch
-from semsearch import feedback_commands, tuning_commands
+from semsearch import feedback_commands, index_commands, tuning_commands
 from semsearch.learning_commands import evaluate, learn
 from semsearch.records import DEFAULT_DOMAIN, BundleError, Mode, Query, QueryError, SemsearchError
 from semsearch.server.schemas import Limits
@@ -30,8 +28,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from semsearch.adaptation.clicks import PositionBias
-    from semsearch.indexing.pipeline import BuildEvent
-    from semsearch.indexing.recipe import Recipe
     from semsearch.records import Hit
     from semsearch.server.security import WriteKeys
 
@@ -118,65 +114,6 @@ def _common(
         bool, typer.Option("--version", help="Print the version and leave.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None: ...
-
-
-@app.command()
-def build(
-    inputs: Annotated[
-        list[Path],
-        typer.Argument(help="A recipe (.toml), or files and folders: JSONL, CSV, TSV, Markdown, HTML, plain text."),
-    ],
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--out",
-            "-o",
-            envvar="SEMSEARCH_OUT",
-            help="Folder of the index. \\[default: beside the recipe]",
-            show_default=False,
-        ),
-    ] = None,
-    encoder: Annotated[
-        str | None,
-        typer.Option(
-            envvar="SEMSEARCH_ENCODER",
-            help="Name or folder of a sentence-transformers model. \\[default: the recipe's, else all-MiniLM-L6-v2]",
-            show_default=False,
-        ),
-    ] = None,
-    skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Leave bad records out and list them, instead of stopping.")
-    ] = False,
-    id_field: Annotated[
-        str | None,
-        typer.Option(help="Field or column that holds the id. \\[default: id, _id]", show_default=False),
-    ] = None,
-    title_field: Annotated[
-        str | None,
-        typer.Option(help="Field that holds the title. \\[default: title, name]", show_default=False),
-    ] = None,
-    text_field: Annotated[
-        str | None,
-        typer.Option(
-            help="Field that holds the text. \\[default: text, content, body, description]", show_default=False
-        ),
-    ] = None,
-    device: Device = "auto",
-    threads: Threads = None,
-) -> None:
-    """Build an index from a recipe or from files.
-
-    The index appears whole or not at all: one that was there before serves until the new one is complete, also when
-    the build fails or is killed.
-
-    Example: semsearch build docs/ faq.jsonl --out index/help
-    """
-    recipe, folder = _recipe(inputs, output, id=id_field, title=title_field, text=text_field)
-    if encoder:
-        recipe = recipe.model_copy(update={"encoder": recipe.encoder.model_copy(update={"model": encoder})})
-    if skip_bad:
-        recipe = recipe.model_copy(update={"skip_bad": True})
-    _build(recipe, folder, device=device, threads=threads)
 
 
 @app.command()
@@ -302,43 +239,12 @@ def search(
         err.print("no more results")
 
 
-@app.command()
-def info(
-    index: Annotated[Path, typer.Argument(help="Folder of a built index.")],
-    as_json: Annotated[bool, typer.Option("--json", help="The manifest as it is on disk.")] = False,
-) -> None:
-    """Show what an index is: its encoder, its size, when and from what it was built."""
-    from semsearch.storage.bundle import read_manifest
-    from semsearch.storage.domains import DomainStore
-
-    manifest = read_manifest(index)
-    if as_json:
-        sys.stdout.write(manifest.model_dump_json(indent=1) + "\n")
-        return
-    rows = {
-        "title": manifest.title,
-        "description": manifest.description,
-        "documents": f"{manifest.documents:,} in {manifest.passages:,} passages"
-        + (f", {manifest.skipped:,} bad records left out" if manifest.skipped else ""),
-        "encoder": f"{manifest.encoder.name}, {manifest.encoder.dimension} dimensions,"
-        f" {manifest.encoder.window} tokens a passage, weights {manifest.encoder.weights_sha256[:12]}…",
-        "index": manifest.index.type
-        + (f", {manifest.index.effort} candidates, recall@10 {manifest.index.recall}" if manifest.index.effort else "")
-        + (f" ({manifest.index.why})" if manifest.index.why else ""),
-        "search": str(manifest.search),
-        "learners": str(manifest.adaptation),
-        "tuned": manifest.tuned
-        and f"on {manifest.tuned['queries']} judged queries, {manifest.tuned['gain']:+} nDCG@10",
-        "built": f"{manifest.built_at:%Y-%m-%d %H:%M} UTC by semsearch {manifest.built_by}",
-        "size": f"{sum(file.bytes for file in manifest.files.values()) / 2**20:.1f} MiB",
-        "recipe": json.dumps(manifest.recipe, ensure_ascii=False),
-        "domains": ", ".join(DomainStore(index, encoder_sha256=manifest.encoder.weights_sha256).names()),
-    }
-    for name, value in rows.items():
-        if value:
-            out.print(Text.assemble((f"{name:12}", "bold"), value), soft_wrap=True)
-
-
+app.command()(index_commands.build)
+app.command()(index_commands.update)
+app.command()(index_commands.delete)
+app.command()(index_commands.compact)
+app.command()(index_commands.check)
+app.command()(index_commands.info)
 app.command()(feedback_commands.adapt)
 app.command()(feedback_commands.compare)
 app.command()(tuning_commands.tune)
@@ -375,93 +281,8 @@ def demo(
         err.print(f"building anew: {error}", soft_wrap=True)
         built = False
     if not built:
-        _build(Recipe.read(_demo_recipe()), folder, device=device, threads=threads)
+        index_commands.build_recipe(Recipe.read(_demo_recipe()), folder, device=device, threads=threads)
     _serve([folder], host=host, port=port, keys=keys, device=device, threads=threads)
-
-
-def _recipe(inputs: list[Path], output: Path | None, **fields: str | None) -> tuple[Recipe, Path]:
-    """What is to be built, and where."""
-    from semsearch.indexing.recipe import FieldNames, Recipe, Source
-
-    named: dict[str, tuple[str, ...]] = {meaning: (name,) for meaning, name in fields.items() if name}
-    if any(path.suffix == ".toml" for path in inputs):
-        if len(inputs) > 1:
-            raise typer.BadParameter("a recipe stands alone: name the files in it (sources.path)", param_hint="INPUTS")
-        if named:
-            raise typer.BadParameter("a recipe names its fields itself (sources.fields)", param_hint="--*-field")
-        return Recipe.read(inputs[0]), output or inputs[0].with_suffix("")
-    if output is None:
-        raise typer.BadParameter("say where the index goes, for example --out index/mine", param_hint="--out")
-    sources = tuple(Source(path=path, fields=FieldNames.model_validate(named)) for path in inputs)
-    return Recipe(sources=sources), output
-
-
-def _build(recipe: Recipe, folder: Path, *, device: str, threads: int | None) -> None:
-    with err.status("starting"):
-        from semsearch.indexing.pipeline import Published, Skipped
-        from semsearch.indexing.pipeline import build as build_index
-
-    started = monotonic()
-    for event in _shown(build_index(recipe, folder, device=device, threads=threads)):
-        if isinstance(event, Skipped):
-            err.print(Text.assemble(("left out: ", "yellow"), str(event.record)), soft_wrap=True)
-        elif isinstance(event, Published):
-            manifest = event.manifest
-            left_out = f", {manifest.skipped:,} bad records left out" if manifest.skipped else ""
-            took = f"{monotonic() - started:.0f} s"
-            err.print(
-                f"[bold green]built[/bold green] {escape(str(event.folder))}:"
-                f" {manifest.documents:,} documents in {manifest.passages:,} passages{left_out}, {took}",
-                soft_wrap=True,
-            )
-
-
-def _shown(events: Iterator[BuildEvent]) -> Iterator[BuildEvent]:
-    """The same events, with a progress bar around them."""
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        SpinnerColumn,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    from semsearch.indexing.pipeline import Encoding, LoadingEncoder, Reading
-    from semsearch.indexing.sizing import Linking
-
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.fields[counts]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=err, refresh_per_second=4, transient=True) as progress:
-        task = progress.add_task("starting", total=None, counts="")
-        for event in events:
-            match event:
-                case LoadingEncoder(name):
-                    progress.update(task, description=f"loading {escape(name)}")
-                case Reading(documents, passages):
-                    progress.update(
-                        task, description="reading", counts=f"{documents:,} documents, {passages:,} passages"
-                    )
-                case Encoding(passages=0, of_tokens=of_tokens):
-                    # a new task: the time left is judged by encoding alone, and by tokens, since long ones come first
-                    progress.remove_task(task)
-                    task = progress.add_task("encoding", total=of_tokens, counts="")
-                case Encoding(passages, of_passages, tokens):
-                    elapsed = progress.tasks[-1].elapsed or 0.0
-                    rate = f", {passages / elapsed:,.0f}/s" if elapsed else ""
-                    progress.update(task, completed=tokens, counts=f"{passages:,} of {of_passages:,} passages{rate}")
-                case Linking(rows=0, of_rows=of_rows):
-                    progress.remove_task(task)
-                    task = progress.add_task("linking neighbours", total=of_rows, counts="")
-                case Linking(rows, of_rows):
-                    progress.update(task, completed=rows, counts=f"{rows:,} of {of_rows:,} passages")
-            yield event
 
 
 def _serve(

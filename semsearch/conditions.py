@@ -78,7 +78,7 @@ class Comparison(_Part):
     def years(self) -> dict[str, Fact]:
         """`bounds` as dates are compared by them, where all are years, which are numbers as well; else empty."""
         dates = {sign: _as_date(sign, bound) for sign, bound in self.bounds.items() if isinstance(bound, int)}
-        found = {sign: date for sign, date in dates.items() if isinstance(date, str)}
+        found: dict[str, Fact] = {sign: date for sign, date in dates.items() if isinstance(date, str)}
         return found if len(found) == len(self.bounds) else {}
 
 

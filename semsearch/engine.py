@@ -18,7 +18,7 @@ from semsearch.fusion import LexicalWeight
 from semsearch.ranking import FUSED, PASSAGES, Nearest, Ranking, by_both, by_meaning, by_words, nearest_documents
 from semsearch.records import BundleError, Document, Hit, Mode, Query, Rows, Scores, Vectors
 from semsearch.state import DomainState
-from semsearch.storage.bundle import OpenGeneration, current, open_current
+from semsearch.storage.bundle import OpenGeneration, current, open_current, tidy
 from semsearch.storage.corpus import Allowed, Corpus
 from semsearch.storage.domains import DomainStore
 from semsearch.storage.manifest import Manifest
@@ -89,6 +89,7 @@ class SearchEngine:
         Raises BundleError if there is no index, or a damaged one; EncoderError if its encoder cannot be loaded. A
         domain whose state is damaged, or belongs to another encoder, is served frozen and says so.
         """
+        tidy(Path(folder))
         return cls._of(
             open_current(Path(folder)), Path(folder), encoder, device=device, threads=threads or available_cores()
         )
@@ -102,16 +103,18 @@ class SearchEngine:
         *,
         device: str = "auto",
         threads: int,
+        adapter: Adapter | None = None,
         earlier: Corpus | None = None,
     ) -> Self:
         try:
             made_by = generation.manifest.encoder
             basis = SpectralBasis.open(generation.files.basis)
-            store = DomainStore(folder, encoder_sha256=made_by.weights_sha256)
-            served = store.servings(store.names())
+            if adapter is None:
+                store = DomainStore(folder, encoder_sha256=made_by.weights_sha256)
+                adapter = Adapter(basis, store.servings(store.names()))
             return cls(
                 encoder=encoder or Encoder.open(made_by.name, device=device, threads=threads, prompts=made_by.prompts),
-                adapter=Adapter(basis, served),
+                adapter=adapter.over(basis),
                 corpus=Corpus.open(generation, threads=threads, earlier=earlier),
                 manifest=generation.manifest,
                 generation=generation,
@@ -131,7 +134,9 @@ class SearchEngine:
         if self.folder is None or self._generation is None or current(self.folder) == self._generation.files.folder:
             return None
         generation = open_current(self.folder, self.manifest.files)
-        return self._of(generation, self.folder, self.encoder, threads=self._threads, earlier=self.corpus)
+        return self._of(
+            generation, self.folder, self.encoder, threads=self._threads, adapter=self.adapter, earlier=self.corpus
+        )
 
     def search(self, queries: Sequence[Query]) -> list[list[Hit]]:
         """The best documents for each query, best first; a document is as good as its best passage."""

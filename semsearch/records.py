@@ -190,6 +190,10 @@ class BundleError(SemsearchError):
     """An index on disk that is missing, damaged, busy or of another format."""
 
 
+class BusyError(BundleError):
+    """An index that another process, or another thread, is writing."""
+
+
 class LabelError(SemsearchError):
     """Labels or labelled domains that cannot be learned from."""
 

@@ -6,8 +6,9 @@ and what is left to do is known exactly.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
@@ -21,7 +22,7 @@ from semsearch.indexing.chunking import Chunker
 from semsearch.indexing.readers import BadRecord, read
 from semsearch.indexing.recipe import Recipe
 from semsearch.indexing.sizing import Linking, size
-from semsearch.records import BundleError, Document, InputError
+from semsearch.records import BundleError, Document, InputError, Vectors
 from semsearch.storage.bundle import building, publish
 from semsearch.storage.documents import DocumentWriter
 from semsearch.storage.manifest import FIRST_SEGMENT, EncoderRecord, Manifest, SegmentRecord
@@ -69,6 +70,9 @@ class Published:
 
 BuildEvent: TypeAlias = LoadingEncoder | Reading | Skipped | Encoding | Linking | Published
 
+Encode: TypeAlias = Callable[[Sequence[str]], Vectors]
+"""Texts of passages → (n, dim) float32, unit rows."""
+
 ASKED = 200
 """Queries that an index's recall is measured on."""
 FIRST_WORDS = 8
@@ -97,7 +101,10 @@ def build(
             encoder = Encoder.open(recipe.encoder.model, device=device, threads=threads, prompts=recipe.encoder.prompts)
             skipped = 0
             with DocumentWriter(segment.documents) as writer:
-                for event in _store(chain.from_iterable(readings), recipe, encoder, writer):
+                chunker = Chunker(
+                    encoder, max_tokens=recipe.chunking.max_tokens, overlap_tokens=recipe.chunking.overlap_tokens
+                )
+                for event in stored(chain.from_iterable(readings), chunker, writer, skip_bad=recipe.skip_bad):
                     skipped += isinstance(event, Skipped)
                     yield event
                 if not writer.documents:
@@ -107,8 +114,13 @@ def build(
                     )
                 counts = writer.documents, writer.passages
                 vectors = np.empty((writer.passages, encoder.dimension), np.float32)
-                yield from _encode(encoder, writer, vectors, batch_size=recipe.encoder.batch_size)
-                texts = _as_asked(writer)
+                yield from encoded(
+                    partial(encoder.encode_documents, batch_size=recipe.encoder.batch_size),
+                    writer,
+                    vectors,
+                    batch_size=recipe.encoder.batch_size,
+                )
+                texts = as_asked(writer)
                 writer.close()
             SpectralBasis.of(vectors).save(files.basis)
             for step in size(vectors, lambda: encoder.encode_queries(texts), recipe.index, threads=threads):
@@ -132,7 +144,7 @@ def build(
                 skipped=skipped,
                 search=recipe.search,
                 adaptation=recipe.adaptation,
-                recipe=recipe.model_dump(mode="json", exclude_defaults=True),
+                recipe=recipe.located().model_dump(mode="json", exclude_defaults=True),
             )
             manifest = publish(files, manifest)
         except OSError as error:
@@ -144,14 +156,14 @@ def build(
     yield Published(folder, manifest)
 
 
-def _store(
-    records: Iterable[Document | BadRecord], recipe: Recipe, encoder: Encoder, writer: DocumentWriter
+def stored(
+    records: Iterable[Document | BadRecord], chunker: Chunker, writer: DocumentWriter, *, skip_bad: bool
 ) -> Iterator[Reading | Skipped]:
-    chunker = Chunker(encoder, max_tokens=recipe.chunking.max_tokens, overlap_tokens=recipe.chunking.overlap_tokens)
+    """Cut documents and write them. Raises InputError for a bad record, unless those are skipped."""
     for record in records:
         found = _without_twin(record, writer)
         if isinstance(found, BadRecord):
-            if not recipe.skip_bad:
+            if not skip_bad:
                 raise InputError(f"{found} (--skip-bad leaves such records out and goes on)")
             yield Skipped(found)
             continue
@@ -167,19 +179,19 @@ def _without_twin(record: Document | BadRecord, writer: DocumentWriter) -> Docum
     return BadRecord(record.source, f"a second document of id {record.id!r}; the first one is {first}: ids are unique")
 
 
-def _encode(encoder: Encoder, writer: DocumentWriter, vectors: np.ndarray, *, batch_size: int) -> Iterator[Encoding]:
+def encoded(encode: Encode, writer: DocumentWriter, vectors: np.ndarray, *, batch_size: int) -> Iterator[Encoding]:
     """Fill `vectors` by row; the longest batches first, so that one too large for the memory is met at once."""
     passages = tokens = 0
     of_tokens = writer.tokens()
     yield Encoding(0, len(vectors), 0, of_tokens)
     for rows, texts, batch_tokens in writer.longest_first(batch_size):
-        vectors[rows] = encoder.encode_documents(texts, batch_size=batch_size)
+        vectors[rows] = encode(texts)
         passages += len(rows)
         tokens += batch_tokens
         yield Encoding(passages, len(vectors), tokens, of_tokens)
 
 
-def _as_asked(writer: DocumentWriter) -> list[str]:
+def as_asked(writer: DocumentWriter) -> list[str]:
     """What people might ask: the first words of some passages."""
     rows = np.random.default_rng(0).permutation(writer.passages)[:ASKED]
     return [" ".join(text.split()[:FIRST_WORDS]) or text for text in writer.texts(np.sort(rows))]

@@ -47,8 +47,10 @@ Reader: TypeAlias = Callable[[Path, str, Source], Reading]
 """Takes a file, its name relative to the source, and the source."""
 
 
-def read(source: Source) -> Reading:
+def read(source: Source, root: Path | None = None) -> Reading:
     """The documents of one source, in an order that does not change.
+
+    root: a folder above it from whose name on its files are named, as if all of it were read; by default its own.
 
     Raises InputError at once for a path that does not exist or whose kind is unknown, and while reading for a folder
     in which there is nothing to index.
@@ -56,13 +58,13 @@ def read(source: Source) -> Reading:
     if source.path is None:
         return _read_python()
     if source.path.is_dir():
-        return _read_folder(source.path, source)
+        return _read_folder(source.path, source, (root or source.path).parent)
     if not source.path.is_file():
         raise InputError(f"{source.path}: no such file or folder")
     reader = READERS.get(source.path.suffix.lower())
     if reader is None:
         raise InputError(f"{source.path}: files ending in {source.path.suffix!r} cannot be read; {_known()}")
-    return reader(source.path, source.path.name, source)
+    return reader(source.path, _name(source.path, (root or source.path).parent), source)
 
 
 def _read_python() -> Reading:
@@ -71,16 +73,20 @@ def _read_python() -> Reading:
         yield Document(record["id"], record["title"], record["text"], record["source"], kind)
 
 
-def _read_folder(path: Path, source: Source) -> Reading:
+def _read_folder(path: Path, source: Source, above: Path) -> Reading:
     closed: list[OSError] = []
     found = False
     for file in _files(path, source, closed):
         found = True
-        yield from READERS[file.suffix.lower()](file, file.relative_to(path.parent).as_posix(), source)
+        yield from READERS[file.suffix.lower()](file, _name(file, above), source)
     for error in closed:
         yield _unreadable(Path(error.filename), error)
     if not found and not closed:
         raise InputError(f"{path}: no file to index in this folder; {_known()}")
+
+
+def _name(file: Path, above: Path) -> str:
+    return file.relative_to(above).as_posix()
 
 
 def _files(folder: Path, source: Source, closed: list[OSError]) -> Iterator[Path]:

@@ -139,6 +139,30 @@ class Recipe(_Part):
         )
         return recipe.model_copy(update={"sources": sources, "encoder": encoder})
 
+    def located(self) -> Recipe:
+        """The same recipe with paths that mean the same everywhere on this machine."""
+        sources = [
+            source if source.path is None else source.model_copy(update={"path": source.path.resolve()})
+            for source in self.sources
+        ]
+        return self.model_copy(update={"sources": tuple(sources)})
+
+
+def within(recipe: Recipe, paths: Sequence[Path], fields: FieldNames | None = None) -> list[tuple[Source, Path | None]]:
+    """Paths as sources, each with its `root` as `read` takes it.
+
+    What lies in a folder that the recipe names is read as the recipe says, and named as from there; everything else
+    with the given fields.
+    """
+    found: list[tuple[Source, Path | None]] = []
+    for path in (path.resolve() for path in paths):
+        known = [one for one in recipe.sources if one.path is not None and path.is_relative_to(one.path.resolve())]
+        source = known[0] if known else Source(path=path)
+        values = {"path": path} if fields is None else {"path": path, "fields": fields}
+        root = known[0].path.resolve() if known and known[0].path is not None else None
+        found.append((source.model_copy(update=values), root))
+    return found
+
 
 def write_options(path: Path, search: SearchOptions, adaptation: AdaptationOptions, *, why: Sequence[str]) -> None:
     """Set [search] and [adaptation] of the recipe in a file; all else in it stays as it is, comments too.

@@ -27,9 +27,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
+from time import monotonic, sleep
 
 from semsearch.files import flush
-from semsearch.records import BundleError
+from semsearch.records import BundleError, BusyError
 from semsearch.storage.manifest import FileRecord, Manifest, parsed
 
 CURRENT = "current"
@@ -189,17 +190,16 @@ def building(folder: Path) -> Iterator[Generation]:
 
 
 @contextmanager
-def changing(
-    folder: Path, known: Mapping[str, FileRecord] | None = None
-) -> Iterator[tuple[OpenGeneration, Generation]]:
+def changing(folder: Path) -> Iterator[tuple[OpenGeneration, Generation]]:
     """The generation that serves and a new one's files, to be filled and given to `publish`, as `building` has it.
 
-    known: as of `open_current`. Raises BundleError as `building` and `open_current` do, and where the disk refuses;
-    the index is then as it was.
+    No file is read for its checksum: what stays as it is keeps the one that it has, by which whoever opens it next
+    sees damage. Raises BundleError as `building` and `open_current` do, and where the disk refuses; the index is then
+    as it was.
     """
     current(folder)
     with building(folder) as files:
-        generation = open_current(folder, known)
+        generation = open_current(folder, read_manifest(folder).files)
         try:
             yield generation, files
         except OSError as error:
@@ -210,19 +210,37 @@ def changing(
             generation.close()
 
 
+def tidy(folder: Path) -> None:
+    """Remove what dead processes left, unless somebody is writing; where that is not allowed it stays, and harms
+    nobody."""
+    with suppress(BundleError, OSError), _locked(folder, patience_s=0):
+        _clean(folder)
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """What of a writer's work is in the folder beside the generation that serves; of a living one's too."""
+    serving = current(folder)
+    return sorted(path for path in (*folder.glob("building-*"), *folder.glob("g-*")) if path != serving)
+
+
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock, or raise BundleError if somebody else does."""
-    busy = BundleError(f"another build or change is writing {folder}: wait for it to end, or stop it")
+def _locked(folder: Path, *, patience_s: float = 1.0) -> Iterator[None]:
+    """Hold the folder's lock, or raise BusyError if somebody else does: for longer than tidying takes."""
+    until = monotonic() + patience_s
     path = folder / LOCK
     with path.open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # a build that came to nothing takes its lock file away: then this is no longer the one that others see
-            if not os.path.samestat(os.fstat(lock.fileno()), path.stat()):
-                raise busy
-        except (BlockingIOError, FileNotFoundError):
-            raise busy from None
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # a build that came to nothing takes its lock file away: then this is no longer the one that others see
+                held = os.path.samestat(os.fstat(lock.fileno()), path.stat())
+            except (BlockingIOError, FileNotFoundError):
+                held = False
+            if held:
+                break
+            if monotonic() >= until:
+                raise BusyError(f"another build or change is writing {folder}: wait for it to end, or stop it")
+            sleep(0.05)
         yield
 
 

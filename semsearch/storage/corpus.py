@@ -18,7 +18,7 @@ from safetensors.numpy import load_file, save_file
 from semsearch.conditions import Condition, Fact
 from semsearch.records import BundleError, Document, Hit, Mask, Parts, Rows, Scores, Vectors
 from semsearch.storage.bundle import OpenGeneration
-from semsearch.storage.documents import DocumentStore, Stored
+from semsearch.storage.documents import DocumentStore
 from semsearch.storage.fulltext import FullText
 from semsearch.storage.manifest import FileRecord, IndexRecord, Manifest, SegmentRecord
 from semsearch.storage.vectors import VectorIndex
@@ -300,14 +300,6 @@ class Corpus:
             for row, one in enumerate(segment.documents.passages()):
                 if self._everything.passages[first + row]:
                     yield one
-
-    def stored(self, segments: Sequence[Segment]) -> Iterator[tuple[Stored, Vectors]]:
-        """The documents of some of the segments with the vectors of their passages, in the order of their rows."""
-        for segment in segments:
-            place = self.segments.index(segment)
-            first, count = self._first_document[place], segment.documents.count
-            for one in segment.documents.documents(np.flatnonzero(self._alive[first : first + count]).tolist()):
-                yield one, segment.vectors.all()[one.rows]
 
     def counts(self, name: str, condition: Condition | None = None) -> dict[Fact, int]:
         """How many documents have each value under a name, of those that meet the condition."""

@@ -39,6 +39,21 @@ CREATE TABLE passages (
 ) STRICT;
 """
 
+DISAGREEMENTS = {
+    "passages are of no document": "SELECT count(*) FROM passages WHERE document NOT IN (SELECT row FROM documents)",
+    "documents have no passage": "SELECT count(*) FROM documents WHERE row NOT IN (SELECT document FROM passages)",
+    "passages are not what stands in their documents": (
+        "SELECT count(*) FROM passages JOIN documents ON documents.row = passages.document"
+        " WHERE substr(documents.text, start + 1, stop - start) != passages.text"
+    ),
+    "passages have no words, or words no passage": (
+        "SELECT (SELECT count(*) FROM passages WHERE row NOT IN (SELECT id FROM words_docsize))"
+        " + (SELECT count(*) FROM words_docsize WHERE id NOT IN (SELECT row FROM passages))"
+    ),
+    "facts are of no document": "SELECT count(*) FROM facts WHERE document NOT IN (SELECT row FROM documents)",
+}
+"""What may be wrong in a file whose checksum is right, and how often it is."""
+
 _AT_ENCODER = (
     "SELECT passages.row, heading, passages.text"
     " FROM passages JOIN documents ON documents.row = passages.document WHERE passages.row IN"

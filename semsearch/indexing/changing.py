@@ -1,0 +1,324 @@
+"""Changes of a published index: documents added, replaced and deleted, and its segments made one again.
+
+A change is a generation of its own, which has all but what changed in common with the one before. New documents are a
+segment of their own; small segments are written together with them, so that there are never many.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+
+from semsearch.basis import SpectralBasis
+from semsearch.encoder import Encoder, available_cores
+from semsearch.indexing.chunking import Chunker
+from semsearch.indexing.pipeline import Encode, Encoding, LoadingEncoder, Reading, Skipped, as_asked, encoded, stored
+from semsearch.indexing.readers import BadRecord
+from semsearch.indexing.recipe import IndexOptions, Recipe
+from semsearch.indexing.sizing import Linking, size
+from semsearch.records import BundleError, Document, InputError, Rows, Vectors
+from semsearch.storage.bundle import Generation, OpenGeneration, SegmentFiles, changing, publish
+from semsearch.storage.corpus import Corpus, Segment, save_deleted
+from semsearch.storage.documents import DocumentWriter, Stored
+from semsearch.storage.manifest import IndexRecord, Manifest, SegmentRecord
+from semsearch.storage.vectors import VectorIndex
+
+SMALL = 10_000
+"""Passages up to which a segment may be written together with another one unasked, and is never linked."""
+NEAR = 4
+"""Times as many passages as are written anyway that a small segment may have to be written together with them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """The index is as it was asked to be."""
+
+    folder: Path
+    manifest: Manifest
+    added: int = 0
+    replaced: int = 0
+    deleted: int = 0
+    unchanged: int = 0
+    """Documents that were the same already; where they were read is not looked at."""
+    unknown: tuple[str, ...] = ()
+    """Ids that were to be deleted and are not there."""
+    compacted: bool = False
+    """Whether all segments were written as one."""
+
+
+ChangeEvent: TypeAlias = LoadingEncoder | Reading | Skipped | Encoding | Linking | Changed
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What a running server has open already, so that a change need not open it again."""
+
+    corpus: Corpus
+    encoder: Encoder
+    encode: Encode
+    """Texts of passages → (n, dim) float32, unit rows."""
+
+
+def update(
+    folder: Path,
+    records: Iterable[Document | BadRecord],
+    *,
+    prune: bool = False,
+    skip_bad: bool = False,
+    opened: Opened | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+) -> Iterator[ChangeEvent]:
+    """Add documents to the index in `folder`; one whose id is there takes that one's place, if it differs.
+
+    prune: delete all documents that are not among the records. The work is done as the events are taken.
+
+    Raises InputError for the first bad record, unless those are skipped; EncoderError; BundleError if there is no
+    index, if another process is writing it, if its encoder has become another one, or where the disk refuses. Whatever
+    is raised, the index is as it was.
+    """
+    threads = threads or available_cores()
+    with _change(folder, opened) as change:
+        made_by, recipe = change.manifest.encoder, Recipe.model_validate(change.manifest.recipe)
+        if opened is None:
+            yield LoadingEncoder(made_by.name)
+            encoder = Encoder.open(made_by.name, device=device, threads=threads, prompts=made_by.prompts)
+        else:
+            encoder = opened.encoder
+        if encoder.weights_sha256 != made_by.weights_sha256:
+            raise BundleError(
+                f"{folder} was built with encoder {made_by.name!r} of weights {made_by.weights_sha256[:12]}…, which now"
+                f" has {encoder.weights_sha256[:12]}…: its vectors cannot be mixed; build the index again with"
+                " `semsearch build`"
+            )
+        files = change.new_segment()
+        tally = _Tally(change.corpus)
+        with DocumentWriter(files.documents) as writer:
+            chunker = Chunker(
+                encoder, max_tokens=recipe.chunking.max_tokens, overlap_tokens=recipe.chunking.overlap_tokens
+            )
+            yield from stored(tally.changed(records), chunker, writer, skip_bad=skip_bad)
+            gone = tally.replaced
+            if prune:
+                gone = gone + [one for one in change.corpus.all_identities() if one not in tally.seen]
+                if not tally.seen:
+                    raise InputError(f"nothing was read: {folder} would lose all that it holds; look at what is named")
+            if not writer.documents and not gone:
+                yield Changed(folder, change.manifest, unchanged=tally.unchanged)
+                return
+            change.delete(gone)
+            if writer.documents:
+                new = np.empty((writer.passages, encoder.dimension), np.float32)
+                encode = opened.encode if opened is not None else encoder.encode_documents
+                yield from encoded(encode, writer, new, batch_size=recipe.encoder.batch_size)
+                vectors = [new]
+                for one, its in change.take(_neighbours(change.corpus.segments, writer.passages)):
+                    writer.add(one.document, one.heading, one.passages)
+                    vectors.append(its)
+                counts, texts = (writer.documents, writer.passages), as_asked(writer)
+                writer.close()
+                options = recipe.index if counts[1] > SMALL else None
+                asked = partial(encoder.encode_queries, texts)
+                yield from change.add(counts, np.concatenate(vectors), options, asked, threads=threads)
+        if not writer.documents:
+            files.documents.unlink()
+            files.folder.rmdir()
+        manifest = change.publish()
+        replaced = len(tally.replaced)
+        yield Changed(
+            folder,
+            manifest,
+            added=tally.new - replaced,
+            replaced=replaced,
+            deleted=len(gone) - replaced,
+            unchanged=tally.unchanged,
+        )
+
+
+def delete(folder: Path, identities: Sequence[str], *, opened: Opened | None = None) -> Changed:
+    """Delete documents of the index in `folder` by their ids; those that are not there are told.
+
+    Raises BundleError as `update` does.
+    """
+    with _change(folder, opened) as change:
+        known = change.corpus.known(identities)
+        unknown = tuple(one for one in dict.fromkeys(identities) if one not in known)
+        if not known:
+            return Changed(folder, change.manifest, unknown=unknown)
+        change.delete(sorted(known))
+        return Changed(folder, change.publish(), deleted=len(known), unknown=unknown)
+
+
+def compact(
+    folder: Path, *, opened: Opened | None = None, device: str = "auto", threads: int | None = None
+) -> Iterator[ChangeEvent]:
+    """Write all segments as one, without what was deleted, and measure its axes and its index anew.
+
+    Takes the vectors' memory twice, and time with the index; nothing is encoded again. Raises BundleError as `update`
+    does, and InputError where no effort reaches the recall that the recipe asks for.
+    """
+    threads = threads or available_cores()
+    with _change(folder, opened) as change:
+        segments = change.corpus.segments
+        if not change.corpus.documents or (len(segments) == 1 and not change.corpus.deleted):
+            yield Changed(folder, change.manifest)
+            return
+        made_by, recipe = change.manifest.encoder, Recipe.model_validate(change.manifest.recipe)
+        files = change.new_segment()
+        vectors = np.empty((change.corpus.passages, made_by.dimension), np.float32)
+        with DocumentWriter(files.documents) as writer:
+            for one, its in change.take(segments):
+                vectors[writer.passages : writer.passages + len(its)] = its
+                writer.add(one.document, one.heading, one.passages)
+                yield Reading(writer.documents, writer.passages)
+            counts, texts = (writer.documents, writer.passages), as_asked(writer)
+            writer.close()
+        SpectralBasis.of(vectors).save(change.files.basis)
+
+        def asked() -> Vectors:
+            encoder = opened.encoder if opened is not None else None
+            encoder = encoder or Encoder.open(made_by.name, device=device, threads=threads, prompts=made_by.prompts)
+            return encoder.encode_queries(texts)
+
+        yield from change.add(counts, vectors, recipe.index, asked, threads=threads)
+        yield Changed(folder, change.publish(), compacted=True)
+
+
+@dataclass
+class _Tally:
+    """What becomes of the records of a change."""
+
+    corpus: Corpus
+    seen: set[str] = field(default_factory=set)
+    replaced: list[str] = field(default_factory=list)
+    new: int = 0
+    unchanged: int = 0
+
+    def changed(self, records: Iterable[Document | BadRecord]) -> Iterator[Document | BadRecord]:
+        """Those that are bad, new or differ."""
+        for record in records:
+            if isinstance(record, BadRecord):
+                yield record
+                continue
+            if record.id in self.seen:
+                yield BadRecord(record.source, f"a second document of id {record.id!r}: ids are unique")
+                continue
+            self.seen.add(record.id)
+            there = self.corpus.document(record.id)
+            if there is not None and _same(there, record):
+                self.unchanged += 1
+                continue
+            if there is not None:
+                self.replaced.append(record.id)
+            self.new += 1
+            yield record
+
+
+def _same(there: Document, record: Document) -> bool:
+    # a row that moved within its file is no other document
+    return (there.title, there.text, dict(there.metadata)) == (record.title, record.text, dict(record.metadata))
+
+
+class _Change:
+    """A new generation on its way: which segments it has, what is deleted in them."""
+
+    def __init__(self, before: OpenGeneration, files: Generation, corpus: Corpus) -> None:
+        self.manifest = before.manifest
+        self.files = files
+        self.corpus = corpus
+        self.deleted: dict[str, Rows] = dict(corpus.deleted)
+        self._before = before
+        self._kept = {one.name: one for one in before.manifest.segments}
+        self._new: list[SegmentRecord] = []
+        self._name = f"s-{max(int(name[2:]) for name in self._kept) + 1:06d}"
+
+    def new_segment(self) -> SegmentFiles:
+        """The files of the segment that this change writes."""
+        files = self.files.segment(self._name)
+        files.folder.mkdir()
+        return files
+
+    def delete(self, identities: Sequence[str]) -> None:
+        """Mark documents of the kept segments as deleted."""
+        for name, rows in self.corpus.where(identities).items():
+            self.deleted[name] = np.union1d(self.deleted.get(name, np.empty(0, np.int64)), rows)
+
+    def take(self, segments: Sequence[Segment]) -> Iterator[tuple[Stored, Vectors]]:
+        """What of these segments is not deleted, with the vectors of its passages; they are kept no longer."""
+        for segment in segments:
+            gone = self.deleted.pop(segment.name, np.empty(0, np.int64))
+            del self._kept[segment.name]
+            for one in segment.documents.documents(np.setdiff1d(np.arange(segment.documents.count), gone).tolist()):
+                yield one, segment.vectors.all()[one.rows]
+
+    def add(
+        self,
+        counts: tuple[int, int],
+        vectors: Vectors,
+        options: IndexOptions | None,
+        asked: Callable[[], Vectors],
+        *,
+        threads: int,
+    ) -> Iterator[Linking]:
+        """Index the vectors of a new segment, whose documents are written already: so many, in so many passages.
+
+        options: None for few vectors, which are compared one by one.
+        """
+        files = self.files.segment(self._name)
+        index, record = VectorIndex.exact(vectors.shape[1]), IndexRecord(why="few passages")
+        if options is None:
+            index.add(vectors)
+        else:
+            for step in size(vectors, asked, options, threads=threads):
+                if isinstance(step, Linking):
+                    yield step
+                else:
+                    index, record = step.index, step.record
+        index.save(files.vectors, files.graph)
+        self._new.append(SegmentRecord(name=self._name, documents=counts[0], passages=counts[1], index=record))
+
+    def publish(self) -> Manifest:
+        """Make it the generation that serves."""
+        kept = [self._marked(segment) for segment in self.corpus.segments if segment.name in self._kept]
+        left = [one for one in kept if one.deleted < one.documents]
+        if not left and not self._new:
+            left = kept[:1]  # an index is never without a segment
+        names = {one.name for one in left}
+        deleted = {name: rows for name, rows in self.deleted.items() if name in names}
+        shared = list(names) if self.files.basis.exists() else [*names, self.files.basis.name]
+        self.files.share(self._before.files, *shared)
+        save_deleted(self.files.deleted, deleted)
+        vouched = {name: file for name, file in self.manifest.files.items() if name.partition("/")[0] in shared}
+        manifest = self.manifest.changed([*left, *self._new])
+        return publish(self.files, manifest.model_copy(update={"files": vouched}))
+
+    def _marked(self, segment: Segment) -> SegmentRecord:
+        rows = self.deleted.get(segment.name, np.empty(0, np.int64))
+        passages = int(np.isin(segment.documents.document_of, rows).sum()) if len(rows) else 0
+        return self._kept[segment.name].model_copy(update={"deleted": len(rows), "deleted_passages": passages})
+
+
+@contextmanager
+def _change(folder: Path, opened: Opened | None) -> Iterator[_Change]:
+    with changing(folder) as (before, files):
+        yield _Change(
+            before, files, Corpus.open(before, threads=1, earlier=opened.corpus if opened is not None else None)
+        )
+
+
+def _neighbours(segments: Sequence[Segment], passages: int) -> list[Segment]:
+    """The last segments, as far as they are small, to be written together with so many new passages."""
+    chosen: list[Segment] = []
+    for segment in reversed(segments):
+        count = segment.vectors.count
+        if segment.index.type != "exact" or count > NEAR * passages or count + passages > SMALL:
+            break
+        chosen.append(segment)
+        passages += count
+    return chosen
