@@ -200,6 +200,13 @@ class Domains:
                 found.append(child)
         return found
 
+    def move(self, engine: SearchEngine) -> None:
+        """Go on with another engine of the same index, which serves its domains as this one does."""
+        with self._changing:
+            engine.adapter = self.engine.adapter.over(engine.adapter.basis)
+            self.engine = engine
+            self._matched = lru_cache(REMEMBERED)(engine.match_label)
+
     def refresh(self) -> None:
         """Take up what another process changed, if anything."""
         with self._changing:

@@ -155,16 +155,14 @@ def delete(folder: Path, identities: Sequence[str], *, opened: Opened | None = N
         return Changed(folder, change.publish(), deleted=len(known), unknown=unknown)
 
 
-def compact(
-    folder: Path, *, opened: Opened | None = None, device: str = "auto", threads: int | None = None
-) -> Iterator[ChangeEvent]:
+def compact(folder: Path, *, device: str = "auto", threads: int | None = None) -> Iterator[ChangeEvent]:
     """Write all segments as one, without what was deleted, and measure its axes and its index anew.
 
     Takes the vectors' memory twice, and time with the index; nothing is encoded again. Raises BundleError as `update`
     does, and InputError where no effort reaches the recall that the recipe asks for.
     """
     threads = threads or available_cores()
-    with _change(folder, opened) as change:
+    with _change(folder, None) as change:
         segments = change.corpus.segments
         if not change.corpus.documents or (len(segments) == 1 and not change.corpus.deleted):
             yield Changed(folder, change.manifest)
@@ -182,8 +180,7 @@ def compact(
         SpectralBasis.of(vectors).save(change.files.basis)
 
         def asked() -> Vectors:
-            encoder = opened.encoder if opened is not None else None
-            encoder = encoder or Encoder.open(made_by.name, device=device, threads=threads, prompts=made_by.prompts)
+            encoder = Encoder.open(made_by.name, device=device, threads=threads, prompts=made_by.prompts)
             return encoder.encode_queries(texts)
 
         yield from change.add(counts, vectors, recipe.index, asked, threads=threads)

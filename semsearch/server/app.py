@@ -11,7 +11,7 @@ from flask import Flask, Response, g, request
 
 import semsearch
 from semsearch.engine import SearchEngine
-from semsearch.server import api, comparing, domains, feedback, page, problems
+from semsearch.server import api, comparing, documents, domains, feedback, page, problems
 from semsearch.server.metrics import Metrics
 from semsearch.server.schemas import Limits
 from semsearch.server.security import WriteKeys
@@ -68,6 +68,7 @@ def create_app(
     app.extensions["semsearch"] = service
     app.register_blueprint(api.blueprint(service))
     app.register_blueprint(feedback.blueprint(service, keys))
+    app.register_blueprint(documents.blueprint(service, keys))
     app.register_blueprint(domains.blueprint(service, keys))
     app.register_blueprint(comparing.blueprint(service, keys))
     app.register_blueprint(page.blueprint(service, keys))

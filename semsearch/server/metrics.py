@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
 from semsearch.batching import BatchingObserver
+from semsearch.storage.manifest import Manifest
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
@@ -52,6 +53,7 @@ class Metrics:
         )
         self._adapting = Gauge("semsearch_adapting_domains", "Domains that wait for adaptation", registry=self.registry)
         self._waiting = Gauge("semsearch_waiting_queries", "Queries that wait for a batch", registry=self.registry)
+        self._segments = Gauge("semsearch_index_segments", "Pieces of an index", ("index",), registry=self.registry)
         self._sizes = Gauge("semsearch_index_rows", "Rows of an index", ("index", "kind"), registry=self.registry)
 
     @property
@@ -74,11 +76,13 @@ class Metrics:
         self._adaptations.labels(how).inc()
         self._adaptation_seconds.observe(seconds)
 
-    def set_sizes(self, sizes: Mapping[str, Mapping[str, int]]) -> None:
-        """Rows of each index by kind."""
-        for index, kinds in sizes.items():
-            for kind, rows in kinds.items():
-                self._sizes.labels(index, kind).set(rows)
+    def set_sizes(self, index: str, manifest: Manifest) -> None:
+        """How large an index is, and how far from one piece."""
+        deleted = sum(one.deleted for one in manifest.segments)
+        self._sizes.labels(index, "documents").set(manifest.documents)
+        self._sizes.labels(index, "passages").set(manifest.passages)
+        self._sizes.labels(index, "deleted").set(deleted)
+        self._segments.labels(index).set(len(manifest.segments))
 
     def text(self) -> bytes:
         """All of it in Prometheus's text format."""

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from semsearch import __version__
+from semsearch.server import document_schemas as documents
 from semsearch.server import feedback_schemas as feedback
 from semsearch.server.schemas import DocumentRequest, DocumentResponse, IndexesResponse, Problem, SearchResponse
 
@@ -102,6 +103,12 @@ _OPERATIONS = [
     Operation(
         "/api/document", "get", "document", "A whole document", DocumentResponse, (404, 422), address=DocumentRequest
     ),
+    Operation("/api/documents", "put", "putDocuments", "Add documents, or replace those of the same id",
+              documents.ChangedResponse, (*_SEND, 409, 503), body=(documents.DocumentsRequest,), key=True),
+    Operation("/api/documents", "delete", "deleteDocuments", "Delete documents by id",
+              documents.ChangedResponse, (*_WRITE, 409, 503), address=documents.DeleteRequest, key=True),
+    Operation("/api/compact", "post", "compact", "Make an index one piece again, without what was deleted",
+              documents.ChangedResponse, (*_SEND, 409, 503), body=(documents.CompactRequest,), key=True),
     Operation("/api/indexes", "get", "indexes", "The indexes that are served, the default one first",
               IndexesResponse, ()),
     Operation("/api/labels", "post", "label", "Keep one label or many; they are on the disk when this answers",
@@ -145,7 +152,7 @@ _FAILURES = {
     401: "A write key is wanted",
     403: "The server is read-only, or a page of another site asks",
     404: "No such index, or nothing there",
-    409: "The id is known with another content",
+    409: "The id is known with another content, or another process is writing the index",
     413: "The body is too large",
     415: "The body is not application/json",
     422: "A field is wrong; `errors` names it",

@@ -12,7 +12,9 @@ from werkzeug.exceptions import HTTPException
 
 from semsearch.batching import AbandonedError
 from semsearch.records import (
+    BusyError,
     ConflictError,
+    InputError,
     LabelError,
     OverloadedError,
     QueryError,
@@ -80,8 +82,13 @@ def register(app: Flask) -> None:
     def _senseless(error: SemsearchError) -> Response:
         return _answer(HTTPStatus.UNPROCESSABLE_ENTITY, str(error))
 
+    @app.errorhandler(InputError)
+    def _input(error: InputError) -> Response:
+        return _answer(HTTPStatus.UNPROCESSABLE_ENTITY, str(error))
+
+    @app.errorhandler(BusyError)
     @app.errorhandler(ConflictError)
-    def _conflict(error: ConflictError) -> Response:
+    def _conflict(error: SemsearchError) -> Response:
         return _answer(HTTPStatus.CONFLICT, str(error))
 
     @app.errorhandler(StorageError)

@@ -101,7 +101,7 @@ def serve(
         server.run()
     finally:
         service.close()
-        for engine in engines.values():
+        for engine in service.engines.values():
             engine.close()
 
 

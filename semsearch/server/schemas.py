@@ -169,8 +169,11 @@ class IndexModel(_Answer):
     description: str
     documents: int
     passages: int
+    segments: int = Field(description="Pieces that it is in: a build or a compaction makes one, changes add some")
+    deleted: int = Field(description="Deleted documents that still take room")
     encoder: str
     built_at: str
+    changed_at: str | None
 
 
 class IndexesResponse(_Answer):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from time import perf_counter, sleep
+from typing import TypeAlias
 
 import numpy as np
 import structlog
@@ -17,9 +19,21 @@ from semsearch.adaptation.process import AdaptingProcess
 from semsearch.adapter import Serving
 from semsearch.batching import Batcher
 from semsearch.engine import SearchEngine
+from semsearch.indexing.changing import Opened
 from semsearch.learning.weights import DEFAULT_WEIGHTS, Weights
 from semsearch.ranking import Nearest
-from semsearch.records import Document, EncoderError, Hit, Mode, OverloadedError, Query, Vectors, WeightsError
+from semsearch.records import (
+    BundleError,
+    Document,
+    EncoderError,
+    Hit,
+    Mode,
+    OverloadedError,
+    Query,
+    Vectors,
+    WeightsError,
+)
+from semsearch.server.changes import Changes, Changing
 from semsearch.server.metrics import Metrics
 from semsearch.server.schemas import Limits
 from semsearch.server.worker import Worker
@@ -42,6 +56,19 @@ class LabelText:
     """A labelled query to be encoded, and not searched for."""
 
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class PassageTexts:
+    """Passages of new documents to be encoded."""
+
+    texts: Sequence[str]
+
+
+PASSAGES_BETWEEN = 4
+"""Passages of new documents that are encoded between two batches of searches, which wait for them."""
+
+Item: TypeAlias = Query | LabelText | PassageTexts
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,21 +114,17 @@ class SearchService:
         if not engines:
             raise ValueError("there is no index to serve")
         self.engines = dict(engines)
+        """By name; another engine takes one's place when its index changes, and requests go on with what they have."""
         self.limits = limits
         self.metrics = metrics
-        self._batcher: Batcher[tuple[str, Query | LabelText], Nearest | Vectors] = Batcher(
+        self._batcher: Batcher[tuple[SearchEngine, Item], Nearest | Vectors] = Batcher(
             self._run, max_batch=limits.max_batch, max_waiting=limits.max_waiting, observer=metrics.observer
         )
         metrics.watch_waiting(lambda: self._batcher.waiting)
-        metrics.set_sizes(
-            {
-                name: {"documents": engine.manifest.documents, "passages": engine.manifest.passages}
-                for name, engine in engines.items()
-            }
-        )
         # the first run of a model reserves its memory: that is no user's wait
-        for name in self.engines:
-            self._batcher.submit([(name, Query("warm up"))], timeout_s=60)
+        for name, engine in self.engines.items():
+            metrics.set_sizes(name, engine.manifest)
+            self._batcher.submit([(engine, Query("warm up"))], timeout_s=60)
         weights = Weights.open(learning.weights)
         fitting = {name for name, engine in self.engines.items() if _fits(weights, name, engine)}
         self._process = AdaptingProcess(learning.weights) if learning.apart else None
@@ -117,7 +140,19 @@ class SearchService:
             for name, engine in self.engines.items()
             if engine.folder is not None
         }
-        self.worker = Worker(self._domains, after=learning.after, adapted=metrics.observe_adaptation)
+        self._changes = Changes(
+            {
+                name: Changing(engine.folder, partial(self._opened, name), partial(self._move, name))
+                for name, engine in self.engines.items()
+                if engine.folder is not None
+            },
+            patience_s=limits.deadline_s,
+        )
+        self._moving = threading.Lock()
+        self._unmoved: dict[str, str] = {}
+        self.worker = Worker(
+            self._domains, after=learning.after, adapted=metrics.observe_adaptation, look=self._move_all
+        )
         metrics.watch_adapting(lambda: self.worker.waiting)
 
     @property
@@ -140,6 +175,13 @@ class SearchService:
             raise NotLearningError(f"the index {name!r} is not on disk: it keeps no labels")
         return name, self._domains[name]
 
+    def changes_of(self, index: str | None) -> tuple[str, Changes]:
+        """The name of the index meant, and what changes it. Raises UnknownIndexError, NotLearningError."""
+        name = self.name_of(index)
+        if name not in self._changes:
+            raise NotLearningError(f"the index {name!r} is not on disk: it cannot be changed")
+        return name, self._changes
+
     def search(
         self, index: str | None, queries: Sequence[Query], *, abandoned: Callable[[], bool] = lambda: False
     ) -> Answer:
@@ -152,7 +194,9 @@ class SearchService:
         name = self.name_of(index)
         engine = self.engines[name]
         started = perf_counter()
-        nearest, failed = self._nearest(name, queries, abandoned)
+        for condition in {query.condition for query in queries}:
+            engine.corpus.allowed(condition)  # here, and not in the thread that all searches wait for
+        nearest, failed = self._nearest(name, engine, queries, abandoned)
         ranked = perf_counter()
         rankings = [engine.order(query, nearest.get(place)) for place, query in enumerate(queries)]
         if failed:
@@ -188,16 +232,16 @@ class SearchService:
         )
 
     def _nearest(
-        self, name: str, queries: Sequence[Query], abandoned: Callable[[], bool]
+        self, name: str, engine: SearchEngine, queries: Sequence[Query], abandoned: Callable[[], bool]
     ) -> tuple[dict[int, Nearest], bool]:
         """What is nearest to each query that wants the encoder, by its place; and whether the encoder failed."""
-        modes = [self.engines[name].mode(query) for query in queries]
+        modes = [engine.mode(query) for query in queries]
         encoded = [place for place, mode in enumerate(modes) if mode is not Mode.LEXICAL]
         if not encoded:
             return {}, False
         try:
             found = self._batcher.submit(
-                [(name, queries[place]) for place in encoded], timeout_s=self.limits.deadline_s, abandoned=abandoned
+                [(engine, queries[place]) for place in encoded], timeout_s=self.limits.deadline_s, abandoned=abandoned
             )
         except EncoderError as error:
             if Mode.SEMANTIC in modes:
@@ -211,7 +255,8 @@ class SearchService:
         return self.engines[self.name_of(index)].document(identity)
 
     def close(self) -> None:
-        """Stop what adapts, then the batcher; the engines stay open, they are the caller's."""
+        """Stop what changes and what adapts, then the batcher; the engines stay open, they are the caller's."""
+        self._changes.close()
         self.worker.close()
         self._batcher.close()
         for domains in self._domains.values():
@@ -220,31 +265,68 @@ class SearchService:
             self._process.close()
 
     def _encode(self, name: str, text: str) -> Vectors:
-        """A labelled query's vector: from the thread that owns the encoder, between searches."""
+        """A labelled query's vector."""
+        return self._between(name, LabelText(text))
+
+    def _encode_passages(self, name: str, texts: Sequence[str]) -> Vectors:
+        """The vectors of passages, a few at a time."""
+        starts = range(0, len(texts), PASSAGES_BETWEEN)
+        return np.concatenate(
+            [self._between(name, PassageTexts(texts[start : start + PASSAGES_BETWEEN])) for start in starts]
+        )
+
+    def _between(self, name: str, item: LabelText | PassageTexts) -> Vectors:
+        """What is encoded beside searches: by the thread that owns the encoder, between their batches."""
         while True:
             try:
-                [vector] = self._batcher.submit([(name, LabelText(text))], timeout_s=60)
+                [vectors] = self._batcher.submit([(self.engines[name], item)], timeout_s=60)
             except OverloadedError as error:
                 if not self.ready:
                     raise
                 # searches go first
                 sleep(error.retry_after_s)
                 continue
-            assert isinstance(vector, np.ndarray)
-            return vector
+            assert isinstance(vectors, np.ndarray)
+            return vectors
 
-    def _run(self, items: Sequence[tuple[str, Query | LabelText]]) -> list[Nearest | Vectors]:
-        places: dict[str, list[int]] = {}
+    def _run(self, items: Sequence[tuple[SearchEngine, Item]]) -> list[Nearest | Vectors]:
+        places: dict[int, list[int]] = {}
         done: dict[int, Nearest | Vectors] = {}
-        for place, (name, item) in enumerate(items):
+        for place, (engine, item) in enumerate(items):
             if isinstance(item, Query):
-                places.setdefault(name, []).append(place)
+                places.setdefault(id(engine), []).append(place)
+            elif isinstance(item, LabelText):
+                done[place] = engine.encode_label(item.text)
             else:
-                done[place] = self.engines[name].encode_label(item.text)
-        for name, group in places.items():
+                done[place] = engine.encoder.encode_documents(item.texts)
+        for group in places.values():
             queries = [item for place in group if isinstance(item := items[place][1], Query)]
-            done.update(zip(group, self.engines[name].rank(queries), strict=True))
+            done.update(zip(group, items[group[0]][0].rank(queries), strict=True))
         return [done[place] for place in range(len(items))]
+
+    def _opened(self, name: str) -> Opened:
+        engine = self.engines[name]
+        return Opened(engine.corpus, engine.encoder, partial(self._encode_passages, name))
+
+    def _move_all(self) -> None:
+        for name in self._domains:
+            self._move(name)
+
+    def _move(self, name: str) -> None:
+        """Have new requests answered from the index as it is on disk now; those under way go on with what they have."""
+        with self._moving:
+            try:
+                newer = self.engines[name].newer()
+            except BundleError as error:
+                if self._unmoved.get(name) != str(error):
+                    log.exception("a changed index cannot be opened; the old one serves", index=name)
+                self._unmoved[name] = str(error)
+                return
+            if newer is not None:
+                self._domains[name].move(newer)
+                self.engines[name] = newer
+                self.metrics.set_sizes(name, newer.manifest)
+                log.info("moved", index=name, documents=newer.manifest.documents, segments=len(newer.manifest.segments))
 
 
 def _fits(weights: Weights, name: str, engine: SearchEngine) -> bool:

@@ -30,12 +30,19 @@ class Worker:
     """Domains that wait to be adapted, each once, in the order they were asked for."""
 
     def __init__(
-        self, domains: Mapping[str, Domains], *, after: int, adapted: Adapted = lambda _how, _seconds: None
+        self,
+        domains: Mapping[str, Domains],
+        *,
+        after: int,
+        adapted: Adapted = lambda _how, _seconds: None,
+        look: Callable[[], None] = lambda: None,
     ) -> None:
         """Start the thread.
 
-        domains: by index. after: new labels and clicks after which a domain is adapted unasked; 0: never.
+        domains: by index. after: new labels and clicks after which a domain is adapted unasked; 0: never. look: is
+        called as often as it is looked whether something changed on disk.
         """
+        self._also = look
         self._domains = dict(domains)
         self._after = after
         self._adapted = adapted
@@ -116,6 +123,7 @@ class Worker:
 
     def _look(self) -> None:
         """Take up what is new on disk: what was said before a stop or a crash, and what other processes do."""
+        self._also()
         for index, domains in self._domains.items():
             domains.refresh()
             self._seen[index], spoken_of = domains.log.changed(self._seen[index])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
@@ -10,47 +10,13 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from semsearch.encoder import Encoder
-from semsearch.engine import SearchEngine
-from semsearch.server.app import create_app
 from semsearch.server.security import WriteKeyError, WriteKeys
-from semsearch.server.service import Learning
 from semsearch.state import DomainState
 from semsearch.storage.domains import DomainStore
-from tests.conftest import ANIMALS, Command, build_index, write_jsonl
+from tests.conftest import Command
+from tests.server.conftest import Serve
 
 KEY = "a-key-of-enough-length"
-Serve = Callable[..., FlaskClient]
-
-
-@pytest.fixture
-def index(tmp_path: Path, tiny_model: Path) -> Path:
-    """An index of ANIMALS that may be changed."""
-    build_index(tmp_path / "zoo", write_jsonl(tmp_path / "animals.jsonl", ANIMALS), model=tiny_model)
-    return tmp_path / "zoo"
-
-
-@pytest.fixture
-def serve(index: Path, tiny_encoder: Encoder) -> Iterator[Serve]:
-    """Serves the index as often as a test wishes, each time as after a restart."""
-    opened: list[Callable[[], None]] = []
-
-    def start(*, keys: WriteKeys | None = None, after: int = 0) -> FlaskClient:
-        for close in opened:
-            close()
-        engine = SearchEngine.open(index, encoder=tiny_encoder)
-        app = create_app({"zoo": engine}, keys=keys, learning=Learning(after=after))
-        opened[:] = [app.extensions["semsearch"].close, engine.close]
-        return app.test_client()
-
-    yield start
-    for close in opened:
-        close()
-
-
-@pytest.fixture
-def client(serve: Serve) -> FlaskClient:
-    return serve()
 
 
 def label(query: str = "an animal", document: str = "whale", **more: object) -> dict[str, object]:
@@ -297,6 +263,9 @@ def test_recommendations_are_near_what_was_liked_and_new(client: FlaskClient) ->
 
 
 ROUTES = [
+    ("put", "/api/documents", {"documents": [{"id": "a", "text": "x"}]}),
+    ("delete", "/api/documents?id=bee", None),
+    ("post", "/api/compact", {}),
     ("post", "/api/labels", label()),
     ("post", "/api/clicks", {"query": "a", "document": "bee", "position": 1}),
     ("get", "/api/labels", None),

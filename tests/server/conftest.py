@@ -1,0 +1,48 @@
+"""A served index that may be changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from flask.testing import FlaskClient
+
+from semsearch.encoder import Encoder
+from semsearch.engine import SearchEngine
+from semsearch.server.app import create_app
+from semsearch.server.security import WriteKeys
+from semsearch.server.service import Learning
+from tests.conftest import ANIMALS, build_index, write_jsonl
+
+Serve = Callable[..., FlaskClient]
+
+
+@pytest.fixture
+def index(tmp_path: Path, tiny_model: Path) -> Path:
+    """An index of ANIMALS that may be changed."""
+    build_index(tmp_path / "zoo", write_jsonl(tmp_path / "animals.jsonl", ANIMALS), model=tiny_model)
+    return tmp_path / "zoo"
+
+
+@pytest.fixture
+def serve(index: Path, tiny_encoder: Encoder) -> Iterator[Serve]:
+    """Serves the index as often as a test wishes, each time as after a restart."""
+    opened: list[Callable[[], None]] = []
+
+    def start(*, keys: WriteKeys | None = None, after: int = 0) -> FlaskClient:
+        for close in opened:
+            close()
+        engine = SearchEngine.open(index, encoder=tiny_encoder)
+        app = create_app({"zoo": engine}, keys=keys, learning=Learning(after=after))
+        opened[:] = [app.extensions["semsearch"].close, engine.close]
+        return app.test_client()
+
+    yield start
+    for close in opened:
+        close()
+
+
+@pytest.fixture
+def client(serve: Serve) -> FlaskClient:
+    return serve()
