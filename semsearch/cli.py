@@ -21,7 +21,7 @@ from semsearch import feedback_commands, index_commands, tuning_commands
 from semsearch.learning_commands import evaluate, learn
 from semsearch.records import DEFAULT_DOMAIN, BundleError, Mode, Query, QueryError, SemsearchError
 from semsearch.server.schemas import Limits
-from semsearch.terminal import Device, Threads, WeightsFile, err, out
+from semsearch.terminal import Device, Filter, Threads, WeightsFile, err, out, parsed_filter
 
 # torch and faiss take seconds to import: every command imports what it needs, so that --help answers at once
 if TYPE_CHECKING:
@@ -211,16 +211,17 @@ def search(
             help="What to go by: meaning, words or both. \\[default: what the index does]", show_default=False
         ),
     ] = None,
+    condition: Filter = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, for programs.")] = False,
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
     """Search an index and print what is found; words count only where what stands in quotation marks is there.
 
-    Example: semsearch search "split text at commas" --index index/python -k 5
+    Example: semsearch search "split text at commas" --index index/python -k 5 --filter "kind = method"
     """
     try:
-        asked = Query(query, k, offset, domain, mode=mode)
+        asked = Query(query, k, offset, domain, mode=mode, condition=parsed_filter(condition))
     except QueryError as error:
         raise typer.BadParameter(str(error), param_hint="QUERY") from None
     folder = index or _only_index(Path("index"))

@@ -174,6 +174,10 @@ class QueryError(SemsearchError):
     """A query that cannot be answered as it stands."""
 
 
+class FilterError(QueryError):
+    """A condition on documents that cannot be understood."""
+
+
 class InputError(SemsearchError):
     """Input files that cannot be indexed."""
 

@@ -8,6 +8,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from semsearch.conditions import Condition
+from semsearch.records import FilterError
+
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
@@ -19,6 +22,16 @@ Device = Annotated[
     str,
     typer.Option(envvar="SEMSEARCH_DEVICE", help="auto, cpu, cuda or cuda:N; auto takes CUDA where there is one."),
 ]
+Filter = Annotated[
+    str | None,
+    typer.Option(
+        "--filter",
+        "-f",
+        help='What metadata must meet: kind = "how-to" and year >= 2020 and not lang in (de, fr).'
+        " Also !=, ^= (begins with), exists, or.",
+        show_default=False,
+    ),
+]
 WeightsFile = Annotated[
     Path | None,
     typer.Option(
@@ -27,3 +40,15 @@ WeightsFile = Annotated[
         show_default=False,
     ),
 ]
+
+
+def parsed_filter(expression: str | None) -> Condition | None:
+    """What --filter says. Raises typer.BadParameter where it cannot be understood."""
+    from semsearch.filters import parse
+
+    if expression is None or not expression.strip():
+        return None
+    try:
+        return parse(expression)
+    except FilterError as error:
+        raise typer.BadParameter(str(error), param_hint="--filter") from None

@@ -133,6 +133,7 @@ def build(
                 built_by=version("semsearch"),
                 title=recipe.title or name or folder.name,
                 description=recipe.description,
+                facets=recipe.facets,
                 encoder=EncoderRecord(
                     name=encoder.name,
                     weights_sha256=encoder.weights_sha256,

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from functools import lru_cache
 
 from flask import Blueprint, Response
 from werkzeug.exceptions import NotFound
 
 from semsearch.adapter import Serving
+from semsearch.conditions import Fact
 from semsearch.records import Hit, Parts, Query
 from semsearch.server.http import answer, client_gone, from_address, from_body
 from semsearch.server.openapi import openapi
 from semsearch.server.schemas import (
     AdaptedModel,
+    CountedValue,
     DocumentRequest,
     DocumentResponse,
+    FacetModel,
     HitModel,
     IndexesResponse,
     IndexModel,
@@ -29,6 +33,8 @@ from semsearch.server.service import SearchService
 from semsearch.snippets import snippet
 
 SCORE_DECIMALS = 6
+MOST_VALUES = 50
+"""Values of a field that are told."""
 
 
 def blueprint(service: SearchService) -> Blueprint:
@@ -38,7 +44,7 @@ def blueprint(service: SearchService) -> Blueprint:
 
     @routes.get("/api/search")
     def search_get() -> Response:
-        return _search(service, from_address(model, many=frozenset({"queries"})))
+        return _search(service, from_address(model, many=frozenset({"queries", "facets"})))
 
     @routes.post("/api/search")
     def search_post() -> Response:
@@ -124,6 +130,13 @@ def shown(hit: Hit, query: str, *, explain: bool = False) -> HitModel:
     )
 
 
+def counted(values: Mapping[Fact, int], *, most: int = MOST_VALUES) -> FacetModel:
+    """A field's values as a caller sees them: the most frequent first, of equal frequency by value."""
+    order = sorted(values.items(), key=lambda one: (-one[1], isinstance(one[0], str), one[0]))
+    shown = tuple(CountedValue(value=value, count=count) for value, count in order[:most])
+    return FacetModel(values=shown, more=len(order) - len(shown))
+
+
 def _explained(parts: Parts) -> PartsModel:
     return PartsModel(
         similarity=None if parts.similarity is None else round(parts.similarity, SCORE_DECIMALS),
@@ -134,8 +147,12 @@ def _explained(parts: Parts) -> PartsModel:
 
 
 def _search(service: SearchService, asked: SearchRequest) -> Response:
-    queries = [Query(text, asked.k, asked.offset, asked.domain, mode=asked.mode) for text in asked.texts]
-    found = service.search(asked.index, queries, abandoned=client_gone())
+    assert not isinstance(asked.filter, str)
+    queries = [
+        Query(text, asked.k, asked.offset, asked.domain, mode=asked.mode, condition=asked.filter)
+        for text in asked.texts
+    ]
+    found = service.search(asked.index, queries, abandoned=client_gone(), facets=asked.facets)
     results = tuple(
         ResultModel(
             query=query.text,
@@ -149,6 +166,8 @@ def _search(service: SearchService, asked: SearchRequest) -> Response:
         SearchResponse(
             index=found.index,
             domain=asked.domain,
+            matching=found.matching,
+            facets={name: counted(values) for name, values in found.facets.items()},
             results=results,
             timing_ms=TimingModel.model_validate(found.timing_ms),
         )

@@ -50,7 +50,8 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
 
 def compared(service: SearchService, asked: CompareRequest) -> CompareResponse:
     """Both rankings of a query, from one encoded batch."""
-    query = Query(asked.query, COMPARED, 0, asked.domain, compare=True, mode=asked.mode)
+    assert not isinstance(asked.filter, str)
+    query = Query(asked.query, COMPARED, 0, asked.domain, compare=True, mode=asked.mode, condition=asked.filter)
     found = service.search(asked.index, [query], abandoned=client_gone())
     [hits], [frozen] = found.results, found.frozen
     sides = [

@@ -9,9 +9,11 @@ from flask import Blueprint, Response, render_template, request
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
 from werkzeug.exceptions import NotFound
 
+from semsearch.conditions import Fact
 from semsearch.engine import COMPARED, places_in
-from semsearch.records import DEFAULT_DOMAIN, Hit, Mode, Query
-from semsearch.server.api import described
+from semsearch.filters import parse, quoted
+from semsearch.records import DEFAULT_DOMAIN, FilterError, Hit, Mode, Query
+from semsearch.server.api import counted, described
 from semsearch.server.http import client_gone
 from semsearch.server.problems import FieldProblem
 from semsearch.server.security import WriteKeys
@@ -21,6 +23,8 @@ from semsearch.snippets import Snippet, snippet
 HITS_ON_A_PAGE = 10
 MODES = {Mode.HYBRID: "Meaning and words", Mode.SEMANTIC: "Meaning", Mode.LEXICAL: "Words"}
 MOST_FACTS = 4
+MOST_OFFERED = 8
+"""Values of a field that are offered as filters."""
 LONGEST_FACT = 60
 """Characters of a metadata value that is shown below a hit."""
 
@@ -36,6 +40,7 @@ class PageRequest(BaseModel):
     page: int = Field(1, ge=1)
     compare: bool = False
     mode: Mode | None = None
+    filter: str = ""
 
     @field_validator("mode", mode="before")
     @classmethod
@@ -71,21 +76,36 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
             return _html("search.html", **values)
         if len(query) > limits.max_query_chars:
             refusal = (
-                f"The query has {len(query)} characters, at most {limits.max_query_chars} are searched: shorten it."
+                f"the query has {len(query)} characters, at most {limits.max_query_chars} are searched: shorten it"
             )
             return _html("search.html", 422, refusal=refusal, **values)
+        try:
+            condition = parse(asked.filter) if asked.filter.strip() else None
+        except FilterError as error:
+            return _html("search.html", 422, refusal=str(error), **values)
         if asked.compare:
-            return _compared(Query(query, COMPARED, 0, asked.domain, compare=True, mode=asked.mode), name, values)
+            both = Query(query, COMPARED, 0, asked.domain, compare=True, mode=asked.mode, condition=condition)
+            return _compared(both, name, values)
         page = min(asked.page, last_page)
         # one more than is shown tells whether there is a next page
-        many = Query(query, HITS_ON_A_PAGE + 1, (page - 1) * HITS_ON_A_PAGE, asked.domain, mode=asked.mode)
-        answer = service.search(name, [many], abandoned=client_gone())
+        many = Query(
+            query,
+            HITS_ON_A_PAGE + 1,
+            (page - 1) * HITS_ON_A_PAGE,
+            asked.domain,
+            mode=asked.mode,
+            condition=condition,
+        )
+        facets = service.engines[name].manifest.facets
+        answer = service.search(name, [many], abandoned=client_gone(), facets=facets)
         hits = answer.results[0]
         return _html(
             "search.html",
             hits=[_shown(hit, query) for hit in hits[:HITS_ON_A_PAGE]],
             adapted=answer.adapted[0],
             mode=answer.modes[0],
+            matching=answer.matching,
+            facets={field: _offered(field, counts, asked.filter) for field, counts in answer.facets.items()},
             first=many.offset + 1,
             page=page,
             next_page=page + 1 if len(hits) > HITS_ON_A_PAGE and page < last_page else None,
@@ -134,6 +154,20 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
         )
 
     return routes
+
+
+def _offered(field: str, counts: Mapping[Fact, int], present: str) -> list[tuple[Fact, int, str]]:
+    """(value, documents, the filter that chooses it besides the present one), the most frequent first."""
+    offered = counted(counts, most=MOST_OFFERED).values
+    if len(offered) < 2:  # of one there is nothing to choose
+        return []
+    before = f"({present}) and " if " or " in present.lower() else f"{present} and " if present.strip() else ""
+    return [(one.value, one.count, f"{before}{_name(field)} = {quoted(one.value)}") for one in offered]
+
+
+def _name(field: str) -> str:
+    plain = field.replace(".", "").replace("_", "").isalnum()
+    return field if plain and field.lower() not in {"and", "or", "not", "in", "exists"} else quoted(field)
 
 
 def _asked() -> PageRequest:

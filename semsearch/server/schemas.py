@@ -7,7 +7,9 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, create_model, field_validator, model_validator
 
-from semsearch.records import DEFAULT_DOMAIN, Mode
+from semsearch.conditions import Condition, bounded
+from semsearch.filters import parse
+from semsearch.records import DEFAULT_DOMAIN, FilterError, Mode
 
 
 class Limits(BaseModel):
@@ -43,6 +45,19 @@ class SearchRequest(BaseModel):
     index: str | None = Field(None, max_length=200, description="Which index to search; by default the first served")
     mode: Mode | None = Field(None, description="What to go by: meaning, words or both; by default what the index does")
     explain: bool = Field(False, description="Whether to say of each hit what its score is made of")
+    filter: str | Condition | None = Field(
+        None,
+        description="What a document's metadata must meet: a condition, or the same written as an expression such as"
+        ' `kind = "how-to" and year >= 2020`',
+    )
+    facets: tuple[Annotated[str, Field(min_length=1, max_length=200)], ...] = Field(
+        (), max_length=10, description="Fields whose values are counted, over all documents that the filter lets pass"
+    )
+
+    @field_validator("filter")
+    @classmethod
+    def _understood(cls, value: str | Condition | None) -> Condition | None:
+        return understood(value)
 
     @field_validator("query", "queries")
     @classmethod
@@ -80,6 +95,16 @@ class SearchRequest(BaseModel):
             k=(int, Field(min(10, limits.max_k), description=described["k"], ge=1, le=limits.max_k)),
             offset=(int, Field(0, description=described["offset"], ge=0, le=limits.max_offset)),
         )
+
+
+def understood(value: str | Condition | None) -> Condition | None:
+    """The condition that a request gives in either form. Raises ValueError for one that cannot be understood."""
+    if not isinstance(value, str):
+        return None if value is None else bounded(value)
+    try:
+        return parse(value) if value.strip() else None
+    except FilterError as error:
+        raise ValueError(str(error)) from None
 
 
 class DocumentRequest(BaseModel):
@@ -152,11 +177,27 @@ class TimingModel(_Answer):
     total: float
 
 
+class CountedValue(_Answer):
+    """One value of a field."""
+
+    value: str | int | float = Field(description="As it is compared: a text that is a number is one")
+    count: int = Field(description="Documents that have it")
+
+
+class FacetModel(_Answer):
+    """The values of a field."""
+
+    values: tuple[CountedValue, ...] = Field(description="The most frequent ones first, at most 50")
+    more: int = Field(description="Other values that there are")
+
+
 class SearchResponse(_Answer):
     """Answers in the order of the queries."""
 
     index: str
     domain: str
+    matching: int = Field(description="Documents that the filter lets pass; all, where there is none")
+    facets: Mapping[str, FacetModel] = Field(description="By field, where asked for")
     results: tuple[ResultModel, ...]
     timing_ms: TimingModel
 

@@ -18,6 +18,7 @@ from semsearch.adaptation.domains import Domains
 from semsearch.adaptation.process import AdaptingProcess
 from semsearch.adapter import Serving
 from semsearch.batching import Batcher
+from semsearch.conditions import Fact
 from semsearch.engine import SearchEngine
 from semsearch.indexing.changing import Opened
 from semsearch.learning.weights import DEFAULT_WEIGHTS, Weights
@@ -97,6 +98,10 @@ class Answer:
     """What rescaled each query."""
     frozen: list[list[Hit]]
     """What is found without the domain's adaptation, of those queries that asked to be compared."""
+    matching: int
+    """Documents that the first query's condition lets pass."""
+    facets: dict[str, dict[Fact, int]]
+    """By field, how many of those have each value."""
     timing_ms: dict[str, float]
     """Milliseconds: wait, encode, rescale, nearest, fuse, fetch, total."""
 
@@ -183,9 +188,16 @@ class SearchService:
         return name, self._changes
 
     def search(
-        self, index: str | None, queries: Sequence[Query], *, abandoned: Callable[[], bool] = lambda: False
+        self,
+        index: str | None,
+        queries: Sequence[Query],
+        *,
+        abandoned: Callable[[], bool] = lambda: False,
+        facets: Sequence[str] = (),
     ) -> Answer:
         """Answer queries over one index, in batches with whatever other threads ask at the same time.
+
+        facets: fields whose values are counted over what the first query's condition lets pass.
 
         Where the encoder fails, what would go by both meaning and words goes by words alone, and says so.
 
@@ -221,13 +233,17 @@ class SearchService:
         }
         for stage, value in seconds.items():
             self.metrics.stage_seconds.labels(stage).observe(value)
-        seconds["total"] = fetched - started
+        condition = queries[0].condition if queries else None
+        counts = {name: engine.corpus.counts(name, condition) for name in facets}
+        seconds["total"] = perf_counter() - started
         return Answer(
             name,
             results,
             [ranking.mode for ranking in rankings],
             [ranking.adapted for ranking in rankings],
             frozen,
+            engine.corpus.allowed(condition).document_count,
+            counts,
             {stage: round(1000 * value, 3) for stage, value in seconds.items()},
         )
 

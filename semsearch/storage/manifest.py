@@ -111,6 +111,7 @@ class Manifest(BaseModel):
     changed_at: datetime | None = Field(None, description="When documents were last added or deleted")
     title: str
     description: str = ""
+    facets: tuple[str, ...] = Field((), description="Metadata whose values the page counts and offers")
     encoder: EncoderRecord
     segments: tuple[SegmentRecord, ...] = Field(min_length=1)
     skipped: int = Field(0, ge=0, description="Records left out of the build as bad")

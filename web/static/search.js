@@ -85,6 +85,11 @@ for (const field of [form.elements.index, form.elements.domain, form.elements.mo
   field?.addEventListener("change", () => show(asked(), { remember: "push" }));
 }
 
+// the filter stands beside the results and is replaced with them
+addEventListener("change", (event) => {
+  if (event.target.name === "filter") show(asked(), { remember: "push" });
+});
+
 // what changes rankings says so, and they are asked for again
 addEventListener("adapted", () => show(new URL(location), { remember: "no" }));
 
