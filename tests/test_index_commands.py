@@ -91,6 +91,14 @@ def test_a_recipe_is_followed_and_its_changed_encoder_or_chunking_refused(
     assert read_manifest(index).documents == 5
 
 
+def test_a_filter_chooses_what_is_found(built: Path, command: Command) -> None:
+    ask = ("search", "animal", "-i", built, "--json", "--device", "cpu", "-f")
+    found = [json.loads(line)["id"] for line in command(*ask, "kind in (bird, fish)").stdout.splitlines()]
+    assert sorted(found) == ["eagle", "salmon"]
+    done = command(*ask, "kind =")
+    assert (done.returncode, "cannot be read at its end" in " ".join(done.stderr.split())) == (2, True)
+
+
 def test_wrong_usage_is_told(built: Path, command: Command, tmp_path: Path) -> None:
     assert "no such file" in command("update", built, tmp_path / "nowhere.md").stderr
     assert "no index at" in command("delete", tmp_path / "nowhere", "x").stderr

@@ -21,7 +21,11 @@ def address(tmp_path_factory: pytest.TempPathFactory, real_encoder: Encoder) -> 
     folder = tmp_path_factory.mktemp("page")
     more = [{"id": f"n{n}", "title": f"Note {n}", "text": f"An animal note {'x' * 300} {n}"} for n in range(20)]
     build_index(
-        folder / "a", write_jsonl(folder / "a.jsonl", [*ANIMALS, *more]), model="all-MiniLM-L6-v2", title="Animals"
+        folder / "a",
+        write_jsonl(folder / "a.jsonl", [*ANIMALS, *more]),
+        model="all-MiniLM-L6-v2",
+        title="Animals",
+        facets=["kind"],
     )
     build_index(folder / "b", write_jsonl(folder / "b.jsonl", ANIMALS[:2]), model="all-MiniLM-L6-v2", title="Pets")
     with serving({name: SearchEngine.open(folder / name, encoder=real_encoder) for name in "ab"}) as at:
@@ -186,3 +190,31 @@ def test_it_fits_a_narrow_screen_and_can_be_read(browser: Browser, address: str,
     for selector in (".snippet", ".hits mark", ".hits h2 a", ".facts", ".summary", ".search button"):
         assert page.evaluate(contrast, selector) >= 4.5, selector
     context.close()
+
+
+def test_a_filter_narrows_results_and_stays_in_the_address(page: Page) -> None:
+    page.goto("/?q=animal")
+    page.get_by_role("link", name="mammal 3").click()
+    expect(page.locator(".hits li")).to_have_count(3)
+    expect(page).to_have_url(re.compile("filter=kind"))
+    expect(page.locator("#filter")).to_have_value('kind = "mammal"')
+    page.fill("#filter", "kind in (bird, fish)")
+    page.press("#filter", "Enter")
+    expect(page.locator(".hits li")).to_have_count(2)
+    page.fill("#q", "swims")
+    first(page, "Salmon")
+    expect(page.locator(".hits li")).to_have_count(2)
+    page.get_by_role("link", name="Clear").click()
+    expect(page.locator(".hits li")).to_have_count(10)
+    page.go_back()
+    expect(page.locator(".hits li")).to_have_count(2)
+
+
+def test_a_filter_that_cannot_be_read_is_explained(page: Page) -> None:
+    page.goto("/?q=animal")
+    page.fill("#filter", "kind =")
+    page.press("#filter", "Enter")
+    expect(page.get_by_role("alert")).to_contain_text("cannot be read at its end")
+    page.fill("#filter", "")
+    page.press("#filter", "Enter")
+    expect(page.locator(".hits li")).to_have_count(10)

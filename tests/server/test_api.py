@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import reduce
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -313,3 +314,80 @@ def test_a_page_that_is_not_there_says_so_as_a_page(client: FlaskClient, path: s
     assert response.status_code in {404, 422}
     assert response.mimetype == "text/html"
     assert 'role="alert"' in response.text
+
+
+FILTERS = [
+    ('kind = mammal and not id = "dog"', {"cat", "whale"}),
+    ({"field": "kind", "in": ["bird", "fish"]}, {"eagle", "salmon"}),
+    ({"or": [{"field": "id", "eq": "bee"}, {"not": {"field": "kind", "exists": True}}]}, {"bee"}),
+    ("source ^= animals.jsonl:1", {"cat"}),
+    ("kind = dragon", set()),
+    ("", {"cat", "dog", "eagle", "salmon", "bee"}),
+]
+
+
+@pytest.mark.parametrize(("given", "ids"), FILTERS)
+@pytest.mark.parametrize("mode", ["semantic", "hybrid"])
+def test_only_what_meets_the_filter_is_found(client: FlaskClient, given: Any, ids: set[str], mode: str) -> None:
+    body = {"query": "an animal with honey", "filter": given, "k": 5, "mode": mode}
+    answer = client.post("/api/search", json=body).get_json()
+    found = {hit["id"] for hit in answer["results"][0]["hits"]}
+    assert found == ids or (not given and len(found) == 5)
+    assert answer["matching"] == (6 if given == "" else len(ids))
+    if isinstance(given, str):
+        again = client.get("/api/search", query_string=body).get_json()
+        assert {hit["id"] for hit in again["results"][0]["hits"]} == found
+    beside = client.post("/api/compare", json={"query": "honey", "filter": given, "k": 100}).get_json()
+    assert len(beside["adapted"]) == answer["matching"]
+
+
+def test_facets_count_what_the_filter_lets_pass(client: FlaskClient) -> None:
+    ask: dict[str, Any] = {"query": "animal", "facets": ["kind", "nothing"]}
+    facets = client.post("/api/search", json=ask).get_json()["facets"]
+    assert facets["kind"]["values"][0] == {"value": "mammal", "count": 3}
+    assert [one["value"] for one in facets["kind"]["values"][1:]] == ["bird", "fish", "insect"]
+    assert facets["nothing"] == {"values": [], "more": 0}
+    few = client.post("/api/search", json={**ask, "filter": "kind in (bird, fish)"}).get_json()["facets"]
+    assert few["kind"]["values"] == [{"value": "bird", "count": 1}, {"value": "fish", "count": 1}]
+    by_address = client.get("/api/search?query=animal&facets=kind&facets=id").get_json()["facets"]
+    assert by_address["kind"] == facets["kind"]
+    assert len(by_address["id"]["values"]) == 6
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "kind = ", {"field": "kind"}, {"field": "kind", "eq": {"x": 1}}, {"nor": []}, 7, ["kind = a"],
+        "not " * 40 + "a = 1", reduce(lambda inner, _: {"not": inner}, range(25), {"field": "a", "eq": 1}),
+    ],
+)  # fmt: skip
+def test_a_filter_that_cannot_be_understood_is_named(client: FlaskClient, wrong: Any) -> None:
+    for path in ("/api/search", "/api/compare"):
+        answer = client.post(path, json={"query": "honey", "filter": wrong})
+        assert answer.status_code == 422
+        assert all(error["field"].startswith("filter") for error in answer.get_json()["errors"])
+
+
+def test_queries_with_and_without_filters_share_a_batch(app: Flask) -> None:
+    from semsearch.filters import parse
+    from semsearch.records import Query
+
+    service: SearchService = app.extensions["semsearch"]
+    queries = [Query("animal", 5, condition=condition) for condition in (None, parse("kind = fish"), None)]
+    answer = service.search("animals", queries)
+    assert [len(hits) for hits in answer.results] == [5, 1, 5]
+    assert [hit.id for hit in answer.results[0]] == [hit.id for hit in answer.results[2]]
+
+
+def test_the_page_filters_and_says_what_it_cannot_read(client: FlaskClient) -> None:
+    page = client.get("/?q=animal&filter=kind+%3D+mammal").get_data(as_text=True)
+    assert "Best 3 of 3 documents that meet the filter" in page
+    assert 'value="kind = mammal"' in page
+    broken = client.get("/?q=animal&filter=kind+%3D")
+    assert broken.status_code == 422
+    assert "cannot be read at its end" in unescape(broken.get_data(as_text=True))
+    nothing = client.get("/?q=animal&filter=kind+%3D+dragon").get_data(as_text=True)
+    assert "No document meets the filter" in nothing
+    assert "<img" not in client.get('/?q=a&filter=a="><img src=x>"').get_data(as_text=True).replace(
+        '<img src="/static', ""
+    )

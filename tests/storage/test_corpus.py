@@ -1,0 +1,216 @@
+"""Several segments as one index: rows, conditions and facets, against a brute force over everything."""
+
+from __future__ import annotations
+
+import operator
+import random
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import TypeAdapter
+
+from semsearch.conditions import And, Comparison, Condition, Not, Or, fact, facts
+from semsearch.records import Document, Passage
+from semsearch.storage.corpus import Corpus, Segment
+from semsearch.storage.documents import DocumentStore, DocumentWriter
+from semsearch.storage.fulltext import FullText
+from semsearch.storage.manifest import IndexRecord
+from semsearch.storage.vectors import VectorIndex
+from tests.test_adapter import unit_rows
+
+DIMENSION = 16
+CONDITION: TypeAdapter[Condition] = TypeAdapter(Condition)
+SIGNS: dict[str, Callable[[Any, Any], bool]] = {
+    "gt": operator.gt, "gte": operator.ge, "lt": operator.lt, "lte": operator.le,
+}  # fmt: skip
+
+
+def made(number: int) -> Document:
+    metadata: dict[str, Any] = {
+        "n": number,
+        "text": str(number),
+        "even": number % 2 == 0,
+        "tags": ["all", f"t{number % 5}"],
+    }
+    if number % 3 == 0:
+        metadata["author"] = {"name": f"a{number % 4}"}
+    metadata["day"] = f"20{20 + number % 4}-{1 + number % 12:02}-{1 + number % 28:02}"
+    return Document(
+        f"d{number}", f"T{number % 7}", f"word{number} common other{number % 6}", f"file{number % 2}", metadata
+    )
+
+
+def segment(folder: Path, name: str, documents: list[Document], vectors: np.ndarray) -> Segment:
+    path = folder / f"{name}.sqlite"
+    with DocumentWriter(path) as writer:
+        for document in documents:
+            # every document in two passages
+            half = len("common")
+            parts = [(Passage(document.text[:half], 0, half), 1), (Passage(document.text[half:], half, 99), 1)]
+            writer.add(document, "", parts)
+        writer.close()
+    index = VectorIndex.exact(DIMENSION)
+    index.add(vectors)
+    return Segment(name, index, DocumentStore(path), FullText(path), IndexRecord())
+
+
+class World:
+    """A corpus of three segments with deleted documents, and all that is in it as plain values."""
+
+    def __init__(self, folder: Path) -> None:
+        self.documents = [made(number) for number in range(120)]
+        self.vectors = unit_rows(240, dimension=DIMENSION)
+        bounds = [0, 70, 100, 120]
+        segments = [
+            segment(folder, f"s-{begin}", self.documents[begin:end], self.vectors[2 * begin : 2 * end])
+            for begin, end in pairwise(bounds)
+        ]
+        self.deleted = {"s-0": np.array([0, 5, 69]), "s-70": np.array([3])}
+        self.dead = {0, 5, 69, 73}
+        self.corpus = Corpus(segments, self.deleted)
+
+    def alive(self, condition: Condition | None = None) -> set[int]:
+        return {
+            n for n in range(120) if n not in self.dead and (condition is None or meets(self.documents[n], condition))
+        }
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    made_world = World(tmp_path_factory.mktemp("world"))
+    yield made_world
+    for one in made_world.corpus.segments:
+        one.close()
+
+
+def meets(document: Document, condition: Condition) -> bool:
+    """What a condition means, in Python."""
+    match condition:
+        case Not(unless=part):
+            return not meets(document, part)
+        case And(all_of=parts):
+            return all(meets(document, part) for part in parts)
+        case Or(any_of=parts):
+            return any(meets(document, part) for part in parts)
+    known = {"id": document.id, "title": document.title, "source": document.source, **document.metadata}
+    values = [value for name, value in facts(known) if name == condition.field]
+    if condition.exists is not None:
+        within = any(name.startswith(f"{condition.field}.") for name, _ in facts(known))
+        return (bool(values) or within) is condition.exists
+    return any(_fits(value, condition) for value in values)
+
+
+def _fits(value: Any, condition: Comparison) -> bool:
+    if condition.prefix is not None:
+        return isinstance(value, str) and value.startswith(condition.prefix)
+    one_of = condition.one_of if condition.eq is None else (condition.eq,)
+    if one_of is not None:
+        return value in [fact(one) for one in one_of]
+    return all(_compares(value, sign, getattr(condition, sign)) for sign in SIGNS)
+
+
+def _compares(value: Any, sign: str, bound: Any) -> bool:
+    if bound is None:
+        return True
+    bound = fact(bound)
+    if isinstance(bound, int) and 1000 <= bound <= 9999 and isinstance(value, str) and value[:1].isdigit():
+        bound = str(bound)  # a year
+    if isinstance(value, str) is not isinstance(bound, str):
+        return False
+    if isinstance(bound, str) and sign in {"gt", "lte"}:
+        bound += "\U0010ffff"
+    return SIGNS[sign](value, bound)
+
+
+def drawn(draw: random.Random, depth: int = 0) -> Any:
+    """A random condition as JSON."""
+    kind = draw.random()
+    if depth < 3 and kind < 0.45:
+        name = draw.choice(["and", "or", "not"])
+        return {
+            name: drawn(draw, depth + 1)
+            if name == "not"
+            else [drawn(draw, depth + 1) for _ in range(draw.randint(1, 3))]
+        }
+    number = draw.randint(-5, 125)
+    return draw.choice(
+        [
+            {"field": "n", draw.choice(["gt", "gte"]): number},
+            {"field": "text", draw.choice(["lt", "lte"]): str(number)},
+            {"field": "n", "gt": number, "lte": number + 30},
+            {"field": "even", "eq": draw.choice([True, False, "true"])},
+            {"field": "tags", "in": draw.sample(["t0", "t1", "t2", "none", "all"], 2)},
+            {"field": "author", "exists": draw.choice([True, False])},
+            {"field": "author.name", "eq": f"a{number % 4}"},
+            {"field": "title", "prefix": "T"},
+            {"field": "id", "in": [f"d{number}", f"d{number + 1}"]},
+            {"field": "source", "eq": "file1"},
+            {"field": "day", "gte": draw.choice(["2021", 2022, "2021-06", "2020-03-04"])},
+            {"field": "day", "lte": draw.choice(["2021", 2022, "2021-06", "2022-03-04"])},
+            {"field": "day", "gt": "2020-05", "lt": 2023},
+            {"field": "missing", "eq": 1},
+        ]
+    )
+
+
+def test_conditions_choose_what_they_mean(world: World) -> None:
+    draw, sizes = random.Random(3), set()
+    for _ in range(400):
+        condition = CONDITION.validate_python(drawn(draw))
+        allowed = world.corpus.allowed(condition)
+        expected = world.alive(condition)
+        assert set(world.corpus.document_of[np.flatnonzero(allowed.passages)].tolist()) == expected, condition
+        assert (allowed.document_count, allowed.passage_count) == (len(expected), 2 * len(expected))
+        sizes.add(len(expected))
+    assert len(sizes) > 50
+
+
+def test_only_what_is_allowed_is_found_and_as_many_as_there_are(world: World) -> None:
+    draw, queries = random.Random(4), unit_rows(3, dimension=DIMENSION, seed=9)
+    for _ in range(60):
+        condition = CONDITION.validate_python(drawn(draw))
+        rows = np.array(sorted(row for n in world.alive(condition) for row in (2 * n, 2 * n + 1)), np.int64)
+        scores, found = world.corpus.nearest(queries, 12, allowed=world.corpus.allowed(condition))
+        for query, its_scores, its_rows in zip(queries, scores, found, strict=True):
+            near = np.round(world.vectors[rows] @ query, 6)
+            expected = rows[np.lexsort((rows, -near))][:12]
+            assert its_rows[its_rows >= 0].tolist() == expected.tolist()
+            assert np.isneginf(its_scores[len(expected) :]).all()
+        by_words, _ = world.corpus.best("common", 300, allowed=world.corpus.allowed(condition))
+        assert {row // 2 for row in by_words.tolist()} == world.alive(condition)
+
+
+def test_rows_mean_the_same_everywhere(world: World) -> None:
+    rows = np.array([239, 0, 141, 139, 200])
+    np.testing.assert_array_equal(world.corpus.vectors(rows), world.vectors[rows])
+    query = unit_rows(1, dimension=DIMENSION, seed=5)[0]
+    np.testing.assert_allclose(world.corpus.similarity(query, rows), world.vectors[rows] @ query, atol=1e-6)
+    assert world.corpus.identities(rows) == [f"d{row // 2}" for row in rows]
+    hits = world.corpus.hits([(row, float(row)) for row in rows.tolist()])
+    assert [(hit.id, hit.score) for hit in hits] == [(f"d{row // 2}", row) for row in rows.tolist()]
+    assert world.corpus.passage_rows("d110").tolist() == [220, 221]
+    assert world.corpus.passage_rows("d5").tolist() == []
+    live, vectors = world.corpus.live()
+    assert {row // 2 for row in live.tolist()} == world.alive()
+    np.testing.assert_array_equal(vectors, world.vectors[live])
+    assert [identity for identity, _ in world.corpus.texts()] == [f"d{row // 2}" for row in live]
+    assert (world.corpus.documents, world.corpus.passages, world.corpus.rows) == (116, 232, 240)
+
+
+@pytest.mark.parametrize("condition", [None, {"field": "n", "lt": 80}, {"field": "n", "lt": -80}])
+def test_facets_count_the_documents_that_are_left(world: World, condition: Any) -> None:
+    chosen = None if condition is None else CONDITION.validate_python(condition)
+    for name in ("tags", "even", "author.name", "day", "missing"):
+        expected: dict[Any, int] = {}
+        for n in world.alive(chosen):
+            for value in {value for field, value in facts(world.documents[n].metadata) if field == name}:
+                expected[value] = expected.get(value, 0) + 1
+        assert world.corpus.counts(name, chosen) == expected
+
+
+def test_a_comparison_is_one_of_the_kinds() -> None:
+    assert Comparison(field="a", one_of=("x",)) == CONDITION.validate_python({"field": "a", "in": ["x"]})
