@@ -17,7 +17,7 @@ from semsearch.terminal import Device, Threads, err, out
 
 if TYPE_CHECKING:
     from semsearch.indexing.changing import Changed
-    from semsearch.indexing.pipeline import Skipped
+    from semsearch.indexing.pipeline import Resuming, Skipped
     from semsearch.indexing.recipe import FieldNames, Recipe, Source
     from semsearch.storage.manifest import Manifest
 
@@ -64,13 +64,16 @@ def build(
     id_field: IdField = None,
     title_field: TitleField = None,
     text_field: TextField = None,
+    resume: Annotated[
+        bool, typer.Option(help="Take up what a build of this index that was stopped has encoded already.")
+    ] = True,
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
     """Build an index from a recipe or from files.
 
     The index appears whole or not at all: one that was there before serves until the new one is complete, also when
-    the build fails or is killed.
+    the build fails or is killed. The same command again goes on where a build was stopped.
 
     Example: semsearch build docs/ faq.jsonl --out index/help
     """
@@ -79,7 +82,7 @@ def build(
         recipe = recipe.model_copy(update={"encoder": recipe.encoder.model_copy(update={"model": encoder})})
     if skip_bad:
         recipe = recipe.model_copy(update={"skip_bad": True})
-    build_recipe(recipe, folder, device=device, threads=threads)
+    build_recipe(recipe, folder, resume=resume, device=device, threads=threads)
 
 
 def update(
@@ -110,7 +113,7 @@ def update(
 
         from semsearch.indexing.changing import Changed
         from semsearch.indexing.changing import update as update_index
-        from semsearch.indexing.pipeline import Skipped
+        from semsearch.indexing.pipeline import Resuming, Skipped
         from semsearch.indexing.readers import read
         from semsearch.indexing.recipe import Recipe, within
         from semsearch.storage.bundle import read_manifest
@@ -132,6 +135,8 @@ def update(
     for event in _shown(events):
         if isinstance(event, Skipped):
             _print_skipped(event)
+        elif isinstance(event, Resuming):
+            _print_resuming(event)
         elif isinstance(event, Changed):
             _print_changed(event, monotonic() - started)
 
@@ -298,6 +303,14 @@ def _print_skipped(event: Skipped) -> None:
     err.print(Text.assemble(("left out: ", "yellow"), str(event.record)), soft_wrap=True)
 
 
+def _print_resuming(event: Resuming) -> None:
+    err.print(
+        f"[bold]resuming[/bold]: {event.passages:,} of {event.of_passages:,} passages were encoded before a build was"
+        " stopped",
+        soft_wrap=True,
+    )
+
+
 def _print_changed(event: Changed, seconds: float) -> None:
     done = [
         f"{count:,} {what}"
@@ -320,16 +333,18 @@ def _print_changed(event: Changed, seconds: float) -> None:
     )
 
 
-def build_recipe(recipe: Recipe, folder: Path, *, device: str, threads: int | None) -> None:
+def build_recipe(recipe: Recipe, folder: Path, *, resume: bool = True, device: str, threads: int | None) -> None:
     """Build an index, with a progress bar."""
     with err.status("starting"):
-        from semsearch.indexing.pipeline import Published, Skipped
+        from semsearch.indexing.pipeline import Published, Resuming, Skipped
         from semsearch.indexing.pipeline import build as build_index
 
     started = monotonic()
-    for event in _shown(build_index(recipe, folder, device=device, threads=threads)):
+    for event in _shown(build_index(recipe, folder, resume=resume, device=device, threads=threads)):
         if isinstance(event, Skipped):
             _print_skipped(event)
+        elif isinstance(event, Resuming):
+            _print_resuming(event)
         elif isinstance(event, Published):
             manifest = event.manifest
             left_out = f", {manifest.skipped:,} bad records left out" if manifest.skipped else ""

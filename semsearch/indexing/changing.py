@@ -18,7 +18,18 @@ import numpy as np
 from semsearch.basis import SpectralBasis
 from semsearch.encoder import Encoder, available_cores
 from semsearch.indexing.chunking import Chunker
-from semsearch.indexing.pipeline import Encode, Encoding, LoadingEncoder, Reading, Skipped, as_asked, encoded, stored
+from semsearch.indexing.pipeline import (
+    Encode,
+    Encoding,
+    LoadingEncoder,
+    Reading,
+    Resuming,
+    Skipped,
+    as_asked,
+    encoded,
+    resumed,
+    stored,
+)
 from semsearch.indexing.readers import BadRecord
 from semsearch.indexing.recipe import IndexOptions, Recipe
 from semsearch.indexing.sizing import Linking, size
@@ -26,6 +37,7 @@ from semsearch.records import BundleError, Document, InputError, Rows, Vectors
 from semsearch.storage.bundle import Generation, OpenGeneration, SegmentFiles, changing, publish
 from semsearch.storage.corpus import Corpus, Segment, save_deleted
 from semsearch.storage.documents import DocumentWriter, Stored
+from semsearch.storage.journal import forget
 from semsearch.storage.manifest import IndexRecord, Manifest, SegmentRecord
 from semsearch.storage.vectors import VectorIndex
 
@@ -52,7 +64,7 @@ class Changed:
     """Whether all segments were written as one."""
 
 
-ChangeEvent: TypeAlias = LoadingEncoder | Reading | Skipped | Encoding | Linking | Changed
+ChangeEvent: TypeAlias = LoadingEncoder | Reading | Skipped | Resuming | Encoding | Linking | Changed
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +126,11 @@ def update(
                 return
             change.delete(gone)
             if writer.documents:
-                new = np.empty((writer.passages, encoder.dimension), np.float32)
-                encode = opened.encode if opened is not None else encoder.encode_documents
-                yield from encoded(encode, writer, new, batch_size=recipe.encoder.batch_size)
-                vectors = [new]
+                vectors = [np.empty((writer.passages, encoder.dimension), np.float32)]
+                if opened is None:
+                    yield from resumed(folder, encoder, writer, vectors[0], batch_size=recipe.encoder.batch_size)
+                else:
+                    yield from encoded(opened.encode, writer, vectors[0], batch_size=recipe.encoder.batch_size)
                 for one, its in change.take(_neighbours(change.corpus.segments, writer.passages)):
                     writer.add(one.document, one.heading, one.passages)
                     vectors.append(its)
@@ -130,6 +143,7 @@ def update(
             files.documents.unlink()
             files.folder.rmdir()
         manifest = change.publish()
+        forget(folder)
         replaced = len(tally.replaced)
         yield Changed(
             folder,

@@ -6,9 +6,9 @@ and what is left to do is known exactly.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
@@ -25,6 +25,7 @@ from semsearch.indexing.sizing import Linking, size
 from semsearch.records import BundleError, Document, InputError, Vectors
 from semsearch.storage.bundle import building, publish
 from semsearch.storage.documents import DocumentWriter
+from semsearch.storage.journal import Journal, forget
 from semsearch.storage.manifest import FIRST_SEGMENT, EncoderRecord, Manifest, SegmentRecord
 
 
@@ -61,6 +62,14 @@ class Encoding:
 
 
 @dataclass(frozen=True, slots=True)
+class Resuming:
+    """A build of this index was stopped when it had encoded so many of the passages; they are not encoded again."""
+
+    passages: int
+    of_passages: int
+
+
+@dataclass(frozen=True, slots=True)
 class Published:
     """The index is in its place."""
 
@@ -68,7 +77,7 @@ class Published:
     manifest: Manifest
 
 
-BuildEvent: TypeAlias = LoadingEncoder | Reading | Skipped | Encoding | Linking | Published
+BuildEvent: TypeAlias = LoadingEncoder | Reading | Skipped | Resuming | Encoding | Linking | Published
 
 Encode: TypeAlias = Callable[[Sequence[str]], Vectors]
 """Texts of passages → (n, dim) float32, unit rows."""
@@ -80,11 +89,18 @@ FIRST_WORDS = 8
 
 
 def build(
-    recipe: Recipe, folder: Path, *, name: str = "", device: str = "auto", threads: int | None = None
+    recipe: Recipe,
+    folder: Path,
+    *,
+    name: str = "",
+    resume: bool = True,
+    device: str = "auto",
+    threads: int | None = None,
 ) -> Iterator[BuildEvent]:
     """Build the index of a recipe into `folder`, telling what happens; the work is done as the events are taken.
 
-    name: stands for a title where the recipe has none, by default the folder's name.
+    name: stands for a title where the recipe has none, by default the folder's name. resume: take up what a build that
+    was stopped has encoded.
     Memory holds the encoder and the vectors, (passages, dim) float32 twice, and no texts but a batch.
 
     Raises InputError naming file, line and reason for the first bad record, unless the recipe skips those;
@@ -114,11 +130,8 @@ def build(
                     )
                 counts = writer.documents, writer.passages
                 vectors = np.empty((writer.passages, encoder.dimension), np.float32)
-                yield from encoded(
-                    partial(encoder.encode_documents, batch_size=recipe.encoder.batch_size),
-                    writer,
-                    vectors,
-                    batch_size=recipe.encoder.batch_size,
+                yield from resumed(
+                    folder, encoder, writer, vectors, batch_size=recipe.encoder.batch_size, fresh=not resume
                 )
                 texts = as_asked(writer)
                 writer.close()
@@ -148,6 +161,7 @@ def build(
                 recipe=recipe.located().model_dump(mode="json", exclude_defaults=True),
             )
             manifest = publish(files, manifest)
+            forget(folder)
         except OSError as error:
             reason = error.strerror or str(error)
             raise BundleError(
@@ -190,6 +204,36 @@ def encoded(encode: Encode, writer: DocumentWriter, vectors: np.ndarray, *, batc
         passages += len(rows)
         tokens += batch_tokens
         yield Encoding(passages, len(vectors), tokens, of_tokens)
+
+
+def resumed(
+    folder: Path,
+    encoder: Encoder,
+    writer: DocumentWriter,
+    vectors: np.ndarray,
+    *,
+    batch_size: int,
+    fresh: bool = False,
+) -> Iterator[Resuming | Encoding]:
+    """As `encoded`, but for what is known from a build in this folder that was stopped; unless it is to be `fresh`.
+
+    What is encoded is kept for the next build, until one `forget`s it.
+    """
+    about = json.dumps([encoder.weights_sha256, encoder.prompts["document"], encoder.window])
+    with Journal(folder, about=about, dimension=encoder.dimension, fresh=fresh) as journal:
+
+        def encode(texts: Sequence[str]) -> Vectors:
+            found, known = journal.known(texts)
+            new = np.flatnonzero(~known).tolist()
+            if new:
+                missing = [texts[place] for place in new]
+                found[new] = encoder.encode_documents(missing, batch_size=batch_size)
+                journal.add(missing, found[new])
+            return found
+
+        if there := journal.count(text for _, texts, _ in writer.longest_first(batch_size) for text in texts):
+            yield Resuming(there, len(vectors))
+        yield from encoded(encode, writer, vectors, batch_size=batch_size)
 
 
 def as_asked(writer: DocumentWriter) -> list[str]:

@@ -8,6 +8,7 @@
         s-000001/          a segment: vectors.faiss  graph.faiss (some)  documents.sqlite
       domains/           what its domains have learned, which outlives every generation
       building-XXXX/     work in progress; a dead builder's is removed by the next one
+      unfinished.sqlite  vectors of a build in progress, which the next one takes up
 
 A builder fills a folder of its own, flushes it to disk, renames it to the next generation and then replaces
 `current`, which is the one moment at which readers move. Readers hold a shared lock on their generation's
@@ -31,6 +32,7 @@ from time import monotonic, sleep
 
 from semsearch.files import flush
 from semsearch.records import BundleError, BusyError
+from semsearch.storage.journal import FILE as JOURNAL
 from semsearch.storage.manifest import FileRecord, Manifest, parsed
 
 CURRENT = "current"
@@ -183,7 +185,7 @@ def building(folder: Path) -> Iterator[Generation]:
             shutil.rmtree(aside, ignore_errors=True)
             _clean(folder)
             if not is_bundle(folder):
-                # nothing came of it: leave nothing behind
+                # nothing came of it: leave nothing behind but what the next build takes up
                 (folder / LOCK).unlink(missing_ok=True)
                 with suppress(OSError):
                     folder.rmdir()
@@ -331,7 +333,7 @@ def _newest(folder: Path) -> int:
 
 
 def _is_ours(path: Path) -> bool:
-    return path.name in {LOCK, CURRENT, f".{CURRENT}"} or path.name.startswith(("g-", "building-"))
+    return path.name in {LOCK, CURRENT, f".{CURRENT}"} or path.name.startswith(("g-", "building-", JOURNAL))
 
 
 def _clean(folder: Path) -> None:

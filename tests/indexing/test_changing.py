@@ -228,7 +228,11 @@ def test_a_change_that_is_broken_off_leaves_the_old_state_and_nothing_else(index
         if isinstance(event, Encoding):
             break
     events.close()  # type: ignore[attr-defined]
-    assert (current(index), sorted(path.name for path in index.rglob("*"))) == (before, there)
+    # what was encoded is kept for the next one
+    assert sorted(path.name for path in index.rglob("*")) == sorted([*there, "unfinished.sqlite"])
+    assert current(index) == before
+    added(index, [OWL])
+    assert not list(index.glob("unfinished*"))
 
 
 def test_a_second_writer_is_told(index: Path) -> None:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import faiss
+import numpy as np
 import pytest
 
 from semsearch.encoder import Encoder
 from semsearch.engine import SearchEngine
-from semsearch.indexing.pipeline import Encoding, LoadingEncoder, Published, Reading, Skipped, build
+from semsearch.indexing.pipeline import Encoding, LoadingEncoder, Published, Reading, Resuming, Skipped, build
 from semsearch.indexing.recipe import Recipe
-from semsearch.records import BundleError, InputError, Query
+from semsearch.records import BundleError, InputError, Query, Vectors
 from tests.conftest import ANIMALS, build_index, write_jsonl
 
 
 def recipe(source: Path, model: Path, **more: object) -> Recipe:
-    return Recipe.model_validate({"sources": [{"path": source}], "encoder": {"model": str(model)}, **more})
+    return Recipe.model_validate({"sources": [{"path": source}], "encoder": {"model": str(model)}} | more)
 
 
 @pytest.fixture
@@ -31,7 +33,8 @@ def assert_serves(folder: Path, encoder: Encoder, *, documents: int = 6) -> None
     assert engine.manifest.documents == documents
     assert engine.search([Query("nectar and honey")])[0][0].id == "bee"
     engine.close()
-    assert sorted(path.name[:2] for path in folder.iterdir()) == ["cu", "g-", "lo"]
+    left = sorted(path.name[:2] for path in folder.iterdir() if not path.name.startswith("unfinished.sqlite"))
+    assert left == ["cu", "g-", "lo"]
 
 
 def test_events_tell_what_happens(tmp_path: Path, tiny_model: Path) -> None:
@@ -118,3 +121,61 @@ def test_a_build_that_is_broken_off_leaves_the_old_index(
             break
     events.close()  # type: ignore[attr-defined]
     assert_serves(old, tiny_encoder)
+
+
+def counted(monkeypatch: pytest.MonkeyPatch, *, fail_after: int = 10**9) -> list[str]:
+    """Passages that are encoded from now on; the encoder breaks down after so many."""
+    done: list[str] = []
+    encode = Encoder.encode_documents
+
+    def counting(self: Encoder, texts: Sequence[str], **options: int) -> Vectors:
+        if len(done) >= fail_after:
+            raise KeyboardInterrupt
+        done.extend(texts)
+        return encode(self, texts, **options)
+
+    monkeypatch.setattr(Encoder, "encode_documents", counting)
+    return done
+
+
+@pytest.mark.parametrize("resume", [True, False])
+def test_a_build_goes_on_where_one_was_stopped(
+    tmp_path: Path, tiny_model: Path, tiny_encoder: Encoder, monkeypatch: pytest.MonkeyPatch, resume: bool
+) -> None:
+    source = write_jsonl(tmp_path / "animals.jsonl", ANIMALS)
+    wanted = recipe(source, tiny_model)
+    wanted = wanted.model_copy(update={"encoder": wanted.encoder.model_copy(update={"batch_size": 2})})
+    first = counted(monkeypatch, fail_after=4)
+    with pytest.raises(KeyboardInterrupt):
+        list(build(wanted, tmp_path / "index", device="cpu"))
+    assert len(first) == 4
+    # what changed meanwhile is encoded
+    write_jsonl(source, [{**ANIMALS[0], "text": "Something else"}, *ANIMALS[1:]])
+    second = counted(monkeypatch)
+    events = list(build(wanted, tmp_path / "index", resume=resume, device="cpu"))
+    told = [event for event in events if isinstance(event, Resuming)]
+    known = len(set(first) - {"Cat A small animal that purrs and hunts mice."})
+    assert told == ([Resuming(known, 6)] if resume else [])
+    assert len(second) == 6 - known * resume
+    assert_serves(tmp_path / "index", tiny_encoder)
+    assert not list((tmp_path / "index").glob("unfinished*"))
+    build_index(tmp_path / "fresh", source, model=tiny_model)
+    engines = [SearchEngine.open(tmp_path / name, encoder=tiny_encoder) for name in ("index", "fresh")]
+    one, other = (engine.corpus.live()[1] for engine in engines)
+    np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+def test_what_another_encoder_left_or_is_damaged_is_not_taken_up(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write_jsonl(tmp_path / "animals.jsonl", ANIMALS)
+    counted(monkeypatch, fail_after=1)
+    prompted = {"model": str(tiny_model), "document_prompt": "other: ", "batch_size": 2}
+    with pytest.raises(KeyboardInterrupt):
+        list(build(recipe(source, tiny_model, encoder=prompted), tmp_path / "index", device="cpu"))
+    done = counted(monkeypatch)
+    build_index(tmp_path / "index", source, model=tiny_model)
+    assert len(done) == 6
+    (tmp_path / "index" / "unfinished.sqlite").write_bytes(b"no database" * 500)
+    build_index(tmp_path / "index", source, model=tiny_model)
+    assert len(done) == 12
