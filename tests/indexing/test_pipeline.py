@@ -123,16 +123,18 @@ def test_a_build_that_is_broken_off_leaves_the_old_index(
     assert_serves(old, tiny_encoder)
 
 
+ENCODE = Encoder.encode_documents
+
+
 def counted(monkeypatch: pytest.MonkeyPatch, *, fail_after: int = 10**9) -> list[str]:
     """Passages that are encoded from now on; the encoder breaks down after so many."""
     done: list[str] = []
-    encode = Encoder.encode_documents
 
     def counting(self: Encoder, texts: Sequence[str], **options: int) -> Vectors:
         if len(done) >= fail_after:
             raise KeyboardInterrupt
         done.extend(texts)
-        return encode(self, texts, **options)
+        return ENCODE(self, texts, **options)
 
     monkeypatch.setattr(Encoder, "encode_documents", counting)
     return done
