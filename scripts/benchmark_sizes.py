@@ -22,6 +22,7 @@ from statistics import median
 from time import perf_counter
 
 import numpy as np
+from large_index import corpus
 
 from semsearch.encoder import available_cores
 from semsearch.indexing.recipe import IndexOptions
@@ -30,26 +31,9 @@ from semsearch.ranking import FUSED
 from semsearch.records import Vectors
 from semsearch.storage.vectors import VectorIndex
 
-NOISE = 0.02
 ASKED = 200
 TRIED = 500
 TIMED = 40
-
-
-def corpus(folder: Path, count: int) -> tuple[Vectors, Vectors]:
-    """(count, dim) documents and (m, dim) queries, shuffled."""
-    parts = [np.load(path) for path in sorted(folder.glob("*.npz"))]
-    rng = np.random.default_rng(0)
-    documents = np.concatenate([part["documents"] for part in parts])
-    queries = rng.permutation(np.concatenate([part["queries"] for part in parts]).astype(np.float32))
-    documents = documents[rng.permutation(len(documents))]
-    made = np.empty((count, documents.shape[1]), np.float32)
-    for start in range(0, count, len(documents)):
-        part = documents[: count - start].astype(np.float32)
-        if start:
-            part += NOISE * rng.standard_normal(part.shape, np.float32)
-        made[start : start + len(part)] = part / np.linalg.norm(part, axis=1, keepdims=True)
-    return made, np.ascontiguousarray(queries / np.linalg.norm(queries, axis=1, keepdims=True))
 
 
 def timed_ms(index: VectorIndex, queries: Vectors, together: int, effort: int | None) -> float:

@@ -1,0 +1,86 @@
+"""What does it cost to add documents to a large index? benchmark_changes.py EMBEDDINGS [--documents 100000] [--new 1000]
+
+EMBEDDINGS is a folder of NAME.npz, as scripts/large_index.py takes it. Adds new documents to an index of so many, and
+builds an index of the new ones alone, in turn, several times; prints the seconds of both once the encoder is loaded,
+their ratio, and where the time of the addition went; then what deleting and compacting take.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+
+from large_index import corpus, publish_index, texts
+
+from semsearch.encoder import Encoder
+from semsearch.indexing.changing import compact, delete, update
+from semsearch.indexing.pipeline import Encoding, LoadingEncoder, build
+from semsearch.indexing.readers import read
+from semsearch.indexing.recipe import IndexOptions, Recipe, Source
+
+
+def timed(events: Iterator[object]) -> dict[str, float]:
+    """Seconds from the first event after the encoder was loaded to the end, and of encoding."""
+    loaded = first = last = 0.0
+    for event in events:
+        now = perf_counter()
+        if isinstance(event, LoadingEncoder):
+            continue
+        # reading begins once the model is loaded, and is told after the first document
+        loaded = loaded or now
+        if isinstance(event, Encoding):
+            first, last = first or now, now
+    return {"all": perf_counter() - loaded, "encode": last - first}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("embeddings", type=Path)
+    parser.add_argument("--documents", type=int, default=100_000)
+    parser.add_argument("--new", type=int, default=1_000)
+    parser.add_argument("--times", type=int, default=3)
+    options = parser.parse_args()
+    encoder = Encoder.open()
+    vectors, queries = corpus(options.embeddings, options.documents)
+    with tempfile.TemporaryDirectory() as place:
+        large = Path(place, "large")
+        publish_index(large, vectors, queries[-200:], encoder, IndexOptions())
+        ratios = []
+        for turn in range(options.times):
+            path = Path(place, "new.jsonl")
+            with path.open("w", encoding="utf-8") as file:
+                for number, text in enumerate(texts(options.new, seed=10 + turn)):
+                    file.write(json.dumps({"id": f"n{turn}-{number}", "text": text}) + "\n")
+            source = Source(path=path)
+            alone = timed(build(Recipe(sources=(source,)), Path(place, "alone")))
+            index = Path(shutil.copytree(large, Path(place, "copy")))
+            added = timed(update(index, read(source)))
+            ratios.append(added["all"] / alone["all"])
+            rest = added["all"] - added["encode"], alone["all"] - alone["encode"]
+            print(
+                f"adding {options.new:,} to {options.documents:,}: {added['all']:.2f} s, building them alone:"
+                f" {alone['all']:.2f} s, ratio {ratios[-1]:.3f}; beside encoding {rest[0]:.2f} and {rest[1]:.2f} s",
+                flush=True,
+            )
+            if turn == options.times - 1:
+                started = perf_counter()
+                delete(index, [f"d{number}" for number in range(100)])
+                print(f"deleting 100: {perf_counter() - started:.3f} s")
+                started = perf_counter()
+                for _ in compact(index):
+                    pass
+                print(f"compacting {options.documents + options.new - 100:,}: {perf_counter() - started:.1f} s")
+            shutil.rmtree(index)
+    print(f"median ratio {median(ratios):.3f}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
