@@ -1,4 +1,4 @@
-"""What does it cost to add documents to a large index? benchmark_changes.py EMBEDDINGS [--documents 100000] [--new 1000]
+"""What does adding documents to a large index cost? benchmark_changes.py EMBEDDINGS [--documents 100000] [--new 1000]
 
 EMBEDDINGS is a folder of NAME.npz, as scripts/large_index.py takes it. Adds new documents to an index of so many, and
 builds an index of the new ones alone, in turn, several times; prints the seconds of both once the encoder is loaded,

@@ -1,8 +1,8 @@
 """What does a filter cost, and does it lose anything? benchmark_filters.py EMBEDDINGS [--documents 100000]
 
 EMBEDDINGS is a folder of NAME.npz, as scripts/large_index.py takes it. An index of so many documents is made twice,
-with every vector compared and with a graph; for filters that keep 50%, 10%, 1% and 0.01% of the documents, whatever they
-say, and for some that keep documents which lie together, prints
+with every vector compared and with a graph; for filters that keep 50%, 10%, 1% and 0.01% of the documents, whatever
+they say, and for some that keep documents which lie together, prints
 
 - recall@10 against a comparison of every allowed document, on 500 queries, and of the worst tenth of them;
 - milliseconds of the nearest-neighbour search, of one query and of 32, and as a ratio to the unfiltered search in the

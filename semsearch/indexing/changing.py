@@ -18,6 +18,7 @@ import numpy as np
 from semsearch.basis import SpectralBasis
 from semsearch.encoder import Encoder, available_cores
 from semsearch.indexing.chunking import Chunker
+from semsearch.indexing.opening import BadRecord
 from semsearch.indexing.pipeline import (
     Encode,
     Encoding,
@@ -30,7 +31,6 @@ from semsearch.indexing.pipeline import (
     resumed,
     stored,
 )
-from semsearch.indexing.readers import BadRecord
 from semsearch.indexing.recipe import IndexOptions, Recipe
 from semsearch.indexing.sizing import Linking, size
 from semsearch.records import BundleError, Document, InputError, Rows, Vectors

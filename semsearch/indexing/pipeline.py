@@ -19,7 +19,8 @@ import numpy as np
 from semsearch.basis import SpectralBasis
 from semsearch.encoder import Encoder, available_cores
 from semsearch.indexing.chunking import Chunker
-from semsearch.indexing.readers import BadRecord, read
+from semsearch.indexing.opening import BadRecord
+from semsearch.indexing.readers import read
 from semsearch.indexing.recipe import Recipe
 from semsearch.indexing.sizing import Linking, size
 from semsearch.records import BundleError, Document, InputError, Vectors
@@ -174,11 +175,12 @@ def build(
 def stored(
     records: Iterable[Document | BadRecord], chunker: Chunker, writer: DocumentWriter, *, skip_bad: bool
 ) -> Iterator[Reading | Skipped]:
-    """Cut documents and write them. Raises InputError for a bad record, unless those are skipped."""
+    """Cut documents and write them. Raises InputError for a bad record, unless those are skipped, or it stands for a
+    whole file of a folder, of which the rest goes on."""
     for record in records:
         found = _without_twin(record, writer)
         if isinstance(found, BadRecord):
-            if not skip_bad:
+            if not skip_bad and not found.whole_file:
                 raise InputError(f"{found} (--skip-bad leaves such records out and goes on)")
             yield Skipped(found)
             continue

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Literal
 
 import tomlkit
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from semsearch.encoder import DEFAULT_MODEL
 from semsearch.files import whole
@@ -66,15 +66,31 @@ class IndexOptions(_Part):
 
 
 class FieldNames(_Part):
-    """Which fields of a record mean what; the first that a record has is taken."""
+    """Which fields of a record mean what; of ids and titles the first that a record has is taken."""
 
     id: tuple[str, ...] = ("id", "_id")
     title: tuple[str, ...] = ("title", "name")
     text: tuple[str, ...] = Field(
         ("text", "content", "body", "description"),
-        description="If `join_text`, all that are there, in this order",
+        description="Where they are named, all that are there, in this order",
     )
-    join_text: bool = False
+    join_text: bool | None = Field(None, description="Whether all of `text` are taken; by default where it is named")
+
+    @field_validator("id", "title", "text", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
+
+    @property
+    def titles(self) -> tuple[str, ...]:
+        """The fields of a title: what is named as text is none, unless it is named as title too."""
+        named = self.text if "text" in self.model_fields_set and "title" not in self.model_fields_set else ()
+        return tuple(name for name in self.title if name not in named)
+
+    @property
+    def joined(self) -> bool:
+        """Whether all of the fields of a text are taken, or the first that is there."""
+        return "text" in self.model_fields_set if self.join_text is None else self.join_text
 
 
 class Source(_Part):

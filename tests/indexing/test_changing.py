@@ -13,8 +13,8 @@ from semsearch.encoder import Encoder
 from semsearch.engine import SearchEngine
 from semsearch.indexing import changing
 from semsearch.indexing.changing import Changed, compact, delete, update
+from semsearch.indexing.opening import BadRecord
 from semsearch.indexing.pipeline import Encoding, Skipped
-from semsearch.indexing.readers import BadRecord
 from semsearch.records import BundleError, BusyError, Document, InputError, Mode, Query
 from semsearch.storage.bundle import building, current, open_current, read_manifest
 from semsearch.storage.checking import check

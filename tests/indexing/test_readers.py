@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from semsearch.indexing import readers
-from semsearch.indexing.readers import BadRecord, read
+from semsearch.indexing import opening, tables
+from semsearch.indexing.opening import BadRecord
+from semsearch.indexing.readers import read
 from semsearch.indexing.recipe import Source
 from semsearch.records import Document, InputError
 
@@ -40,7 +41,7 @@ def test_csv_with_quoted_newlines_and_a_tsv(tmp_path: Path) -> None:
 
 
 def test_named_fields_and_joined_texts(tmp_path: Path) -> None:
-    fields = {"id": ["sku"], "text": ["name", "about"], "title": ["label"], "join_text": True}
+    fields = {"id": ["sku"], "text": ["name", "about"], "title": "label"}
     (found,) = documents(tmp_path / "a.csv", "sku,name,about,label\nk1,Chair,Wooden,L\n", fields=fields)
     assert found == Document("k1", "L", "Chair\n\nWooden", "a.csv:2", {})
 
@@ -96,7 +97,8 @@ def test_plain_text_is_titled_by_its_file(tmp_path: Path) -> None:
 def test_what_is_no_document_is_told_with_its_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, content: bytes, place: str, reason: str
 ) -> None:
-    monkeypatch.setattr(readers, "LONGEST_RECORD", 200)
+    for module in (opening, tables):
+        monkeypatch.setattr(module, "LONGEST_RECORD", 200)
     path = tmp_path / name
     path.write_bytes(content)
     bad = read_all(path)[-1]
