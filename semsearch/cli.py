@@ -25,10 +25,10 @@ from semsearch.terminal import Device, Filter, Threads, WeightsFile, err, out, p
 
 # torch and faiss take seconds to import: every command imports what it needs, so that --help answers at once
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from semsearch.adaptation.clicks import PositionBias
-    from semsearch.records import Hit
+    from semsearch.records import Hit, Parts
     from semsearch.server.security import WriteKeys
 
 app = typer.Typer(
@@ -212,6 +212,9 @@ def search(
         ),
     ] = None,
     condition: Filter = None,
+    passages: Annotated[int, typer.Option(min=1, max=10, help="How many passages to show of each document.")] = 1,
+    fold: Annotated[bool, typer.Option("--fold", help="Show what is nearly the same only once.")] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Say what each score is made of.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, for programs.")] = False,
     device: Device = "auto",
     threads: Threads = None,
@@ -221,7 +224,9 @@ def search(
     Example: semsearch search "split text at commas" --index index/python -k 5 --filter "kind = method"
     """
     try:
-        asked = Query(query, k, offset, domain, mode=mode, condition=parsed_filter(condition))
+        asked = Query(
+            query, k, offset, domain, mode=mode, condition=parsed_filter(condition), passages=passages, fold=fold
+        )
     except QueryError as error:
         raise typer.BadParameter(str(error), param_hint="QUERY") from None
     folder = index or _only_index(Path("index"))
@@ -229,13 +234,16 @@ def search(
         from semsearch.engine import SearchEngine
 
         engine = SearchEngine.open(folder, device=device, threads=threads)
-    hits = engine.search([asked])[0]
+    nearest = engine.rank([asked])[0] if engine.mode(asked) is not Mode.LEXICAL else None
+    ranking = engine.order(asked, nearest)
+    hits = engine.fetch(ranking, passages=passages)
+    carried = (engine.carried(ranking) if explain else None) or [[]] * len(hits)
     engine.close()
-    for place, hit in enumerate(hits, start=offset + 1):
+    for place, (hit, its) in enumerate(zip(hits, carried, strict=True), start=offset + 1):
         if as_json:
-            sys.stdout.write(json.dumps(_as_json(hit), ensure_ascii=False) + "\n")
+            sys.stdout.write(json.dumps({**_as_json(hit), "carried": dict(its)}, ensure_ascii=False) + "\n")
         else:
-            _print_hit(place, hit, query)
+            _print_hit(place, hit, query, its if explain else None)
     if not hits:
         err.print("no more results")
 
@@ -356,15 +364,35 @@ def _as_json(hit: Hit) -> Mapping[str, object]:
         "parts": None if hit.parts is None else asdict(hit.parts),
         "source": hit.source,
         "metadata": dict(hit.metadata),
+        "others": [passage.text for passage in hit.others],
+        "alike": list(hit.alike),
     }
 
 
-def _print_hit(place: int, hit: Hit, query: str) -> None:
+def _print_hit(place: int, hit: Hit, query: str, carried: Sequence[tuple[str, float]] | None) -> None:
+    """carried: words that made it similar; None where that was not asked."""
     from semsearch.snippets import snippet
 
     out.print(Text.assemble((f"{place:3}. ", "dim"), (hit.title or hit.id, "bold"), (f"  {hit.score:.3f}", "cyan")))
-    words = Text()
-    for text, marked in snippet(hit.passage.text, query).parts:
-        words.append(text, style="bold yellow" if marked else "")
-    out.print(Padding(words, (0, 0, 0, 5)))
+    for passage in (hit.passage, *hit.others):
+        words = Text()
+        for text, marked in snippet(passage.text, query).parts:
+            words.append(text, style="bold yellow" if marked else "")
+        out.print(Padding(words, (0, 0, 0, 5)))
+    if hit.alike:
+        out.print(Padding(Text(f"nearly the same: {', '.join(hit.alike)}", style="dim"), (0, 0, 0, 5)))
+    if carried is not None and hit.parts is not None:
+        out.print(Padding(Text(_made_of(hit.parts, carried), style="dim"), (0, 0, 0, 5)))
     out.print(Padding(Text(hit.source, style="dim"), (0, 0, 1, 5)))
+
+
+def _made_of(parts: Parts, carried: Sequence[tuple[str, float]]) -> str:
+    said = []
+    if parts.similarity is not None:
+        words = ", ".join(f"{word} {share:+.3f}" for word, share in carried[:8])
+        said.append(
+            f"similarity {parts.similarity:.3f}, place {parts.similarity_place or '-'}" + f" ({words})" * bool(words)
+        )
+    if parts.words is not None:
+        said.append(f"words {parts.words:.2f}, place {parts.words_place or '-'}")
+    return "; ".join(said)

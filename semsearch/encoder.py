@@ -95,6 +95,40 @@ class Encoder:
         """
         return self._encode("document", texts, batch_size)
 
+    def shares(self, texts: Sequence[str], vector: Vectors) -> list[list[tuple[int, int, float]]] | None:
+        """How much each token of a document's text adds to its cosine with a vector: (first character, one past the
+        last, share) in the text.
+
+        vector: (dim,) float32, of unit length. Shares of a text add up to its cosine, but for what special tokens and
+        the prompt add. None for a model whose vectors are no means of its tokens' vectors.
+        """
+        prompt = self.prompts["document"]
+        try:
+            encoded = self._model.encode_document(
+                list(texts), prompt=prompt, output_value="token_embeddings", show_progress_bar=False
+            )
+        except (RuntimeError, KeyError, ValueError):
+            return None
+        found = []
+        for text, tokens, pooled in zip(texts, encoded, self.encode_documents(texts), strict=True):
+            rows = torch.as_tensor(tokens).float().cpu().numpy()
+            mean = rows.mean(axis=0) if rows.ndim == 2 and len(rows) else np.zeros(self.dimension, np.float32)
+            length = float(np.linalg.norm(mean))
+            offsets = self.tokenizer.encode(prompt + text).offsets
+            if not length or len(offsets) < len(rows) or not np.allclose(mean / length, pooled, atol=1e-3):
+                return None
+            added = rows @ vector / (len(rows) * length)
+            # of a text that was cut, the last token is the one that ends it
+            places = [*offsets[: len(rows) - 1], offsets[-1]]
+            found.append(
+                [
+                    (start - len(prompt), stop - len(prompt), float(share))
+                    for (start, stop), share in zip(places, added, strict=True)
+                    if stop > start >= len(prompt)
+                ]
+            )
+        return found
+
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text, special tokens and prompts not included."""
         found = self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from typing import Self
@@ -15,14 +16,26 @@ from semsearch.basis import SpectralBasis
 from semsearch.conditions import Condition
 from semsearch.encoder import Encoder, available_cores
 from semsearch.fusion import LexicalWeight
-from semsearch.ranking import FUSED, PASSAGES, Nearest, Ranking, by_both, by_meaning, by_words, nearest_documents
+from semsearch.ranking import (
+    FUSED,
+    PASSAGES,
+    Nearest,
+    Ranking,
+    best_passages,
+    by_both,
+    by_meaning,
+    by_words,
+    nearest_documents,
+)
 from semsearch.records import BundleError, Document, Hit, Mode, Query, Rows, Scores, Vectors
 from semsearch.state import DomainState
 from semsearch.storage.bundle import OpenGeneration, current, open_current, tidy
 from semsearch.storage.corpus import Allowed, Corpus
 from semsearch.storage.domains import DomainStore
 from semsearch.storage.manifest import Manifest
+from semsearch.words import words
 
+_NONE: Rows = np.empty(0, np.int64)
 COMPARED = 100
 """Places of two rankings of a query in which a document is looked for."""
 UNADAPTED = Serving(None, reason="the frozen encoder was asked for")
@@ -142,7 +155,7 @@ class SearchEngine:
         """The best documents for each query, best first; a document is as good as its best passage."""
         encoded = [query for query in queries if self.mode(query) is not Mode.LEXICAL]
         nearest = dict(zip(map(id, encoded), self.rank(encoded), strict=True))
-        return [self.fetch(self.order(query, nearest.get(id(query)))) for query in queries]
+        return [self.fetch(self.order(query, nearest.get(id(query))), passages=query.passages) for query in queries]
 
     def mode(self, query: Query) -> Mode:
         """What a search for this query goes by."""
@@ -205,16 +218,46 @@ class SearchEngine:
         else:
             found = by_meaning(nearest, self.corpus.document_of)
         adapted = UNENCODED if nearest is None else nearest.adapted
-        return found.page(slice(query.offset, last), mode, adapted, self.corpus.document_of)
+        vector = None if nearest is None else nearest.vector
+        weight = self.lexical_weight(adapted.state)
+        if not query.fold:
+            places = np.arange(query.offset, max(query.offset, min(last, len(found.passages))))
+            return found.page(places, self.corpus, mode, adapted, vector, weight)
+        kept, alike = found.folded(self.corpus, last)
+        page = found.page(kept[query.offset :], self.corpus, mode, adapted, vector, weight)
+        return replace(page, alike=[alike[place] for place in kept[query.offset :].tolist()])
 
     def allowed(self, query: Query) -> Allowed:
         """What the query's condition leaves to be found; looked up once for all queries under the same one."""
         return self.corpus.allowed(query.condition)
 
-    def fetch(self, ranking: Ranking) -> list[Hit]:
-        """Texts and metadata of ranked documents; may run on many threads at once."""
+    def fetch(self, ranking: Ranking, *, passages: int = 1) -> list[Hit]:
+        """Texts and metadata of ranked documents, with so many passages of each; may run on many threads at once."""
         rows = list(zip(ranking.passages.tolist(), ranking.scores.tolist(), strict=True))
-        return self.corpus.hits(rows, ranking.parts)
+        hits = self.corpus.hits(rows, ranking.parts)
+        others: list[Rows] = best_passages(ranking, passages - 1, self.corpus) if passages > 1 else [_NONE] * len(hits)
+        return [
+            replace(
+                hit,
+                others=tuple(self.corpus.passage(row) for row in more.tolist()),
+                alike=tuple(self.corpus.identities(alike)),
+            )
+            if len(more) or len(alike)
+            else hit
+            for hit, more, alike in zip(hits, others, ranking.alike, strict=True)
+        ]
+
+    def carried(self, ranking: Ranking) -> list[list[tuple[str, float]]] | None:
+        """Of each ranked document the words of its best passage that made it similar to the query, and what each added
+        to the cosine, the most first. Call it from the thread that calls `rank`.
+
+        None where the search did not go by meaning, or the encoder does not tell.
+        """
+        if ranking.vector is None or not len(ranking.passages):
+            return None
+        texts = self.corpus.at_encoder(ranking.passages)
+        shares = self.encoder.shares(texts, ranking.vector)
+        return None if shares is None else [_by_word(text, its) for text, its in zip(texts, shares, strict=True)]
 
     def encode_label(self, text: str) -> Vectors:
         """(1, dim) float32, the unit vector of a labelled query.
@@ -254,8 +297,24 @@ class SearchEngine:
     def _wanted(self, query: Query) -> int:
         """How many of the nearest documents it takes to answer a query."""
         asked = query.offset + query.k
+        asked = 2 * asked + 20 if query.fold else asked
         # along a graph, what is found first depends a little on how much is asked for: ask for as much for every page
         return max(asked, FUSED) if self.mode(query) is Mode.HYBRID or self.effort is not None else asked
+
+
+def _by_word(text: str, shares: Sequence[tuple[int, int, float]]) -> list[tuple[str, float]]:
+    """What each word of a text adds, however often it stands there: as it stands there first."""
+    found: dict[str, tuple[str, float]] = {}
+    places = iter(sorted(shares))
+    share = next(places, None)
+    for word in words(text):
+        value = 0.0
+        while share is not None and share[0] < word.stop:
+            value += share[2] if share[1] > word.start else 0.0
+            share = next(places, None)
+        shown, before = found.get(word.stem, (text[word.start : word.stop], 0.0))
+        found[word.stem] = shown, before + value
+    return sorted((one for one in found.values() if one[1] > 0), key=lambda one: (-one[1], one[0]))
 
 
 def places_in(hits: Sequence[Hit], ranking: Sequence[Hit]) -> list[int | None]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from semsearch.adapter import Serving
+from semsearch.folding import leaders
 from semsearch.fusion import LexicalWeight, fuse
 from semsearch.records import Mode, Parts, Rows, Scores, Vectors
 from semsearch.storage.corpus import Allowed, Corpus
@@ -16,6 +18,7 @@ from semsearch.storage.vectors import SCORE_DECIMALS
 FUSED = 100
 """Documents nearest by meaning that are fused with what words find; what stands below follows by meaning alone, so
 that later pages never change earlier ones."""
+_NO_ROWS: Rows = np.empty(0, np.int64)
 PASSAGES = 200
 """Passages that words bring to be fused."""
 
@@ -51,6 +54,14 @@ class Ranking:
     mode: Mode
     """What the search went by."""
     adapted: Serving
+    vector: Vectors | None
+    """(dim,) the query as its domain sees it; None where meaning was not gone by."""
+    found: Mapping[int, float]
+    """BM25 by passage row, of all that words found."""
+    weight: LexicalWeight
+    """What words are worth beside meaning."""
+    alike: Sequence[Rows]
+    """n, of each document the best passages of those that are folded into it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,24 +78,51 @@ class Ranked:
     """Document rows as similarity alone ranks them."""
     by_words: Rows
     """Document rows as words alone rank them."""
+    found: Mapping[int, float]
+    """BM25 by passage row, of all that words found."""
 
-    def page(self, part: slice, mode: Mode, adapted: Serving, document_of: Rows) -> Ranking:
-        """The part of it that was asked for."""
-        documents = document_of[self.passages[part]].tolist()
+    def folded(self, corpus: Corpus, wanted: int) -> tuple[Rows, dict[int, Rows]]:
+        """Places of the first `wanted` documents that are not nearly the same as a better one, and, by place, the best
+        passages of those that are."""
+        many = 2 * wanted + 20
+        while True:
+            rows = self.passages[:many]
+            first = np.array(leaders(corpus.vectors(rows), partial(_text_of, corpus, rows)), np.int64)
+            places = np.arange(len(rows))
+            kept = np.flatnonzero(first == places)[:wanted]
+            if len(kept) == wanted or many >= len(self.passages):
+                return kept, {place: rows[(first == place) & (places > place)] for place in kept.tolist()}
+            many *= 2
+
+    def page(
+        self, places: Rows, corpus: Corpus, mode: Mode, serving: Serving, vector: Vectors | None, weight: LexicalWeight
+    ) -> Ranking:
+        """The documents in these places."""
+        documents = corpus.document_of[self.passages[places]].tolist()
         absent = [None] * len(documents)
-        similarity = absent if self.similarity is None else self.similarity[part].tolist()
-        words = absent if self.words is None else self.words[part].tolist()
+        similarity = absent if self.similarity is None else self.similarity[places].tolist()
+        words = absent if self.words is None else self.words[places].tolist()
         parts = [
             Parts(cosine, _place(document, self.by_meaning), bm25, _place(document, self.by_words))
             for document, cosine, bm25 in zip(documents, similarity, words, strict=True)
         ]
-        return Ranking(self.passages[part], self.scores[part], parts, mode, adapted)
+        return Ranking(
+            self.passages[places],
+            self.scores[places],
+            parts,
+            mode,
+            serving,
+            vector,
+            self.found,
+            weight,
+            [_NO_ROWS] * len(documents),
+        )
 
 
 def by_meaning(nearest: Nearest, document_of: Rows) -> Ranked:
     """As similarity ranks them."""
     documents = document_of[nearest.passages]
-    return Ranked(nearest.passages, nearest.scores, nearest.scores, None, documents, documents[:0])
+    return Ranked(nearest.passages, nearest.scores, nearest.scores, None, documents, documents[:0], {})
 
 
 def by_words(text: str, wanted: int, corpus: Corpus, allowed: Allowed) -> Ranked:
@@ -95,7 +133,7 @@ def by_words(text: str, wanted: int, corpus: Corpus, allowed: Allowed) -> Ranked
         first = _first_of_each(corpus.document_of[rows])
         if len(first) >= wanted or len(rows) < many:
             found = corpus.document_of[rows[first]]
-            return Ranked(rows[first], scores[first], None, scores[first], found[:0], found)
+            return Ranked(rows[first], scores[first], None, scores[first], found[:0], found, _by_row(rows, scores))
         many *= 4
 
 
@@ -122,7 +160,36 @@ def by_both(text: str, nearest: Nearest, weight: LexicalWeight, corpus: Corpus, 
         np.concatenate((words[order], nothing)),
         corpus.document_of[nearest.passages],
         _distinct(corpus.document_of[rows]),
+        _by_row(rows, bm25),
     )
+
+
+def best_passages(ranking: Ranking, many: int, corpus: Corpus) -> list[Rows]:
+    """Of each document of a ranking so many passages more than its best one, the best first: as they would be ranked.
+
+    Where words alone were gone by, only passages that have one of them.
+    """
+    best = []
+    for row in ranking.passages.tolist():
+        rows = corpus.passages_beside(row)
+        words = np.array([ranking.found.get(one, 0.0) for one in rows.tolist()], np.float32)
+        if ranking.vector is None:
+            scores, rows = words[words > 0], rows[words > 0]
+        else:
+            scores = corpus.similarity(ranking.vector, rows)
+            highest = max(ranking.found.values(), default=0.0)
+            if highest and ranking.weight != "rrf":
+                scores = scores + ranking.weight * words / highest
+        best.append(rows[np.argsort(-scores, kind="stable")][:many])
+    return best
+
+
+def _text_of(corpus: Corpus, rows: Rows, place: int) -> str:
+    return corpus.passage(int(rows[place])).text
+
+
+def _by_row(rows: Rows, values: Scores) -> dict[int, float]:
+    return dict(zip(rows.tolist(), values.tolist(), strict=True))
 
 
 def nearest_documents(

@@ -77,6 +77,10 @@ class Query:
     """What to go by; None: what the index goes by."""
     condition: Condition | None = None
     """What a document's metadata must meet to be found; None: nothing."""
+    passages: int = 1
+    """How many of a document's passages are wanted, the best ones, at least 1."""
+    fold: bool = False
+    """Whether documents whose best passage is nearly the same as a better one's are told with that one."""
 
     def __post_init__(self) -> None:
         """Raise QueryError for a blank text, text that is not Unicode, k below 1 or a negative offset."""
@@ -86,6 +90,8 @@ class Query:
             raise QueryError("the query holds half of a surrogate pair: send valid Unicode")
         if self.k < 1:
             raise QueryError(f"k is {self.k}: ask for at least 1 result")
+        if self.passages < 1:
+            raise QueryError(f"passages is {self.passages}: ask for at least 1 of a document")
         if self.offset < 0:
             raise QueryError(f"offset is {self.offset}: it counts from 0")
 
@@ -116,6 +122,10 @@ class Hit:
     metadata: Mapping[str, JsonValue]
     parts: Parts | None = None
     """What the score is made of; None where nothing was searched for."""
+    others: tuple[Passage, ...] = ()
+    """Further passages of the document, best first, where more than one was asked for."""
+    alike: tuple[str, ...] = ()
+    """Ids of documents whose best passage is nearly the same as this one's, where they were to be folded."""
 
 
 @dataclass(frozen=True, slots=True)

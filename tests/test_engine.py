@@ -158,3 +158,82 @@ def test_ranks_may_be_fused_in_place_of_scores(tmp_path: Path, tiny_model: Path,
     assert hits[0].id == "bee"
     assert hits[0].score == pytest.approx(2 / 61, abs=1e-6)
     assert hits[1].score == pytest.approx(1 / 62, abs=1e-6)
+
+
+STORY = [
+    {"id": "diary", "text": "\n\n".join(f"{'The weather was fine. ' * 8}{last}" for last in (
+        "The volcano erupted at midnight.", "Nobody wrote anything.", "Lava from the volcano reached the sea."))},
+    {"id": "copy", "text": "A long walk through the hills led us to a lake with boats and swans on it."},
+    {"id": "copy again", "text": "A long walk through the hills led us to a lake with boats and swans on it!"},
+    {"id": "other", "text": "A walk to the lake."},
+]  # fmt: skip
+
+
+@pytest.fixture
+def story(tmp_path: Path, tiny_model: Path, tiny_encoder: Encoder) -> Iterator[SearchEngine]:
+    source = write_jsonl(tmp_path / "story.jsonl", STORY)
+    build_index(tmp_path / "story", source, model=tiny_model, chunking={"max_tokens": 60, "overlap_tokens": 5})
+    opened = SearchEngine.open(tmp_path / "story", encoder=tiny_encoder)
+    yield opened
+    opened.close()
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_several_passages_of_a_document_are_told_best_first(story: SearchEngine, mode: Mode) -> None:
+    (hits,) = story.search([Query("volcano", mode=mode, passages=2)])
+    diary = next(hit for hit in hits if hit.id == "diary")
+    assert len(diary.others) == 1
+    texts = [diary.passage.text, diary.others[0].text]
+    # the small model knows words and no meanings
+    assert mode is Mode.SEMANTIC or all("volcano" in text for text in texts)
+    assert texts[0] != texts[1]
+    document = story.document("diary")
+    assert document is not None
+    for passage in (diary.passage, *diary.others):
+        assert document.text[passage.start : passage.stop] == passage.text
+    (many,) = story.search([Query("volcano", mode=mode, passages=10)])
+    # by words alone only passages count that have one
+    assert len(next(hit for hit in many if hit.id == "diary").others) == (1 if mode is Mode.LEXICAL else 2)
+    (one,) = story.search([Query("volcano", mode=mode)])
+    assert all(hit.others == () for hit in one)
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_near_duplicates_are_told_with_the_best_of_them(story: SearchEngine, mode: Mode) -> None:
+    (plain,) = story.search([Query("a walk through the hills to a lake", mode=mode)])
+    (folded,) = story.search([Query("a walk through the hills to a lake", mode=mode, fold=True)])
+    best = next(hit.id for hit in plain if hit.id.startswith("copy"))
+    rest = ({"copy", "copy again"} - {best}).pop()
+    assert [hit.id for hit in folded] == [hit.id for hit in plain if hit.id != rest]
+    assert {hit.id: hit.alike for hit in folded if hit.alike} == {best: (rest,)}
+    pages = [
+        story.search([Query("a walk through the hills to a lake", 1, n, mode=mode, fold=True)])[0] for n in range(4)
+    ]
+    assert [hit.id for page in pages for hit in page] == [hit.id for hit in folded]
+
+
+def test_words_that_made_a_passage_similar_add_up(real_encoder: Encoder, tmp_path: Path) -> None:
+    source = write_jsonl(tmp_path / "animals.jsonl", ANIMALS)
+    build_index(tmp_path / "animals", source, model="all-MiniLM-L6-v2")
+    engine = SearchEngine.open(tmp_path / "animals", encoder=real_encoder)
+    query = Query("kitten", k=3, mode=Mode.SEMANTIC)
+    ranking = engine.order(query, engine.rank([query])[0])
+    carried = engine.carried(ranking)
+    assert carried is not None
+    assert carried[0][0][0] in {"Cat", "purrs", "mice"}
+    texts = engine.corpus.at_encoder(ranking.passages)
+    assert ranking.vector is not None
+    shares = real_encoder.shares(texts, ranking.vector)
+    assert shares is not None
+    for its, score in zip(shares, ranking.scores.tolist(), strict=True):
+        # what is missing is the special tokens'
+        assert 0 <= score - sum(share for *_, share in its) < score / 3
+    engine.close()
+
+
+def test_an_encoder_that_does_not_tell_is_asked_in_vain(engine: SearchEngine) -> None:
+    query = Query("honey", mode=Mode.SEMANTIC)
+    found = engine.carried(engine.order(query, engine.rank([query])[0]))
+    assert found is None or all(isinstance(words, list) for words in found)
+    lexical = Query("honey", mode=Mode.LEXICAL)
+    assert engine.carried(engine.order(lexical, None)) is None

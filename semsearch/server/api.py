@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 from flask import Blueprint, Response
@@ -11,11 +11,12 @@ from werkzeug.exceptions import NotFound
 
 from semsearch.adapter import Serving
 from semsearch.conditions import Fact
-from semsearch.records import Hit, Parts, Query
+from semsearch.records import Hit, Parts, Passage, Query
 from semsearch.server.http import answer, client_gone, from_address, from_body
 from semsearch.server.openapi import openapi
 from semsearch.server.schemas import (
     AdaptedModel,
+    CarriedModel,
     CountedValue,
     DocumentRequest,
     DocumentResponse,
@@ -24,6 +25,7 @@ from semsearch.server.schemas import (
     IndexesResponse,
     IndexModel,
     PartsModel,
+    PassageModel,
     ResultModel,
     SearchRequest,
     SearchResponse,
@@ -33,6 +35,8 @@ from semsearch.server.service import SearchService
 from semsearch.snippets import snippet
 
 SCORE_DECIMALS = 6
+MOST_CARRIED = 10
+"""Words that are told to have made a hit similar."""
 MOST_VALUES = 50
 """Values of a field that are told."""
 
@@ -115,7 +119,9 @@ def adapted(serving: Serving) -> AdaptedModel:
     return AdaptedModel(domain=serving.domain, version=serving.version, learner=serving.learner, reason=serving.reason)
 
 
-def shown(hit: Hit, query: str, *, explain: bool = False) -> HitModel:
+def shown(
+    hit: Hit, query: str, *, explain: bool = False, carried: Sequence[tuple[str, float]] | None = None
+) -> HitModel:
     """A hit as a caller sees it."""
     part = snippet(hit.passage.text, query)
     return HitModel(
@@ -126,8 +132,15 @@ def shown(hit: Hit, query: str, *, explain: bool = False) -> HitModel:
         score=round(hit.score, SCORE_DECIMALS),
         source=hit.source,
         metadata=hit.metadata,
-        parts=_explained(hit.parts) if explain and hit.parts is not None else None,
+        parts=_explained(hit.parts, carried) if explain and hit.parts is not None else None,
+        others=tuple(_excerpt(passage, query) for passage in hit.others),
+        alike=hit.alike,
     )
+
+
+def _excerpt(passage: Passage, query: str) -> PassageModel:
+    part = snippet(passage.text, query)
+    return PassageModel(snippet=part.text, marks=part.marks, start=passage.start, stop=passage.stop)
 
 
 def counted(values: Mapping[Fact, int], *, most: int = MOST_VALUES) -> FacetModel:
@@ -137,30 +150,47 @@ def counted(values: Mapping[Fact, int], *, most: int = MOST_VALUES) -> FacetMode
     return FacetModel(values=shown, more=len(order) - len(shown))
 
 
-def _explained(parts: Parts) -> PartsModel:
+def _explained(parts: Parts, carried: Sequence[tuple[str, float]] | None) -> PartsModel:
     return PartsModel(
         similarity=None if parts.similarity is None else round(parts.similarity, SCORE_DECIMALS),
         similarity_place=parts.similarity_place,
         words=None if parts.words is None else round(parts.words, SCORE_DECIMALS),
         words_place=parts.words_place,
+        carried=None
+        if carried is None
+        else tuple(CarriedModel(word=word, share=round(share, 4)) for word, share in carried[:MOST_CARRIED]),
     )
 
 
 def _search(service: SearchService, asked: SearchRequest) -> Response:
     assert not isinstance(asked.filter, str)
     queries = [
-        Query(text, asked.k, asked.offset, asked.domain, mode=asked.mode, condition=asked.filter)
+        Query(
+            text,
+            asked.k,
+            asked.offset,
+            asked.domain,
+            mode=asked.mode,
+            condition=asked.filter,
+            passages=asked.passages,
+            fold=asked.fold,
+        )
         for text in asked.texts
     ]
-    found = service.search(asked.index, queries, abandoned=client_gone(), facets=asked.facets)
+    found = service.search(asked.index, queries, abandoned=client_gone(), facets=asked.facets, explain=asked.explain)
     results = tuple(
         ResultModel(
             query=query.text,
             mode=mode,
             adapted=adapted(by),
-            hits=tuple(shown(hit, query.text, explain=asked.explain) for hit in hits),
+            hits=tuple(
+                shown(hit, query.text, explain=asked.explain, carried=its)
+                for hit, its in zip(hits, [None] * len(hits) if carried is None else carried, strict=True)
+            ),
         )
-        for query, mode, by, hits in zip(queries, found.modes, found.adapted, found.results, strict=True)
+        for query, mode, by, hits, carried in zip(
+            queries, found.modes, found.adapted, found.results, found.carried, strict=True
+        )
     )
     return answer(
         SearchResponse(

@@ -95,6 +95,7 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
             asked.domain,
             mode=asked.mode,
             condition=condition,
+            fold=True,
         )
         facets = service.engines[name].manifest.facets
         answer = service.search(name, [many], abandoned=client_gone(), facets=facets)

@@ -44,7 +44,15 @@ class SearchRequest(BaseModel):
     domain: str = Field(DEFAULT_DOMAIN, min_length=1, max_length=200, description="Whose adaptation applies")
     index: str | None = Field(None, max_length=200, description="Which index to search; by default the first served")
     mode: Mode | None = Field(None, description="What to go by: meaning, words or both; by default what the index does")
-    explain: bool = Field(False, description="Whether to say of each hit what its score is made of")
+    explain: bool = Field(
+        False,
+        description="Whether to say of each hit what its score is made of, and which words made it similar: the hits'"
+        " passages are encoded for it",
+    )
+    passages: int = Field(1, ge=1, le=10, description="Passages wanted of each document, its best ones")
+    fold: bool = Field(
+        False, description="Whether documents that are nearly the same as a better one are told with that one"
+    )
     filter: str | Condition | None = Field(
         None,
         description="What a document's metadata must meet: a condition, or the same written as an expression such as"
@@ -120,6 +128,13 @@ class _Answer(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
+class CarriedModel(_Answer):
+    """A word of a passage that made it similar."""
+
+    word: str = Field(description="As it stands there first")
+    share: float = Field(description="What it adds to the cosine, wherever it stands")
+
+
 class PartsModel(_Answer):
     """What a score is made of; null is what the search did not go by, and a place that the document did not have."""
 
@@ -127,6 +142,18 @@ class PartsModel(_Answer):
     similarity_place: int | None = Field(description="The document's place by similarity alone, from 1")
     words: float | None = Field(description="BM25 of query and passage; 0: they share no word that was looked up")
     words_place: int | None = Field(description="The document's place by words alone, from 1")
+    carried: tuple[CarriedModel, ...] | None = Field(
+        None, description="The words that add most to the cosine, at most 10; null where the encoder does not tell"
+    )
+
+
+class PassageModel(_Answer):
+    """One more passage of a document."""
+
+    snippet: str
+    marks: tuple[tuple[int, int], ...]
+    start: int = Field(description="First character of the passage in the document's text")
+    stop: int = Field(description="One past its last")
 
 
 class HitModel(_Answer):
@@ -145,6 +172,10 @@ class HitModel(_Answer):
     source: str = Field(description="Where the document was read")
     metadata: Mapping[str, JsonValue]
     parts: PartsModel | None = Field(None, description="What the score is made of; null unless `explain` asks for it")
+    others: tuple[PassageModel, ...] = Field((), description="Its next best passages, where `passages` asks for more")
+    alike: tuple[str, ...] = Field(
+        (), description="Ids of documents that are nearly the same, where `fold` asks for it"
+    )
 
 
 class AdaptedModel(_Answer):

@@ -22,7 +22,7 @@ from semsearch.conditions import Fact
 from semsearch.engine import SearchEngine
 from semsearch.indexing.changing import Opened
 from semsearch.learning.weights import DEFAULT_WEIGHTS, Weights
-from semsearch.ranking import Nearest
+from semsearch.ranking import Nearest, Ranking
 from semsearch.records import (
     BundleError,
     Document,
@@ -60,6 +60,13 @@ class LabelText:
 
 
 @dataclass(frozen=True, slots=True)
+class Explained:
+    """A ranking of which it is asked which words made it."""
+
+    ranking: Ranking
+
+
+@dataclass(frozen=True, slots=True)
 class PassageTexts:
     """Passages of new documents to be encoded."""
 
@@ -69,7 +76,10 @@ class PassageTexts:
 PASSAGES_BETWEEN = 4
 """Passages of new documents that are encoded between two batches of searches, which wait for them."""
 
-Item: TypeAlias = Query | LabelText | PassageTexts
+Item: TypeAlias = Query | LabelText | PassageTexts | Explained
+Carried: TypeAlias = list[list[tuple[str, float]]]
+"""Of each hit, words of its passage and what they added to the similarity."""
+Result: TypeAlias = Nearest | Vectors | Carried | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +112,9 @@ class Answer:
     """Documents that the first query's condition lets pass."""
     facets: dict[str, dict[Fact, int]]
     """By field, how many of those have each value."""
+    carried: list[Carried | None]
+    """Of each query, which words of each hit's passage made it similar; None where that was not asked or is not
+    known."""
     timing_ms: dict[str, float]
     """Milliseconds: wait, encode, rescale, nearest, fuse, fetch, total."""
 
@@ -122,7 +135,7 @@ class SearchService:
         """By name; another engine takes one's place when its index changes, and requests go on with what they have."""
         self.limits = limits
         self.metrics = metrics
-        self._batcher: Batcher[tuple[SearchEngine, Item], Nearest | Vectors] = Batcher(
+        self._batcher: Batcher[tuple[SearchEngine, Item], Result] = Batcher(
             self._run, max_batch=limits.max_batch, max_waiting=limits.max_waiting, observer=metrics.observer
         )
         metrics.watch_waiting(lambda: self._batcher.waiting)
@@ -194,10 +207,12 @@ class SearchService:
         *,
         abandoned: Callable[[], bool] = lambda: False,
         facets: Sequence[str] = (),
+        explain: bool = False,
     ) -> Answer:
         """Answer queries over one index, in batches with whatever other threads ask at the same time.
 
-        facets: fields whose values are counted over what the first query's condition lets pass.
+        facets: fields whose values are counted over what the first query's condition lets pass. explain: ask the
+        encoder which words of each hit made it similar.
 
         Where the encoder fails, what would go by both meaning and words goes by words alone, and says so.
 
@@ -219,7 +234,7 @@ class SearchService:
             if query.compare
         ]
         fused = perf_counter()
-        results = [engine.fetch(ranking) for ranking in rankings]
+        results = [engine.fetch(one, passages=query.passages) for one, query in zip(rankings, queries, strict=True)]
         frozen = [engine.fetch(ranking) for ranking in beside]
         fetched = perf_counter()
         # the queries of one request may have been in several batches, which ran one after the other
@@ -235,6 +250,7 @@ class SearchService:
             self.metrics.stage_seconds.labels(stage).observe(value)
         condition = queries[0].condition if queries else None
         counts = {name: engine.corpus.counts(name, condition) for name in facets}
+        carried = [self._carried(engine, ranking) if explain else None for ranking in rankings]
         seconds["total"] = perf_counter() - started
         return Answer(
             name,
@@ -244,6 +260,7 @@ class SearchService:
             frozen,
             engine.corpus.allowed(condition).document_count,
             counts,
+            carried,
             {stage: round(1000 * value, 3) for stage, value in seconds.items()},
         )
 
@@ -305,12 +322,21 @@ class SearchService:
             assert isinstance(vectors, np.ndarray)
             return vectors
 
-    def _run(self, items: Sequence[tuple[SearchEngine, Item]]) -> list[Nearest | Vectors]:
+    def _carried(self, engine: SearchEngine, ranking: Ranking) -> Carried | None:
+        """Which words made a ranking: told by the thread that owns the encoder."""
+        if ranking.vector is None:
+            return None
+        [found] = self._batcher.submit([(engine, Explained(ranking))], timeout_s=self.limits.deadline_s)
+        return found if isinstance(found, list) else None
+
+    def _run(self, items: Sequence[tuple[SearchEngine, Item]]) -> list[Result]:
         places: dict[int, list[int]] = {}
-        done: dict[int, Nearest | Vectors] = {}
+        done: dict[int, Result] = {}
         for place, (engine, item) in enumerate(items):
             if isinstance(item, Query):
                 places.setdefault(id(engine), []).append(place)
+            elif isinstance(item, Explained):
+                done[place] = engine.carried(item.ranking)
             elif isinstance(item, LabelText):
                 done[place] = engine.encode_label(item.text)
             else:

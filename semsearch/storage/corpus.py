@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from semsearch.conditions import Condition, Fact
-from semsearch.records import BundleError, Document, Hit, Mask, Parts, Rows, Scores, Vectors
+from semsearch.records import BundleError, Document, Hit, Mask, Parts, Passage, Rows, Scores, Vectors
 from semsearch.storage.bundle import OpenGeneration
 from semsearch.storage.documents import DocumentStore
 from semsearch.storage.fulltext import FullText
@@ -252,6 +252,26 @@ class Corpus:
             replace(hits[place], score=score, parts=made_of)
             for place, ((_, score), made_of) in enumerate(zip(wanted, parts or [None] * len(wanted), strict=True))
         ]
+
+    def passage(self, row: int) -> Passage:
+        """The passage in a row."""
+        return self.hits([(row, 0.0)])[0].passage
+
+    def passages_beside(self, row: int) -> Rows:
+        """(n,) the other passages of the document whose passage is in this row."""
+        document = self.document_of[row]
+        # rows of one document stand together, and documents rise with them
+        first, last = np.searchsorted(self.document_of, [document, document + 1])
+        rows: Rows = np.arange(first, last, dtype=np.int64)
+        beside: Rows = rows[rows != row]
+        return beside
+
+    def at_encoder(self, rows: Rows) -> list[str]:
+        """What the encoder reads of passages."""
+        found: dict[int, str] = {}
+        for segment, places, local in self._by_segment(rows):
+            found.update(zip(places.tolist(), segment.documents.texts(local), strict=True))
+        return [found[place] for place in range(len(rows))]
 
     def document(self, identity: str) -> Document | None:
         """The whole document of this id, or None."""

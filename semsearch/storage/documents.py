@@ -135,11 +135,7 @@ class DocumentWriter:
 
     def texts(self, rows: Rows) -> list[str]:
         """What the encoder reads of passages in these rows."""
-        found = {
-            row: text_at_encoder(heading, text)
-            for row, heading, text in _select_by_row(self._connection, _AT_ENCODER, rows.tolist())
-        }
-        return [found[row] for row in rows.tolist()]
+        return _texts(self._connection, rows)
 
     def tokens(self) -> int:
         """Tokens of all passages together, as the encoder will read them."""
@@ -198,19 +194,20 @@ class DocumentStore:
     def documents(self, rows: Sequence[int]) -> Iterator[Stored]:
         """Whole documents by row, in the order of their rows, with all that was stored of them."""
         for row in sorted(rows):
+            its = self.passage_rows(row)
             with self._lock:
                 [fields] = self._connection.execute(
                     "SELECT id, title, text, source, metadata, heading FROM documents WHERE row = ?", (row,)
                 ).fetchall()
                 passages = self._connection.execute(
-                    "SELECT row, text, start, stop, tokens FROM passages WHERE document = ? ORDER BY row", (row,)
+                    "SELECT text, start, stop, tokens FROM passages WHERE row BETWEEN ? AND ? ORDER BY row",
+                    (int(its[0]), int(its[-1])),
                 ).fetchall()
-            *_, heading = fields
             yield Stored(
                 _document(*fields[:-1]),
-                heading,
-                [(Passage(text, start, stop), tokens) for _, text, start, stop, tokens in passages],
-                np.array([passage for passage, *_ in passages], np.int64),
+                fields[-1],
+                [(Passage(text, start, stop), tokens) for text, start, stop, tokens in passages],
+                its,
             )
 
     def document(self, identity: str) -> Document | None:
@@ -277,6 +274,11 @@ class DocumentStore:
             ).fetchall()
         return ((identity, text_at_encoder(heading, text)) for identity, heading, text in found)
 
+    def texts(self, rows: Rows) -> list[str]:
+        """What the encoder reads of passages in these rows."""
+        with self._lock:
+            return _texts(self._connection, rows)
+
     def close(self) -> None:
         """Close the file."""
         self._connection.close()
@@ -285,6 +287,14 @@ class DocumentStore:
 def text_at_encoder(heading: str, passage: str) -> str:
     """What the encoder reads of a passage: the document's heading before it, since few passages name their topic."""
     return f"{heading} {passage}".strip()
+
+
+def _texts(connection: sqlite3.Connection, rows: Rows) -> list[str]:
+    found = {
+        row: text_at_encoder(heading, text)
+        for row, heading, text in _select_by_row(connection, _AT_ENCODER, rows.tolist())
+    }
+    return [found[row] for row in rows.tolist()]
 
 
 def _select_by_row(connection: sqlite3.Connection, select: str, rows: Sequence[int]) -> Iterator[tuple[Any, ...]]:
