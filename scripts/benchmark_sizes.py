@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """What does an index of so many vectors get, and cost? benchmark_sizes.py EMBEDDINGS [--sizes 10000,100000,1000000]
+[--vectors float32,float16,int8]
 
 EMBEDDINGS is a folder of NAME.npz with `documents` and `queries` (float16 or float32, unit rows). Where a size asks for
 more documents than there are, they are repeated with noise (0.02 a number, then brought to unit length). For each size
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 from functools import partial
+from itertools import product
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -89,17 +91,24 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("embeddings", type=Path)
     parser.add_argument("--sizes", default="10000,100000,1000000")
+    parser.add_argument("--vectors", default="float32")
     parser.add_argument("--threads", type=int, default=available_cores())
     given = parser.parse_args()
-    for count in map(int, given.sizes.split(",")):
+    for count, precision in product(map(int, given.sizes.split(",")), given.vectors.split(",")):
         documents, queries = corpus(given.embeddings, count)
+        plain = VectorIndex.exact(documents.shape[1], threads=given.threads)
+        plain.add(documents)
         started = perf_counter()
-        *_, sized = size(documents, partial(np.copy, queries[:ASKED]), IndexOptions(), threads=given.threads)
+        *_, sized = size(
+            documents, partial(np.copy, queries[:ASKED]), IndexOptions(vectors=precision), threads=given.threads
+        )
         seconds = perf_counter() - started
         assert isinstance(sized, Sized)
         index, record = sized.index, sized.record
         others = queries[ASKED : ASKED + TRIED]
-        shares = recall_of(index.nearest(others, FUSED, effort=record.effort)[0], index.nearest(others, 10)[0])
+        found = index.nearest(others, FUSED, effort=record.effort)[1][:, :10]
+        scores = np.einsum("nd,nkd->nk", others, documents[np.maximum(found, 0)])
+        shares = recall_of(np.where(found >= 0, scores, -np.inf), plain.nearest(others, 10)[0])
         with tempfile.TemporaryDirectory() as place:
             folder = Path(place)
             index.save(folder / "vectors", folder / "graph")
@@ -112,8 +121,8 @@ def main() -> int:
             "build_s": round(seconds, 1),
             "recall_on_others": round(float(shares.mean()), 4),
             **{
-                f"{name}_{together}_ms": round(timed_ms(index, queries, together, effort), 3)
-                for name, effort in (("chosen", record.effort), ("exact", None))
+                f"{name}_{together}_ms": round(timed_ms(one, queries, together, effort), 3)
+                for name, one, effort in (("chosen", index, record.effort), ("exact", plain, None))
                 for together in (1, 32)
             },
             "disk_mib": {name: round(mib, 1) for name, mib in disk.items() if name != "queries.npy"},

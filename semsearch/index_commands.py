@@ -222,7 +222,9 @@ def info(
         f" {manifest.encoder.window} tokens a passage, weights {manifest.encoder.weights_sha256[:12]}…",
         "segments": _segments(manifest),
         "index": manifest.index.type
-        + (f", {manifest.index.effort} candidates, recall@10 {manifest.index.recall}" if manifest.index.effort else "")
+        + (f", {manifest.index.vectors} vectors" if manifest.index.vectors != "float32" else "")
+        + (f", {manifest.index.effort} candidates" if manifest.index.effort else "")
+        + (f", recall@10 {manifest.index.recall}" if manifest.index.recall else "")
         + (f" ({manifest.index.why})" if manifest.index.why else ""),
         "search": str(manifest.search),
         "learners": str(manifest.adaptation),

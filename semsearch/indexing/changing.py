@@ -266,7 +266,7 @@ class _Change:
             gone = self.deleted.pop(segment.name, np.empty(0, np.int64))
             del self._kept[segment.name]
             for one in segment.documents.documents(np.setdiff1d(np.arange(segment.documents.count), gone).tolist()):
-                yield one, segment.vectors.all()[one.rows]
+                yield one, segment.vectors.vectors(one.rows)
 
     def add(
         self,

@@ -61,6 +61,10 @@ class IndexOptions(_Part):
     type: Literal["auto", "exact", "hnsw"] = Field(
         "auto", description="exact compares every vector, hnsw follows a graph; auto: exact while that is quick enough"
     )
+    vectors: Literal["auto", "float32", "float16", "int8"] = Field(
+        "auto", description="How their numbers are kept; auto: as float32, or as exactly as `memory_mib` allows"
+    )
+    memory_mib: float | None = Field(None, gt=0, description="What vectors and graph may take, at most")
     exact_ms: float = Field(3.0, ge=0, description="auto: what comparing every vector may take for one query, at most")
     recall: float = Field(0.98, gt=0, le=1, description="recall@10 against exact below which nothing is published")
 

@@ -14,9 +14,9 @@ import numpy as np
 
 from semsearch.indexing.recipe import IndexOptions
 from semsearch.ranking import FUSED
-from semsearch.records import InputError, Scores, Vectors
+from semsearch.records import InputError, Rows, Scores, Vectors
 from semsearch.storage.manifest import IndexRecord
-from semsearch.storage.vectors import VectorIndex
+from semsearch.storage.vectors import LINKS, Precision, VectorIndex
 
 EFFORTS = (FUSED, 150, 200, 300, 500, 800)
 """Candidates kept along the graph, tried in turn; a search to be fused with words asks for the first of them anyway."""
@@ -24,6 +24,10 @@ DEPTH = 10
 """Places that recall counts."""
 TOLERANCE = 2e-6
 """Scores nearer than this are equal: sums of another order differ in the last bits."""
+NUMBER_BYTES: dict[Precision, int] = {"float32": 4, "float16": 2, "int8": 1}
+"""Of one number of a vector; the most exact first."""
+LINK_BYTES = 4 * 2 * LINKS + 12
+"""Of one vector's place in a graph, about."""
 AT_ONCE = 5_000
 """Rows added between two reports."""
 
@@ -47,55 +51,95 @@ class Sized:
 def size(
     vectors: Vectors, asked: Callable[[], Vectors], options: IndexOptions, *, threads: int
 ) -> Iterator[Linking | Sized]:
-    """An index of (n, dim) float32 unit rows, of the type that the options ask for.
+    """An index of (n, dim) float32 unit rows, of the type and the precision that the options ask for.
 
     asked: gives (m, dim) float32, unit rows that are not among the vectors, as people may ask; recall is measured on
-    them, where there is one to measure.
+    them, against a comparison of all vectors as they were given, where there is anything to measure.
 
-    Raises InputError where no effort reaches the recall that is asked for.
+    Raises InputError where no effort reaches the recall that is asked for, or nothing fits the memory.
     """
     exact = VectorIndex.exact(vectors.shape[1], threads=threads)
     exact.add(vectors)
     took_ms = _one_query_ms(exact, vectors)
-    if options.type == "exact" or (options.type == "auto" and took_ms <= options.exact_ms):
-        why = "asked for" if options.type == "exact" else f"{took_ms:.2f} ms a query here, at most {options.exact_ms:g}"
-        yield Sized(exact, IndexRecord(why=why))
+    linked = options.type == "hnsw" or (options.type == "auto" and took_ms > options.exact_ms)
+    precision, kept = _precision(vectors.shape, options, linked=linked)
+    reasons = [_type_reason(options, took_ms), *([kept] if kept else [])]
+    if not linked and precision == "float32":
+        yield Sized(exact, IndexRecord(why="; ".join(reasons)))
         return
     queries = asked()
     truth = exact.nearest(queries, DEPTH)[0]
     del exact
-    graph = VectorIndex.hnsw(vectors.shape[1], threads=threads)
+    make = VectorIndex.hnsw if linked else VectorIndex.exact
+    index = make(vectors.shape[1], precision=precision, threads=threads)
+    index.train(vectors)
     for start in range(0, len(vectors), AT_ONCE):
         yield Linking(start, len(vectors))
-        graph.add(vectors[start : start + AT_ONCE])
+        index.add(vectors[start : start + AT_ONCE])
     yield Linking(len(vectors), len(vectors))
-    for effort in EFFORTS:
-        shares = recall_of(graph.nearest(queries, FUSED, effort=effort)[0], truth)
+    # numbers that were rounded need not agree in the last places: what is found counts by what it is
+    for effort in EFFORTS if linked else (None,):
+        rows = index.nearest(queries, FUSED, effort=effort)[1]
+        shares = recall_of(_true_scores(vectors, queries, rows[:, :DEPTH]), truth)
         recall = float(shares.mean())
         # by a standard error more than was asked for: other queries than these will be asked
         if recall - shares.std() / np.sqrt(len(shares)) >= options.recall or recall == 1:
             break
     else:
+        what = f"a graph over {len(vectors)} vectors" if linked else f"{len(vectors)} vectors compared"
         raise InputError(
-            f"a graph over {len(vectors)} vectors reaches a recall@10 of {recall:.4f} with {effort} candidates, not"
-            f" {options.recall:g}: set index.recall lower, or index.type to exact"
+            f"{what} as {precision} reaches a recall@10 of {recall:.4f}"
+            + (f" with {effort} candidates" if linked else "")
+            + f", not {options.recall:g}: set index.recall lower, index.vectors to float32, or index.type to exact"
         )
-    reached_ms = _one_query_ms(graph, queries, effort=effort)
-    why = (
-        "asked for"
-        if options.type == "hnsw"
-        else f"exact took {took_ms:.2f} ms a query here, over {options.exact_ms:g}"
-    )
+    reached_ms = _one_query_ms(index, queries, effort=effort)
     yield Sized(
-        graph,
+        index,
         IndexRecord(
-            type="hnsw",
-            why=f"{why}; the graph takes {reached_ms:.2f} ms",
+            type="hnsw" if linked else "exact",
+            vectors=precision,
+            why="; ".join([*reasons, f"a query takes {reached_ms:.2f} ms"]),
             effort=effort,
             recall=round(recall, 4),
             queries=len(queries),
         ),
     )
+
+
+def _type_reason(options: IndexOptions, took_ms: float) -> str:
+    if options.type != "auto":
+        return f"{options.type} was asked for"
+    over = "over" if took_ms > options.exact_ms else "at most"
+    return f"comparing all takes {took_ms:.2f} ms a query here, {over} {options.exact_ms:g}"
+
+
+def _precision(shape: tuple[int, ...], options: IndexOptions, *, linked: bool) -> tuple[Precision, str]:
+    """How vectors are kept, and why, where that is not a matter of course."""
+    rows, dimension = shape
+    mib: dict[Precision, float] = {
+        precision: rows * (size * dimension + (LINK_BYTES if linked else 0)) / 2**20
+        for precision, size in NUMBER_BYTES.items()
+    }
+    if options.vectors != "auto":
+        precision = options.vectors
+    elif options.memory_mib is None:
+        return "float32", ""
+    else:
+        fitting = [one for one, needed in mib.items() if needed <= options.memory_mib]
+        precision = fitting[0] if fitting else "int8"
+    if options.memory_mib is not None and mib[precision] > options.memory_mib:
+        raise InputError(
+            f"{rows} vectors as {precision} take {mib[precision]:.0f} MiB, index.memory_mib allows"
+            f" {options.memory_mib:g}: allow more, or index fewer passages"
+        )
+    asked = "asked for" if options.vectors != "auto" else f"within {options.memory_mib:g} MiB"
+    return precision, f"{precision} vectors take {mib[precision]:.0f} MiB, {asked}"
+
+
+def _true_scores(vectors: Vectors, queries: Vectors, rows: Rows) -> Scores:
+    """(n, k) what was found as it scores against the vectors as they were given, -inf where nothing was."""
+    scores: Scores = np.einsum("nd,nkd->nk", queries, vectors[np.maximum(rows, 0)]).astype(np.float32)
+    return np.where(rows >= 0, scores, -np.inf)
 
 
 def _one_query_ms(index: VectorIndex, queries: Vectors, *, effort: int | None = None) -> float:

@@ -20,7 +20,8 @@ from semsearch.storage.labels import FILE as LABELS
 
 AT_ONCE = 65_536
 """Vectors looked at together."""
-LENGTH_TOLERANCE = 1e-3
+LENGTH_TOLERANCE = {"float32": 1e-3, "float16": 1e-2, "int8": 1e-1}
+"""By how much a vector's length may differ from 1, by how it is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +92,10 @@ def _disagreements(path: Path) -> Iterator[str]:
 
 
 def _of_vectors(segment: Segment) -> Iterator[str]:
-    vectors = segment.vectors.all()
-    wrong = 0
-    for start in range(0, len(vectors), AT_ONCE):
-        part = vectors[start : start + AT_ONCE]
-        wrong += int(np.count_nonzero(~(np.abs(np.linalg.norm(part, axis=1) - 1) < LENGTH_TOLERANCE)))
+    wrong, tolerance = 0, LENGTH_TOLERANCE[segment.index.vectors]
+    for start in range(0, segment.vectors.count, AT_ONCE):
+        part = segment.vectors.vectors(np.arange(start, min(start + AT_ONCE, segment.vectors.count)))
+        wrong += int(np.count_nonzero(~(np.abs(np.linalg.norm(part, axis=1) - 1) < tolerance)))
     if wrong:
         yield f"{wrong} vectors are not of unit length"
 

@@ -212,7 +212,7 @@ class Corpus:
         """(n, dim) float32, those of n rows."""
         found = np.empty((len(rows), self.dimension), np.float32)
         for segment, places, local in self._by_segment(rows):
-            found[places] = segment.vectors.all()[local]
+            found[places] = segment.vectors.vectors(local)
         return found
 
     def live(self) -> tuple[Rows, Vectors]:

@@ -13,7 +13,6 @@ import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, TypeAlias
@@ -33,8 +32,8 @@ ADD = "INSERT INTO words (rowid, stems) VALUES (?, ?)"
 FINISH = "INSERT INTO words (words) VALUES ('optimize')"
 """Merges what was written into one sorted run, which is read fastest."""
 
-FEW = 1_000
-"""Rows that are looked for by name; of more, all that is found is looked at."""
+FEW = 20_000
+"""Allowed rows up to which SQLite is told of each; of more, so much is ranked that enough of it should be allowed."""
 REMEMBERED = 65_536
 """Words whose frequency is kept in memory."""
 
@@ -84,12 +83,18 @@ class FullText:
             return _NOTHING
         if allowed is None:
             return _arrays(self._fetched(_BEST, expression, k))
-        few = np.flatnonzero(allowed) if np.count_nonzero(allowed) <= FEW else None
-        if few is not None:
-            return _arrays(self._fetched(_BEST_AMONG, expression, json.dumps(few.tolist()), k))
-        with self._borrowed() as connection:
-            ranked = connection.execute(_BEST, (expression, -1))
-            return _arrays(list(islice(((row, score) for row, score in ranked if allowed[row]), k)))
+        count = int(np.count_nonzero(allowed))
+        if not count:
+            return _NOTHING
+        if count <= FEW:
+            return _arrays(self._fetched(_BEST_AMONG, expression, json.dumps(np.flatnonzero(allowed).tolist()), k))
+        many = math.ceil(1.5 * k * len(allowed) / count) + 50
+        while True:
+            ranked = self._fetched(_BEST, expression, many)
+            found = [(row, score) for row, score in ranked if allowed[row]]
+            if len(found) >= k or len(ranked) < many:
+                return _arrays(found[:k])
+            many *= 4
 
     def best_by(
         self, query: Asked, k: int, frequency: Callable[[Stems], int], passages: int, *, allowed: Mask | None = None

@@ -57,6 +57,7 @@ class IndexRecord(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     type: Literal["exact", "hnsw"] = "exact"
+    vectors: Literal["float32", "float16", "int8"] = Field("float32", description="How their numbers are kept")
     why: str = Field("", description="Why it is this type")
     effort: int | None = Field(None, ge=1, description="Candidates kept along the graph while searching")
     recall: float | None = Field(None, description="recall@10 against exact at that effort, measured when it was built")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import faiss
 import numpy as np
@@ -25,10 +25,21 @@ GATHERED = 0.25
 """Share of the rows of an index without a graph up to which those that are allowed are taken out and compared."""
 
 
+Precision: TypeAlias = Literal["float32", "float16", "int8"]
+"""How the numbers of a vector are kept."""
+_QUANTIZERS = {"float16": faiss.ScalarQuantizer.QT_fp16, "int8": faiss.ScalarQuantizer.QT_8bit}
+
+
 class VectorIndex:
     """Passage vectors by row, searched by cosine similarity: all of them, or along a graph."""
 
-    def __init__(self, rows: faiss.IndexFlat, graph: faiss.IndexHNSW | None = None, *, threads: int = 1) -> None:
+    def __init__(
+        self,
+        rows: faiss.IndexFlat | faiss.IndexScalarQuantizer,
+        graph: faiss.IndexHNSW | None = None,
+        *,
+        threads: int = 1,
+    ) -> None:
         """Take finished parts: unit vectors under the inner product, and a graph over them, if any.
 
         The graph holds no vectors but those of `rows`. Raises ValueError where the metric or the counts disagree.
@@ -44,15 +55,15 @@ class VectorIndex:
         self._threads = threads
 
     @classmethod
-    def exact(cls, dimension: int, *, threads: int = 1) -> VectorIndex:
+    def exact(cls, dimension: int, *, precision: Precision = "float32", threads: int = 1) -> VectorIndex:
         """An empty index that compares every query with every row."""
-        return cls(faiss.IndexFlatIP(dimension), threads=threads)
+        return cls(_rows(dimension, precision), threads=threads)
 
     @classmethod
-    def hnsw(cls, dimension: int, *, threads: int = 1) -> VectorIndex:
+    def hnsw(cls, dimension: int, *, precision: Precision = "float32", threads: int = 1) -> VectorIndex:
         """An empty index that follows a hierarchical navigable small world graph (Malkov & Yashunin 2018,
         doi:10.1109/TPAMI.2018.2889473)."""
-        rows = faiss.IndexFlatIP(dimension)
+        rows = _rows(dimension, precision)
         # the stubs know of neither constructor, flags nor parameters of a graph
         graph = faiss.IndexHNSW(rows, LINKS)  # type: ignore[arg-type]
         graph.hnsw.efConstruction = BREADTH
@@ -66,8 +77,8 @@ class VectorIndex:
         the files are long. Raises BundleError if they are no such index.
         """
         try:
-            rows = _mapped(path, faiss.IndexFlat)
-            return cls(rows, None if graph is None else _mapped(graph, faiss.IndexHNSW), threads=threads)
+            rows = _mapped(path, (faiss.IndexFlat, faiss.IndexScalarQuantizer))
+            return cls(rows, None if graph is None else _mapped(graph, (faiss.IndexHNSW,)), threads=threads)
         except (OSError, RuntimeError, ValueError) as error:
             raise BundleError(f"{path} is not a vector index ({_first_line(error)}): build it again") from error
 
@@ -80,6 +91,14 @@ class VectorIndex:
     def count(self) -> int:
         """Number of rows."""
         return int(self._rows.ntotal)
+
+    def train(self, vectors: Vectors) -> None:
+        """Have the index learn how to keep vectors like these (n, dim), before the first is added."""
+        faiss.omp_set_num_threads(self._threads)
+        if not self._rows.is_trained:
+            self._rows.train(vectors)
+        if self._graph is not None:
+            self._graph.is_trained = True
 
     def add(self, vectors: Vectors) -> None:
         """Append (n, dim) float32 unit rows; they get the next row numbers."""
@@ -97,16 +116,34 @@ class VectorIndex:
             raise OSError(f"{path.name} could not be written ({_first_line(error)})") from error
 
     def all(self) -> Vectors:
-        """(count, dim) float32, every row: the index's own memory, to be read only and while it is open."""
+        """(count, dim) float32, every row; as float32 the index's own memory, to be read only and while it is open."""
+        flat = self._flat
+        return self.vectors(np.arange(self.count)) if flat is None else flat
+
+    def vectors(self, rows: Rows) -> Vectors:
+        """(n, dim) float32, those of n rows."""
+        flat = self._flat
+        if flat is not None:
+            return flat[rows]
+        size = self._rows.code_size
+        codes = faiss.rev_swig_ptr(self._rows.codes.data(), self.count * size).reshape(self.count, size)
+        found: Vectors = self._rows.sa_decode(np.ascontiguousarray(codes[rows]))
+        return found
+
+    def similarity(self, query: Vectors, rows: Rows) -> Scores:
+        """(n,) cosines of (dim,) float32, a unit vector, and n rows."""
+        found: Scores = np.round(self.vectors(rows) @ query, SCORE_DECIMALS)
+        return found
+
+    @property
+    def _flat(self) -> Vectors | None:
+        """The rows in the index's own memory, where they are kept as they are given."""
+        if not isinstance(self._rows, faiss.IndexFlat):
+            return None
         rows: Vectors = faiss.rev_swig_ptr(self._rows.get_xb(), self.count * self.dimension)
         rows = rows.reshape(self.count, self.dimension)
         rows.flags.writeable = False
         return rows
-
-    def similarity(self, query: Vectors, rows: Rows) -> Scores:
-        """(n,) cosines of (dim,) float32, a unit vector, and n rows."""
-        found: Scores = np.round(self.all()[rows] @ query, SCORE_DECIMALS)
-        return found
 
     def nearest(
         self, queries: Vectors, k: int, *, effort: int | None = None, allowed: Mask | None = None
@@ -176,7 +213,7 @@ class VectorIndex:
 
     def _compared(self, rows: Rows, queries: Vectors, wanted: int) -> tuple[Scores, Rows]:
         """The best of these rows, at least as many as are wanted, each compared with each query."""
-        scores = queries @ self.all()[rows].T
+        scores = queries @ self.vectors(rows).T
         rounded = np.round(scores, SCORE_DECIMALS)
         last = -np.partition(-rounded, wanted - 1, axis=1)[:, wanted - 1]
         chosen = np.empty((len(queries), wanted), np.int64)
@@ -187,11 +224,17 @@ class VectorIndex:
         return np.take_along_axis(scores, chosen, axis=1), rows[chosen]
 
 
-def _mapped(path: Path, kind: type) -> Any:
+def _rows(dimension: int, precision: Precision) -> faiss.IndexFlat | faiss.IndexScalarQuantizer:
+    if precision == "float32":
+        return faiss.IndexFlatIP(dimension)
+    return faiss.IndexScalarQuantizer(dimension, _QUANTIZERS[precision], faiss.METRIC_INNER_PRODUCT)
+
+
+def _mapped(path: Path, kinds: tuple[type, ...]) -> Any:
     faiss.set_deserialization_vector_byte_limit(path.stat().st_size + 1)
     found = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC | faiss.IO_FLAG_SKIP_STORAGE)
-    if not isinstance(found, kind):
-        raise ValueError(f"{path.name} holds a {type(found).__name__}, not a {kind.__name__}")  # noqa: TRY004
+    if not isinstance(found, kinds):
+        raise ValueError(f"{path.name} holds a {type(found).__name__}, not a {kinds[0].__name__}")  # noqa: TRY004
     return found
 
 

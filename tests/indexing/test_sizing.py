@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from semsearch.encoder import Encoder
 from semsearch.engine import SearchEngine
+from semsearch.indexing.changing import Changed, compact, delete, update
 from semsearch.indexing.recipe import IndexOptions
 from semsearch.indexing.sizing import Linking, Sized, recall_of, size
-from semsearch.records import InputError, Mode, Query
+from semsearch.records import Document, InputError, Mode, Query
 from semsearch.storage.bundle import read_manifest
+from semsearch.storage.checking import check
 from tests.conftest import Command, build_index, write_jsonl
 from tests.test_adapter import unit_rows
 
@@ -33,7 +36,9 @@ def test_a_quick_index_stays_exact(options: dict[str, object], why: str) -> None
     assert why in found.record.why
 
 
-@pytest.mark.parametrize(("options", "why"), [({"type": "hnsw"}, "asked for"), ({"exact_ms": 0}, "exact took")])
+@pytest.mark.parametrize(
+    ("options", "why"), [({"type": "hnsw"}, "asked for"), ({"exact_ms": 0}, "ms a query here, over 0")]
+)
 def test_a_slow_one_gets_a_graph_of_the_recall_that_was_asked_for(options: dict[str, object], why: str) -> None:
     linking, found = sized(recall=0.95, **options)
     assert [event.rows for event in linking] == [0, 5000, 6000]
@@ -45,6 +50,66 @@ def test_a_slow_one_gets_a_graph_of_the_recall_that_was_asked_for(options: dict[
     share = np.mean([np.isin(true, row).mean() for true, row in zip(truth, rows, strict=True)])
     assert record.recall == pytest.approx(share, abs=1e-4)
     assert share >= 0.95
+
+
+@pytest.mark.parametrize("kind", ["exact", "hnsw"])
+@pytest.mark.parametrize(
+    ("options", "precision"),
+    [
+        ({"vectors": "float16"}, "float16"),
+        ({"vectors": "int8"}, "int8"),
+        ({"memory_mib": 2.5}, "float32"),
+        ({"memory_mib": 1.8}, "float16"),
+        ({"memory_mib": 1.65}, "int8"),
+    ],
+)
+def test_vectors_are_kept_as_exactly_as_memory_allows(kind: str, options: dict[str, Any], precision: str) -> None:
+    # 6,000 vectors of 16 numbers take 0.37 MiB as float32, and a graph 1.53 more
+    if kind == "exact" and "memory_mib" in options:
+        options = {"memory_mib": options["memory_mib"] - 1.53}
+    _, found = sized(type=kind, recall=0.8, **options)
+    record = found.record
+    assert (record.type, record.vectors) == (kind, precision)
+    if precision != "float32":
+        assert f"{precision} vectors take" in record.why
+        truth = np.argsort(-(QUERIES @ VECTORS.T), axis=1)[:, :10]
+        rows = found.index.nearest(QUERIES, 100, effort=record.effort)[1][:, :10]
+        share = np.mean([np.isin(true, row).mean() for true, row in zip(truth, rows, strict=True)])
+        assert record.recall == pytest.approx(share, abs=1e-4)
+
+
+def test_what_fits_no_memory_or_finds_too_little_is_refused() -> None:
+    with pytest.raises(InputError, match=r"6000 vectors as int8 take 2 MiB, index.memory_mib allows 1"):
+        sized(type="hnsw", memory_mib=1)
+    with pytest.raises(InputError, match=r"6000 vectors as float32 take 0 MiB"):
+        sized(type="exact", vectors="float32", memory_mib=0.3)
+    with pytest.raises(InputError, match=r"6000 vectors compared as int8 reaches a recall@10 of 0.9\d+, not 1"):
+        sized(type="exact", vectors="int8", recall=1)
+
+
+def test_an_index_in_fewer_bits_is_built_changed_and_made_one_piece(
+    tmp_path: Path, tiny_model: Path, tiny_encoder: Encoder
+) -> None:
+    records = [{"id": str(n), "text": f"word{n} other{n % 7} third{n % 11}"} for n in range(300)]
+    index = build_index(
+        tmp_path / "index",
+        write_jsonl(tmp_path / "a.jsonl", records),
+        model=tiny_model,
+        index={"vectors": "float16", "recall": 0.9},
+    ).folder
+    assert read_manifest(index).index.vectors == "float16"
+    *_, last = update(index, [Document("new", "", "word301 quite new", "", {})], device="cpu")
+    assert isinstance(last, Changed)
+    delete(index, ["7"])
+    for step in (None, compact(index, device="cpu")):
+        for _ in step or ():
+            pass
+        assert check(index).problems == ()
+        engine = SearchEngine.open(index, encoder=tiny_encoder)
+        assert engine.search([Query("word301 quite new", mode=Mode.SEMANTIC)])[0][0].id == "new"
+        assert len(engine.corpus.live()[1]) == 300
+        engine.close()
+    assert [one.index.vectors for one in read_manifest(index).segments] == ["float16"]
 
 
 def test_of_equal_documents_any_will_do_and_a_missing_one_counts_against() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from semsearch.records import BundleError
-from semsearch.storage.vectors import VectorIndex
+from semsearch.storage.vectors import Precision, VectorIndex
 from tests.test_adapter import unit_rows
 
 
@@ -120,3 +120,65 @@ def test_an_index_of_another_metric_is_refused() -> None:
 def test_a_place_that_cannot_be_written_is_an_error_of_the_system(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="vectors could not be written"):
         filled(3).save(tmp_path / "nowhere" / "vectors")
+
+
+@pytest.mark.parametrize(("precision", "bytes_each", "off"), [("float16", 32, 1e-3), ("int8", 16, 2e-2)])
+@pytest.mark.parametrize("graph", [False, True])
+def test_vectors_in_fewer_bits_find_nearly_the_same(
+    tmp_path: Path, precision: Precision, bytes_each: int, off: float, graph: bool
+) -> None:
+    rows, queries = unit_rows(3000, dimension=16), unit_rows(20, dimension=16, seed=7)
+    make = VectorIndex.hnsw if graph else VectorIndex.exact
+    index = make(16, precision=precision)
+    index.train(rows)
+    index.add(rows)
+    index.save(tmp_path / "vectors", tmp_path / "graph")
+    size = (tmp_path / "vectors").stat().st_size
+    assert abs(size - bytes_each * 3000 // 1) < 1_000
+    opened = VectorIndex.open(tmp_path / "vectors", tmp_path / "graph" if graph else None)
+    effort = 200 if graph else None
+    np.testing.assert_allclose(opened.all(), rows, atol=off)
+    np.testing.assert_array_equal(opened.vectors(np.array([5, 2])), opened.all()[[5, 2]])
+    truth = filled(3000).nearest(queries, 10)[1]
+    scores, found = opened.nearest(queries, 10, effort=effort)
+    shares = [np.isin(true, row).mean() for true, row in zip(truth, found, strict=True)]
+    assert np.mean(shares) > 0.9
+    np.testing.assert_allclose(opened.similarity(queries[0], found[0]), scores[0], atol=1e-4)
+    allowed = np.arange(3000) % 2 == 0
+    some = opened.nearest(queries, 10, effort=effort, allowed=allowed)[1]
+    assert allowed[some].all()
+    few = np.arange(3000) < 30
+    order = np.argsort(-(queries @ opened.all()[:30].T), axis=1)[:, :10]
+    np.testing.assert_array_equal(opened.nearest(queries, 10, effort=effort, allowed=few)[1], order)
+
+
+@pytest.mark.parametrize("share", [0.9, 0.5, 0.3, 0.1, 0.01, 0.001])
+@pytest.mark.parametrize("graph", [False, True])
+def test_only_allowed_rows_are_found_and_as_many_as_there_are(share: float, graph: bool) -> None:
+    index = linked(3000) if graph else filled(3000)
+    queries = unit_rows(12, dimension=16, seed=7)
+    allowed = np.random.default_rng(3).random(3000) < share
+    rows = np.flatnonzero(allowed)
+    k = 20
+    scores, found = index.nearest(queries, k, effort=100 if graph else None, allowed=allowed)
+    expected = np.full((12, k), -1)
+    order = rows[np.argsort(-(queries @ index.all()[rows].T), axis=1)[:, :k]]
+    expected[:, : order.shape[1]] = order
+    if graph:
+        assert (found == expected).mean() > 0.97
+        assert (np.sort(found >= 0) == np.sort(expected >= 0)).all()
+    else:
+        np.testing.assert_array_equal(found, expected)
+    assert (np.diff(scores[:, : order.shape[1]], axis=1) <= 0).all()
+
+
+def test_a_graph_in_which_nothing_near_is_allowed_still_finds_what_is() -> None:
+    rng = np.random.default_rng(0)
+    centres = np.eye(16, dtype=np.float32)[:2]
+    rows = np.repeat(centres, 2000, axis=0) + 0.05 * rng.standard_normal((4000, 16), np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    index = VectorIndex.hnsw(16)
+    index.add(rows)
+    allowed = np.arange(4000) >= 2000  # all of it far from the query
+    found = index.nearest(centres[:1], 10, effort=16, allowed=allowed)[1]
+    assert (found >= 2000).all()
