@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any
 from uuid import uuid4
 
@@ -21,6 +22,8 @@ from semsearch.records import Click, ConflictError, Label, StorageError
 
 FILE = "labels.sqlite"
 LOG_VERSION = 1
+BUSY_S = 10.0
+"""Seconds that one writer waits for another one."""
 
 _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS events (
@@ -238,14 +241,26 @@ class LabelLog:
             with suppress(OSError):
                 # what people search for is not for every user of the machine; what cannot be made, SQLite complains of
                 self.path.touch(0o600)
-            connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=10)
+            connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=BUSY_S)
             try:
-                _prepare(connection, self.path)
+                _prepare_in_turn(connection, self.path)
             except BaseException:
                 connection.close()
                 raise
             self._connection = connection
         return self._connection
+
+
+def _prepare_in_turn(connection: sqlite3.Connection, path: Path) -> None:
+    """`_prepare`, once nobody else does: SQLite waits for its turn in everything but this."""
+    until = monotonic() + BUSY_S
+    while True:
+        try:
+            return _prepare(connection, path)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode not in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED} or monotonic() > until:
+                raise
+            sleep(0.01)
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:

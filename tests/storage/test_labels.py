@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -87,6 +88,17 @@ def test_many_threads_and_two_processes_worth_of_logs_lose_nothing(tmp_path: Pat
     assert len(logs[0].labels(Chosen())) == 200
     for log in logs:
         log.close()
+
+
+def test_logs_that_are_begun_at_once_wait_for_one_another(tmp_path: Path) -> None:
+    for turn in range(30):
+        folder = tmp_path / str(turn)
+        folder.mkdir()
+        logs = [LabelLog(folder) for _ in range(4)]
+        with ThreadPoolExecutor(4) as pool:
+            assert list(pool.map(lambda n, logs=logs: logs[n].append([label(str(n))]), range(4))) == [1] * 4
+        for log in logs:
+            log.close()
 
 
 def test_others_likes_are_counted_by_domain(tmp_path: Path) -> None:
