@@ -91,12 +91,12 @@ def test_many_threads_and_two_processes_worth_of_logs_lose_nothing(tmp_path: Pat
 
 
 def test_logs_that_are_begun_at_once_wait_for_one_another(tmp_path: Path) -> None:
-    for turn in range(30):
+    for turn in range(60):
         folder = tmp_path / str(turn)
         folder.mkdir()
-        logs = [LabelLog(folder) for _ in range(4)]
-        with ThreadPoolExecutor(4) as pool:
-            assert list(pool.map(lambda n, logs=logs: logs[n].append([label(str(n))]), range(4))) == [1] * 4
+        logs = [LabelLog(folder) for _ in range(8)]
+        with ThreadPoolExecutor(8) as pool:
+            assert list(pool.map(lambda n, logs=logs: logs[n].append([label(str(n))]), range(8))) == [1] * 8
         for log in logs:
             log.close()
 
