@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from semsearch.records import DEFAULT_DOMAIN, Click, Label, LabelError, Query, QueryError, StateError
-from semsearch.terminal import Device, Threads, WeightsFile, err, out
+from semsearch.terminal import Device, Filter, Threads, WeightsFile, err, out, parsed_filter
 
 # torch takes seconds to import: every command imports what it needs, so that --help answers at once
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ def compare(
     index: Annotated[Path, typer.Option("--index", "-i", envvar="SEMSEARCH_INDEX", help="Folder of the index.")],
     domain: Domain = DEFAULT_DOMAIN,
     k: Annotated[int, typer.Option("-k", min=1, help="How many documents to show.")] = 10,
+    condition: Filter = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
     device: Device = "auto",
     threads: Threads = None,
@@ -86,7 +87,7 @@ def compare(
     Example: semsearch compare "what is in one group but not the other" -i index/python --domain plain
     """
     try:
-        asked = Query(query, k, 0, domain, compare=True)
+        asked = Query(query, k, 0, domain, compare=True, condition=parsed_filter(condition))
     except QueryError as error:
         raise typer.BadParameter(str(error), param_hint="QUERY") from None
     with err.status("loading the encoder"):

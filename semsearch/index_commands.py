@@ -40,7 +40,10 @@ TextField = Annotated[
 def build(
     inputs: Annotated[
         list[Path],
-        typer.Argument(help="A recipe (.toml), or files and folders: JSONL, CSV, TSV, Markdown, HTML, plain text."),
+        typer.Argument(
+            help="A recipe (.toml), or files and folders: JSONL, CSV, TSV, Parquet, Markdown, HTML, PDF, Word, EPUB,"
+            " plain text, also packed (.gz, .xz, .zst)."
+        ),
     ],
     output: Annotated[
         Path | None,

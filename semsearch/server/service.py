@@ -38,6 +38,7 @@ from semsearch.server.changes import Changes, Changing
 from semsearch.server.metrics import Metrics
 from semsearch.server.schemas import Limits
 from semsearch.server.worker import Worker
+from semsearch.storage.bundle import leftovers, tidy
 
 log = structlog.get_logger("semsearch.server")
 
@@ -351,8 +352,12 @@ class SearchService:
         return Opened(engine.corpus, engine.encoder, partial(self._encode_passages, name))
 
     def _move_all(self) -> None:
-        for name in self._domains:
-            self._move(name)
+        for name, engine in list(self.engines.items()):
+            if engine.folder is not None:
+                self._move(name)
+                # what the last requests read before they moved, and nobody reads any more
+                if leftovers(engine.folder):
+                    tidy(engine.folder)
 
     def _move(self, name: str) -> None:
         """Have new requests answered from the index as it is on disk now; those under way go on with what they have."""

@@ -107,6 +107,7 @@ class Generation:
                     os.link(path, new)
                 except OSError:  # not every filesystem can
                     shutil.copyfile(path, new)
+                    flush(new)
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,7 +281,7 @@ def publish(generation: Generation, manifest: Manifest) -> Manifest:
 
 
 def republish(folder: Path, change: Callable[[Manifest], Manifest]) -> Manifest:
-    """Publish the index in `folder` with the same content under a changed manifest, at the cost of reading it once.
+    """Publish the index in `folder` with the same content under a changed manifest, at the cost of a few links.
 
     Raises BundleError as `changing` does.
     """

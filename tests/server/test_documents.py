@@ -89,6 +89,17 @@ def test_what_another_process_changes_is_served_within_seconds(client: FlaskClie
     assert service(client).engines["zoo"] is not before
 
 
+def test_states_that_nobody_reads_any_more_are_removed(client: FlaskClient, index: Path) -> None:
+    for number in range(3):
+        client.put("/api/documents", json={"documents": [{**OWL, "id": f"owl {number}"}]})
+    until = monotonic() + 20
+    while len(list(index.glob("g-*"))) > 1 and monotonic() < until:
+        found(client, "honey")  # the thread that searches lets go of what it searched last
+        sleep(0.1)
+    assert [path.name for path in index.glob("g-*")] == [(index / "current").read_text().strip()]
+    assert len(found(client, "owl", k=100)) == 9
+
+
 def test_domains_go_on_over_another_state_of_the_index(client: FlaskClient) -> None:
     client.post("/api/labels", json={"query": "something to stroke", "document": "salmon"})
     client.post("/api/domains/default/adapt", json={})
