@@ -49,6 +49,21 @@ def test_a_whole_folder_is_read_again(built: Path, command: Command) -> None:
     assert "docs/cat.md" not in identities(built, command)
 
 
+def test_what_could_not_be_read_is_not_taken_for_deleted(built: Path, command: Command) -> None:
+    docs = built.parent / "docs"
+    (docs / "cat.md").write_bytes(b"caf\xe9")
+    (docs / "deep" / "dog.md").unlink()
+    lines = (docs / "more.jsonl").read_text().splitlines()
+    (docs / "more.jsonl").write_text("\n".join(["{bad", *lines[1:]]) + "\n")
+    done = command("update", built, docs, "--prune", "--skip-bad", "--device", "cpu")
+    assert "1 deleted, 3 unchanged" in done.stderr
+    assert identities(built, command) == {"docs/cat.md", "eagle", "salmon", "bee", "whale"}
+    # a table that is whole again tells what is gone
+    (docs / "more.jsonl").write_text("\n".join(lines[1:]) + "\n")
+    assert "1 deleted" in command("update", built, docs, "--prune", "--device", "cpu").stderr
+    assert identities(built, command) == {"docs/cat.md", "salmon", "bee", "whale"}
+
+
 def test_documents_are_deleted_by_id(built: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     done = command("delete", built, "bee", "ghost")
     assert (done.returncode, "not there: ghost" in done.stderr, "1 deleted" in done.stderr) == (0, True, True)

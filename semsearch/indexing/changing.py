@@ -89,7 +89,8 @@ def update(
 ) -> Iterator[ChangeEvent]:
     """Add documents to the index in `folder`; one whose id is there takes that one's place, if it differs.
 
-    prune: delete all documents that are not among the records. The work is done as the events are taken.
+    prune: delete all documents that are not among the records, but for those of files in which something could not be
+    read. The work is done as the events are taken.
 
     Raises InputError for the first bad record, unless those are skipped; EncoderError; BundleError if there is no
     index, if another process is writing it, if its encoder has become another one, or where the disk refuses. Whatever
@@ -118,9 +119,9 @@ def update(
             yield from stored(tally.changed(records), chunker, writer, skip_bad=skip_bad)
             gone = tally.replaced
             if prune:
-                gone = gone + [one for one in change.corpus.all_identities() if one not in tally.seen]
                 if not tally.seen:
                     raise InputError(f"nothing was read: {folder} would lose all that it holds; look at what is named")
+                gone = gone + tally.missing()
             if not writer.documents and not gone:
                 yield Changed(folder, change.manifest, unchanged=tally.unchanged)
                 return
@@ -136,7 +137,8 @@ def update(
                     vectors.append(its)
                 counts, texts = (writer.documents, writer.passages), as_asked(writer)
                 writer.close()
-                options = recipe.index if counts[1] > SMALL else None
+                # a server's encoder belongs to another thread: it leaves linking to a compaction
+                options = recipe.index if counts[1] > SMALL and opened is None else None
                 asked = partial(encoder.encode_queries, texts)
                 yield from change.add(counts, np.concatenate(vectors), options, asked, threads=threads)
         if not writer.documents:
@@ -208,13 +210,29 @@ class _Tally:
     corpus: Corpus
     seen: set[str] = field(default_factory=set)
     replaced: list[str] = field(default_factory=list)
+    bad: list[str] = field(default_factory=list)
+    """Files in which something could not be read."""
     new: int = 0
     unchanged: int = 0
+
+    def missing(self) -> list[str]:
+        """Ids of documents that were not among the records, and are not of a file that could not be read whole."""
+        unseen = [one for one in self.corpus.all_identities() if one not in self.seen]
+        if not self.bad:
+            return unseen
+        kept = []
+        for identity in unseen:
+            document = self.corpus.document(identity)
+            source = "" if document is None else _without_line(document.source)
+            if not any(bad == source or bad.endswith(f"/{source}") for bad in self.bad):
+                kept.append(identity)
+        return kept
 
     def changed(self, records: Iterable[Document | BadRecord]) -> Iterator[Document | BadRecord]:
         """Those that are bad, new or differ."""
         for record in records:
             if isinstance(record, BadRecord):
+                self.bad.append(_without_line(record.place))
                 yield record
                 continue
             if record.id in self.seen:
@@ -229,6 +247,11 @@ class _Tally:
                 self.replaced.append(record.id)
             self.new += 1
             yield record
+
+
+def _without_line(place: str) -> str:
+    file, _, line = place.rpartition(":")
+    return file if line.isdecimal() else place
 
 
 def _same(there: Document, record: Document) -> bool:
