@@ -18,6 +18,9 @@ from semsearch.records import InputError, Rows, Scores, Vectors
 from semsearch.storage.manifest import IndexRecord
 from semsearch.storage.vectors import LINKS, Precision, VectorIndex
 
+BREADTHS = (80, 240)
+"""Candidates looked at for a row's neighbours while linking: more, which takes three times as long, where the first
+graph does not find enough."""
 EFFORTS = (FUSED, 150, 200, 300, 500, 800)
 """Candidates kept along the graph, tried in turn; a search to be fused with words asks for the first of them anyway."""
 DEPTH = 10
@@ -70,39 +73,40 @@ def size(
     queries = asked()
     truth = exact.nearest(queries, DEPTH)[0]
     del exact
-    make = VectorIndex.hnsw if linked else VectorIndex.exact
-    index = make(vectors.shape[1], precision=precision, threads=threads)
-    index.train(vectors)
-    for start in range(0, len(vectors), AT_ONCE):
-        yield Linking(start, len(vectors))
-        index.add(vectors[start : start + AT_ONCE])
-    yield Linking(len(vectors), len(vectors))
-    # numbers that were rounded need not agree in the last places: what is found counts by what it is
-    for effort in EFFORTS if linked else (None,):
-        rows = index.nearest(queries, FUSED, effort=effort)[1]
-        shares = recall_of(_true_scores(vectors, queries, rows[:, :DEPTH]), truth)
-        recall = float(shares.mean())
-        # by a standard error more than was asked for: other queries than these will be asked
-        if recall - shares.std() / np.sqrt(len(shares)) >= options.recall or recall == 1:
-            break
-    else:
-        what = f"a graph over {len(vectors)} vectors" if linked else f"{len(vectors)} vectors compared"
-        raise InputError(
-            f"{what} as {precision} reaches a recall@10 of {recall:.4f}"
-            + (f" with {effort} candidates" if linked else "")
-            + f", not {options.recall:g}: set index.recall lower, index.vectors to float32, or index.type to exact"
-        )
-    reached_ms = _one_query_ms(index, queries, effort=effort)
-    yield Sized(
-        index,
-        IndexRecord(
-            type="hnsw" if linked else "exact",
-            vectors=precision,
-            why="; ".join([*reasons, f"a query takes {reached_ms:.2f} ms"]),
-            effort=effort,
-            recall=round(recall, 4),
-            queries=len(queries),
-        ),
+    what, reached = f"{len(vectors)} vectors compared as {precision}", -1.0
+    for breadth in BREADTHS if linked else (None,):
+        if breadth is None:
+            index = VectorIndex.exact(vectors.shape[1], precision=precision, threads=threads)
+        else:
+            what = f"a graph over {len(vectors)} vectors as {precision}"
+            index = VectorIndex.hnsw(vectors.shape[1], precision=precision, breadth=breadth, threads=threads)
+        index.train(vectors)
+        for start in range(0, len(vectors), AT_ONCE):
+            yield Linking(start, len(vectors))
+            index.add(vectors[start : start + AT_ONCE])
+        yield Linking(len(vectors), len(vectors))
+        for effort in EFFORTS if linked else (None,):
+            rows = index.nearest(queries, FUSED, effort=effort)[1]
+            # what was rounded is judged by what it was
+            shares = recall_of(_true_scores(vectors, queries, rows[:, :DEPTH]), truth)
+            reached = float(shares.mean())
+            # by a standard error more than was asked for: other queries than these will be asked
+            if reached - shares.std() / np.sqrt(len(shares)) >= options.recall or reached == 1:
+                took = f"a query takes {_one_query_ms(index, queries, effort=effort):.2f} ms"
+                record = IndexRecord(
+                    type="hnsw" if linked else "exact",
+                    vectors=precision,
+                    why="; ".join([*reasons, *([f"linked with {breadth} candidates"] if linked else []), took]),
+                    effort=effort,
+                    recall=round(reached, 4),
+                    queries=len(queries),
+                )
+                yield Sized(index, record)
+                return
+    raise InputError(
+        f"{what} reaches a recall@10 of {reached:.4f}"
+        + (f" with {EFFORTS[-1]} candidates" if linked else "")
+        + f", not {options.recall:g}: set index.recall lower, index.vectors to float32, or index.type to exact"
     )
 
 

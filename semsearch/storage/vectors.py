@@ -20,7 +20,7 @@ EXACT_FROM = 1_000
 LINKS = 32
 """Neighbours of a row in a graph, twice as many on the lowest level."""
 BREADTH = 80
-"""Candidates looked at for a new row's neighbours."""
+"""Candidates looked at for a new row's neighbours, unless more are asked for (efConstruction)."""
 GATHERED = 0.25
 """Share of the rows of an index without a graph up to which those that are allowed are taken out and compared."""
 
@@ -60,13 +60,15 @@ class VectorIndex:
         return cls(_rows(dimension, precision), threads=threads)
 
     @classmethod
-    def hnsw(cls, dimension: int, *, precision: Precision = "float32", threads: int = 1) -> VectorIndex:
+    def hnsw(
+        cls, dimension: int, *, precision: Precision = "float32", breadth: int = BREADTH, threads: int = 1
+    ) -> VectorIndex:
         """An empty index that follows a hierarchical navigable small world graph (Malkov & Yashunin 2018,
         doi:10.1109/TPAMI.2018.2889473)."""
         rows = _rows(dimension, precision)
         # the stubs know of neither constructor, flags nor parameters of a graph
         graph = faiss.IndexHNSW(rows, LINKS)  # type: ignore[arg-type]
-        graph.hnsw.efConstruction = BREADTH
+        graph.hnsw.efConstruction = breadth
         return cls(rows, graph, threads=threads)
 
     @classmethod

@@ -10,12 +10,14 @@ import pytest
 
 from semsearch.encoder import Encoder
 from semsearch.engine import SearchEngine
+from semsearch.indexing import sizing
 from semsearch.indexing.changing import Changed, compact, delete, update
 from semsearch.indexing.recipe import IndexOptions
 from semsearch.indexing.sizing import Linking, Sized, recall_of, size
 from semsearch.records import Document, InputError, Mode, Query
 from semsearch.storage.bundle import read_manifest
 from semsearch.storage.checking import check
+from semsearch.storage.vectors import VectorIndex
 from tests.conftest import Command, build_index, write_jsonl
 from tests.test_adapter import unit_rows
 
@@ -76,6 +78,24 @@ def test_vectors_are_kept_as_exactly_as_memory_allows(kind: str, options: dict[s
         rows = found.index.nearest(QUERIES, 100, effort=record.effort)[1][:, :10]
         share = np.mean([np.isin(true, row).mean() for true, row in zip(truth, rows, strict=True)])
         assert record.recall == pytest.approx(share, abs=1e-4)
+
+
+def test_where_a_graph_finds_too_little_it_is_linked_with_more_care(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    make = VectorIndex.hnsw
+
+    def noting(*dimension: int, breadth: int, **options: Any) -> VectorIndex:
+        seen.append(breadth)
+        return make(*dimension, breadth=breadth, **options)
+
+    monkeypatch.setattr(VectorIndex, "hnsw", noting)
+    monkeypatch.setattr(sizing, "EFFORTS", (1,))
+    monkeypatch.setattr(sizing, "BREADTHS", (2, 200))
+    monkeypatch.setattr(sizing, "FUSED", 10)
+    linking, found = sized(type="hnsw", recall=0.8)
+    assert seen == [2, 200]
+    assert [event.rows for event in linking] == [0, 5000, 6000] * 2
+    assert "linked with 200 candidates" in found.record.why
 
 
 def test_what_fits_no_memory_or_finds_too_little_is_refused() -> None:
