@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
 
@@ -32,7 +32,7 @@ SECURITY_HEADERS = {
 
 
 def create_app(
-    engines: Mapping[str, SearchEngine],
+    engines: dict[str, SearchEngine],
     *,
     limits: Limits | None = None,
     trusted_hosts: Sequence[str] | None = None,
@@ -40,6 +40,8 @@ def create_app(
     learning: Learning | None = None,
 ) -> Flask:
     """An app that searches the given indexes by name, the first one by default; its threads start here.
+
+    engines: kept up to date as their indexes change on disk.
 
     keys: who may send labels and change domains, by default everybody who can reach the server. learning: how domains
     learn, by default from the weights that come with semsearch.

@@ -7,7 +7,7 @@ import ipaddress
 import logging
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -53,7 +53,7 @@ def open_indexes(
 
 
 def serve(
-    engines: Mapping[str, SearchEngine],
+    engines: dict[str, SearchEngine],
     *,
     host: str,
     port: int,
@@ -101,7 +101,7 @@ def serve(
         server.run()
     finally:
         service.close()
-        for engine in service.engines.values():
+        for engine in engines.values():
             engine.close()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -124,15 +124,17 @@ class SearchService:
     """Several indexes by name, and the one thread that owns their encoders."""
 
     def __init__(
-        self, engines: Mapping[str, SearchEngine], *, limits: Limits, metrics: Metrics, learning: Learning
+        self, engines: dict[str, SearchEngine], *, limits: Limits, metrics: Metrics, learning: Learning
     ) -> None:
         """Start the batcher, run one query through every index, and start what adapts.
+
+        engines: by name; kept up to date, so that nobody holds the engine of a state that serves no more.
 
         Raises ValueError if there is no index; WeightsError.
         """
         if not engines:
             raise ValueError("there is no index to serve")
-        self.engines = dict(engines)
+        self.engines = engines
         """By name; another engine takes one's place when its index changes, and requests go on with what they have."""
         self.limits = limits
         self.metrics = metrics

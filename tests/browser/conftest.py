@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -26,7 +26,7 @@ QUIET = [
 
 
 @contextmanager
-def serving(engines: Mapping[str, SearchEngine], keys: WriteKeys | None = None) -> Iterator[str]:
+def serving(engines: dict[str, SearchEngine], keys: WriteKeys | None = None) -> Iterator[str]:
     """The address of a server of these indexes; they are closed with it."""
     app = create_app(engines, keys=keys)
     server = create_server(app, host="127.0.0.1", port=0, threads=8)
