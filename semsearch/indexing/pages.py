@@ -6,6 +6,7 @@ tells of itself go into its metadata.
 
 from __future__ import annotations
 
+import logging
 import re
 import zipfile
 from collections.abc import Mapping
@@ -113,6 +114,8 @@ def read_pdf(path: Path, name: str, source: Source) -> Reading:  # noqa: ARG001 
     if isinstance(raw, BadRecord):
         yield raw
         return
+    # what it complains of is told once, as the reason, where nothing can be read
+    logging.getLogger("pypdf").setLevel(logging.CRITICAL)
     try:
         file = PdfReader(BytesIO(raw))
         if file.is_encrypted and not file.decrypt(""):
