@@ -35,7 +35,6 @@ from semsearch.storage.domains import DomainStore
 from semsearch.storage.manifest import Manifest
 from semsearch.words import words
 
-_NONE: Rows = np.empty(0, np.int64)
 COMPARED = 100
 """Places of two rankings of a query in which a document is looked for."""
 UNADAPTED = Serving(None, reason="the frozen encoder was asked for")
@@ -235,7 +234,7 @@ class SearchEngine:
         """Texts and metadata of ranked documents, with so many passages of each; may run on many threads at once."""
         rows = list(zip(ranking.passages.tolist(), ranking.scores.tolist(), strict=True))
         hits = self.corpus.hits(rows, ranking.parts)
-        others: list[Rows] = best_passages(ranking, passages - 1, self.corpus) if passages > 1 else [_NONE] * len(hits)
+        others = best_passages(ranking, passages - 1, self.corpus)
         return [
             replace(
                 hit,

@@ -169,6 +169,8 @@ def best_passages(ranking: Ranking, many: int, corpus: Corpus) -> list[Rows]:
 
     Where words alone were gone by, only passages that have one of them.
     """
+    if not many:
+        return [_NO_ROWS] * len(ranking.passages)
     best = []
     for row in ranking.passages.tolist():
         rows = corpus.passages_beside(row)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import date, datetime
 from io import BytesIO
 from pathlib import Path, PurePosixPath
@@ -104,99 +105,107 @@ def read_html(path: Path, name: str, source: Source) -> Reading:
 
 def read_pdf(path: Path, name: str, source: Source) -> Reading:  # noqa: ARG001 (as every reader)
     """The text of a PDF's pages."""
-    try:
-        from pypdf import PdfReader
-        from pypdf.errors import PyPdfError
-    except ImportError:
-        yield BadRecord(str(path), missing("pypdf", "pdf"), whole_file=True)
-        return
-    raw = whole_bytes(path, times=WITH_PICTURES)
-    if isinstance(raw, BadRecord):
-        yield raw
-        return
-    # what it complains of is told once, as the reason, where nothing can be read
-    logging.getLogger("pypdf").setLevel(logging.CRITICAL)
-    try:
-        file = PdfReader(BytesIO(raw))
-        if file.is_encrypted and not file.decrypt(""):
-            yield BadRecord(str(path), "a PDF that wants a password: unlock it first", whole_file=True)
-            return
-        pages = [page.extract_text() for page in file.pages]
-        told = file.metadata
-        title, author = (told.title or "", told.author or "") if told else ("", "")
-        created = told.creation_date if told else None
-    except (PyPdfError, ValueError, KeyError, TypeError, AttributeError, RecursionError, NotImplementedError) as error:
-        yield BadRecord(str(path), f"cannot be read as PDF ({str(error) or type(error).__name__})", whole_file=True)
-        return
-    text = "\n\n".join(pages)
-    if not text.strip():
-        yield BadRecord(
-            str(path), f"no text in its {len(pages)} pages: if they are pictures, recognise their text", True
-        )
-        return
-    metadata: dict[str, JsonValue] = {"pages": len(pages), "author": str(author), "date": _iso(created)}
-    yield _document(path, name, title=str(title), text=text, metadata=metadata)
+    yield _parsed(path, name, _pdf, "PDF", wants=("pypdf", "pdf"))
 
 
 def read_docx(path: Path, name: str, source: Source) -> Reading:  # noqa: ARG001 (as every reader)
     """Paragraphs and tables of a Word document, in their order."""
-    try:
-        from docx import Document as WordDocument
-        from docx.opc.exceptions import OpcError
-        from docx.table import Table
-    except ImportError:
-        yield BadRecord(str(path), missing("python-docx", "docx"), whole_file=True)
-        return
-    raw = whole_bytes(path, times=WITH_PICTURES)
-    if isinstance(raw, BadRecord):
-        yield raw
-        return
-    try:
-        _refuse_bombs(raw)
-        file = WordDocument(BytesIO(raw))
-        blocks, headings = [], []
-        for part in file.iter_inner_content():
-            if isinstance(part, Table):
-                blocks += ["\t".join(cell.text for cell in row.cells) for row in part.rows]
-                continue
-            blocks.append(part.text)
-            if part.style is not None and (part.style.name or "").startswith(("Heading", "Title")):
-                headings.append(part.text)
-        told = file.core_properties
-    except (OpcError, zipfile.BadZipFile, ValueError, KeyError, OSError, SyntaxError) as error:
-        yield BadRecord(str(path), f"cannot be read as a Word document ({error})", whole_file=True)
-        return
-    metadata: dict[str, JsonValue] = {"author": told.author or "", "date": _iso(told.created)}
-    title = told.title or next(iter(headings), "")
-    yield _document(path, name, title=title, text="\n\n".join(blocks), headings=headings, metadata=metadata)
+    yield _parsed(path, name, _docx, "a Word document", wants=("python-docx", "docx"))
 
 
 def read_epub(path: Path, name: str, source: Source) -> Reading:  # noqa: ARG001 (as every reader)
     """The chapters of a book, in the order in which they are read, as one document."""
+    yield _parsed(path, name, _epub, "EPUB", wants=None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Content:
+    """What a file holds."""
+
+    title: str
+    text: str
+    headings: list[str]
+    metadata: dict[str, JsonValue]
+
+
+class _RefusedError(Exception):
+    """A file that is sound and cannot be read all the same."""
+
+
+def _parsed(
+    path: Path, name: str, parse: Callable[[bytes], _Content], what: str, *, wants: tuple[str, str] | None
+) -> Document | BadRecord:
+    """A file of a packed format as a document; wants: the library that reads it, and the extra that installs that."""
     raw = whole_bytes(path, times=WITH_PICTURES)
     if isinstance(raw, BadRecord):
-        yield raw
-        return
+        return raw
     try:
-        _refuse_bombs(raw)
-        with zipfile.ZipFile(BytesIO(raw)) as book:
-            container = LexborHTMLParser(book.read("META-INF/container.xml"))
-            root = container.css_first("rootfile")
-            place = PurePosixPath((root.attributes.get("full-path") if root else None) or "")
-            package = LexborHTMLParser(book.read(str(place)))
-            items = {node.attributes.get("id"): node.attributes.get("href") for node in package.css("item")}
-            spine = [items.get(node.attributes.get("idref")) for node in package.css("itemref")]
-            chapters = [
-                book.read(str(place.parent / unquote(href))).decode("utf-8", "replace") for href in spine if href
-            ]
-            told = {key: _told(package, key) for key in ("title", "creator", "date", "language")}
-    except (zipfile.BadZipFile, KeyError, ValueError, OSError, RuntimeError, NotImplementedError) as error:
-        yield BadRecord(str(path), f"cannot be read as EPUB ({error})", whole_file=True)
-        return
-    metadata: dict[str, JsonValue] = {"author": told["creator"], "date": told["date"], "lang": told["language"]}
+        found = parse(raw)
+    except ImportError:
+        assert wants is not None
+        return BadRecord(str(path), missing(*wants), whole_file=True)
+    except _RefusedError as error:
+        return BadRecord(str(path), str(error), whole_file=True)
+    except Exception as error:  # noqa: BLE001 (of a damaged file a parser may complain in any way)
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        return BadRecord(str(path), f"cannot be read as {what} ({reason[:200]})", whole_file=True)
+    return _document(path, name, title=found.title, text=found.text, headings=found.headings, metadata=found.metadata)
+
+
+def _pdf(raw: bytes) -> _Content:
+    from pypdf import PdfReader
+
+    # what it complains of is told once, as the reason, where nothing can be read
+    logging.getLogger("pypdf").setLevel(logging.CRITICAL)
+    file = PdfReader(BytesIO(raw))
+    if file.is_encrypted and not file.decrypt(""):
+        raise _RefusedError("a PDF that wants a password: unlock it first")
+    pages = [page.extract_text() for page in file.pages]
+    if not any(map(str.strip, pages)):
+        raise _RefusedError(f"no text in its {len(pages)} pages: if they are pictures, have their text recognised")
+    told = file.metadata
+    title, author = (told.title or "", told.author or "") if told else ("", "")
+    metadata: dict[str, JsonValue] = {"pages": len(pages), "author": str(author)}
+    metadata["date"] = _iso(told.creation_date if told else None)
+    return _Content(str(title), "\n\n".join(pages), [], metadata)
+
+
+def _docx(raw: bytes) -> _Content:
+    from docx import Document as WordDocument
+    from docx.table import Table
+
+    _refuse_bombs(raw)
+    file = WordDocument(BytesIO(raw))
+    blocks, headings = [], []
+    for part in file.iter_inner_content():
+        if isinstance(part, Table):
+            blocks += ["\t".join(cell.text for cell in row.cells) for row in part.rows]
+            continue
+        blocks.append(part.text)
+        if part.style is not None and (part.style.name or "").startswith(("Heading", "Title")):
+            headings.append(part.text)
+    told = file.core_properties
+    metadata: dict[str, JsonValue] = {"author": told.author or "", "date": _iso(told.created)}
+    return _Content(told.title or next(iter(headings), ""), "\n\n".join(blocks), headings, metadata)
+
+
+def _epub(raw: bytes) -> _Content:
+    _refuse_bombs(raw)
+    with zipfile.ZipFile(BytesIO(raw)) as book:
+        root = LexborHTMLParser(book.read("META-INF/container.xml")).css_first("rootfile")
+        place = PurePosixPath((root.attributes.get("full-path") if root else None) or "")
+        package = LexborHTMLParser(book.read(str(place)))
+        items = {node.attributes.get("id"): node.attributes.get("href") for node in package.css("item")}
+        spine = [items.get(node.attributes.get("idref")) for node in package.css("itemref")]
+        places = [str(place.parent / unquote(href)) for href in spine if href]
+        chapters = [book.read(one).decode("utf-8", "replace") for one in places]
+    metadata: dict[str, JsonValue] = {
+        "author": _told(package, "creator"),
+        "date": _told(package, "date"),
+        "lang": _told(package, "language"),
+    }
     headings = [_one_line(node.text()) for one in chapters for node in LexborHTMLParser(one).css("h1, h2, h3")]
-    text = "\n\n".join(main_text(chapter) for chapter in chapters)
-    yield _document(path, name, title=told["title"], text=text, headings=headings, metadata=metadata)
+    return _Content(_told(package, "title"), "\n\n".join(map(main_text, chapters)), headings, metadata)
 
 
 def main_text(html: str) -> str:
@@ -252,10 +261,10 @@ def _document(
 
 
 def _refuse_bombs(raw: bytes) -> None:
-    """Raise ValueError for a packed file that would unpack to more than one document may have."""
+    """Raise _RefusedError for a packed file that would unpack to more than one document may have."""
     with zipfile.ZipFile(BytesIO(raw)) as packed:
         if sum(one.file_size for one in packed.infolist()) > WITH_PICTURES * LONGEST_RECORD:
-            raise ValueError(f"it unpacks to more than {WITH_PICTURES * LONGEST_RECORD} bytes: split it")
+            raise _RefusedError(f"it unpacks to more than {WITH_PICTURES * LONGEST_RECORD} bytes: split it")
 
 
 def _told(package: LexborHTMLParser, key: str) -> str:

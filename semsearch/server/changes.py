@@ -79,10 +79,6 @@ class Changes:
         threading.Thread(target=self._compact, args=(name, lock, future), name="compacting", daemon=True).start()
         return future
 
-    def busy(self, name: str) -> bool:
-        """Whether an index is being written by this server."""
-        return name in self._locks and self._locks[name].locked()
-
     def close(self) -> None:
         """End what is being compacted; the indexes stay as they were."""
         for process in list(self._processes.values()):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import lzma
+import random
 import zipfile
 from collections.abc import Callable
 from datetime import date, datetime
@@ -228,6 +229,21 @@ def test_a_file_of_a_folder_that_cannot_be_read_does_not_end_the_build(
     assert not alone.whole_file
 
 
+def test_damage_of_any_kind_is_told_and_never_raised(tmp_path: Path) -> None:
+    table = tmp_path / "a.parquet"
+    pyarrow.parquet.write_table(pyarrow.table({"id": ["1", "2"], "text": ["x", "y"]}), table)
+    draw, told = random.Random(3), 0
+    for path in (pdf(tmp_path / "a.pdf", "Salt"), word(tmp_path / "a.docx"), epub(tmp_path / "a.epub"), table):
+        sound = path.read_bytes()
+        for _ in range(60):
+            content = bytearray(sound)
+            for _ in range(draw.choice([1, 3, 20])):
+                content[draw.randrange(len(content))] = draw.randrange(256)
+            path.write_bytes(content)
+            told += sum(isinstance(record, BadRecord) for record in read(Source(path=path)))
+    assert told > 100
+
+
 def test_what_is_locked_or_holds_no_text_is_told(tmp_path: Path) -> None:
     locked = one(pdf(tmp_path / "locked.pdf", "secret", password="x"))
     assert isinstance(locked, BadRecord)
@@ -255,7 +271,8 @@ def test_what_unpacks_to_too_much_is_refused(tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.mark.parametrize(
-    ("name", "library"), [("a.pdf", "pypdf"), ("a.docx", "docx"), ("a.parquet", "pyarrow"), ("a.txt.zst", "zstandard")]
+    ("name", "library"),
+    [("a.pdf", "pypdf"), ("a.docx", "docx"), ("a.parquet", "pyarrow.parquet"), ("a.txt.zst", "zstandard")],
 )
 def test_a_missing_library_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, library: str) -> None:
     monkeypatch.setitem(__import__("sys").modules, library, None)
