@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
-from semsearch.records import EncoderError, Vectors
+from semsearch.records import EncoderError, Vectors, first_line
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -72,10 +73,10 @@ class Encoder:
                     place, device=_device(device), revision=revision, local_files_only=Path(place).is_dir()
                 )
         except (OSError, ValueError, RuntimeError, KeyError) as error:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise EncoderError(
-                f"encoder {name!r} could not be loaded ({reason}): give the folder of a sentence-transformers "
-                f"model, the name of one that the model hub has, or {DEFAULT_MODEL!r}, which needs no download"
+                f"encoder {name!r} could not be loaded ({first_line(error)}): give the folder of a"
+                f" sentence-transformers model, the name of one that the model hub has, or {DEFAULT_MODEL!r}, which"
+                " needs no download"
             ) from error
         if prompts:
             model.prompts = {**model.prompts, **prompts}
@@ -102,20 +103,14 @@ class Encoder:
         vector: (dim,) float32, of unit length. Shares of a text add up to its cosine, but for what special tokens and
         the prompt add. None for a model whose vectors are no means of its tokens' vectors.
         """
-        prompt = self.prompts["document"]
-        try:
-            encoded = self._model.encode_document(
-                list(texts), prompt=prompt, output_value="token_embeddings", show_progress_bar=False
-            )
-        except (RuntimeError, KeyError, ValueError):
+        if not self._pools_by_mean:
             return None
+        prompt = self.prompts["document"]
         found = []
-        for text, tokens, pooled in zip(texts, encoded, self.encode_documents(texts), strict=True):
-            rows = torch.as_tensor(tokens).float().cpu().numpy()
-            mean = rows.mean(axis=0) if rows.ndim == 2 and len(rows) else np.zeros(self.dimension, np.float32)
-            length = float(np.linalg.norm(mean))
+        for text, rows in zip(texts, self._tokens(texts), strict=True):
+            length = float(np.linalg.norm(rows.mean(axis=0)))
             offsets = self.tokenizer.encode(prompt + text).offsets
-            if not length or len(offsets) < len(rows) or not np.allclose(mean / length, pooled, atol=1e-3):
+            if not length or len(offsets) < len(rows):
                 return None
             added = rows @ vector / (len(rows) * length)
             # of a text that was cut, the last token is the one that ends it
@@ -128,6 +123,26 @@ class Encoder:
                 ]
             )
         return found
+
+    @cached_property
+    def _pools_by_mean(self) -> bool:
+        """Whether a text's vector is the mean of its tokens', tried on one text."""
+        probe = ["Whether the mean of these tokens is the vector of the text."]
+        try:
+            [rows] = self._tokens(probe)
+        except (RuntimeError, KeyError, ValueError):
+            return False
+        if rows.ndim != 2 or not len(rows):
+            return False
+        mean = rows.mean(axis=0)
+        return bool(np.allclose(mean / np.linalg.norm(mean), self.encode_documents(probe)[0], atol=1e-3))
+
+    def _tokens(self, texts: Sequence[str]) -> list[Vectors]:
+        """Of each text (tokens, dim) float32, not of unit length."""
+        encoded = self._model.encode_document(
+            list(texts), prompt=self.prompts["document"], output_value="token_embeddings", show_progress_bar=False
+        )
+        return [torch.as_tensor(tokens).float().cpu().numpy() for tokens in encoded]
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text, special tokens and prompts not included."""
@@ -155,10 +170,9 @@ class Encoder:
                     show_progress_bar=False,
                 )
         except RuntimeError as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise EncoderError(
-                f"encoder {self.name!r} failed on {len(texts)} texts ({reason}): where memory is short, encode fewer"
-                " together"
+                f"encoder {self.name!r} failed on {len(texts)} texts ({first_line(error)}): where memory is short,"
+                " encode fewer together"
             ) from error
         # normalised in float32, so that rows are of unit length whatever precision the model ran in
         vectors = torch.nn.functional.normalize(_to_host(encoded.float()), dim=1).numpy()

@@ -176,6 +176,11 @@ def is_unicode(text: str) -> bool:
     return True
 
 
+def first_line(error: BaseException) -> str:
+    """What an error of a library says first: the rest is for those who wrote it."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 class SemsearchError(Exception):
     """Any failure that this project explains; its message names the thing, its value and the remedy."""
 

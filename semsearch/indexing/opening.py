@@ -11,9 +11,13 @@ import lzma
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import date, datetime, time
 from io import BufferedReader, BytesIO, TextIOWrapper
+from math import isfinite
 from pathlib import Path
-from typing import IO, TypeAlias, cast
+from typing import IO, Any, TypeAlias, cast
+
+from pydantic import JsonValue
 
 from semsearch.indexing.recipe import Source
 from semsearch.records import Document, InputError, is_unicode
@@ -149,6 +153,19 @@ def checked(document: Document, place: str) -> Document | BadRecord:
     if all(map(is_unicode, (document.id, document.title, document.text, metadata))):
         return document
     return BadRecord(place, "holds half of a surrogate pair: write valid Unicode")
+
+
+def as_json(value: Any) -> JsonValue:
+    """A value of a column or a field as JSON has it; None for what is no text and nothing to filter by."""
+    if isinstance(value, dict):
+        return {str(key): as_json(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [as_json(inner) for inner in value]
+    if isinstance(value, bytes) or (isinstance(value, float) and not isfinite(value)):
+        return None
+    if isinstance(value, datetime | date | time):
+        return value.isoformat()
+    return value if isinstance(value, bool | int | float | str | None) else str(value)
 
 
 def clean(text: str) -> str:

@@ -11,10 +11,9 @@ import re
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import datetime
 from io import BytesIO
 from pathlib import Path, PurePosixPath
-from typing import Any
 from urllib.parse import unquote
 
 import yaml
@@ -27,6 +26,7 @@ from semsearch.indexing.opening import (
     LONGEST_RECORD,
     BadRecord,
     Reading,
+    as_json,
     checked,
     clean,
     missing,
@@ -35,7 +35,7 @@ from semsearch.indexing.opening import (
     whole_text,
 )
 from semsearch.indexing.recipe import Source
-from semsearch.records import Document
+from semsearch.records import Document, first_line
 
 MOST_HEADINGS = 30
 """Headings that are kept as metadata."""
@@ -147,8 +147,7 @@ def _parsed(
     except _RefusedError as error:
         return BadRecord(str(path), str(error), whole_file=True)
     except Exception as error:  # noqa: BLE001 (of a damaged file a parser may complain in any way)
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        return BadRecord(str(path), f"cannot be read as {what} ({reason[:200]})", whole_file=True)
+        return BadRecord(str(path), f"cannot be read as {what} ({first_line(error)[:200]})", whole_file=True)
     return _document(path, name, title=found.title, text=found.text, headings=found.headings, metadata=found.metadata)
 
 
@@ -224,22 +223,8 @@ def _front_matter(text: str) -> tuple[dict[str, JsonValue], str]:
         values = yaml.safe_load(found[1])
     except yaml.YAMLError:
         values = None
-    metadata = {str(key): _plain(value) for key, value in values.items()} if isinstance(values, dict) else {}
+    metadata = {str(key): as_json(value) for key, value in values.items()} if isinstance(values, dict) else {}
     return metadata, text[found.end() :]
-
-
-def _plain(value: Any) -> JsonValue:
-    match value:
-        case datetime() | date():
-            return value.isoformat()
-        case dict():
-            return {str(key): _plain(inner) for key, inner in value.items()}
-        case list() | set():
-            return [_plain(inner) for inner in value]
-        case None | bool() | int() | str():
-            return value
-        case _:
-            return str(value)
 
 
 def _document(

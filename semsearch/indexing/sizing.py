@@ -16,9 +16,9 @@ from semsearch.indexing.recipe import IndexOptions
 from semsearch.ranking import FUSED
 from semsearch.records import InputError, Rows, Scores, Vectors
 from semsearch.storage.manifest import IndexRecord
-from semsearch.storage.vectors import LINKS, Precision, VectorIndex
+from semsearch.storage.vectors import BREADTH, LINKS, Precision, VectorIndex
 
-BREADTHS = (80, 240)
+BREADTHS = (BREADTH, 3 * BREADTH)
 """Candidates looked at for a row's neighbours while linking: more, which takes three times as long, where the first
 graph does not find enough."""
 EFFORTS = (FUSED, 150, 200, 300, 500, 800)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Mapping
-from datetime import date, datetime, time
-from math import isfinite
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,6 +15,7 @@ from semsearch.indexing.opening import (
     UNREADABLE,
     BadRecord,
     Reading,
+    as_json,
     checked,
     clean,
     kind,
@@ -27,7 +26,7 @@ from semsearch.indexing.opening import (
     wrong_encoding,
 )
 from semsearch.indexing.recipe import FieldNames, Source
-from semsearch.records import Document, is_unicode
+from semsearch.records import Document, first_line, is_unicode
 
 ROWS_AT_ONCE = 1_000
 """Rows of a Parquet file that are in memory together."""
@@ -108,25 +107,11 @@ def read_parquet(path: Path, name: str, source: Source) -> Reading:
             for batch in file.iter_batches(ROWS_AT_ONCE):
                 for row in batch.to_pylist():
                     number += 1
-                    values = {key: _plain(value) for key, value in row.items()}
+                    values = {key: as_json(value) for key, value in row.items()}
                     place = f"{path}:{number}"
                     yield _document(values, source.fields, place=place, default_id=f"{name}:{number}")
     except Exception as error:  # noqa: BLE001 (of a damaged file a parser may complain in any way)
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        yield BadRecord(str(path), f"cannot be read as Parquet ({reason[:200]})", whole_file=True)
-
-
-def _plain(value: Any) -> JsonValue:
-    """A value of a column as JSON has it."""
-    if isinstance(value, dict):
-        return {str(key): _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    if isinstance(value, bytes) or (isinstance(value, float) and not isfinite(value)):
-        return None  # no text, and nothing to filter by
-    if isinstance(value, datetime | date | time):
-        return value.isoformat()
-    return value if isinstance(value, bool | int | float | str | None) else str(value)
+        yield BadRecord(str(path), f"cannot be read as Parquet ({first_line(error)[:200]})", whole_file=True)
 
 
 def _without_text(columns: list[str], fields: FieldNames, place: str, said: str) -> BadRecord | None:

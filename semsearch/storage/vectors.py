@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 import faiss
 import numpy as np
 
-from semsearch.records import BundleError, Mask, Rows, Scores, Vectors
+from semsearch.records import BundleError, Mask, Rows, Scores, Vectors, first_line
 
 SCORE_DECIMALS = 6
 """Scores are equal if they agree to this many decimals: the last bits move with the shape of the batch."""
@@ -82,7 +82,7 @@ class VectorIndex:
             rows = _mapped(path, (faiss.IndexFlat, faiss.IndexScalarQuantizer))
             return cls(rows, None if graph is None else _mapped(graph, (faiss.IndexHNSW,)), threads=threads)
         except (OSError, RuntimeError, ValueError) as error:
-            raise BundleError(f"{path} is not a vector index ({_first_line(error)}): build it again") from error
+            raise BundleError(f"{path} is not a vector index ({first_line(error)}): build it again") from error
 
     @property
     def dimension(self) -> int:
@@ -115,7 +115,7 @@ class VectorIndex:
             if self._graph is not None and graph is not None:
                 faiss.write_index(self._graph, str(graph), faiss.IO_FLAG_SKIP_STORAGE)  # type: ignore[call-overload]
         except RuntimeError as error:
-            raise OSError(f"{path.name} could not be written ({_first_line(error)})") from error
+            raise OSError(f"{path.name} could not be written ({first_line(error)})") from error
 
     def all(self) -> Vectors:
         """(count, dim) float32, every row; as float32 the index's own memory, to be read only and while it is open."""
@@ -175,34 +175,34 @@ class VectorIndex:
             rows[:, :wanted] = np.take_along_axis(places, order, axis=1)
         return scores, rows
 
-    def _searched(self, queries: Vectors, wanted: int, effort: int | None) -> tuple[Scores, Rows]:
-        if self._graph is None or effort is None or wanted >= EXACT_FROM:
-            found, places = self._rows.search(queries, wanted)
-        else:
-            # a graph finds no more than it keeps candidates
-            params = faiss.SearchParametersHNSW(efSearch=max(effort, wanted))  # type: ignore[attr-defined]
-            found, places = self._graph.search(queries, wanted, params=params)
-        return found, places
+    def _walked(self, wanted: int, effort: int | None) -> bool:
+        """Whether so many rows are looked for along the graph."""
+        return self._graph is not None and effort is not None and wanted < EXACT_FROM
+
+    def _searched(
+        self, queries: Vectors, wanted: int, effort: int | None, selector: faiss.IDSelector | None = None
+    ) -> tuple[Scores, Rows]:
+        if not self._walked(wanted, effort):
+            params = faiss.SearchParameters(sel=selector)  # type: ignore[call-arg]
+            return self._rows.search(queries, wanted, params=params)
+        assert self._graph is not None
+        assert effort is not None
+        # a graph finds no more than it keeps candidates
+        params = faiss.SearchParametersHNSW(sel=selector, efSearch=max(effort, wanted))  # type: ignore[attr-defined]
+        return self._graph.search(queries, wanted, params=params)
 
     def _among(
         self, allowed: Mask, there: int, queries: Vectors, wanted: int, effort: int | None
     ) -> tuple[Scores, Rows]:
         """As `_searched`, but only of rows that are allowed, of which there are so many."""
         share = there / self.count
-        linked = self._graph is not None and effort is not None and wanted < EXACT_FROM
         # to meet as many allowed candidates, a walk must keep so many more, and compares each one's neighbours
-        widened = max(effort or 0, wanted) / share
-        if there <= LINKS * widened if linked else share <= GATHERED:
+        widened = math.ceil(max(effort or 0, wanted) / share)
+        if there <= LINKS * widened if self._walked(wanted, effort) else share <= GATHERED:
             return self._compared(np.flatnonzero(allowed), queries, wanted)
         bits = np.packbits(allowed, bitorder="little")
         selector = faiss.IDSelectorBitmap(bits)  # type: ignore[call-arg, arg-type]
-        if not linked:
-            params = faiss.SearchParameters(sel=selector)  # type: ignore[call-arg]
-            found, places = self._rows.search(queries, wanted, params=params)
-        else:
-            assert self._graph is not None
-            params = faiss.SearchParametersHNSW(sel=selector, efSearch=math.ceil(widened))  # type: ignore[attr-defined]
-            found, places = self._graph.search(queries, wanted, params=params)
+        found, places = self._searched(queries, wanted, None if effort is None else widened, selector)
         # some types of index pass over a selector in silence
         filled = places >= 0
         if not allowed[places[filled]].all():
@@ -238,7 +238,3 @@ def _mapped(path: Path, kinds: tuple[type, ...]) -> Any:
     if not isinstance(found, kinds):
         raise ValueError(f"{path.name} holds a {type(found).__name__}, not a {kinds[0].__name__}")  # noqa: TRY004
     return found
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -115,6 +115,7 @@ def test_a_page_of_nothing_but_links_is_read_all_the_same(tmp_path: Path) -> Non
     [
         ("title: Mine\ndate: 2024-03-01\ntags: [a, b]\n", "Mine", {"date": "2024-03-01", "tags": ["a", "b"]}),
         ("draft: true\nauthor: {name: Ann}\n", "Way out", {"draft": True, "author": {"name": "Ann"}}),
+        ("price: 1.5\n", "Way out", {"price": 1.5}),
         ("[not: yaml\n", "Way out", {}),
         ("just words\n", "Way out", {}),
     ],
