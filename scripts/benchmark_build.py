@@ -23,8 +23,10 @@ from itertools import cycle, islice
 from pathlib import Path
 from time import perf_counter
 
+from build_timing import timed
+
 from semsearch.encoder import Encoder
-from semsearch.indexing.pipeline import Encoding, LoadingEncoder, build
+from semsearch.indexing.pipeline import build
 from semsearch.indexing.recipe import Recipe
 from semsearch.storage.bundle import open_current, read_manifest
 from semsearch.storage.corpus import Corpus
@@ -73,12 +75,12 @@ def rate(files: Sequence[Path], passages: int, repeats: int) -> None:
                     encoder._model.encode(texts, batch_size=BATCH, normalize_embeddings=True, show_progress_bar=False)
                     times["bare"] = perf_counter() - started
                 else:
-                    times.update(_timed_build(corpus, folder))
-            ratios.append(times["bare"] / times["build"])
+                    times.update(timed(build(_recipe(corpus), folder)))
+            ratios.append(times["bare"] / times["all"])
             encode_ratios.append(times["bare"] / times["encode"])
             print(
                 f"{repeat + 1}  {len(texts)} passages: bare {len(texts) / times['bare']:.1f}/s,"
-                f" build {len(texts) / times['build']:.1f}/s (ratio {ratios[-1]:.3f}),"
+                f" build {len(texts) / times['all']:.1f}/s (ratio {ratios[-1]:.3f}),"
                 f" its encoding alone {len(texts) / times['encode']:.1f}/s (ratio {encode_ratios[-1]:.3f})",
                 flush=True,
             )
@@ -94,19 +96,6 @@ def _texts(corpus: Path, folder: Path) -> list[str]:
     texts = [text for _, text in Corpus.open(opened, threads=1).texts()]
     opened.close()
     return texts
-
-
-def _timed_build(corpus: Path, folder: Path) -> dict[str, float]:
-    """Seconds of a whole build once its model is loaded, and of its encoding alone."""
-    loaded = first = last = 0.0
-    for event in build(_recipe(corpus), folder):
-        now = perf_counter()
-        if isinstance(event, LoadingEncoder):
-            continue
-        loaded = loaded or now
-        if isinstance(event, Encoding):
-            first, last = first or now, now
-    return {"build": perf_counter() - loaded, "encode": last - first}
 
 
 def _recipe(corpus: Path) -> Recipe:

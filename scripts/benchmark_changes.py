@@ -12,32 +12,18 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 from time import perf_counter
 
+from build_timing import timed
 from large_index import corpus, publish_index, texts
 
 from semsearch.encoder import Encoder
 from semsearch.indexing.changing import compact, delete, update
-from semsearch.indexing.pipeline import Encoding, LoadingEncoder, build
+from semsearch.indexing.pipeline import build
 from semsearch.indexing.readers import read
 from semsearch.indexing.recipe import IndexOptions, Recipe, Source
-
-
-def timed(events: Iterator[object]) -> dict[str, float]:
-    """Seconds from the first event after the encoder was loaded to the end, and of encoding."""
-    loaded = first = last = 0.0
-    for event in events:
-        now = perf_counter()
-        if isinstance(event, LoadingEncoder):
-            continue
-        # reading begins once the model is loaded, and is told after the first document
-        loaded = loaded or now
-        if isinstance(event, Encoding):
-            first, last = first or now, now
-    return {"all": perf_counter() - loaded, "encode": last - first}
 
 
 def main() -> int:

@@ -35,6 +35,7 @@ class KnownQueries:
     """Stands for the encoder: knows the vectors of a domain's queries, and no others."""
 
     prompts: Mapping[str, str] = {"query": "", "document": ""}
+    window = 1
 
     def __init__(self, domain: Domain) -> None:
         self.name = domain.name
@@ -61,24 +62,17 @@ def domain_engine(domain: Domain, folder: Path, search: SearchOptions | None = N
         writer.close()
     vectors = VectorIndex.exact(domain.documents.shape[1])
     vectors.add(domain.documents)
-    encoder = KnownQueries(domain)
-    record = EncoderRecord(
-        name=encoder.name,
-        weights_sha256=encoder.weights_sha256,
-        dimension=encoder.dimension,
-        window=1,
-        prompts=encoder.prompts,
-    )
+    encoder = cast("Encoder", KnownQueries(domain))
     count = len(domain.texts.documents)
     manifest = Manifest(
         built_by="",
         title=domain.name,
-        encoder=record,
+        encoder=EncoderRecord.of(encoder),
         segments=(SegmentRecord(name=FIRST_SEGMENT, documents=count, passages=count),),
         search=search or SearchOptions(),
     )
     return SearchEngine(
-        encoder=cast("Encoder", encoder),
+        encoder=encoder,
         adapter=Adapter(domain.basis, {}),
         corpus=Corpus([Segment(FIRST_SEGMENT, vectors, DocumentStore(path), FullText(path), IndexRecord())]),
         manifest=manifest,

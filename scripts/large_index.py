@@ -72,20 +72,13 @@ def publish_index(folder: Path, vectors: Vectors, queries: Vectors, encoder: Enc
         *_, sized = size(vectors, lambda: queries, options, threads=2)
         assert isinstance(sized, Sized)
         sized.index.save(segment.vectors, segment.graph)
-        record = EncoderRecord(
-            name=encoder.name,
-            weights_sha256=encoder.weights_sha256,
-            dimension=encoder.dimension,
-            window=encoder.window,
-            prompts=encoder.prompts,
-        )
         count = len(vectors)
         publish(
             files,
             Manifest(
                 built_by=version("semsearch"),
                 title="Large",
-                encoder=record,
+                encoder=EncoderRecord.of(encoder),
                 segments=(SegmentRecord(name=FIRST_SEGMENT, documents=count, passages=count, index=sized.record),),
                 recipe={"sources": [{"path": "."}], "index": options.model_dump(exclude_defaults=True)},
             ),

@@ -30,7 +30,7 @@ from semsearch.ranking import (
 from semsearch.records import BundleError, Document, Hit, Mode, Query, Rows, Scores, Vectors
 from semsearch.state import DomainState
 from semsearch.storage.bundle import OpenGeneration, current, open_current, tidy
-from semsearch.storage.corpus import Allowed, Corpus
+from semsearch.storage.corpus import Corpus
 from semsearch.storage.domains import DomainStore
 from semsearch.storage.manifest import Manifest
 from semsearch.words import words
@@ -208,27 +208,22 @@ class SearchEngine:
 
         nearest: of this query, or None to go by words alone. May run on many threads at once.
         """
-        last, allowed = query.offset + query.k, self.allowed(query)
+        last, allowed = query.offset + query.k, self.corpus.allowed(query.condition)
         mode = Mode.LEXICAL if nearest is None else self.mode(query)
+        adapted, vector = (UNENCODED, None) if nearest is None else (nearest.adapted, nearest.vector)
+        weight = self.lexical_weight(adapted.state)
         if nearest is None:
             found = by_words(query.text, last, self.corpus, allowed)
         elif mode is Mode.HYBRID:
-            found = by_both(query.text, nearest, self.lexical_weight(nearest.adapted.state), self.corpus, allowed)
+            found = by_both(query.text, nearest, weight, self.corpus, allowed)
         else:
             found = by_meaning(nearest, self.corpus.document_of)
-        adapted = UNENCODED if nearest is None else nearest.adapted
-        vector = None if nearest is None else nearest.vector
-        weight = self.lexical_weight(adapted.state)
         if not query.fold:
             places = np.arange(query.offset, max(query.offset, min(last, len(found.passages))))
             return found.page(places, self.corpus, mode, adapted, vector, weight)
         kept, alike = found.folded(self.corpus, last)
         page = found.page(kept[query.offset :], self.corpus, mode, adapted, vector, weight)
         return replace(page, alike=[alike[place] for place in kept[query.offset :].tolist()])
-
-    def allowed(self, query: Query) -> Allowed:
-        """What the query's condition leaves to be found; looked up once for all queries under the same one."""
-        return self.corpus.allowed(query.condition)
 
     def fetch(self, ranking: Ranking, *, passages: int = 1) -> list[Hit]:
         """Texts and metadata of ranked documents, with so many passages of each; may run on many threads at once."""
@@ -238,7 +233,7 @@ class SearchEngine:
         return [
             replace(
                 hit,
-                others=tuple(self.corpus.passage(row) for row in more.tolist()),
+                others=tuple(self.corpus.passages_in(more)),
                 alike=tuple(self.corpus.identities(alike)),
             )
             if len(more) or len(alike)

@@ -111,6 +111,11 @@ def parse(expression: str) -> Condition:
         raise FilterError(f"the filter {_excerpt(expression)}: {said}") from None
 
 
+def parse_if_any(expression: str | None) -> Condition | None:
+    """As `parse`; None for none and for a blank one."""
+    return None if expression is None or not expression.strip() else parse(expression)
+
+
 def _excerpt(expression: str) -> str:
     return repr(expression if len(expression) <= 80 else f"{expression[:79]}…")
 

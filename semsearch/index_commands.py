@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -17,11 +17,8 @@ from semsearch.terminal import Device, Threads, err, out
 
 if TYPE_CHECKING:
     from semsearch.indexing.changing import Changed
-    from semsearch.indexing.pipeline import Resuming, Skipped
     from semsearch.indexing.recipe import FieldNames, Recipe, Source
     from semsearch.storage.manifest import Manifest
-
-Event = TypeVar("Event")
 
 Index = Annotated[Path, typer.Argument(help="Folder of a built index.")]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave bad records out and list them, instead of stopping.")]
@@ -116,7 +113,6 @@ def update(
 
         from semsearch.indexing.changing import Changed
         from semsearch.indexing.changing import update as update_index
-        from semsearch.indexing.pipeline import Resuming, Skipped
         from semsearch.indexing.readers import read
         from semsearch.indexing.recipe import Recipe, within
         from semsearch.storage.bundle import read_manifest
@@ -125,7 +121,7 @@ def update(
     built = Recipe.model_validate(read_manifest(index).recipe)
     if any(path.suffix == ".toml" for path in inputs):
         recipe = _recipe_alone(inputs, named)
-        check_same(index, built, recipe, inputs[0])
+        _check_same(index, built, recipe, inputs[0])
         sources: list[tuple[Source, Path | None]] = [(source, None) for source in recipe.sources]
         skip_bad = skip_bad or recipe.skip_bad
     else:
@@ -135,13 +131,9 @@ def update(
     events = update_index(
         index, chain.from_iterable(readings), prune=prune, skip_bad=skip_bad, device=device, threads=threads
     )
-    for event in _shown(events):
-        if isinstance(event, Skipped):
-            _print_skipped(event)
-        elif isinstance(event, Resuming):
-            _print_resuming(event)
-        elif isinstance(event, Changed):
-            _print_changed(event, monotonic() - started)
+    last = _followed(events)
+    assert isinstance(last, Changed)
+    _print_changed(last, monotonic() - started)
 
 
 def delete(
@@ -170,9 +162,9 @@ def compact(index: Index, device: Device = "auto", threads: Threads = None) -> N
         from semsearch.indexing.changing import compact as compact_index
 
     started = monotonic()
-    for event in _shown(compact_index(index, device=device, threads=threads)):
-        if isinstance(event, Changed):
-            _print_changed(event, monotonic() - started)
+    last = _followed(compact_index(index, device=device, threads=threads))
+    assert isinstance(last, Changed)
+    _print_changed(last, monotonic() - started)
 
 
 def check(
@@ -246,7 +238,7 @@ def info(
 
 def _segments(manifest: Manifest) -> str:
     """How much of an index is not in one piece."""
-    gone = sum(one.deleted for one in manifest.segments)
+    gone = manifest.deleted
     later = sum(one.passages - one.deleted_passages for one in manifest.segments[1:])
     if not gone and not later:
         return ""
@@ -285,7 +277,7 @@ def _recipe(inputs: list[Path], output: Path | None, named: FieldNames | None) -
     return Recipe(sources=sources), output
 
 
-def check_same(index: Path, built: Recipe, recipe: Recipe, path: Path) -> None:
+def _check_same(index: Path, built: Recipe, recipe: Recipe, path: Path) -> None:
     """Raise RecipeError where a recipe asks for what only a build can do."""
     from semsearch.records import RecipeError
 
@@ -302,18 +294,6 @@ def check_same(index: Path, built: Recipe, recipe: Recipe, path: Path) -> None:
 
 def _model(recipe: Recipe) -> dict[str, object]:
     return recipe.encoder.model_dump(exclude={"batch_size"})
-
-
-def _print_skipped(event: Skipped) -> None:
-    err.print(Text.assemble(("left out: ", "yellow"), str(event.record)), soft_wrap=True)
-
-
-def _print_resuming(event: Resuming) -> None:
-    err.print(
-        f"[bold]resuming[/bold]: {event.passages:,} of {event.of_passages:,} passages were encoded before a build was"
-        " stopped",
-        soft_wrap=True,
-    )
 
 
 def _print_changed(event: Changed, seconds: float) -> None:
@@ -341,27 +321,40 @@ def _print_changed(event: Changed, seconds: float) -> None:
 def build_recipe(recipe: Recipe, folder: Path, *, resume: bool = True, device: str, threads: int | None) -> None:
     """Build an index, with a progress bar."""
     with err.status("starting"):
-        from semsearch.indexing.pipeline import Published, Resuming, Skipped
+        from semsearch.indexing.pipeline import Published
         from semsearch.indexing.pipeline import build as build_index
 
     started = monotonic()
-    for event in _shown(build_index(recipe, folder, resume=resume, device=device, threads=threads)):
-        if isinstance(event, Skipped):
-            _print_skipped(event)
-        elif isinstance(event, Resuming):
-            _print_resuming(event)
-        elif isinstance(event, Published):
-            manifest = event.manifest
-            left_out = f", {manifest.skipped:,} bad records left out" if manifest.skipped else ""
-            took = f"{monotonic() - started:.0f} s"
+    last = _followed(build_index(recipe, folder, resume=resume, device=device, threads=threads))
+    assert isinstance(last, Published)
+    manifest = last.manifest
+    left_out = f", {manifest.skipped:,} bad records left out" if manifest.skipped else ""
+    err.print(
+        f"[bold green]built[/bold green] {escape(str(last.folder))}:"
+        f" {manifest.documents:,} documents in {manifest.passages:,} passages{left_out},"
+        f" {monotonic() - started:.0f} s",
+        soft_wrap=True,
+    )
+
+
+def _followed(events: Iterator[object]) -> object:
+    """The last of the events of a build or a change, the others told as they come."""
+    from semsearch.indexing.pipeline import Resuming, Skipped
+
+    last: object = None
+    for last in _shown(events):
+        if isinstance(last, Skipped):
+            err.print(Text.assemble(("left out: ", "yellow"), str(last.record)), soft_wrap=True)
+        elif isinstance(last, Resuming):
             err.print(
-                f"[bold green]built[/bold green] {escape(str(event.folder))}:"
-                f" {manifest.documents:,} documents in {manifest.passages:,} passages{left_out}, {took}",
+                f"[bold]resuming[/bold]: {last.passages:,} of {last.of_passages:,} passages were encoded before a build"
+                " was stopped",
                 soft_wrap=True,
             )
+    return last
 
 
-def _shown(events: Iterator[Event]) -> Iterator[Event]:
+def _shown(events: Iterator[object]) -> Iterator[object]:
     """The same events, with a progress bar around them."""
     from rich.progress import (
         BarColumn,

@@ -172,6 +172,7 @@ def best_passages(ranking: Ranking, many: int, corpus: Corpus) -> list[Rows]:
     if not many:
         return [_NO_ROWS] * len(ranking.passages)
     best = []
+    highest = max(ranking.found.values(), default=0.0)
     for row in ranking.passages.tolist():
         rows = corpus.passages_beside(row)
         words = np.array([ranking.found.get(one, 0.0) for one in rows.tolist()], np.float32)
@@ -179,7 +180,6 @@ def best_passages(ranking: Ranking, many: int, corpus: Corpus) -> list[Rows]:
             scores, rows = words[words > 0], rows[words > 0]
         else:
             scores = corpus.similarity(ranking.vector, rows)
-            highest = max(ranking.found.values(), default=0.0)
             if highest and ranking.weight != "rrf":
                 scores = scores + ranking.weight * words / highest
         best.append(rows[np.argsort(-scores, kind="stable")][:many])
@@ -187,7 +187,7 @@ def best_passages(ranking: Ranking, many: int, corpus: Corpus) -> list[Rows]:
 
 
 def _text_of(corpus: Corpus, rows: Rows, place: int) -> str:
-    return corpus.passage(int(rows[place])).text
+    return corpus.passages_in(rows[place : place + 1])[0].text
 
 
 def _by_row(rows: Rows, values: Scores) -> dict[int, float]:

@@ -44,11 +44,9 @@ WeightsFile = Annotated[
 
 def parsed_filter(expression: str | None) -> Condition | None:
     """What --filter says. Raises typer.BadParameter where it cannot be understood."""
-    from semsearch.filters import parse
+    from semsearch.filters import parse_if_any
 
-    if expression is None or not expression.strip():
-        return None
     try:
-        return parse(expression)
+        return parse_if_any(expression)
     except FilterError as error:
         raise typer.BadParameter(str(error), param_hint="--filter") from None

@@ -17,7 +17,6 @@ import numpy as np
 
 from semsearch.basis import SpectralBasis
 from semsearch.encoder import Encoder, available_cores
-from semsearch.indexing.chunking import Chunker
 from semsearch.indexing.opening import BadRecord
 from semsearch.indexing.pipeline import (
     Encode,
@@ -28,11 +27,13 @@ from semsearch.indexing.pipeline import (
     Skipped,
     as_asked,
     encoded,
+    indexed,
     resumed,
     stored,
+    twin,
 )
 from semsearch.indexing.recipe import IndexOptions, Recipe
-from semsearch.indexing.sizing import Linking, size
+from semsearch.indexing.sizing import Linking
 from semsearch.records import BundleError, Document, InputError, Rows, Vectors
 from semsearch.storage.bundle import Generation, OpenGeneration, SegmentFiles, changing, publish
 from semsearch.storage.corpus import Corpus, Segment, save_deleted
@@ -113,10 +114,7 @@ def update(
         files = change.new_segment()
         tally = _Tally(change.corpus)
         with DocumentWriter(files.documents) as writer:
-            chunker = Chunker(
-                encoder, max_tokens=recipe.chunking.max_tokens, overlap_tokens=recipe.chunking.overlap_tokens
-            )
-            yield from stored(tally.changed(records), chunker, writer, skip_bad=skip_bad)
+            yield from stored(tally.changed(records), encoder, recipe.chunking, writer, skip_bad=skip_bad)
             gone = tally.replaced
             if prune:
                 if not tally.seen:
@@ -208,7 +206,8 @@ class _Tally:
     """What becomes of the records of a change."""
 
     corpus: Corpus
-    seen: set[str] = field(default_factory=set)
+    seen: dict[str, str] = field(default_factory=dict)
+    """Where each id was read."""
     replaced: list[str] = field(default_factory=list)
     bad: list[str] = field(default_factory=list)
     """Files in which something could not be read."""
@@ -236,9 +235,9 @@ class _Tally:
                 yield record
                 continue
             if record.id in self.seen:
-                yield BadRecord(record.source, f"a second document of id {record.id!r}: ids are unique")
+                yield twin(record, self.seen[record.id])
                 continue
-            self.seen.add(record.id)
+            self.seen[record.id] = record.source
             there = self.corpus.document(record.id)
             if there is not None and _same(there, record):
                 self.unchanged += 1
@@ -305,16 +304,12 @@ class _Change:
         options: None for few vectors, which are compared one by one.
         """
         files = self.files.segment(self._name)
-        index, record = VectorIndex.exact(vectors.shape[1]), IndexRecord(why="few passages")
         if options is None:
+            index, record = VectorIndex.exact(vectors.shape[1]), IndexRecord(why="few passages")
             index.add(vectors)
+            index.save(files.vectors)
         else:
-            for step in size(vectors, asked, options, threads=threads):
-                if isinstance(step, Linking):
-                    yield step
-                else:
-                    index, record = step.index, step.record
-        index.save(files.vectors, files.graph)
+            record = yield from indexed(vectors, asked, options, files, threads=threads)
         self._new.append(SegmentRecord(name=self._name, documents=counts[0], passages=counts[1], index=record))
 
     def publish(self) -> Manifest:

@@ -7,8 +7,9 @@ and what is left to do is known exactly.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
@@ -21,13 +22,13 @@ from semsearch.encoder import Encoder, available_cores
 from semsearch.indexing.chunking import Chunker
 from semsearch.indexing.opening import BadRecord
 from semsearch.indexing.readers import read
-from semsearch.indexing.recipe import Recipe
-from semsearch.indexing.sizing import Linking, size
+from semsearch.indexing.recipe import ChunkingOptions, IndexOptions, Recipe
+from semsearch.indexing.sizing import Linking, Sized, size
 from semsearch.records import BundleError, Document, InputError, Vectors
-from semsearch.storage.bundle import building, publish
+from semsearch.storage.bundle import SegmentFiles, building, publish
 from semsearch.storage.documents import DocumentWriter
 from semsearch.storage.journal import Journal, forget
-from semsearch.storage.manifest import FIRST_SEGMENT, EncoderRecord, Manifest, SegmentRecord
+from semsearch.storage.manifest import FIRST_SEGMENT, EncoderRecord, IndexRecord, Manifest, SegmentRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +119,8 @@ def build(
             encoder = Encoder.open(recipe.encoder.model, device=device, threads=threads, prompts=recipe.encoder.prompts)
             skipped = 0
             with DocumentWriter(segment.documents) as writer:
-                chunker = Chunker(
-                    encoder, max_tokens=recipe.chunking.max_tokens, overlap_tokens=recipe.chunking.overlap_tokens
-                )
-                for event in stored(chain.from_iterable(readings), chunker, writer, skip_bad=recipe.skip_bad):
+                records = chain.from_iterable(readings)
+                for event in stored(records, encoder, recipe.chunking, writer, skip_bad=recipe.skip_bad):
                     skipped += isinstance(event, Skipped)
                     yield event
                 if not writer.documents:
@@ -137,24 +136,14 @@ def build(
                 texts = as_asked(writer)
                 writer.close()
             SpectralBasis.of(vectors).save(files.basis)
-            for step in size(vectors, lambda: encoder.encode_queries(texts), recipe.index, threads=threads):
-                if isinstance(step, Linking):
-                    yield step
-                    continue
-                step.index.save(segment.vectors, segment.graph)
-                record = step.record
+            asked = partial(encoder.encode_queries, texts)
+            record = yield from indexed(vectors, asked, recipe.index, segment, threads=threads)
             manifest = Manifest(
                 built_by=version("semsearch"),
                 title=recipe.title or name or folder.name,
                 description=recipe.description,
                 facets=recipe.facets,
-                encoder=EncoderRecord(
-                    name=encoder.name,
-                    weights_sha256=encoder.weights_sha256,
-                    dimension=encoder.dimension,
-                    window=encoder.window,
-                    prompts=encoder.prompts,
-                ),
+                encoder=EncoderRecord.of(encoder),
                 segments=(SegmentRecord(name=FIRST_SEGMENT, documents=counts[0], passages=counts[1], index=record),),
                 skipped=skipped,
                 search=recipe.search,
@@ -173,10 +162,16 @@ def build(
 
 
 def stored(
-    records: Iterable[Document | BadRecord], chunker: Chunker, writer: DocumentWriter, *, skip_bad: bool
+    records: Iterable[Document | BadRecord],
+    encoder: Encoder,
+    chunking: ChunkingOptions,
+    writer: DocumentWriter,
+    *,
+    skip_bad: bool,
 ) -> Iterator[Reading | Skipped]:
     """Cut documents and write them. Raises InputError for a bad record, unless those are skipped, or it stands for a
-    whole file of a folder, of which the rest goes on."""
+    whole file of a folder, of which the rest goes on; RecipeError where the encoder's window is too short."""
+    chunker = Chunker(encoder, max_tokens=chunking.max_tokens, overlap_tokens=chunking.overlap_tokens)
     for record in records:
         found = _without_twin(record, writer)
         if isinstance(found, BadRecord):
@@ -193,6 +188,11 @@ def _without_twin(record: Document | BadRecord, writer: DocumentWriter) -> Docum
     """The record, unless a document of its id is stored already."""
     if isinstance(record, BadRecord) or (first := writer.source_of(record.id)) is None:
         return record
+    return twin(record, first)
+
+
+def twin(record: Document, first: str) -> BadRecord:
+    """What is said of a document whose id another one has, which was read at `first`."""
     return BadRecord(record.source, f"a second document of id {record.id!r}; the first one is {first}: ids are unique")
 
 
@@ -236,6 +236,18 @@ def resumed(
         if there := journal.count(text for _, texts, _ in writer.longest_first(batch_size) for text in texts):
             yield Resuming(there, len(vectors))
         yield from encoded(encode, writer, vectors, batch_size=batch_size)
+
+
+def indexed(
+    vectors: Vectors, asked: Callable[[], Vectors], options: IndexOptions, files: SegmentFiles, *, threads: int
+) -> Generator[Linking, None, IndexRecord]:
+    """Index the vectors of a segment as `size` does, and write them; returns what was chosen."""
+    for step in size(vectors, asked, options, threads=threads):
+        if isinstance(step, Linking):
+            yield step
+    assert isinstance(step, Sized)
+    step.index.save(files.vectors, files.graph)
+    return step.record
 
 
 def as_asked(writer: DocumentWriter) -> list[str]:

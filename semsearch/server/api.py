@@ -105,7 +105,7 @@ def described(service: SearchService) -> list[IndexModel]:
             documents=engine.manifest.documents,
             passages=engine.manifest.passages,
             segments=len(engine.manifest.segments),
-            deleted=sum(one.deleted for one in engine.manifest.segments),
+            deleted=engine.manifest.deleted,
             encoder=engine.manifest.encoder.name.rpartition("/")[2],
             built_at=engine.manifest.built_at.isoformat(),
             changed_at=engine.manifest.changed_at and engine.manifest.changed_at.isoformat(),

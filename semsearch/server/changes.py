@@ -89,6 +89,7 @@ class Changes:
 
     def _compact(self, name: str, lock: threading.Lock, future: Future[None]) -> None:
         index = self._indexes[name]
+        failure: Exception | None = None
         try:
             process = subprocess.Popen(
                 [sys.executable, "-m", "semsearch", "compact", str(index.folder)],
@@ -107,13 +108,13 @@ class Changes:
             index.moved()
         except Exception as error:
             log.exception("compacting failed", index=name, error=str(error))
-            self._processes.pop(name, None)
-            lock.release()
-            future.set_exception(error)
-        else:
-            self._processes.pop(name, None)
-            lock.release()
+            failure = error
+        self._processes.pop(name, None)
+        lock.release()
+        if failure is None:
             future.set_result(None)
+        else:
+            future.set_exception(failure)
 
     @contextmanager
     def _turn(self, name: str) -> Iterator[Changing]:

@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
-from semsearch.conditions import Condition
 from semsearch.records import DEFAULT_DOMAIN, Mode
-from semsearch.server.schemas import AdaptedModel, HitModel, TimingModel, understood
+from semsearch.server.schemas import AdaptedModel, FilterField, HitModel, TimingModel
 
 MOST_ENTRIES = 1_000
 """Labels or clicks in one request."""
@@ -146,12 +145,7 @@ class CompareRequest(PlaceRequest):
     query: str = Field(min_length=1, max_length=2_000)
     k: int = Field(10, ge=1, le=100)
     mode: Mode | None = Field(None, description="What to go by: meaning, words or both; by default what the index does")
-    filter: str | Condition | None = Field(None, description="As of a search")
-
-    @field_validator("filter")
-    @classmethod
-    def _understood(cls, value: str | Condition | None) -> Condition | None:
-        return understood(value)
+    filter: FilterField = Field(None, description="As of a search")
 
 
 class RecommendRequest(PlaceRequest):

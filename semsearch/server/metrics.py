@@ -78,10 +78,9 @@ class Metrics:
 
     def set_sizes(self, index: str, manifest: Manifest) -> None:
         """How large an index is, and how far from one piece."""
-        deleted = sum(one.deleted for one in manifest.segments)
         self._sizes.labels(index, "documents").set(manifest.documents)
         self._sizes.labels(index, "passages").set(manifest.passages)
-        self._sizes.labels(index, "deleted").set(deleted)
+        self._sizes.labels(index, "deleted").set(manifest.deleted)
         self._segments.labels(index).set(len(manifest.segments))
 
     def text(self) -> bytes:

@@ -11,7 +11,7 @@ from werkzeug.exceptions import NotFound
 
 from semsearch.conditions import Fact
 from semsearch.engine import COMPARED, places_in
-from semsearch.filters import parse, quoted
+from semsearch.filters import parse_if_any, quoted
 from semsearch.records import DEFAULT_DOMAIN, FilterError, Hit, Mode, Query
 from semsearch.server.api import counted, described
 from semsearch.server.http import client_gone
@@ -80,7 +80,7 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
             )
             return _html("search.html", 422, refusal=refusal, **values)
         try:
-            condition = parse(asked.filter) if asked.filter.strip() else None
+            condition = parse_if_any(asked.filter)
         except FilterError as error:
             return _html("search.html", 422, refusal=str(error), **values)
         if asked.compare:

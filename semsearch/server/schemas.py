@@ -5,10 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, create_model, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    create_model,
+    field_validator,
+    model_validator,
+)
 
 from semsearch.conditions import Condition, bounded
-from semsearch.filters import parse
+from semsearch.filters import parse_if_any
 from semsearch.records import DEFAULT_DOMAIN, FilterError, Mode
 
 
@@ -32,6 +41,18 @@ class Limits(BaseModel):
         return self.max_waiting + self.max_batch + 8
 
 
+def _understood(value: str | Condition | None) -> Condition | None:
+    """The condition that a request gives in either form. Raises ValueError for one that cannot be understood."""
+    try:
+        return parse_if_any(value) if isinstance(value, str) else value and bounded(value)
+    except FilterError as error:
+        raise ValueError(str(error)) from None
+
+
+FilterField = Annotated[str | Condition | None, AfterValidator(_understood)]
+"""A condition, or an expression for one; a condition or None once it is validated."""
+
+
 class SearchRequest(BaseModel):
     """One query, or several that share all other fields."""
 
@@ -53,7 +74,7 @@ class SearchRequest(BaseModel):
     fold: bool = Field(
         False, description="Whether documents that are nearly the same as a better one are told with that one"
     )
-    filter: str | Condition | None = Field(
+    filter: FilterField = Field(
         None,
         description="What a document's metadata must meet: a condition, or the same written as an expression such as"
         ' `kind = "how-to" and year >= 2020`',
@@ -61,11 +82,6 @@ class SearchRequest(BaseModel):
     facets: tuple[Annotated[str, Field(min_length=1, max_length=200)], ...] = Field(
         (), max_length=10, description="Fields whose values are counted, over all documents that the filter lets pass"
     )
-
-    @field_validator("filter")
-    @classmethod
-    def _understood(cls, value: str | Condition | None) -> Condition | None:
-        return understood(value)
 
     @field_validator("query", "queries")
     @classmethod
@@ -103,16 +119,6 @@ class SearchRequest(BaseModel):
             k=(int, Field(min(10, limits.max_k), description=described["k"], ge=1, le=limits.max_k)),
             offset=(int, Field(0, description=described["offset"], ge=0, le=limits.max_offset)),
         )
-
-
-def understood(value: str | Condition | None) -> Condition | None:
-    """The condition that a request gives in either form. Raises ValueError for one that cannot be understood."""
-    if not isinstance(value, str):
-        return None if value is None else bounded(value)
-    try:
-        return parse(value) if value.strip() else None
-    except FilterError as error:
-        raise ValueError(str(error)) from None
 
 
 class DocumentRequest(BaseModel):

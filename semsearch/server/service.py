@@ -50,7 +50,7 @@ class UnknownIndexError(LookupError):
 
 
 class NotLearningError(LookupError):
-    """A request about labels or domains of an index that is not on disk, where they could be kept."""
+    """A request about labels, domains or changes of an index that is not on disk, where they could be kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +253,7 @@ class SearchService:
             self.metrics.stage_seconds.labels(stage).observe(value)
         condition = queries[0].condition if queries else None
         counts = {name: engine.corpus.counts(name, condition) for name in facets}
-        carried = [self._carried(engine, ranking) if explain else None for ranking in rankings]
+        carried = self._carried(engine, rankings if explain else ())
         seconds["total"] = perf_counter() - started
         return Answer(
             name,
@@ -263,7 +263,7 @@ class SearchService:
             frozen,
             engine.corpus.allowed(condition).document_count,
             counts,
-            carried,
+            [carried.get(place) for place in range(len(rankings))],
             {stage: round(1000 * value, 3) for stage, value in seconds.items()},
         )
 
@@ -325,12 +325,12 @@ class SearchService:
             assert isinstance(vectors, np.ndarray)
             return vectors
 
-    def _carried(self, engine: SearchEngine, ranking: Ranking) -> Carried | None:
-        """Which words made a ranking: told by the thread that owns the encoder."""
-        if ranking.vector is None:
-            return None
-        [found] = self._batcher.submit([(engine, Explained(ranking))], timeout_s=self.limits.deadline_s)
-        return found if isinstance(found, list) else None
+    def _carried(self, engine: SearchEngine, rankings: Sequence[Ranking]) -> dict[int, Carried]:
+        """By place, which words made each ranking, where that is known; the thread that owns the encoder tells it."""
+        asked = [place for place, ranking in enumerate(rankings) if ranking.vector is not None]
+        items = [(engine, Explained(rankings[place])) for place in asked]
+        found = self._batcher.submit(items, timeout_s=self.limits.deadline_s)
+        return {place: its for place, its in zip(asked, found, strict=True) if isinstance(its, list)}
 
     def _run(self, items: Sequence[tuple[SearchEngine, Item]]) -> list[Result]:
         places: dict[int, list[int]] = {}

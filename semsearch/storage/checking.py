@@ -16,6 +16,7 @@ from semsearch.storage.bundle import OpenGeneration, leftovers, open_current
 from semsearch.storage.corpus import Corpus, Segment
 from semsearch.storage.documents import DISAGREEMENTS
 from semsearch.storage.domains import DomainStore
+from semsearch.storage.fulltext import connected
 from semsearch.storage.labels import FILE as LABELS
 
 AT_ONCE = 65_536
@@ -79,7 +80,7 @@ def _problems(generation: OpenGeneration) -> Iterator[str]:
 
 def _disagreements(path: Path) -> Iterator[str]:
     try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)) as connection:
+        with closing(connected(path)) as connection:
             for (said,) in connection.execute("PRAGMA integrity_check"):
                 if said != "ok":
                     yield said

@@ -18,7 +18,7 @@ from safetensors.numpy import load_file, save_file
 from semsearch.conditions import Condition, Fact
 from semsearch.records import BundleError, Document, Hit, Mask, Parts, Passage, Rows, Scores, Vectors
 from semsearch.storage.bundle import OpenGeneration
-from semsearch.storage.documents import DocumentStore
+from semsearch.storage.documents import DocumentStore, rows_of
 from semsearch.storage.fulltext import FullText
 from semsearch.storage.manifest import FileRecord, IndexRecord, Manifest, SegmentRecord
 from semsearch.storage.vectors import VectorIndex
@@ -253,16 +253,13 @@ class Corpus:
             for place, ((_, score), made_of) in enumerate(zip(wanted, parts or [None] * len(wanted), strict=True))
         ]
 
-    def passage(self, row: int) -> Passage:
-        """The passage in a row."""
-        return self.hits([(row, 0.0)])[0].passage
+    def passages_in(self, rows: Rows) -> list[Passage]:
+        """The passages in these rows, in their order."""
+        return [hit.passage for hit in self.hits([(row, 0.0) for row in rows.tolist()])]
 
     def passages_beside(self, row: int) -> Rows:
         """(n,) the other passages of the document whose passage is in this row."""
-        document = self.document_of[row]
-        # rows of one document stand together, and documents rise with them
-        first, last = np.searchsorted(self.document_of, [document, document + 1])
-        rows: Rows = np.arange(first, last, dtype=np.int64)
+        rows = rows_of(int(self.document_of[row]), self.document_of)
         beside: Rows = rows[rows != row]
         return beside
 

@@ -162,9 +162,7 @@ class DocumentStore:
         self._lock = threading.Lock()
         try:
             # one connection, opened now: the file may be replaced while this one is being read
-            self._connection = sqlite3.connect(
-                f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False
-            )
+            self._connection = fulltext.connected(path)
             self.count = int(self._connection.execute("SELECT count(*) FROM documents").fetchone()[0])
             passages = int(self._connection.execute("SELECT count(*) FROM passages").fetchone()[0])
             found = self._connection.execute("SELECT document FROM passages ORDER BY row")
@@ -261,9 +259,7 @@ class DocumentStore:
 
     def passage_rows(self, document: int) -> Rows:
         """(n,) rows of the passages of the document in a row."""
-        # passages are stored in the order of their documents
-        first, last = np.searchsorted(self.document_of, [document, document + 1])
-        return np.arange(first, last, dtype=np.int64)
+        return rows_of(document, self.document_of)
 
     def passages(self) -> Iterator[tuple[str, str]]:
         """(document id, text at the encoder) of every passage, by row."""
@@ -282,6 +278,14 @@ class DocumentStore:
     def close(self) -> None:
         """Close the file."""
         self._connection.close()
+
+
+def rows_of(document: int, document_of: Rows) -> Rows:
+    """(n,) rows of the passages of the document in a row; document_of: (passages,) the document row of each."""
+    # passages are stored in the order of their documents
+    first, last = np.searchsorted(document_of, [document, document + 1])
+    rows: Rows = np.arange(first, last, dtype=np.int64)
+    return rows
 
 
 def text_at_encoder(heading: str, passage: str) -> str:

@@ -11,8 +11,7 @@ import json
 import math
 import sqlite3
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, TypeAlias
@@ -61,9 +60,7 @@ class FullText:
         try:
             for _ in range(connections):
                 # opened now: the file may be taken away while it is being read
-                connection = sqlite3.connect(
-                    f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False
-                )
+                connection = connected(path)
                 self._all.append(connection)
                 connection.execute("SELECT count(*) FROM words WHERE words MATCH '\"a\"'").fetchone()
                 self._free.put(connection)
@@ -105,11 +102,10 @@ class FullText:
             own, other = _rarity(self.frequency(stems), self.count), _rarity(frequency(stems), passages)
             for row, score in self._fetched(_ALL, _string(stems)):
                 scores[row] += times * score * other / own
+        there = set(scores)
         if query.phrases:
-            required = " AND ".join(map(_string, query.phrases))
-            there = {row for row, _ in self._fetched(_ALL, required)}
-            scores = defaultdict(float, {row: score for row, score in scores.items() if row in there})
-        found = [(row, score) for row, score in scores.items() if allowed is None or allowed[row]]
+            there = {row for row, _ in self._fetched(_ALL, " AND ".join(map(_string, query.phrases)))}
+        found = [(row, scores[row]) for row in there if allowed is None or allowed[row]]
         return _arrays(sorted(found, key=lambda one: (-one[1], one[0]))[:k])
 
     def frequency(self, stems: Stems) -> int:
@@ -122,22 +118,22 @@ class FullText:
             self._frequencies[stems] = known
         return known
 
-    @contextmanager
-    def _borrowed(self) -> Iterator[sqlite3.Connection]:
+    def _fetched(self, select: str, *values: object) -> list[Any]:
         connection = self._free.get()
         try:
-            yield connection
+            return connection.execute(select, values).fetchall()
         finally:
             self._free.put(connection)
-
-    def _fetched(self, select: str, *values: object) -> list[Any]:
-        with self._borrowed() as connection:
-            return connection.execute(select, values).fetchall()
 
     def close(self) -> None:
         """Close the file."""
         for connection in self._all:
             connection.close()
+
+
+def connected(path: Path) -> sqlite3.Connection:
+    """A finished file, opened to be read, by one thread at a time."""
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False)
 
 
 def stems(text: str) -> str:

@@ -6,11 +6,15 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from semsearch.records import BundleError, Mode
+
+# an encoder takes seconds to import, and is looked at only where one is open
+if TYPE_CHECKING:
+    from semsearch.encoder import Encoder
 
 FORMAT_VERSION: Literal[3] = 3
 FIRST_SEGMENT = "s-000001"
@@ -31,6 +35,17 @@ class EncoderRecord(BaseModel):
     dimension: int = Field(ge=1)
     window: int = Field(ge=1, description="Tokens that the encoder reads of a text")
     prompts: Mapping[str, str] = Field(description="What stands before a query and before a document")
+
+    @classmethod
+    def of(cls, encoder: Encoder) -> EncoderRecord:
+        """The record of an encoder that is open."""
+        return cls(
+            name=encoder.name,
+            weights_sha256=encoder.weights_sha256,
+            dimension=encoder.dimension,
+            window=encoder.window,
+            prompts=encoder.prompts,
+        )
 
 
 class SearchOptions(BaseModel):
@@ -131,6 +146,11 @@ class Manifest(BaseModel):
     def passages(self) -> int:
         """Passages that can be found."""
         return sum(one.passages - one.deleted_passages for one in self.segments)
+
+    @property
+    def deleted(self) -> int:
+        """Deleted documents that still take room."""
+        return sum(one.deleted for one in self.segments)
 
     @property
     def index(self) -> IndexRecord:
