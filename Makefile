@@ -20,7 +20,7 @@ lint: $(VENV)/.ready-dev
 	$(BIN)/mypy
 
 $(VENV)/.ready: pyproject.toml constraints.txt scripts/set-up.sh
-	scripts/set-up.sh $(VENV) .
+	scripts/set-up.sh $(VENV) '.[onnx]'
 	touch $@
 
 $(VENV)/.ready-dev: pyproject.toml constraints.txt scripts/set-up.sh

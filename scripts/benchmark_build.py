@@ -72,7 +72,7 @@ def rate(files: Sequence[Path], passages: int, repeats: int) -> None:
             for what in order:
                 started = perf_counter()
                 if what == "bare":
-                    encoder._model.encode(texts, batch_size=BATCH, normalize_embeddings=True, show_progress_bar=False)
+                    encoder.encode_all("document", texts)
                     times["bare"] = perf_counter() - started
                 else:
                     times.update(timed(build(_recipe(corpus), folder)))

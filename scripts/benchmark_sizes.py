@@ -26,12 +26,12 @@ from time import perf_counter
 import numpy as np
 from large_index import corpus
 
-from semsearch.encoder import available_cores
 from semsearch.indexing.recipe import IndexOptions
 from semsearch.indexing.sizing import Sized, recall_of, size
 from semsearch.ranking import FUSED
 from semsearch.records import Vectors
 from semsearch.storage.vectors import VectorIndex
+from semsearch.threads import available_cores
 
 ASKED = 200
 TRIED = 500

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from time import perf_counter
 
-from semsearch.indexing.pipeline import Encoding, LoadingEncoder
+from semsearch.indexing.encoding import Encoding
+from semsearch.indexing.pipeline import LoadingEncoder
 
 
 def timed(events: Iterable[object]) -> dict[str, float]:

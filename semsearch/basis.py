@@ -32,7 +32,7 @@ class SpectralBasis:
         return len(self.values)
 
     @classmethod
-    def of(cls, vectors: Vectors, *, rows_at_a_time: int = 65_536) -> SpectralBasis:
+    def of(cls, vectors: Vectors, *, rows_at_a_time: int = 8_192) -> SpectralBasis:
         """The basis of (n, dim) passage vectors, n ≥ 1, summed in float64 a slice at a time."""
         count, dimension = vectors.shape
         total = np.zeros(dimension)

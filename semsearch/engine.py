@@ -14,7 +14,7 @@ import numpy as np
 from semsearch.adapter import Adapter, Serving
 from semsearch.basis import SpectralBasis
 from semsearch.conditions import Condition
-from semsearch.encoder import Encoder, available_cores
+from semsearch.encoder import Encoder
 from semsearch.fusion import LexicalWeight
 from semsearch.ranking import (
     FUSED,
@@ -33,6 +33,7 @@ from semsearch.storage.bundle import OpenGeneration, current, open_current, tidy
 from semsearch.storage.corpus import Corpus
 from semsearch.storage.domains import DomainStore
 from semsearch.storage.manifest import Manifest
+from semsearch.threads import available_cores
 from semsearch.words import words
 
 COMPARED = 100

@@ -1,11 +1,16 @@
-"""Files that appear whole or not at all; knows nothing of what is in them."""
+"""Files that appear whole or not at all, and memory that is a file; knows nothing of what is in them."""
 
 from __future__ import annotations
 
+import mmap
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
 
 
 @contextmanager
@@ -27,3 +32,21 @@ def flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def spilled(folder: Path, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+    """An array whose numbers are on disk as far as memory is wanted for others; its file has no name, and goes with it.
+
+    Raises OSError where the disk has no room.
+    """
+    with tempfile.TemporaryFile(dir=folder) as file:
+        # a disk that turned out to be full only when a number is written would be the end of this process
+        os.posix_fallocate(file.fileno(), 0, max(1, 4 * int(np.prod(shape))))
+        return np.memmap(file, np.float32, "r+", shape=shape)
+
+
+def let_go(array: npt.NDArray[np.float32]) -> None:
+    """Take a spilled array out of this process's memory until its numbers are asked for again; others stay."""
+    mapping = getattr(array, "_mmap", None)
+    if mapping is not None:
+        mapping.madvise(mmap.MADV_DONTNEED)

@@ -293,7 +293,7 @@ def _check_same(index: Path, built: Recipe, recipe: Recipe, path: Path) -> None:
 
 
 def _model(recipe: Recipe) -> dict[str, object]:
-    return recipe.encoder.model_dump(exclude={"batch_size"})
+    return recipe.encoder.model_dump(exclude={"batch_tokens"})
 
 
 def _print_changed(event: Changed, seconds: float) -> None:
@@ -339,7 +339,8 @@ def build_recipe(recipe: Recipe, folder: Path, *, resume: bool = True, device: s
 
 def _followed(events: Iterator[object]) -> object:
     """The last of the events of a build or a change, the others told as they come."""
-    from semsearch.indexing.pipeline import Resuming, Skipped
+    from semsearch.indexing.encoding import Resuming
+    from semsearch.indexing.pipeline import Skipped
 
     last: object = None
     for last in _shown(events):
@@ -365,7 +366,8 @@ def _shown(events: Iterator[object]) -> Iterator[object]:
         TimeRemainingColumn,
     )
 
-    from semsearch.indexing.pipeline import Encoding, LoadingEncoder, Reading
+    from semsearch.indexing.encoding import Encoding
+    from semsearch.indexing.pipeline import LoadingEncoder, Reading
     from semsearch.indexing.sizing import Linking
 
     columns = (

@@ -287,14 +287,13 @@ def _load(
 ) -> tuple[list[Domain], dict[str, JsonValue]]:
     """The domains in vectors, and what encoded them."""
     with err.status("starting"):
-        import torch
-
-        from semsearch.encoder import DEFAULT_MODEL, available_cores
+        from semsearch.encoder import DEFAULT_MODEL
         from semsearch.encoder import Encoder as Model
         from semsearch.learning.tasks import Vectorizer, default_cache
         from semsearch.learning.texts import find_domains
+        from semsearch.threads import available_cores, limit_threads
 
-    torch.set_num_threads(threads or available_cores())
+    limit_threads(threads or available_cores())
     name = encoder or DEFAULT_MODEL
 
     @lru_cache(maxsize=1)

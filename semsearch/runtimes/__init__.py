@@ -1,0 +1,1 @@
+"""What a transformer model runs on: torch, or ONNX Runtime."""

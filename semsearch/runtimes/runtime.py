@@ -1,0 +1,86 @@
+"""What an encoder asks of the library that runs its model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeAlias
+
+from tokenizers import Encoding, Tokenizer
+
+from semsearch.records import Vectors
+
+Kind: TypeAlias = Literal["query", "document"]
+
+WINDOW_WHERE_UNSTATED = 256
+"""Tokens a passage may have where a model sets no limit of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What is known of a model without running it."""
+
+    weights_sha256: str
+    """Over names, types, shapes and bytes of all parameters as loaded, whatever file they came from."""
+    dimension: int
+    window: int
+    """Tokens that the model reads of a text, its special tokens included; the rest is cut."""
+    prompts: Mapping[str, str]
+    """What stands before queries and before documents, unless something else is asked for."""
+    pools_by_mean: bool
+    """Whether a text's vector is the mean of its tokens' vectors."""
+    tokenizer: Tokenizer
+    """The model's own, which neither cuts nor pads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Texts that go through the model together."""
+
+    kind: Kind
+    prompt: str
+    texts: Sequence[str]
+    """Without the prompt."""
+    encodings: Sequence[Encoding]
+    """Of the texts with the prompt and the special tokens, cut to the model's window."""
+
+
+class Runtime(Protocol):
+    """A model in memory. All methods may be called on several threads at once."""
+
+    @property
+    def name(self) -> str:
+        """`torch`, `onnx` or `onnx-int8`."""
+
+    @property
+    def why(self) -> str:
+        """Why it is this one, for people to read."""
+
+    @property
+    def facts(self) -> ModelFacts:
+        """What is known of the model."""
+
+    @property
+    def workers(self) -> int:
+        """Calls at a time by which the machine is used best: more of them gain nothing."""
+
+    @property
+    def query_tokens(self) -> int:
+        """Tokens of a batch of queries, padding included, beyond which a larger one gains nothing."""
+
+    @property
+    def document_tokens(self) -> int:
+        """As `query_tokens`, of passages."""
+
+    def vectors(self, batch: Batch) -> Vectors:
+        """(n, dim) float32, not of unit length. Raises RuntimeError where the library fails."""
+
+    def tokens(self, batch: Batch) -> list[Vectors]:
+        """Of each text (tokens, dim) float32. Raises RuntimeError, KeyError or ValueError where the model has none."""
+
+
+def cutting(facts: ModelFacts) -> Tokenizer:
+    """The model's tokenizer, cutting to its window."""
+    tokenizer = Tokenizer.from_str(facts.tokenizer.to_str())
+    tokenizer.enable_truncation(facts.window)
+    return tokenizer

@@ -1,0 +1,24 @@
+"""How many threads compute at once, for every library in one place; knows nothing of what they compute."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from threadpoolctl import threadpool_limits
+
+
+def available_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def limit_threads(threads: int) -> None:
+    """Have numpy's BLAS, OpenMP and torch use so many threads in every call from now on, and tokenizers one.
+
+    FAISS counts for each calling thread apart and ONNX Runtime for each session: both are told where they are used.
+    """
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    threadpool_limits(threads)
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.set_num_threads(threads)
