@@ -1,7 +1,7 @@
-"""Many threads' calls become one batched call on one thread; knows nothing of search.
+"""Many threads' calls become batched calls on a few threads; knows nothing of search.
 
-A batch is whatever arrived while the last one ran: a lone call starts at once, and under load batches grow by
-themselves.
+A batch is whatever arrived while the last ones ran: a lone call starts at once, and under load batches grow by
+themselves, as far as their cost allows.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class AbandonedError(Exception):
 
 
 class Batcher(Generic[Item, Result]):
-    """Gathers concurrent `submit` calls into calls of `run`, one at a time, on a thread of its own."""
+    """Gathers concurrent `submit` calls into calls of `run`, one at a time on each of its own threads."""
 
     def __init__(
         self,
@@ -63,16 +63,20 @@ class Batcher(Generic[Item, Result]):
         *,
         max_batch: int,
         max_waiting: int,
+        workers: int = 1,
+        cost: Callable[[Item], int] = lambda _item: 0,
+        max_cost: int = 1,
         observer: BatchingObserver | None = None,
     ) -> None:
-        """Start the thread.
+        """Start the threads.
 
-        run: takes 1 to max_batch items, returns as many results in the same order.
+        run: takes 1 to max_batch items, returns as many results in the same order; called on `workers` threads at once.
+        max_cost: what the items of a batch may cost together, but for one that costs more alone.
         max_waiting: a call is refused while this many items wait. One call's items are never split by a refusal,
         so that single and many are refused alike; what waits is bounded by max_waiting plus one call.
         """
-        if max_batch < 1 or max_waiting < 1:
-            raise ValueError(f"max_batch {max_batch} and max_waiting {max_waiting} must be at least 1")
+        if min(max_batch, max_waiting, workers) < 1:
+            raise ValueError(f"max_batch {max_batch}, max_waiting {max_waiting}, workers {workers}: at least 1 of each")
         self._run = run
         self._max_batch = max_batch
         self._max_waiting = max_waiting
@@ -81,8 +85,14 @@ class Batcher(Generic[Item, Result]):
         self._changed = threading.Condition()
         self._closed = False
         self._seconds_per_item = 0.0
-        self._thread = threading.Thread(target=self._work, name="batcher", daemon=True)
-        self._thread.start()
+        self._cost = cost
+        self._max_cost = max_cost
+        self._idle = 0
+        self._threads = [
+            threading.Thread(target=self._work, name=f"batcher-{number}", daemon=True) for number in range(workers)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     @property
     def waiting(self) -> int:
@@ -91,8 +101,8 @@ class Batcher(Generic[Item, Result]):
 
     @property
     def alive(self) -> bool:
-        """Whether the thread runs, that is, whether a call can be answered."""
-        return self._thread.is_alive() and not self._closed
+        """Whether the threads run, that is, whether a call can be answered."""
+        return all(thread.is_alive() for thread in self._threads) and not self._closed
 
     def submit(
         self, items: Sequence[Item], *, timeout_s: float, abandoned: Callable[[], bool] = lambda: False
@@ -117,7 +127,7 @@ class Batcher(Generic[Item, Result]):
                     retry_after_s=self._retry_after_s(),
                 )
             self._waiting.extend((call, place) for place in range(len(items)))
-            self._changed.notify()
+            self._changed.notify(len(items))
         if not call.done.wait(timeout_s):
             self._expire(call)
         self._observer.outcome(call.outcome, len(items))
@@ -126,17 +136,18 @@ class Batcher(Generic[Item, Result]):
         return [call.results[place] for place in range(len(items))]
 
     def close(self) -> None:
-        """Stop the thread after the batch it runs; calls that still wait fail as overloaded."""
+        """Stop the threads after the batches they run; calls that still wait fail as overloaded."""
         with self._changed:
             self._closed = True
-            self._changed.notify()
-        self._thread.join()
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
         for call, _ in self._waiting:
             call.fail("refused", OverloadedError("the service is stopping: try again in a moment", retry_after_s=1))
         self._waiting.clear()
 
     def _retry_after_s(self) -> int:
-        return max(1, math.ceil(len(self._waiting) * self._seconds_per_item))
+        return max(1, math.ceil(len(self._waiting) * self._seconds_per_item / len(self._threads)))
 
     def _expire(self, call: _Call[Item, Result]) -> None:
         call.fail(
@@ -168,15 +179,24 @@ class Batcher(Generic[Item, Result]):
                     call.done.set()
 
     def _next_batch(self) -> list[tuple[_Call[Item, Result], int]]:
-        """What waits now and is still wanted, at most max_batch items; empty only when closed."""
+        """What waits now and is still wanted, within the bounds, and this thread's share where others are idle; empty
+        only when closed."""
         batch: list[tuple[_Call[Item, Result], int]] = []
+        cost = 0
         with self._changed:
             while not batch:
+                self._idle += 1
                 self._changed.wait_for(lambda: self._waiting or self._closed)
+                share = math.ceil(len(self._waiting) / self._idle)
+                self._idle -= 1
                 if self._closed:
                     return []
-                while self._waiting and len(batch) < self._max_batch:
-                    call, place = self._waiting.popleft()
+                while self._waiting and len(batch) < min(self._max_batch, share):
+                    call, place = self._waiting[0]
+                    cost += self._cost(call.items[place])
+                    if batch and cost > self._max_cost:
+                        break
+                    self._waiting.popleft()
                     if self._wanted(call):
                         batch.append((call, place))
         return batch

@@ -20,6 +20,7 @@ import semsearch
 from semsearch import feedback_commands, index_commands, tuning_commands
 from semsearch.learning_commands import evaluate, learn
 from semsearch.records import DEFAULT_DOMAIN, BundleError, Mode, Query, QueryError, SemsearchError
+from semsearch.runtimes.runtime import Choice
 from semsearch.server.schemas import Limits
 from semsearch.terminal import Device, Filter, Threads, WeightsFile, err, out, parsed_filter
 
@@ -138,6 +139,7 @@ def serve(
     max_batch: Annotated[int, _limit("max_batch")] = DEFAULTS.max_batch,
     max_waiting: Annotated[int, _limit("max_waiting")] = DEFAULTS.max_waiting,
     deadline_s: Annotated[float, _limit("deadline_s")] = DEFAULTS.deadline_s,
+    remembered: Annotated[int, _limit("remembered")] = DEFAULTS.remembered,
     write_key: WriteKey = None,
     read_only: ReadOnly = False,
     adapt_after: AdaptAfter = 8,
@@ -153,6 +155,14 @@ def serve(
         ),
     ] = None,
     weights: WeightsFile = None,
+    runtime: Annotated[
+        Choice,
+        typer.Option(
+            envvar="SEMSEARCH_RUNTIME",
+            help="What encodes queries on a CPU. auto: the fastest that gives what torch gives; fastest: in 8-bit"
+            " integers where this processor gains from them, which changes some results.",
+        ),
+    ] = "auto",
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
@@ -173,6 +183,7 @@ def serve(
         max_batch=max_batch,
         max_waiting=max_waiting,
         deadline_s=deadline_s,
+        remembered=remembered,
     )
     _serve(
         indexes,
@@ -184,6 +195,7 @@ def serve(
         weights=weights,
         after=adapt_after,
         bias=None if click_exponent is None else PositionBias(click_exponent, spread=0.0),
+        runtime=runtime,
         device=device,
         threads=threads,
     )
@@ -305,6 +317,7 @@ def _serve(
     weights: Path | None = None,
     after: int = 8,
     bias: PositionBias | None = None,
+    runtime: Choice = "auto",
     device: str,
     threads: int | None,
 ) -> None:
@@ -316,7 +329,7 @@ def _serve(
 
         check_reach(host, keys)
         learning = Learning(weights or DEFAULT_WEIGHTS, apart=True, after=after, bias=bias)
-        engines = open_indexes(folders, device=device, threads=threads)
+        engines = open_indexes(folders, device=device, threads=threads, runtime=runtime)
 
     def announce(address: str) -> None:
         names = ", ".join(engines)

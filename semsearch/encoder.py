@@ -11,11 +11,11 @@ from tokenizers import Encoding, Tokenizer
 
 from semsearch.records import EncoderError, Rows, Vectors, first_line
 from semsearch.runtimes.models import DEFAULT_MODEL, chosen_device, locate
-from semsearch.runtimes.prepared import Choice, open_prepared
-from semsearch.runtimes.runtime import Batch, Kind, Runtime, cutting
+from semsearch.runtimes.prepared import open_prepared
+from semsearch.runtimes.runtime import Batch, Choice, Kind, Runtime, cutting
 from semsearch.threads import available_cores
 
-__all__ = ["DEFAULT_MODEL", "Choice", "Encoder"]
+__all__ = ["DEFAULT_MODEL", "Choice", "Encoder", "batches_of"]
 
 
 class Encoder:
@@ -115,7 +115,7 @@ class Encoder:
         tokens: (n,) of each, special tokens and prompts not included.
         """
         beside = self.window - self.room(kind)
-        return batches_of(np.minimum(tokens + beside, self.window), self.batch_tokens[kind])
+        return self._batches_of(kind, np.minimum(tokens + beside, self.window))
 
     def encoding(self, texts: Sequence[str], *, kind: Kind = "document") -> Future[Vectors]:
         """What `encode_documents` gives, or `encode_queries`, once it is there: it is encoded on one of as many other
@@ -177,10 +177,13 @@ class Encoder:
         vectors = np.empty((len(texts), self.dimension), np.float32)
         encodings = self._tokenised(kind, texts)
         lengths = np.array([len(encoding.ids) for encoding in encodings], np.int64)
-        for rows in batches_of(lengths, self.batch_tokens[kind]):
+        for rows in self._batches_of(kind, lengths):
             batch = self._batch(kind, [texts[row] for row in rows], [encodings[row] for row in rows])
             vectors[rows] = self._run(batch)
         return vectors
+
+    def _batches_of(self, kind: Kind, lengths: Rows) -> list[Rows]:
+        return batches_of(lengths, self.batch_tokens[kind], overhead=self.runtime.overhead_tokens)
 
     def _tokenised(self, kind: Kind, texts: Sequence[str]) -> list[Encoding]:
         prompt = self.prompts[kind]
@@ -205,13 +208,22 @@ class Encoder:
         return vectors
 
 
-def batches_of(lengths: Rows, most: int) -> list[Rows]:
+def batches_of(lengths: Rows, most: int, *, overhead: int = 0) -> list[Rows]:
     """Places of texts in batches of like length, the longest first: of each, texts times its longest is at most `most`,
-    but for texts that are longer alone."""
+    but for texts that are longer alone.
+
+    overhead: tokens that cost as much as a batch does beside its tokens. A batch ends early where filling up those that
+    may follow would cost more than a batch of their own.
+    """
     order = np.argsort(-lengths, kind="stable")
+    falling = lengths[order].tolist()
     found, start = [], 0
-    while start < len(order):
-        stop = start + max(1, most // max(1, int(lengths[order[start]])))
+    while start < len(falling):
+        longest = max(1, falling[start])
+        last = min(len(falling), start + max(1, most // longest))
+        stop = start + 1
+        while stop < last and (longest - falling[stop]) * (last - stop) <= overhead:
+            stop += 1
         found.append(order[start:stop])
         start = stop
     return found

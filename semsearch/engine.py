@@ -172,10 +172,7 @@ class SearchEngine:
         return self.manifest.search.effort or max(efforts) or None
 
     def rank(self, queries: Sequence[Query]) -> list[Nearest]:
-        """The part of a search that gains from batches, for queries whose mode wants the encoder.
-
-        Call it from one thread at a time.
-        """
+        """The part of a search that gains from batches, for queries whose mode wants the encoder."""
         if not queries:
             return []
         started = perf_counter()
@@ -244,7 +241,7 @@ class SearchEngine:
 
     def carried(self, ranking: Ranking) -> list[list[tuple[str, float]]] | None:
         """Of each ranked document the words of its best passage that made it similar to the query, and what each added
-        to the cosine, the most first. Call it from the thread that calls `rank`.
+        to the cosine, the most first.
 
         None where the search did not go by meaning, or the encoder does not tell.
         """
@@ -258,7 +255,7 @@ class SearchEngine:
         """(1, dim) float32, the unit vector of a labelled query.
 
         Encoded alone: in a batch its last bits would depend on its neighbours, and what a domain learns shall depend
-        on its labels only. Call it from the thread that calls `rank`.
+        on its labels only.
         """
         return self.encoder.encode_queries([text])
 

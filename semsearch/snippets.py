@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from semsearch.words import words
+from semsearch.words import found, subject
 
 WIDTH = 320
 """Characters of a snippet, about three lines."""
@@ -41,13 +41,12 @@ def snippet(passage: str, query: str, *, width: int = WIDTH) -> Snippet:
     White space is collapsed; an ellipsis stands where text was cut off.
     """
     text = " ".join(passage.split())
-    wanted = {word.stem for word in words(query) if not word.function}
-    found = [(word.start, word.stop, word.stem) for word in words(text) if word.stem in wanted]
-    begin, end = _window(text, found, width)
+    places = found(text, subject(query))
+    begin, end = _window(text, places, width)
     before, after = "… " * (begin > 0), " …" * (end < len(text))
     shift = len(before) - begin
     marks: list[tuple[int, int]] = []
-    for start, stop, _ in found:
+    for start, stop, _ in places:
         if begin <= start and stop <= end:
             if marks and marks[-1][1] == start + shift:
                 marks[-1] = (marks[-1][0], stop + shift)

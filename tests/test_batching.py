@@ -167,3 +167,26 @@ def test_closing_fails_what_waits_and_what_comes_after(setting: Setting) -> None
     for call in (waits.result, lambda _: setting.batcher.submit([1], timeout_s=LONG_S)):
         with pytest.raises(OverloadedError, match="stopping"):
             call(LONG_S)
+
+
+def test_what_waits_is_shared_among_idle_workers() -> None:
+    """Two of four calls each, and not four for one: the other worker would have nothing to do."""
+    gate = Gate()
+    batcher = Batcher(gate.square, max_batch=8, max_waiting=20, workers=2)
+    with ThreadPoolExecutor(8) as pool:
+        call = pool.submit(batcher.submit, [1, 2, 3, 4], timeout_s=LONG_S)
+        assert gate.running.acquire(timeout=LONG_S)
+        assert gate.running.acquire(timeout=LONG_S)
+        assert sorted(gate.batches) == [[1, 2], [3, 4]]
+        gate.through.release(100)
+        assert call.result(LONG_S) == [1, 4, 9, 16]
+    batcher.close()
+
+
+def test_a_batch_costs_no_more_than_it_may_unless_one_item_does() -> None:
+    gate = Gate()
+    batcher = Batcher(gate.square, max_batch=8, max_waiting=20, cost=lambda number: number, max_cost=10)
+    gate.through.release(100)
+    assert batcher.submit([4, 6, 1, 50, 2], timeout_s=LONG_S) == [16, 36, 1, 2500, 4]
+    assert gate.batches == [[4, 6], [1], [50], [2]]
+    batcher.close()

@@ -32,8 +32,11 @@ def test_the_order_is_the_callers_whatever_the_lengths(tiny_encoder: Encoder) ->
 
 
 def test_batches_are_of_like_length_within_their_tokens() -> None:
-    found = [places.tolist() for places in batches_of(np.array([3, 9, 5, 9, 1, 50]), 18)]
-    assert found == [[5], [1, 3], [2, 0, 4]]
+    lengths = np.array([3, 9, 5, 9, 1, 50])
+    # to fill up the last two to five tokens each would cost up to six
+    assert [places.tolist() for places in batches_of(lengths, 18, overhead=3)] == [[5], [1, 3], [2], [0, 4]]
+    assert [places.tolist() for places in batches_of(lengths, 18, overhead=6)] == [[5], [1, 3], [2, 0, 4]]
+    assert [places.tolist() for places in batches_of(lengths, 18)] == [[5], [1, 3], [2], [0], [4]]
     assert batches_of(np.array([], np.int64), 18) == []
 
 

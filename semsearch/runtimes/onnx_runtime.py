@@ -19,7 +19,16 @@ class OnnxRuntime:
     """A graph that gives texts' vectors and their tokens'."""
 
     def __init__(
-        self, graph: Path, facts: ModelFacts, *, name: str, why: str, threads: int, query_tokens: int, pad: int
+        self,
+        graph: Path,
+        facts: ModelFacts,
+        *,
+        name: str,
+        why: str,
+        threads: int,
+        pad: int,
+        query_tokens: int = 1,
+        overhead_tokens: int = 0,
     ) -> None:
         """Load a graph. Raises RuntimeError where ONNX Runtime cannot. pad: token that fills up short texts."""
         options = onnxruntime.SessionOptions()
@@ -38,6 +47,7 @@ class OnnxRuntime:
         self.workers = threads
         self.query_tokens = query_tokens
         self.document_tokens = DOCUMENT_TOKENS
+        self.overhead_tokens = overhead_tokens
 
     def vectors(self, batch: Batch) -> Vectors:
         """(n, dim) float32, not of unit length. Raises RuntimeError where ONNX Runtime fails."""

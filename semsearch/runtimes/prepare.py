@@ -120,9 +120,7 @@ def _made(model: TorchRuntime, into: Path) -> About:
 
 
 def _graph(folder: Path, name: str, facts: ModelFacts, pad: int) -> OnnxRuntime:
-    return OnnxRuntime(
-        folder / GRAPHS[name], facts, name=name, why="", threads=available_cores(), query_tokens=0, pad=pad
-    )
+    return OnnxRuntime(folder / GRAPHS[name], facts, name=name, why="", threads=available_cores(), pad=pad)
 
 
 class _AsGraph(torch.nn.Module):
@@ -228,8 +226,14 @@ def speeds(runtimes: Mapping[str, Runtime]) -> dict[str, Speed]:
         by_size = {size: float(np.median(rates[name, size])) for size in BATCHES}
         best = max(by_size.values())
         enough = next(size for size in BATCHES if by_size[size] >= NEARLY * best)
+        # a batch takes some time whatever is in it, and some for every token: two sizes tell both
+        lone_s, full_s = float(np.median(lone[name])), BATCHES[-1] * runtimes[name].workers / by_size[BATCHES[-1]]
+        token_s = max(1e-9, (full_s - lone_s) / ((BATCHES[-1] - 1) * tokens))
         found[name] = Speed(
-            lone_ms=round(1000 * float(np.median(lone[name])), 3), rate=round(best, 1), batch_tokens=enough * tokens
+            lone_ms=round(1000 * lone_s, 3),
+            rate=round(best, 1),
+            batch_tokens=enough * tokens,
+            overhead_tokens=max(0, round(lone_s / token_s - tokens)),
         )
     return found
 

@@ -12,13 +12,12 @@ import sys
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from tokenizers import Tokenizer
 
 from semsearch.runtimes.models import Place, files_sha256, sha256
-from semsearch.runtimes.runtime import ModelFacts, Runtime
+from semsearch.runtimes.runtime import Choice, ModelFacts, Runtime
 from semsearch.threads import available_cores
 
 MADE_WITH = ("torch", "sentence-transformers", "onnxscript", "onnxruntime")
@@ -29,10 +28,6 @@ GAIN = 1.2
 """Times as fast as in float32, from which on 8-bit integers are worth that vectors are no longer quite the same."""
 GRAPHS = {"onnx": "model.onnx", "onnx-int8": "model-int8.onnx"}
 ABOUT, TOKENIZER = "about.json", "tokenizer.json"
-
-Choice = Literal["auto", "fastest", "torch", "onnx", "onnx-int8"]
-"""What a model is run by. `auto`: the fastest that gives what torch gives; `fastest`: also in 8-bit integers, where
-this processor gains from them."""
 
 
 class About(BaseModel):
@@ -66,6 +61,8 @@ class Speed(BaseModel):
     """Queries a second, every core busy."""
     batch_tokens: int
     """Of the smallest batches by which nearly that rate is reached."""
+    overhead_tokens: int
+    """That take as long as a batch does beside its tokens."""
 
 
 class Measured(BaseModel):
@@ -208,6 +205,7 @@ def _opened(
         why=f"as measured on this machine: {rates}",
         threads=threads,
         query_tokens=measured.speeds[name].batch_tokens,
+        overhead_tokens=measured.speeds[name].overhead_tokens,
         pad=about.pad,
     )
     return runtime, runtime.why

@@ -12,6 +12,10 @@ from semsearch.records import Vectors
 
 Kind: TypeAlias = Literal["query", "document"]
 
+Choice: TypeAlias = Literal["auto", "fastest", "torch", "onnx", "onnx-int8"]
+"""What a model is run by. `auto`: the fastest that gives what torch gives; `fastest`: also in 8-bit integers, where
+this processor gains from them."""
+
 WINDOW_WHERE_UNSTATED = 256
 """Tokens a passage may have where a model sets no limit of its own."""
 
@@ -71,6 +75,10 @@ class Runtime(Protocol):
     @property
     def document_tokens(self) -> int:
         """As `query_tokens`, of passages."""
+
+    @property
+    def overhead_tokens(self) -> int:
+        """Tokens that cost as much as a batch does beside its tokens."""
 
     def vectors(self, batch: Batch) -> Vectors:
         """(n, dim) float32, not of unit length. Raises RuntimeError where the library fails."""

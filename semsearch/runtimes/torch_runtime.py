@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 TOKENS_ON_CPU = 1_024
 TOKENS_ON_GPU = 16_384
+OVERHEAD_ON_CPU = 30
+OVERHEAD_ON_GPU = 4_096
+"""Tokens that take as long as it takes to start a batch: some milliseconds, in which a GPU does thousands."""
 PROBE = "Whether the mean of these tokens is the vector of the text."
 
 
@@ -39,6 +42,7 @@ class TorchRuntime:
         # on a GPU one worker's batch is tokenised and copied while the other's runs
         self.workers = 2 if self._on_gpu else 1
         self.query_tokens = self.document_tokens = TOKENS_ON_GPU if self._on_gpu else TOKENS_ON_CPU
+        self.overhead_tokens = OVERHEAD_ON_GPU if self._on_gpu else OVERHEAD_ON_CPU
         self._streams = threading.local()
         window = model.max_seq_length
         tokenizer = _plain_tokenizer(model, name)

@@ -44,6 +44,9 @@ class Metrics:
             "semsearch_batch_seconds", "Encode, rescale and nearest", buckets=SECONDS, registry=self.registry
         )
         self.queries = Counter("semsearch_queries", "Queries by how they ended", ("outcome",), registry=self.registry)
+        self._vectors = Counter(
+            "semsearch_query_vectors", "Queries by where their vectors are from", ("source",), registry=self.registry
+        )
         self.entries = Counter("semsearch_entries", "Labels and clicks kept", ("kind",), registry=self.registry)
         self._adaptations = Counter(
             "semsearch_adaptations", "Adaptations by how they ended", ("how",), registry=self.registry
@@ -70,6 +73,10 @@ class Metrics:
     def watch_adapting(self, waiting: Callable[[], int]) -> None:
         """Ask `waiting` whenever somebody reads the metrics."""
         self._adapting.set_function(waiting)
+
+    def observe_vector(self, remembered: bool) -> None:
+        """A query's vector was remembered, or had to be encoded."""
+        self._vectors.labels("memory" if remembered else "encoder").inc()
 
     def observe_adaptation(self, how: str, seconds: float) -> None:
         """An adaptation ended so, after so long."""

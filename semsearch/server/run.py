@@ -14,7 +14,7 @@ from types import FrameType
 import structlog
 from waitress.server import create_server
 
-from semsearch.encoder import Encoder
+from semsearch.encoder import Choice, Encoder
 from semsearch.engine import SearchEngine
 from semsearch.records import BundleError, SemsearchError
 from semsearch.server.app import create_app
@@ -22,6 +22,9 @@ from semsearch.server.schemas import Limits
 from semsearch.server.security import WriteKeys
 from semsearch.server.service import Learning, SearchService
 from semsearch.storage.bundle import read_manifest
+from semsearch.threads import available_cores, limit_threads
+
+log = structlog.get_logger("semsearch.server")
 
 BODY_SLACK = 8
 """Bodies up to this many times the limit are read and refused in our own words; larger ones waitress cuts off."""
@@ -32,23 +35,30 @@ class ListenError(SemsearchError):
 
 
 def open_indexes(
-    folders: Sequence[Path], *, device: str = "auto", threads: int | None = None
+    folders: Sequence[Path], *, device: str = "auto", threads: int | None = None, runtime: Choice = "auto"
 ) -> dict[str, SearchEngine]:
     """Open indexes by the names of their folders; those of one encoder share it.
+
+    From then on each library computes on as many threads as leave a core to each of the encoder's workers.
 
     Raises BundleError if one cannot be opened or two have the same name; EncoderError.
     """
     engines: dict[str, SearchEngine] = {}
     encoders: dict[str, Encoder] = {}
+    threads = threads or available_cores()
     for folder in folders:
         name = folder.resolve().name
         if name in engines:
             raise BundleError(f"two indexes are called {name!r}: rename one of the folders")
         made_by = read_manifest(folder).encoder
         key = made_by.model_dump_json()
-        engine = SearchEngine.open(folder, encoder=encoders.get(key), device=device, threads=threads)
-        encoders[key] = engine.encoder
-        engines[name] = engine
+        if key not in encoders:
+            encoders[key] = Encoder.open(
+                made_by.name, device=device, threads=threads, prompts=made_by.prompts, runtime=runtime
+            )
+        alone = max(1, threads // encoders[key].workers)
+        engines[name] = SearchEngine.open(folder, encoder=encoders[key], threads=alone)
+        limit_threads(alone)
     return engines
 
 
@@ -74,6 +84,8 @@ def serve(
         engines, limits=limits, trusted_hosts=trusted_hosts or _own_names(host), keys=keys, learning=learning
     )
     service: SearchService = app.extensions["semsearch"]
+    for name, engine in engines.items():
+        log.info("opened", index=name, runtime=engine.encoder.runtime.name, why=engine.encoder.runtime.why)
     try:
         try:
             server = create_server(

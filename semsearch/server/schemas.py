@@ -31,9 +31,10 @@ class Limits(BaseModel):
     max_queries: int = Field(32, ge=1, description="Queries in one request")
     max_k: int = Field(100, ge=1, description="Results for one query")
     max_offset: int = Field(1_000, ge=0, description="Results that may be left out before the first one")
-    max_batch: int = Field(32, ge=1, description="Queries encoded together")
+    max_batch: int = Field(32, ge=1, description="Queries encoded together, as far as their tokens allow")
     max_waiting: int = Field(64, ge=1, description="Queries that may wait; beyond, requests are answered 503")
     deadline_s: float = Field(10.0, gt=0, description="Seconds after which a request is given up")
+    remembered: int = Field(10_000, ge=0, description="Recent queries whose vectors are kept, 2 KB each; 0: none")
 
     @property
     def threads(self) -> int:

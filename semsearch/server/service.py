@@ -19,6 +19,7 @@ from semsearch.adaptation.process import AdaptingProcess
 from semsearch.adapter import Serving
 from semsearch.batching import Batcher
 from semsearch.conditions import Fact
+from semsearch.encoder import Encoder
 from semsearch.engine import SearchEngine
 from semsearch.indexing.changing import Opened
 from semsearch.learning.weights import DEFAULT_WEIGHTS, Weights
@@ -36,6 +37,7 @@ from semsearch.records import (
 )
 from semsearch.server.changes import Changes, Changing
 from semsearch.server.metrics import Metrics
+from semsearch.server.remembered import QueryVectors
 from semsearch.server.schemas import Limits
 from semsearch.server.worker import Worker
 from semsearch.storage.bundle import leftovers, tidy
@@ -78,6 +80,20 @@ PASSAGES_BETWEEN = 4
 """Passages of new documents that are encoded between two batches of searches, which wait for them."""
 
 Item: TypeAlias = Query | LabelText | PassageTexts | Explained
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """An item on its way to the encoder."""
+
+    engine: SearchEngine
+    item: Item
+    tokens: int = 0
+    """That the encoder has to read."""
+    vector: Vectors | None = None
+    """(dim,) of a query that was encoded before."""
+
+
 Carried: TypeAlias = list[list[tuple[str, float]]]
 """Of each hit, words of its passage and what they added to the similarity."""
 Result: TypeAlias = Nearest | Vectors | Carried | None
@@ -121,7 +137,7 @@ class Answer:
 
 
 class SearchService:
-    """Several indexes by name, and the one thread that owns their encoders."""
+    """Several indexes by name, and the threads that run their encoders."""
 
     def __init__(
         self, engines: dict[str, SearchEngine], *, limits: Limits, metrics: Metrics, learning: Learning
@@ -138,14 +154,22 @@ class SearchService:
         """By name; another engine takes one's place when its index changes, and requests go on with what they have."""
         self.limits = limits
         self.metrics = metrics
-        self._batcher: Batcher[tuple[SearchEngine, Item], Result] = Batcher(
-            self._run, max_batch=limits.max_batch, max_waiting=limits.max_waiting, observer=metrics.observer
+        self._vectors = QueryVectors(limits.remembered, asked=metrics.observe_vector)
+        encoders = {id(engine.encoder): engine.encoder for engine in engines.values()}.values()
+        self._batcher: Batcher[Asked, Result] = Batcher(
+            self._run,
+            max_batch=limits.max_batch,
+            max_waiting=limits.max_waiting,
+            workers=max(encoder.workers for encoder in encoders),
+            cost=lambda asked: asked.tokens,
+            max_cost=max(encoder.batch_tokens["query"] for encoder in encoders),
+            observer=metrics.observer,
         )
         metrics.watch_waiting(lambda: self._batcher.waiting)
         # the first run of a model reserves its memory: that is no user's wait
         for name, engine in self.engines.items():
             metrics.set_sizes(name, engine.manifest)
-            self._batcher.submit([(engine, Query("warm up"))], timeout_s=60)
+            self._batcher.submit([Asked(engine, Query("warm up"))], timeout_s=60)
         weights = Weights.open(learning.weights)
         fitting = {name for name, engine in self.engines.items() if _fits(weights, name, engine)}
         self._process = AdaptingProcess(learning.weights) if learning.apart else None
@@ -277,7 +301,9 @@ class SearchService:
             return {}, False
         try:
             found = self._batcher.submit(
-                [(engine, queries[place]) for place in encoded], timeout_s=self.limits.deadline_s, abandoned=abandoned
+                self._asked(engine, [queries[place] for place in encoded]),
+                timeout_s=self.limits.deadline_s,
+                abandoned=abandoned,
             )
         except EncoderError as error:
             if Mode.SEMANTIC in modes:
@@ -285,6 +311,19 @@ class SearchService:
             log.exception("the encoder failed", index=name, reason=str(error))
             return {}, True
         return {place: one for place, one in zip(encoded, found, strict=True) if isinstance(one, Nearest)}, False
+
+    def _asked(self, engine: SearchEngine, queries: Sequence[Query]) -> list[Asked]:
+        """Queries as the batcher takes them, with what is known of them already."""
+        vectors = [self._vectors.get(engine.encoder, query.text) for query in queries]
+        tokens = iter(
+            engine.encoder.count_tokens(
+                [query.text for query, vector in zip(queries, vectors, strict=True) if vector is None]
+            )
+        )
+        return [
+            Asked(engine, query, next(tokens) if vector is None else 0, vector)
+            for query, vector in zip(queries, vectors, strict=True)
+        ]
 
     def document(self, index: str | None, identity: str) -> Document | None:
         """The whole document of this id, or None. Raises UnknownIndexError."""
@@ -315,7 +354,7 @@ class SearchService:
         """What is encoded beside searches: by the thread that owns the encoder, between their batches."""
         while True:
             try:
-                [vectors] = self._batcher.submit([(self.engines[name], item)], timeout_s=60)
+                [vectors] = self._batcher.submit([Asked(self.engines[name], item)], timeout_s=60)
             except OverloadedError as error:
                 if not self.ready:
                     raise
@@ -328,26 +367,51 @@ class SearchService:
     def _carried(self, engine: SearchEngine, rankings: Sequence[Ranking]) -> dict[int, Carried]:
         """By place, which words made each ranking, where that is known; the thread that owns the encoder tells it."""
         asked = [place for place, ranking in enumerate(rankings) if ranking.vector is not None]
-        items = [(engine, Explained(rankings[place])) for place in asked]
+        items = [Asked(engine, Explained(rankings[place])) for place in asked]
         found = self._batcher.submit(items, timeout_s=self.limits.deadline_s)
         return {place: its for place, its in zip(asked, found, strict=True) if isinstance(its, list)}
 
-    def _run(self, items: Sequence[tuple[SearchEngine, Item]]) -> list[Result]:
-        places: dict[int, list[int]] = {}
+    def _run(self, items: Sequence[Asked]) -> list[Result]:
         done: dict[int, Result] = {}
-        for place, (engine, item) in enumerate(items):
-            if isinstance(item, Query):
-                places.setdefault(id(engine), []).append(place)
-            elif isinstance(item, Explained):
-                done[place] = engine.carried(item.ranking)
-            elif isinstance(item, LabelText):
-                done[place] = engine.encode_label(item.text)
-            else:
-                done[place] = engine.encoder.encode_documents(item.texts)
-        for group in places.values():
-            queries = [item for place in group if isinstance(item := items[place][1], Query)]
-            done.update(zip(group, items[group[0]][0].rank(queries), strict=True))
+        queries = {place: asked.item for place, asked in enumerate(items) if isinstance(asked.item, Query)}
+        started = perf_counter()
+        vectors = self._encoded([items[place] for place in queries])
+        seconds = perf_counter() - started
+        together: dict[int, list[int]] = {}
+        for place in queries:
+            together.setdefault(id(items[place].engine), []).append(place)
+        frozen = dict(zip(queries, vectors, strict=True))
+        for group in together.values():
+            found = items[group[0]].engine.nearest(
+                [queries[place] for place in group], np.stack([frozen[place] for place in group]), encoded_in_s=seconds
+            )
+            done.update(zip(group, found, strict=True))
+        for place, asked in enumerate(items):
+            if isinstance(asked.item, Explained):
+                done[place] = asked.engine.carried(asked.item.ranking)
+            elif isinstance(asked.item, LabelText):
+                done[place] = asked.engine.encode_label(asked.item.text)
+            elif isinstance(asked.item, PassageTexts):
+                done[place] = asked.engine.encoder.encode_documents(asked.item.texts)
         return [done[place] for place in range(len(items))]
+
+    def _encoded(self, items: Sequence[Asked]) -> list[Vectors]:
+        """(dim,) of each query: of those of one encoder together, of every text once, of none that is known."""
+        found: dict[tuple[int, str], Vectors] = {}
+        wanted: dict[int, dict[str, Encoder]] = {}
+        for asked in items:
+            assert isinstance(asked.item, Query)
+            encoder, text = asked.engine.encoder, asked.item.text
+            if asked.vector is not None:
+                found[id(encoder), text] = asked.vector
+            else:
+                wanted.setdefault(id(encoder), {})[text] = encoder
+        for number, texts in wanted.items():
+            encoder = next(iter(texts.values()))
+            for text, vector in zip(texts, encoder.encode_queries(list(texts)), strict=True):
+                found[number, text] = vector
+                self._vectors.add(encoder, text, vector)
+        return [found[id(asked.engine.encoder), asked.item.text] for asked in items if isinstance(asked.item, Query)]
 
     def _opened(self, name: str) -> Opened:
         engine = self.engines[name]

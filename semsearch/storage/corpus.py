@@ -22,6 +22,7 @@ from semsearch.storage.documents import DocumentStore, rows_of
 from semsearch.storage.fulltext import FullText
 from semsearch.storage.manifest import FileRecord, IndexRecord, Manifest, SegmentRecord
 from semsearch.storage.vectors import VectorIndex
+from semsearch.threads import available_cores
 from semsearch.words import asked
 
 OWN_FREQUENCIES = 5_000
@@ -55,7 +56,7 @@ class Segment:
             record.name,
             VectorIndex.open(files.vectors, files.graph if record.index.type == "hnsw" else None, threads=threads),
             DocumentStore(files.documents),
-            FullText(files.documents, connections=threads),
+            FullText(files.documents, connections=available_cores()),
             record.index,
         )
         opened.content = _content(generation.manifest, record.name)

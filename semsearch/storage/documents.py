@@ -174,6 +174,7 @@ class DocumentStore:
                     "SELECT passages.row, passages.text, start, stop, id, title, source, metadata"
                     " FROM passages JOIN documents ON documents.row = passages.document WHERE passages.row IN",
                     wanted,
+                    columns=8,
                 )
             }
         hits = []
@@ -247,7 +248,7 @@ class DocumentStore:
                 "SELECT passages.row, id FROM passages JOIN documents ON documents.row = passages.document"
                 " WHERE passages.row IN"
             )
-            found = dict(_select_by_row(self._connection, select, rows.tolist()))
+            found = dict(_select_by_row(self._connection, select, rows.tolist(), columns=2))
         return [found[row] for row in rows.tolist()]
 
     def passage_rows(self, document: int) -> Rows:
@@ -289,15 +290,19 @@ def text_at_encoder(heading: str, passage: str) -> str:
 def _texts(connection: sqlite3.Connection, rows: Rows) -> list[str]:
     found = {
         row: text_at_encoder(heading, text)
-        for row, heading, text in _select_by_row(connection, _AT_ENCODER, rows.tolist())
+        for row, heading, text in _select_by_row(connection, _AT_ENCODER, rows.tolist(), columns=3)
     }
     return [found[row] for row in rows.tolist()]
 
 
-def _select_by_row(connection: sqlite3.Connection, select: str, rows: Sequence[int]) -> Iterator[tuple[Any, ...]]:
+def _select_by_row(
+    connection: sqlite3.Connection, select: str, rows: Sequence[int], *, columns: int
+) -> Iterator[list[Any]]:
     for start in range(0, len(rows), _AT_ONCE):
         part = rows[start : start + _AT_ONCE]
-        yield from connection.execute(f"{select} ({','.join('?' * len(part))})", part)
+        statement = fulltext.in_one(f"{select} ({','.join('?' * len(part))})", columns)
+        [(found,)] = connection.execute(statement, part)
+        yield from json.loads(found)
 
 
 def _document(identity: str, title: str, text: str, source: str, metadata: str) -> Document:

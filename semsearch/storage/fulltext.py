@@ -79,15 +79,15 @@ class FullText:
         if not expression:
             return _NOTHING
         if allowed is None:
-            return _arrays(self._fetched(_BEST, expression, k))
+            return _arrays(self._pairs(_BEST, expression, k))
         count = int(np.count_nonzero(allowed))
         if not count:
             return _NOTHING
         if count <= FEW:
-            return _arrays(self._fetched(_BEST_AMONG, expression, json.dumps(np.flatnonzero(allowed).tolist()), k))
+            return _arrays(self._pairs(_BEST_AMONG, expression, json.dumps(np.flatnonzero(allowed).tolist()), k))
         many = math.ceil(1.5 * k * len(allowed) / count) + 50
         while True:
-            ranked = self._fetched(_BEST, expression, many)
+            ranked = self._pairs(_BEST, expression, many)
             found = [(row, score) for row, score in ranked if allowed[row]]
             if len(found) >= k or len(ranked) < many:
                 return _arrays(found[:k])
@@ -100,11 +100,11 @@ class FullText:
         scores: dict[int, float] = defaultdict(float)
         for stems, times in Counter(_counted(query)).items():
             own, other = _rarity(self.frequency(stems), self.count), _rarity(frequency(stems), passages)
-            for row, score in self._fetched(_ALL, _string(stems)):
+            for row, score in self._pairs(_ALL, _string(stems)):
                 scores[row] += times * score * other / own
         there = set(scores)
         if query.phrases:
-            there = {row for row, _ in self._fetched(_ALL, " AND ".join(map(_string, query.phrases)))}
+            there = {row for row, _ in self._pairs(_ALL, " AND ".join(map(_string, query.phrases)))}
         found = [(row, scores[row]) for row in there if allowed is None or allowed[row]]
         return _arrays(sorted(found, key=lambda one: (-one[1], one[0]))[:k])
 
@@ -117,6 +117,10 @@ class FullText:
             [(known,)] = self._fetched(_COUNT, _string(stems))
             self._frequencies[stems] = known
         return known
+
+    def _pairs(self, select: str, *values: object) -> list[tuple[int, float]]:
+        [(found,)] = self._fetched(in_one(select, 2), *values)
+        return json.loads(found)  # type: ignore[no-any-return]
 
     def _fetched(self, select: str, *values: object) -> list[Any]:
         connection = self._free.get()
@@ -134,6 +138,16 @@ class FullText:
 def connected(path: Path) -> sqlite3.Connection:
     """A finished file, opened to be read, by one thread at a time."""
     return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False)
+
+
+def in_one(select: str, columns: int) -> str:
+    """A statement that gives all rows of another one, of so many columns, as one text in JSON.
+
+    Every row that Python takes lets go of the interpreter's lock and waits for it again: under load that is what
+    takes long.
+    """
+    names = ", ".join(f"c{number}" for number in range(columns))
+    return f"WITH found({names}) AS MATERIALIZED ({select}) SELECT json_group_array(json_array({names})) FROM found"  # noqa: S608
 
 
 def stems(text: str) -> str:

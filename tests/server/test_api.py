@@ -111,15 +111,16 @@ def test_where_the_encoder_fails_words_answer_and_say_so(
     def broken(*_: object, **__: object) -> None:
         raise EncoderError("encoder 'tiny' failed on 1 texts (out of memory)")
 
+    # none of these was asked before: what is remembered needs no encoder
     monkeypatch.setattr(app.extensions["semsearch"].engines["animals"].encoder, "encode_queries", broken)
-    (result,) = client.get("/api/search?query=nectar+and+honey").get_json()["results"]
+    (result,) = client.get("/api/search?query=nectar+or+honey").get_json()["results"]
     assert (result["mode"], result["hits"][0]["id"]) == ("lexical", "bee")
     assert result["adapted"]["reason"] == "the encoder failed: the search went by words alone"
-    assert "words alone" in client.get("/?q=nectar").text
-    compared = client.post("/api/compare", json={"query": "nectar"}).get_json()
+    assert "words alone" in client.get("/?q=nectar+only").text
+    compared = client.post("/api/compare", json={"query": "only nectar"}).get_json()
     assert compared["frozen"] == compared["adapted"]
-    assert client.get("/api/search?query=nectar&mode=lexical").status_code == 200
-    assert client.get("/api/search?query=nectar&mode=semantic").status_code == 500
+    assert client.get("/api/search?query=some+nectar&mode=lexical").status_code == 200
+    assert client.get("/api/search?query=some+nectar&mode=semantic").status_code == 500
 
 
 def test_pages_join(client: FlaskClient) -> None:
