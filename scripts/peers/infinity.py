@@ -1,0 +1,56 @@
+"""infinity for the vectors and FAISS for the search: both in one process, behind FastAPI, as infinity itself is.
+
+python scripts/peers/infinity.py DOCUMENTS.jsonl MODEL PORT
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import faiss
+import numpy as np
+import uvicorn
+from fastapi import FastAPI
+from infinity_emb import AsyncEmbeddingEngine, EngineArgs
+
+documents = [json.loads(line) for line in Path(sys.argv[1]).read_text(encoding="utf-8").splitlines()]
+engine = AsyncEmbeddingEngine.from_args(
+    EngineArgs(
+        model_name_or_path=sys.argv[2], engine="torch", device="cpu", model_warmup=False, bettertransformer=False
+    )
+)
+index = faiss.IndexFlatIP(384)
+
+
+async def encoded(texts: list[str]) -> np.ndarray:
+    """(n, 384) unit rows."""
+    vectors, _ = await engine.embed(texts)
+    found = np.stack(vectors).astype(np.float32)
+    return found / np.linalg.norm(found, axis=1, keepdims=True)
+
+
+@asynccontextmanager
+async def filled(_app: FastAPI) -> AsyncIterator[None]:
+    """Encode the documents before the first answer."""
+    await engine.astart()
+    for start in range(0, len(documents), 512):
+        index.add(await encoded([one["text"] for one in documents[start : start + 512]]))
+    yield
+    await engine.astop()
+
+
+app = FastAPI(lifespan=filled)
+
+
+@app.get("/search")
+async def search(query: str, limit: int) -> dict[str, object]:
+    """The documents nearest to a query."""
+    scores, rows = index.search(await encoded([query]), limit)
+    return {"hits": [{**documents[row], "score": float(score)} for row, score in zip(rows[0], scores[0], strict=True)]}
+
+
+uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[3]), log_level="error")
