@@ -4,7 +4,7 @@
     python scripts/benchmark_build.py memory FILES... [--passages 100000]
 
 FILES are JSONL corpora with `title` and `text`. `rate` alternates, for each repeat on other passages, the bare encoder
-(sentence-transformers' own `encode`, which sorts by length) and a whole build (reading, cutting, storing, encoding,
+(`Encoder.encode_all`, which sorts by length) and a whole build (reading, cutting, storing, encoding,
 basis, index, checksums, publishing; the model is loaded before). `memory` builds in processes of their own, one of a
 handful of passages for what the model alone takes, and prints what the operating system says of their peaks.
 """
@@ -30,8 +30,6 @@ from semsearch.indexing.pipeline import build
 from semsearch.indexing.recipe import Recipe
 from semsearch.storage.bundle import open_current, read_manifest
 from semsearch.storage.corpus import Corpus
-
-BATCH = 32
 
 
 def records(files: Sequence[Path]) -> Iterator[dict[str, str]]:
@@ -99,7 +97,7 @@ def _texts(corpus: Path, folder: Path) -> list[str]:
 
 
 def _recipe(corpus: Path) -> Recipe:
-    return Recipe.model_validate({"sources": [{"path": str(corpus)}], "encoder": {"batch_size": BATCH}})
+    return Recipe.model_validate({"sources": [{"path": str(corpus)}]})
 
 
 def memory(files: Sequence[Path], passages: int) -> None:

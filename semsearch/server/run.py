@@ -18,6 +18,7 @@ from semsearch.encoder import Choice, Encoder
 from semsearch.engine import SearchEngine
 from semsearch.records import BundleError, SemsearchError
 from semsearch.server.app import create_app
+from semsearch.server.dispatching import Dispatcher
 from semsearch.server.schemas import Limits
 from semsearch.server.security import WriteKeys
 from semsearch.server.service import Learning, SearchService
@@ -86,10 +87,12 @@ def serve(
     service: SearchService = app.extensions["semsearch"]
     for name, engine in engines.items():
         log.info("opened", index=name, runtime=engine.encoder.runtime.name, why=engine.encoder.runtime.why)
+    dispatcher = Dispatcher(limits.threads, service.metrics)
     try:
         try:
             server = create_server(
                 app,
+                _dispatcher=dispatcher,
                 host=host,
                 port=port,
                 threads=limits.threads,
@@ -112,6 +115,7 @@ def serve(
         announce(f"http://{shown}:{_port_of(server, port)}/")
         server.run()
     finally:
+        dispatcher.shutdown()
         service.close()
         for engine in engines.values():
             engine.close()
