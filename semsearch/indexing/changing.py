@@ -191,6 +191,7 @@ def compact(folder: Path, *, device: str = "auto", threads: int | None = None) -
             writer.close()
         let_go(vectors)
         SpectralBasis.of(vectors).save(change.files.basis)
+        let_go(vectors)
 
         def asked() -> Vectors:
             encoder = Encoder.open(made_by.name, device=device, threads=threads, prompts=made_by.prompts)

@@ -128,6 +128,7 @@ def build(
                 writer.close()
             let_go(vectors)
             SpectralBasis.of(vectors).save(files.basis)
+            let_go(vectors)
             asked = partial(encoder.encode_queries, texts)
             record = yield from indexed(vectors, asked, recipe.index, segment, threads=threads)
             manifest = Manifest(
