@@ -42,9 +42,9 @@ from load import Found, loaded, searches
 from servers import Client, start
 
 from semsearch import SearchEngine
-from semsearch.encoder import DEFAULT_MODEL, Encoder
+from semsearch.encoder import Encoder
 from semsearch.records import Mode
-from semsearch.runtimes.models import locate
+from semsearch.runtimes.models import DEFAULT_MODEL, locate
 from semsearch.runtimes.prepared import machine
 from semsearch.storage.vectors import VectorIndex
 

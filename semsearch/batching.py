@@ -193,12 +193,13 @@ class Batcher(Generic[Item, Result]):
                     return []
                 while self._waiting and len(batch) < min(self._max_batch, share):
                     call, place = self._waiting[0]
-                    cost += self._cost(call.items[place])
-                    if batch and cost > self._max_cost:
+                    with_it = cost + self._cost(call.items[place])
+                    if batch and with_it > self._max_cost:
                         break
                     self._waiting.popleft()
                     if self._wanted(call):
                         batch.append((call, place))
+                        cost = with_it
         return batch
 
     def _wanted(self, call: _Call[Item, Result]) -> bool:

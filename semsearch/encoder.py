@@ -7,15 +7,13 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
-from tokenizers import Encoding, Tokenizer
+from tokenizers import Tokenizer
 
-from semsearch.records import EncoderError, Rows, Vectors, first_line
+from semsearch.records import EncoderError, Rows, Vectors, first_line, unit_rows
 from semsearch.runtimes.models import DEFAULT_MODEL, chosen_device, locate
 from semsearch.runtimes.prepared import open_prepared
-from semsearch.runtimes.runtime import Batch, Choice, Kind, Runtime, cutting
+from semsearch.runtimes.runtime import Batch, Choice, Kind, Runtime
 from semsearch.threads import available_cores
-
-__all__ = ["DEFAULT_MODEL", "Choice", "Encoder", "batches_of"]
 
 
 class Encoder:
@@ -49,7 +47,6 @@ class Encoder:
             "document": document_tokens or runtime.document_tokens,
         }
         """Tokens that go through the model together, padding included."""
-        self._cutting = cutting(facts)
         self._pool: ThreadPoolExecutor | None = None
         self._making = threading.Lock()
 
@@ -144,7 +141,7 @@ class Encoder:
         if not self.runtime.facts.pools_by_mean:
             return None
         prompt = self.prompts["document"]
-        batch = self._batch("document", texts, self._tokenised("document", texts))
+        batch = Batch.of("document", prompt, texts, self.runtime.facts)
         found = []
         for text, rows in zip(texts, self.runtime.tokens(batch), strict=True):
             length = float(np.linalg.norm(rows.mean(axis=0)))
@@ -175,22 +172,14 @@ class Encoder:
 
     def _encode(self, kind: Kind, texts: Sequence[str]) -> Vectors:
         vectors = np.empty((len(texts), self.dimension), np.float32)
-        encodings = self._tokenised(kind, texts)
-        lengths = np.array([len(encoding.ids) for encoding in encodings], np.int64)
+        everything = Batch.of(kind, self.prompts[kind], texts, self.runtime.facts)
+        lengths = np.array([len(encoding.ids) for encoding in everything.encodings], np.int64)
         for rows in self._batches_of(kind, lengths):
-            batch = self._batch(kind, [texts[row] for row in rows], [encodings[row] for row in rows])
-            vectors[rows] = self._run(batch)
+            vectors[rows] = self._run(everything.part(rows.tolist()))
         return vectors
 
     def _batches_of(self, kind: Kind, lengths: Rows) -> list[Rows]:
         return batches_of(lengths, self.batch_tokens[kind], overhead=self.runtime.overhead_tokens)
-
-    def _tokenised(self, kind: Kind, texts: Sequence[str]) -> list[Encoding]:
-        prompt = self.prompts[kind]
-        return self._cutting.encode_batch([prompt + text for text in texts])
-
-    def _batch(self, kind: Kind, texts: Sequence[str], encodings: Sequence[Encoding]) -> Batch:
-        return Batch(kind, self.prompts[kind], texts, encodings)
 
     def _run(self, batch: Batch) -> Vectors:
         try:
@@ -201,10 +190,9 @@ class Encoder:
                 " short, encode fewer together"
             ) from error
         # normalised in float32, so that rows are of unit length whatever precision the model ran in
-        lengths = np.linalg.norm(found, axis=1, keepdims=True)
-        if not np.isfinite(lengths).all():
+        vectors = unit_rows(found)
+        if not np.isfinite(vectors).all():
             raise EncoderError(f"encoder {self.name!r} gave vectors that are not finite: its weights are damaged")
-        vectors: Vectors = found / np.maximum(lengths, 1e-12)
         return vectors
 
 

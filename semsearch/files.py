@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import mmap
 import os
 import tempfile
@@ -11,6 +12,17 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+
+
+def sha256(path: Path) -> str:
+    """Of a file's content, in hexadecimal. Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def cache_folder(name: str) -> Path:
+    """Where what can be made again is kept between runs: $XDG_CACHE_HOME/semsearch/NAME, or below ~/.cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "semsearch" / name
 
 
 @contextmanager

@@ -287,10 +287,10 @@ def _load(
 ) -> tuple[list[Domain], dict[str, JsonValue]]:
     """The domains in vectors, and what encoded them."""
     with err.status("starting"):
-        from semsearch.encoder import DEFAULT_MODEL
         from semsearch.encoder import Encoder as Model
         from semsearch.learning.tasks import Vectorizer, default_cache
         from semsearch.learning.texts import find_domains
+        from semsearch.runtimes.models import DEFAULT_MODEL
         from semsearch.threads import available_cores, limit_threads
 
     limit_threads(threads or available_cores())

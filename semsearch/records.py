@@ -176,6 +176,13 @@ def is_unicode(text: str) -> bool:
     return True
 
 
+def unit_rows(vectors: Vectors) -> Vectors:
+    """(n, dim) float32, the rows brought to unit length; a row of zeros stays one."""
+    lengths = np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    unit: Vectors = (vectors / lengths).astype(np.float32, copy=False)
+    return unit
+
+
 def first_line(error: BaseException) -> str:
     """What an error of a library says first: the rest is for those who wrote it."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from semsearch.engine import SearchEngine
-from semsearch.records import Rows, Scores, Vectors
+from semsearch.records import Rows, Scores, Vectors, unit_rows
 
 SHARPNESS = 8.0
 """How much more a near liked document counts than a far one; chosen on MovieLens, see docs/feedback.md."""
@@ -55,12 +55,12 @@ def recommend(
     if not centres:
         return None
     names = list(centres)
-    plain = _unit(np.stack([corpus.vectors(rows).mean(axis=0) for rows in centres.values()]))
+    plain = unit_rows(np.stack([corpus.vectors(rows).mean(axis=0) for rows in centres.values()]))
     rows = _candidates(engine, plain, seen, others)
     if not len(rows):
         return Recommended([], [], len(centres))
     vectors = corpus.vectors(rows)
-    near = _unit(vectors - mean) @ _unit(plain - mean).T
+    near = unit_rows(vectors - mean) @ unit_rows(plain - mean).T
     liking = np.array([others.get(one, 0) for one in corpus.identities(rows)], np.float32)
     scores = np.log(np.exp(SHARPNESS * near).sum(axis=1)) + np.log1p(liking)
     best = _one_of_each(scores, corpus.document_of[rows])[:CONSIDERED]
@@ -102,8 +102,3 @@ def _diverse(vectors: Vectors, scores: Scores, k: int, diversity: float) -> list
         chosen.append(int(np.argmax(value)))
         similar = np.maximum(similar, vectors @ vectors[chosen[-1]])
     return chosen
-
-
-def _unit(rows: Vectors) -> Vectors:
-    unit: Vectors = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
-    return unit

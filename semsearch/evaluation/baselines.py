@@ -14,9 +14,9 @@ from torch import Tensor
 from semsearch.learning.losses import listwise_loss
 from semsearch.learning.states import State, axes_of, rescale
 from semsearch.learning.support import MOST_DOCUMENTS, Support
-from semsearch.learning.tasks import Domain, unit_rows
+from semsearch.learning.tasks import Domain
 from semsearch.learning.texts import Texts
-from semsearch.records import InputError, Rows, Scores, Vectors
+from semsearch.records import InputError, Rows, Scores, Vectors, unit_rows
 
 
 @dataclass(frozen=True)

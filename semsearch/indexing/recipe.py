@@ -23,9 +23,9 @@ from typing import Literal
 import tomlkit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from semsearch.encoder import DEFAULT_MODEL
 from semsearch.files import whole
 from semsearch.records import RecipeError
+from semsearch.runtimes.models import DEFAULT_MODEL
 from semsearch.storage.manifest import AdaptationOptions, SearchOptions
 
 

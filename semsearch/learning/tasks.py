@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,10 +17,10 @@ from safetensors.numpy import load_file, save_file
 
 from semsearch.basis import SpectralBasis
 from semsearch.encoder import Encoder
-from semsearch.files import whole
+from semsearch.files import cache_folder, whole
 from semsearch.learning.support import Support, gather
 from semsearch.learning.texts import Texts, read_qrels, read_records, read_texts
-from semsearch.records import LabelError, Vectors
+from semsearch.records import LabelError, Vectors, unit_rows
 from semsearch.runtimes.runtime import Kind
 
 SELF_LABELLED_WEIGHT = 0.25
@@ -64,8 +63,8 @@ class Domain:
 
 
 def default_cache() -> Path:
-    """Where vectors are kept between runs: $XDG_CACHE_HOME/semsearch, or ~/.cache/semsearch."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "semsearch" / "vectors"
+    """Where vectors are kept between runs."""
+    return cache_folder("vectors")
 
 
 @dataclass(frozen=True)
@@ -115,13 +114,6 @@ class Vectorizer:
         with whole(path) as unfinished:
             save_file({"vectors": vectors.astype(np.float16)}, unfinished)
         return unit_rows(vectors.astype(np.float16).astype(np.float32))
-
-
-def unit_rows(vectors: Vectors) -> Vectors:
-    """(n, dim) float32, the rows brought to unit length; a row of zeros stays one."""
-    lengths = np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-    unit: Vectors = (vectors / lengths).astype(np.float32, copy=False)
-    return unit
 
 
 @dataclass(frozen=True, slots=True, eq=False)

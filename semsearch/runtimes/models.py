@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from semsearch.files import sha256
 from semsearch.records import EncoderError
 
 DEFAULT_MODEL = "all-MiniLM-L6-v2"
@@ -70,12 +71,6 @@ def files_sha256(folder: Path) -> str:
     for path in _files(folder):
         digest.update(f"{path.relative_to(folder)}\n{sha256(path)}\n".encode())
     return digest.hexdigest()
-
-
-def sha256(path: Path) -> str:
-    """Of a file's content. Raises OSError."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from semsearch.files import whole
-from semsearch.records import EncoderError, Vectors, first_line
-from semsearch.runtimes.models import Place, sha256
+from semsearch.files import sha256, whole
+from semsearch.records import EncoderError, first_line, unit_rows
+from semsearch.runtimes.models import Place
 from semsearch.runtimes.onnx_runtime import OnnxRuntime
 from semsearch.runtimes.prepared import ABOUT, GRAPHS, TOKENIZER, About, Measured, Speed, machine, measured_file
-from semsearch.runtimes.runtime import Batch, Kind, ModelFacts, Runtime, cutting
+from semsearch.runtimes.runtime import Batch, Kind, ModelFacts, Runtime
 from semsearch.runtimes.torch_runtime import TorchRuntime
 from semsearch.threads import available_cores
 
@@ -142,7 +142,8 @@ def _export(model: TorchRuntime, path: Path) -> None:
 
     Raises ValueError where it reads anything but tokens, and whatever torch raises.
     """
-    features = model.features(_batch(model.facts, "query", ["two texts", "so that neither size is fixed to one"]))
+    pair = _batch(model.facts, "query", ["two texts", "so that neither size is fixed to one"])
+    features = model.features(pair)
     names = [name for name in INPUTS if name in features]
     others = {name for name, value in features.items() if isinstance(value, torch.Tensor)} - set(names)
     if others or "attention_mask" not in names:
@@ -180,34 +181,29 @@ def _quantise(graph: Path, path: Path) -> None:
     )
 
 
-def _batch(facts: ModelFacts, kind: Kind, texts: list[str]) -> Batch:
-    prompt = facts.prompts[kind]
-    return Batch(kind, prompt, texts, cutting(facts).encode_batch_fast([prompt + text for text in texts]))
+def _batch(facts: ModelFacts, kind: Kind, texts: Sequence[str]) -> Batch:
+    return Batch.of(kind, facts.prompts[kind], texts, facts)
 
 
 def _agreement(model: TorchRuntime, graph: Runtime) -> tuple[float, float]:
     """The lowest and the mean cosine between probes' vectors by sentence-transformers itself and by a graph, both as
     queries and as documents, together and alone; -1 where the graph's are no vectors, or its tokens are not the
     model's."""
-    probes = list(PROBES)
+    facts, probes = model.facts, list(PROBES)
     found: list[float] = []
     for kind, encode in (("query", model.model.encode_query), ("document", model.model.encode_document)):
-        expected = _unit(encode(probes, convert_to_numpy=True, show_progress_bar=False))
+        expected = unit_rows(encode(probes, convert_to_numpy=True, show_progress_bar=False))
         asked: Kind = "query" if kind == "query" else "document"
-        batches = [probes, *([probe] for probe in probes)]
-        vectors = [_unit(graph.vectors(_batch(model.facts, asked, batch))) for batch in batches]
+        batch = _batch(facts, asked, probes)
+        parts = [batch, *(batch.part([place]) for place in range(len(probes)))]
+        vectors = [unit_rows(graph.vectors(part)) for part in parts]
         for its in (vectors[0], np.concatenate(vectors[1:])):
             found += (its * expected).sum(axis=1).tolist()
-    if model.facts.pools_by_mean:
-        batch = _batch(model.facts, "document", probes)
-        means = _unit(np.stack([rows.mean(axis=0) for rows in graph.tokens(batch)]))
-        found += (means * _unit(graph.vectors(batch))).sum(axis=1).tolist()
+    if facts.pools_by_mean:
+        batch = _batch(facts, "document", probes)
+        means = unit_rows(np.stack([rows.mean(axis=0) for rows in graph.tokens(batch)]))
+        found += (means * unit_rows(graph.vectors(batch))).sum(axis=1).tolist()
     return (min(found), float(np.mean(found))) if np.isfinite(found).all() else (-1.0, -1.0)
-
-
-def _unit(vectors: Vectors) -> Vectors:
-    found: Vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    return found
 
 
 def speeds(runtimes: Mapping[str, Runtime]) -> dict[str, Speed]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-import os
 import platform
 import subprocess
 import sys
@@ -16,7 +15,8 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 from tokenizers import Tokenizer
 
-from semsearch.runtimes.models import Place, files_sha256, sha256
+from semsearch.files import cache_folder, sha256
+from semsearch.runtimes.models import Place, files_sha256
 from semsearch.runtimes.runtime import Choice, ModelFacts, Runtime
 from semsearch.threads import available_cores
 
@@ -89,12 +89,12 @@ def open_prepared(place: Place, wanted: Choice, *, threads: int) -> tuple[Runtim
 
     A model that was not prepared before is prepared now, in a process of its own, which takes some seconds.
     """
-    folder = place.folder
     if wanted == "torch":
         return None, "it was asked for"
     missing = [name for name in ("onnxruntime", "onnxscript") if importlib.util.find_spec(name) is None]
     if missing:
         return None, f"{missing[0]} is not installed: pip install 'semsearch[onnx]'"
+    folder = place.folder
     if folder is None or not _is_transformer(folder):
         return None, "the model is not on this machine, or no transformer"
     try:
@@ -111,8 +111,8 @@ def open_prepared(place: Place, wanted: Choice, *, threads: int) -> tuple[Runtim
 
 
 def cache() -> Path:
-    """Where prepared models are: $XDG_CACHE_HOME/semsearch/encoders, or below ~/.cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "semsearch" / "encoders"
+    """Where prepared models are."""
+    return cache_folder("encoders")
 
 
 def machine() -> str:

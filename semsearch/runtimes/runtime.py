@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias
+from functools import cached_property
+from typing import Literal, Protocol, Self, TypeAlias
 
 from tokenizers import Encoding, Tokenizer
 
@@ -16,11 +17,8 @@ Choice: TypeAlias = Literal["auto", "fastest", "torch", "onnx", "onnx-int8"]
 """What a model is run by. `auto`: the fastest that gives what torch gives; `fastest`: also in 8-bit integers, where
 this processor gains from them."""
 
-WINDOW_WHERE_UNSTATED = 256
-"""Tokens a passage may have where a model sets no limit of its own."""
 
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False)
 class ModelFacts:
     """What is known of a model without running it."""
 
@@ -36,6 +34,13 @@ class ModelFacts:
     tokenizer: Tokenizer
     """The model's own, which neither cuts nor pads."""
 
+    @cached_property
+    def cutting(self) -> Tokenizer:
+        """The model's tokenizer, cutting to its window."""
+        tokenizer = Tokenizer.from_str(self.tokenizer.to_str())
+        tokenizer.enable_truncation(self.window)
+        return tokenizer
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -47,6 +52,16 @@ class Batch:
     """Without the prompt."""
     encodings: Sequence[Encoding]
     """Of the texts with the prompt and the special tokens, cut to the model's window."""
+
+    @classmethod
+    def of(cls, kind: Kind, prompt: str, texts: Sequence[str], facts: ModelFacts) -> Self:
+        """Texts as a model reads them."""
+        return cls(kind, prompt, texts, facts.cutting.encode_batch([prompt + text for text in texts]))
+
+    def part(self, rows: Sequence[int]) -> Self:
+        """The texts in these places."""
+        texts, encodings = [self.texts[row] for row in rows], [self.encodings[row] for row in rows]
+        return type(self)(self.kind, self.prompt, texts, encodings)
 
 
 class Runtime(Protocol):
@@ -85,10 +100,3 @@ class Runtime(Protocol):
 
     def tokens(self, batch: Batch) -> list[Vectors]:
         """Of each text (tokens, dim) float32. Raises RuntimeError, KeyError or ValueError where the model has none."""
-
-
-def cutting(facts: ModelFacts) -> Tokenizer:
-    """The model's tokenizer, cutting to its window."""
-    tokenizer = Tokenizer.from_str(facts.tokenizer.to_str())
-    tokenizer.enable_truncation(facts.window)
-    return tokenizer

@@ -15,12 +15,14 @@ from tokenizers import Tokenizer
 
 from semsearch.records import EncoderError, Vectors, first_line
 from semsearch.runtimes.models import DEFAULT_MODEL, Place
-from semsearch.runtimes.runtime import WINDOW_WHERE_UNSTATED, Batch, ModelFacts
+from semsearch.runtimes.runtime import Batch, ModelFacts
 from semsearch.threads import available_cores, limit_threads
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
+WINDOW_WHERE_UNSTATED = 256
+"""Tokens a passage may have where a model sets no limit of its own."""
 TOKENS_ON_CPU = 1_024
 TOKENS_ON_GPU = 16_384
 OVERHEAD_ON_CPU = 30

@@ -14,9 +14,10 @@ from types import FrameType
 import structlog
 from waitress.server import create_server
 
-from semsearch.encoder import Choice, Encoder
+from semsearch.encoder import Encoder
 from semsearch.engine import SearchEngine
 from semsearch.records import BundleError, SemsearchError
+from semsearch.runtimes.runtime import Choice
 from semsearch.server.app import create_app
 from semsearch.server.dispatching import Dispatcher
 from semsearch.server.schemas import Limits
@@ -95,7 +96,6 @@ def serve(
                 _dispatcher=dispatcher,
                 host=host,
                 port=port,
-                threads=limits.threads,
                 ident="semsearch",
                 # refusals must be answered too: more connections than threads may be open
                 connection_limit=4 * limits.threads,

@@ -19,7 +19,6 @@ from semsearch.adaptation.process import AdaptingProcess
 from semsearch.adapter import Serving
 from semsearch.batching import Batcher
 from semsearch.conditions import Fact
-from semsearch.encoder import Encoder
 from semsearch.engine import SearchEngine
 from semsearch.indexing.changing import Opened
 from semsearch.learning.weights import DEFAULT_WEIGHTS, Weights
@@ -92,6 +91,12 @@ class Asked:
     """That the encoder has to read."""
     vector: Vectors | None = None
     """(dim,) of a query that was encoded before."""
+
+    @property
+    def text(self) -> str:
+        """Of a query."""
+        assert isinstance(self.item, Query)
+        return self.item.text
 
 
 Carried: TypeAlias = list[list[tuple[str, float]]]
@@ -397,21 +402,14 @@ class SearchService:
 
     def _encoded(self, items: Sequence[Asked]) -> list[Vectors]:
         """(dim,) of each query: of those of one encoder together, of every text once, of none that is known."""
-        found: dict[tuple[int, str], Vectors] = {}
-        wanted: dict[int, dict[str, Encoder]] = {}
-        for asked in items:
-            assert isinstance(asked.item, Query)
-            encoder, text = asked.engine.encoder, asked.item.text
-            if asked.vector is not None:
-                found[id(encoder), text] = asked.vector
-            else:
-                wanted.setdefault(id(encoder), {})[text] = encoder
-        for number, texts in wanted.items():
-            encoder = next(iter(texts.values()))
-            for text, vector in zip(texts, encoder.encode_queries(list(texts)), strict=True):
-                found[number, text] = vector
+        found = {(asked.engine.encoder, asked.text): asked.vector for asked in items if asked.vector is not None}
+        wanted = dict.fromkeys(key for asked in items if (key := (asked.engine.encoder, asked.text)) not in found)
+        for encoder in dict.fromkeys(encoder for encoder, _ in wanted):
+            texts = [text for its, text in wanted if its is encoder]
+            for text, vector in zip(texts, encoder.encode_queries(texts), strict=True):
+                found[encoder, text] = vector
                 self._vectors.add(encoder, text, vector)
-        return [found[id(asked.engine.encoder), asked.item.text] for asked in items if isinstance(asked.item, Query)]
+        return [found[asked.engine.encoder, asked.text] for asked in items]
 
     def _opened(self, name: str) -> Opened:
         engine = self.engines[name]

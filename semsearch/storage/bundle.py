@@ -19,7 +19,6 @@ of the segments that it leaves as they are in common with the one before, as har
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 import shutil
 import tempfile
@@ -30,7 +29,7 @@ from io import BufferedReader
 from pathlib import Path
 from time import monotonic, sleep
 
-from semsearch.files import flush
+from semsearch.files import flush, sha256
 from semsearch.records import BundleError, BusyError
 from semsearch.storage.journal import FILE as JOURNAL
 from semsearch.storage.manifest import FileRecord, Manifest, parsed
@@ -290,12 +289,6 @@ def republish(folder: Path, change: Callable[[Manifest], Manifest]) -> Manifest:
             generation.files, *(path.name for path in generation.files.folder.iterdir() if path.name != MANIFEST)
         )
         return publish(files, change(generation.manifest))
-
-
-def sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def current(folder: Path) -> Path:
