@@ -159,24 +159,33 @@ class Batcher(Generic[Item, Result]):
         )
 
     def _work(self) -> None:
-        while batch := self._next_batch():
-            started = monotonic()
-            try:
-                results = self._run([call.items[place] for call, place in batch])
-                if len(results) != len(batch):
-                    raise RuntimeError(f"{len(batch)} items gave {len(results)} results")  # noqa: TRY301
-            except Exception as error:  # noqa: BLE001 - whoever waits must hear of it, and the thread must live
-                for call, _ in batch:
-                    call.fail("failed", error)
-                continue
-            seconds = monotonic() - started
-            # an average over the last few dozen items, quick to follow a change of load
-            self._seconds_per_item += 0.2 * (seconds / len(batch) - self._seconds_per_item)
-            self._observer.batch(len(batch), seconds)
-            for (call, place), result in zip(batch, results, strict=True):
-                call.results[place] = result
-                if len(call.results) == len(call.items):
-                    call.done.set()
+        # what a batch was of belongs to its callers: a thread that waits for the next one holds nothing of it
+        while self._run_next():
+            pass
+
+    def _run_next(self) -> bool:
+        """Run one batch; false only when closed."""
+        batch = self._next_batch()
+        if not batch:
+            return False
+        started = monotonic()
+        try:
+            results = self._run([call.items[place] for call, place in batch])
+            if len(results) != len(batch):
+                raise RuntimeError(f"{len(batch)} items gave {len(results)} results")  # noqa: TRY301
+        except Exception as error:  # noqa: BLE001 - whoever waits must hear of it, and the thread must live
+            for call, _ in batch:
+                call.fail("failed", error)
+            return True
+        seconds = monotonic() - started
+        # an average over the last few dozen items, quick to follow a change of load
+        self._seconds_per_item += 0.2 * (seconds / len(batch) - self._seconds_per_item)
+        self._observer.batch(len(batch), seconds)
+        for (call, place), result in zip(batch, results, strict=True):
+            call.results[place] = result
+            if len(call.results) == len(call.items):
+                call.done.set()
+        return True
 
     def _next_batch(self) -> list[tuple[_Call[Item, Result], int]]:
         """What waits now and is still wanted, within the bounds, and this thread's share where others are idle; empty

@@ -6,11 +6,13 @@ import http.client
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 from pathlib import Path
+from time import monotonic, sleep
 
 import pytest
 
@@ -106,6 +108,30 @@ def test_a_server_answers_until_it_is_told_to_stop(animals: Path) -> None:
         assert process.wait(30) == 0
         assert "nectar" not in rest
         assert json.loads(rest.splitlines()[0])["event"] == "request"
+    finally:
+        process.kill()
+        process.wait()
+        if process.stderr is not None:
+            process.stderr.close()
+
+
+def test_a_server_lets_go_of_what_it_served_before_a_change(animals: Path, tmp_path: Path) -> None:
+    index = shutil.copytree(animals, tmp_path / "zoo")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "semsearch", "serve", index, "--port", "0"], stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stderr is not None
+        address = next(found for line in process.stderr if (found := re.search(r"127\.0\.0\.1:(\d+)", line)))
+        connection = http.client.HTTPConnection("127.0.0.1", int(address.group(1)), timeout=30)
+        body = json.dumps({"documents": [{"id": "owl", "text": "An owl hunts at night."}]})
+        connection.request("PUT", "/api/documents", body, {"Content-Type": "application/json"})
+        assert connection.getresponse().read()
+        connection.close()
+        until = monotonic() + 20
+        while (index / "g-000001").exists() and monotonic() < until:
+            sleep(0.1)
+        assert [path.name for path in index.glob("g-*")] == ["g-000002"]
     finally:
         process.kill()
         process.wait()

@@ -86,8 +86,7 @@ def serve(
         engines, limits=limits, trusted_hosts=trusted_hosts or _own_names(host), keys=keys, learning=learning
     )
     service: SearchService = app.extensions["semsearch"]
-    for name, engine in engines.items():
-        log.info("opened", index=name, runtime=engine.encoder.runtime.name, why=engine.encoder.runtime.why)
+    _tell_opened(engines)
     dispatcher = Dispatcher(limits.threads, service.metrics)
     try:
         try:
@@ -128,6 +127,12 @@ def check_reach(host: str, keys: WriteKeys) -> None:
             f"whoever reaches {host} could label, adapt and reset: give --write-key NAME=KEY (or SEMSEARCH_WRITE_KEY),"
             " which those who may must send, or serve with --read-only"
         )
+
+
+def _tell_opened(engines: dict[str, SearchEngine]) -> None:
+    # not where the server runs: an engine that was named there would never be let go of
+    for name, engine in engines.items():
+        log.info("opened", index=name, runtime=engine.encoder.runtime.name, why=engine.encoder.runtime.why)
 
 
 def _leave(_signal: int, _frame: FrameType | None) -> None:

@@ -50,6 +50,8 @@ class VectorIndex:
             if graph.ntotal != rows.ntotal:
                 raise ValueError(f"a graph of {graph.ntotal} rows over {rows.ntotal} vectors")
             graph.storage, graph.own_fields = rows, False
+            # what is given to a graph Python frees no longer, and this graph does not either
+            rows.thisown = True  # type: ignore[union-attr]
         self._rows = rows
         self._graph = graph
         self._threads = threads

@@ -97,6 +97,16 @@ def test_a_graph_comes_back_from_disk_over_the_same_vectors(tmp_path: Path) -> N
     np.testing.assert_allclose(opened.similarity(queries[0], np.array([3])), opened.all()[[3]] @ queries[0], atol=1e-6)
 
 
+def test_nothing_of_an_index_stays_in_memory_once_nobody_has_it(tmp_path: Path) -> None:
+    linked(500).save(tmp_path / "vectors", tmp_path / "graph")
+    maps = Path("/proc/self/maps")
+    opened = VectorIndex.open(tmp_path / "vectors", tmp_path / "graph")
+    assert {one for one in ("vectors", "graph") if f"{tmp_path}/{one}" in maps.read_text()} == {"vectors", "graph"}
+    assert len(opened.nearest(unit_rows(1, dimension=16), 5, effort=50)[1]) == 1
+    del opened
+    assert str(tmp_path) not in maps.read_text()
+
+
 def test_parts_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
     linked(50).save(tmp_path / "vectors", tmp_path / "graph")
     filled(40).save(tmp_path / "fewer")
