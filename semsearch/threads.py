@@ -1,11 +1,16 @@
-"""How many threads compute at once, for every library in one place; knows nothing of what they compute."""
+"""How many threads compute at once, and from how many pools of memory, for every library in one place; knows nothing
+of what they compute."""
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 
 from threadpoolctl import threadpool_limits
+
+_M_ARENA_MAX = -8
+"""The number by which glibc's `mallopt` knows the bound on its pools (malloc.h)."""
 
 
 def available_cores() -> int:
@@ -22,3 +27,14 @@ def limit_threads(threads: int) -> None:
     threadpool_limits(threads)
     if (torch := sys.modules.get("torch")) is not None:
         torch.set_num_threads(threads)
+
+
+def limit_arenas(arenas: int) -> bool:
+    """Have all threads take memory from so many pools, before the threads start; whether this C library can.
+
+    glibc gives a hundred threads sixteen pools on two cores, and what is free in one is of no use to the others.
+    """
+    try:
+        return bool(ctypes.CDLL(None).mallopt(_M_ARENA_MAX, arenas))
+    except (OSError, AttributeError):
+        return False

@@ -24,7 +24,7 @@ from semsearch.server.schemas import Limits
 from semsearch.server.security import WriteKeys
 from semsearch.server.service import Learning, SearchService
 from semsearch.storage.bundle import read_manifest
-from semsearch.threads import available_cores, limit_threads
+from semsearch.threads import available_cores, limit_arenas, limit_threads
 
 log = structlog.get_logger("semsearch.server")
 
@@ -41,13 +41,15 @@ def open_indexes(
 ) -> dict[str, SearchEngine]:
     """Open indexes by the names of their folders; those of one encoder share it.
 
-    From then on each library computes on as many threads as leave a core to each of the encoder's workers.
+    From then on each library computes on as many threads as leave a core to each of the encoder's workers, and what
+    all threads need of memory comes from as many pools as there are cores.
 
     Raises BundleError if one cannot be opened or two have the same name; EncoderError.
     """
     engines: dict[str, SearchEngine] = {}
     encoders: dict[str, Encoder] = {}
     threads = threads or available_cores()
+    limit_arenas(threads)
     for folder in folders:
         name = folder.resolve().name
         if name in engines:
