@@ -189,11 +189,10 @@ class Encoder:
                 f"encoder {self.name!r} failed on {len(batch.texts)} texts ({first_line(error)}): where memory is"
                 " short, encode fewer together"
             ) from error
-        # normalised in float32, so that rows are of unit length whatever precision the model ran in
-        vectors = unit_rows(found)
-        if not np.isfinite(vectors).all():
+        if not np.isfinite(np.linalg.norm(found, axis=1)).all():
             raise EncoderError(f"encoder {self.name!r} gave vectors that are not finite: its weights are damaged")
-        return vectors
+        # normalised in float32, so that rows are of unit length whatever precision the model ran in
+        return unit_rows(found)
 
 
 def batches_of(lengths: Rows, most: int, *, overhead: int = 0) -> list[Rows]:

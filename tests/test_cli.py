@@ -11,6 +11,8 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic, sleep
 
@@ -29,6 +31,26 @@ def run(*words: str | Path, cwd: Path | None = None, **environment: str) -> subp
         timeout=120,
         check=False,
     )
+
+
+@contextmanager
+def served(index: Path, **environment: str) -> Iterator[tuple[subprocess.Popen[str], http.client.HTTPConnection]]:
+    """A server of an index, and a connection to it."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "semsearch", "serve", index, "--port", "0"],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environment},
+    )
+    try:
+        assert process.stderr is not None
+        address = next(found for line in process.stderr if (found := re.search(r"127\.0\.0\.1:(\d+)", line)))
+        yield process, http.client.HTTPConnection("127.0.0.1", int(address.group(1)), timeout=30)
+    finally:
+        process.kill()
+        process.wait()
+        if process.stderr is not None:
+            process.stderr.close()
 
 
 @pytest.mark.parametrize("command", ["", "build", "serve", "search", "info", "demo"])
@@ -88,16 +110,8 @@ def test_wrong_usage_leaves_with_2(tmp_path: Path, words: tuple[str, ...]) -> No
 
 
 def test_a_server_answers_until_it_is_told_to_stop(animals: Path) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "semsearch", "serve", animals, "--port", "0"],
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "SEMSEARCH_MAX_K": "3"},
-    )
-    try:
+    with served(animals, SEMSEARCH_MAX_K="3") as (process, connection):
         assert process.stderr is not None
-        address = next(found for line in process.stderr if (found := re.search(r"127\.0\.0\.1:(\d+)", line)))
-        connection = http.client.HTTPConnection("127.0.0.1", int(address.group(1)), timeout=30)
         connection.request("GET", "/api/search?query=nectar+and+honey&k=3")
         assert json.loads(connection.getresponse().read())["results"][0]["hits"][0]["id"] == "bee"
         connection.request("GET", "/api/search?query=nectar&k=4")
@@ -108,22 +122,11 @@ def test_a_server_answers_until_it_is_told_to_stop(animals: Path) -> None:
         assert process.wait(30) == 0
         assert "nectar" not in rest
         assert json.loads(rest.splitlines()[0])["event"] == "request"
-    finally:
-        process.kill()
-        process.wait()
-        if process.stderr is not None:
-            process.stderr.close()
 
 
 def test_a_server_lets_go_of_what_it_served_before_a_change(animals: Path, tmp_path: Path) -> None:
     index = shutil.copytree(animals, tmp_path / "zoo")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "semsearch", "serve", index, "--port", "0"], stderr=subprocess.PIPE, text=True
-    )
-    try:
-        assert process.stderr is not None
-        address = next(found for line in process.stderr if (found := re.search(r"127\.0\.0\.1:(\d+)", line)))
-        connection = http.client.HTTPConnection("127.0.0.1", int(address.group(1)), timeout=30)
+    with served(index) as (_, connection):
         body = json.dumps({"documents": [{"id": "owl", "text": "An owl hunts at night."}]})
         connection.request("PUT", "/api/documents", body, {"Content-Type": "application/json"})
         assert connection.getresponse().read()
@@ -132,11 +135,6 @@ def test_a_server_lets_go_of_what_it_served_before_a_change(animals: Path, tmp_p
         while (index / "g-000001").exists() and monotonic() < until:
             sleep(0.1)
         assert [path.name for path in index.glob("g-*")] == ["g-000002"]
-    finally:
-        process.kill()
-        process.wait()
-        if process.stderr is not None:
-            process.stderr.close()
 
 
 def test_a_taken_port_is_told_with_its_remedy(animals: Path) -> None:
