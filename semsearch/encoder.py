@@ -189,7 +189,9 @@ class Encoder:
                 f"encoder {self.name!r} failed on {len(batch.texts)} texts ({first_line(error)}): where memory is"
                 " short, encode fewer together"
             ) from error
-        if not np.isfinite(np.linalg.norm(found, axis=1)).all():
+        with np.errstate(over="ignore"):
+            lengths = np.linalg.norm(found, axis=1)
+        if not np.isfinite(lengths).all():
             raise EncoderError(f"encoder {self.name!r} gave vectors that are not finite: its weights are damaged")
         # normalised in float32, so that rows are of unit length whatever precision the model ran in
         return unit_rows(found)

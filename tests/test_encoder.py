@@ -126,3 +126,12 @@ def test_vectors_that_are_not_finite_are_refused(tiny_model: Path, monkeypatch: 
         parameter.data.fill_(float("nan"))
     with pytest.raises(EncoderError, match="not finite"):
         opened.encode_queries(["honey"])
+
+
+def test_vectors_too_long_to_be_measured_are_refused(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = Encoder.open(str(tiny_model), device="cpu", runtime="torch")
+    # each number is finite, the length is not
+    found = np.full((1, opened.dimension), 1e30, np.float32)
+    monkeypatch.setattr(opened.runtime, "vectors", lambda _batch: found)
+    with pytest.raises(EncoderError, match="not finite"):
+        opened.encode_queries(["honey"])
