@@ -12,10 +12,11 @@ Documents never move, so adapting a domain needs no re-index.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import JsonValue
 
 from semsearch.basis import SpectralBasis
 from semsearch.records import StateError, Vectors
@@ -37,6 +38,8 @@ class Serving:
     learner: str = "none"
     reason: str = "nothing is known of this domain yet"
     """Why it is so, for people."""
+    verdict: Mapping[str, JsonValue] = field(default_factory=dict)
+    """What the guard found; nothing where it was not asked."""
 
 
 UNKNOWN = Serving(None)

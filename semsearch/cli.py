@@ -19,7 +19,7 @@ from rich.text import Text
 import semsearch
 from semsearch import feedback_commands, index_commands, tuning_commands
 from semsearch.learning_commands import evaluate, learn
-from semsearch.records import DEFAULT_DOMAIN, BundleError, Mode, Query, QueryError, SemsearchError
+from semsearch.records import DEFAULT_DOMAIN, BundleError, Mode, Query, QueryError, SemsearchError, Sort
 from semsearch.runtimes.runtime import Choice
 from semsearch.server.schemas import Limits
 from semsearch.terminal import Device, Filter, Threads, WeightsFile, err, out, parsed_filter
@@ -226,6 +226,14 @@ def search(
     condition: Filter = None,
     passages: Annotated[int, typer.Option(min=1, max=10, help="How many passages to show of each document.")] = 1,
     fold: Annotated[bool, typer.Option("--fold", help="Show what is nearly the same only once.")] = False,
+    sort: Annotated[
+        str | None,
+        typer.Option(
+            help="Metadata field to put the 100 best in order by, or `title`; a `-` before it to fall. \\[default: best"
+            " first]",
+            show_default=False,
+        ),
+    ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Say what each score is made of.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, for programs.")] = False,
     device: Device = "auto",
@@ -237,7 +245,15 @@ def search(
     """
     try:
         asked = Query(
-            query, k, offset, domain, mode=mode, condition=parsed_filter(condition), passages=passages, fold=fold
+            query,
+            k,
+            offset,
+            domain,
+            mode=mode,
+            condition=parsed_filter(condition),
+            passages=passages,
+            fold=fold,
+            sort=None if sort is None else Sort.parse(sort),
         )
     except QueryError as error:
         raise typer.BadParameter(str(error), param_hint="QUERY") from None

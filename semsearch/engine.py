@@ -16,6 +16,7 @@ from semsearch.basis import SpectralBasis
 from semsearch.conditions import Condition
 from semsearch.encoder import Encoder
 from semsearch.fusion import LexicalWeight
+from semsearch.projection import Projection
 from semsearch.ranking import (
     FUSED,
     PASSAGES,
@@ -27,7 +28,7 @@ from semsearch.ranking import (
     by_words,
     nearest_documents,
 )
-from semsearch.records import BundleError, Document, Hit, Mode, Query, Rows, Scores, Vectors
+from semsearch.records import BundleError, Document, Hit, Mode, Query, Rows, Scores, Sort, Vectors
 from semsearch.state import DomainState
 from semsearch.storage.bundle import OpenGeneration, current, open_current, tidy
 from semsearch.storage.corpus import Corpus
@@ -38,6 +39,8 @@ from semsearch.words import words
 
 COMPARED = 100
 """Places of two rankings of a query in which a document is looked for."""
+SORTED = 100
+"""The best documents, which an order that is asked for puts in order: further down, they hardly answer the query."""
 UNADAPTED = Serving(None, reason="the frozen encoder was asked for")
 UNENCODED = Serving(None, reason="a search by words alone is not adapted")
 
@@ -52,6 +55,7 @@ class SearchEngine:
         adapter: Adapter,
         corpus: Corpus,
         manifest: Manifest,
+        projection: Projection | None = None,
         generation: OpenGeneration | None = None,
         folder: Path | None = None,
         threads: int = 1,
@@ -78,6 +82,8 @@ class SearchEngine:
         """Never changes; another one may take its place at any time, whole."""
         self.corpus = corpus
         self.manifest = manifest
+        self.projection = projection
+        """Where vectors stand on the corpus's map; None for an index without one."""
         self.folder = folder
         """Where the index is on disk; None for one that is not."""
         self._generation = generation
@@ -130,6 +136,7 @@ class SearchEngine:
                 adapter=adapter.over(basis),
                 corpus=Corpus.open(generation, threads=threads, earlier=earlier),
                 manifest=generation.manifest,
+                projection=Projection.open(generation.files.map) if generation.files.map.exists() else None,
                 generation=generation,
                 folder=folder,
                 threads=threads,
@@ -150,6 +157,11 @@ class SearchEngine:
         return self._of(
             generation, self.folder, self.encoder, threads=self._threads, adapter=self.adapter, earlier=self.corpus
         )
+
+    @property
+    def generation(self) -> str:
+        """Which state of the index this is: rows belong to it."""
+        return "" if self._generation is None else self._generation.files.folder.name
 
     def search(self, queries: Sequence[Query]) -> list[list[Hit]]:
         """The best documents for each query, best first; a document is as good as its best passage."""
@@ -206,6 +218,9 @@ class SearchEngine:
 
         nearest: of this query, or None to go by words alone. May run on many threads at once.
         """
+        if query.sort is not None:
+            best = self.order(replace(query, k=SORTED, offset=0, sort=None), nearest)
+            return best.at(self._sorted(best, query.sort)[query.offset : query.offset + query.k])
         last, allowed = query.offset + query.k, self.corpus.allowed(query.condition)
         mode = Mode.LEXICAL if nearest is None else self.mode(query)
         adapted, vector = (UNENCODED, None) if nearest is None else (nearest.adapted, nearest.vector)
@@ -286,12 +301,25 @@ class SearchEngine:
             found.update(zip(places, part, strict=True))
         return [found[place] for place in range(len(queries))]
 
+    def _sorted(self, ranking: Ranking, by: Sort) -> list[int]:
+        """The places of ranked documents in the order of a field; those without it stand last."""
+        hits = self.corpus.hits([(row, 0.0) for row in ranking.passages.tolist()])
+        values = [hit.title or None if by.field == "title" else hit.metadata.get(by.field) for hit in hits]
+        there = [place for place, value in enumerate(values) if isinstance(value, str | int | float)]
+        absent = sorted({*range(len(hits))} - {*there})
+        return [*sorted(there, key=lambda place: _comparable(values[place]), reverse=by.falling), *absent]
+
     def _wanted(self, query: Query) -> int:
         """How many of the nearest documents it takes to answer a query."""
-        asked = query.offset + query.k
+        asked = query.offset + query.k if query.sort is None else SORTED
         asked = 2 * asked + 20 if query.fold else asked
         # along a graph, what is found first depends a little on how much is asked for: ask for as much for every page
         return max(asked, FUSED) if self.mode(query) is Mode.HYBRID or self.effort is not None else asked
+
+
+def _comparable(value: object) -> tuple[bool, object]:
+    """Numbers stand before words; in words, capitals count as small letters."""
+    return (True, value.casefold()) if isinstance(value, str) else (False, value)
 
 
 def _by_word(text: str, shares: Sequence[tuple[int, int, float]]) -> list[tuple[str, float]]:

@@ -367,7 +367,7 @@ def _shown(events: Iterator[object]) -> Iterator[object]:
     )
 
     from semsearch.indexing.encoding import Encoding
-    from semsearch.indexing.pipeline import LoadingEncoder, Reading
+    from semsearch.indexing.pipeline import Drawing, LoadingEncoder, Reading
     from semsearch.indexing.sizing import Linking
 
     columns = (
@@ -396,6 +396,9 @@ def _shown(events: Iterator[object]) -> Iterator[object]:
                     elapsed = progress.tasks[-1].elapsed or 0.0
                     rate = f", {passages / elapsed:,.0f}/s" if elapsed else ""
                     progress.update(task, completed=tokens, counts=f"{passages:,} of {of_passages:,} passages{rate}")
+                case Drawing(passages):
+                    progress.remove_task(task)
+                    task = progress.add_task("drawing the map", total=None, counts=f"{passages:,} passages")
                 case Linking(rows=0, of_rows=of_rows):
                     progress.remove_task(task)
                     task = progress.add_task("linking neighbours", total=of_rows, counts="")

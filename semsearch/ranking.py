@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -62,6 +62,17 @@ class Ranking:
     """What words are worth beside meaning."""
     alike: Sequence[Rows]
     """n, of each document the best passages of those that are folded into it."""
+
+    def at(self, places: Sequence[int]) -> Ranking:
+        """The documents in these places only, in this order."""
+        chosen = list(places)
+        return replace(
+            self,
+            passages=self.passages[chosen],
+            scores=self.scores[chosen],
+            parts=[self.parts[place] for place in chosen],
+            alike=[self.alike[place] for place in chosen],
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,6 +61,23 @@ class Passage:
 
 
 @dataclass(frozen=True, slots=True)
+class Sort:
+    """An order for the best documents of a query in place of how well they fit."""
+
+    field: str
+    """Name of a metadata value; `title` is the document's title."""
+    falling: bool = False
+
+    @classmethod
+    def parse(cls, text: str) -> Sort:
+        """From a field's name, with `-` before it to fall. Raises QueryError where none is named."""
+        field = text.strip().removeprefix("-").strip()
+        if not field:
+            raise QueryError(f"the order {text!r} names no field: give one, such as `year`, or `-year` to fall")
+        return cls(field, text.strip().startswith("-"))
+
+
+@dataclass(frozen=True, slots=True)
 class Query:
     """One question, for one page of answers."""
 
@@ -81,6 +98,8 @@ class Query:
     """How many of a document's passages are wanted, the best ones, at least 1."""
     fold: bool = False
     """Whether documents whose best passage is nearly the same as a better one's are told with that one."""
+    sort: Sort | None = None
+    """What to put the best documents in order by; None: how well they fit."""
 
     def __post_init__(self) -> None:
         """Raise QueryError for a blank text, text that is not Unicode, k below 1 or a negative offset."""

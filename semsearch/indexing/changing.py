@@ -20,9 +20,20 @@ from semsearch.encoder import Encoder
 from semsearch.files import let_go, spilled
 from semsearch.indexing.encoding import Encoding, Resuming, encoded, journal_of, resumed
 from semsearch.indexing.opening import BadRecord
-from semsearch.indexing.pipeline import LoadingEncoder, Reading, Skipped, as_asked, indexed, stored, twin
+from semsearch.indexing.pipeline import (
+    Drawing,
+    LoadingEncoder,
+    Reading,
+    Skipped,
+    as_asked,
+    indexed,
+    save_places,
+    stored,
+    twin,
+)
 from semsearch.indexing.recipe import IndexOptions, Recipe
 from semsearch.indexing.sizing import Linking
+from semsearch.projection import Projection
 from semsearch.records import BundleError, Document, InputError, Rows, Vectors
 from semsearch.storage.bundle import Generation, OpenGeneration, SegmentFiles, changing, publish
 from semsearch.storage.corpus import Corpus, Segment, save_deleted
@@ -36,6 +47,10 @@ SMALL = 10_000
 """Passages up to which a segment may be written together with another one unasked, and is never linked."""
 NEAR = 4
 """Times as many passages as are written anyway that a small segment may have to be written together with them."""
+
+OUTGROWN = 2
+"""Times as many passages as a map was drawn of, from which on a compaction draws it anew, as long as not all that it
+can hold were drawn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +70,7 @@ class Changed:
     """Whether all segments were written as one."""
 
 
-ChangeEvent: TypeAlias = LoadingEncoder | Reading | Skipped | Resuming | Encoding | Linking | Changed
+ChangeEvent: TypeAlias = LoadingEncoder | Reading | Skipped | Resuming | Encoding | Drawing | Linking | Changed
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +205,11 @@ def compact(folder: Path, *, device: str = "auto", threads: int | None = None) -
             counts, texts = (writer.documents, writer.passages), as_asked(writer)
             writer.close()
         let_go(vectors)
-        SpectralBasis.of(vectors).save(change.files.basis)
+        basis = SpectralBasis.of(vectors)
+        basis.save(change.files.basis)
+        if recipe.map and change.map_is_outgrown(len(vectors)):
+            yield Drawing(len(vectors))
+            Projection.of(vectors, basis, threads=threads).save(change.files.map)
         let_go(vectors)
 
         def asked() -> Vectors:
@@ -310,7 +329,21 @@ class _Change:
             index.save(files.vectors)
         else:
             record = yield from indexed(vectors, asked, options, files, threads=threads)
+        drawn = self._map()
+        if drawn is not None:
+            save_places(files, drawn, vectors)
         self._new.append(SegmentRecord(name=self._name, documents=counts[0], passages=counts[1], index=record))
+
+    def map_is_outgrown(self, passages: int) -> bool:
+        """Whether so many passages are worth a new map: there is none, or it was drawn of few."""
+        drawn = self._map()
+        return drawn is None or (not drawn.full and passages > OUTGROWN * len(drawn.landmarks))
+
+    def _map(self) -> Projection | None:
+        for files in (self.files, self._before.files):
+            if files.map.exists():
+                return Projection.open(files.map)
+        return None
 
     def publish(self) -> Manifest:
         """Make it the generation that serves."""
@@ -320,7 +353,9 @@ class _Change:
             left = kept[:1]  # an index is never without a segment
         names = {one.name for one in left}
         deleted = {name: rows for name, rows in self.deleted.items() if name in names}
-        shared = list(names) if self.files.basis.exists() else [*names, self.files.basis.name]
+        whole = [self.files.basis, self.files.map]
+        older = [one.name for one in whole if not one.exists() and (self._before.files.folder / one.name).exists()]
+        shared = [*names, *older]
         self.files.share(self._before.files, *shared)
         save_deleted(self.files.deleted, deleted)
         vouched = {name: file for name, file in self.manifest.files.items() if name.partition("/")[0] in shared}

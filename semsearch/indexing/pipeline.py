@@ -25,6 +25,7 @@ from semsearch.indexing.opening import BadRecord
 from semsearch.indexing.readers import read
 from semsearch.indexing.recipe import ChunkingOptions, IndexOptions, Recipe
 from semsearch.indexing.sizing import Linking, Sized, size
+from semsearch.projection import Projection
 from semsearch.records import BundleError, Document, InputError, Vectors
 from semsearch.storage.bundle import SegmentFiles, building, publish
 from semsearch.storage.documents import DocumentWriter
@@ -56,6 +57,13 @@ class Skipped:
 
 
 @dataclass(frozen=True, slots=True)
+class Drawing:
+    """A map of so many passages is drawn."""
+
+    passages: int
+
+
+@dataclass(frozen=True, slots=True)
 class Published:
     """The index is in its place."""
 
@@ -63,7 +71,7 @@ class Published:
     manifest: Manifest
 
 
-BuildEvent: TypeAlias = LoadingEncoder | Reading | Skipped | Resuming | Encoding | Linking | Published
+BuildEvent: TypeAlias = LoadingEncoder | Reading | Skipped | Resuming | Encoding | Drawing | Linking | Published
 
 ASKED = 200
 """Queries that an index's recall is measured on."""
@@ -127,7 +135,13 @@ def build(
                 texts = as_asked(writer)
                 writer.close()
             let_go(vectors)
-            SpectralBasis.of(vectors).save(files.basis)
+            basis = SpectralBasis.of(vectors)
+            basis.save(files.basis)
+            if recipe.map:
+                yield Drawing(len(vectors))
+                drawn = Projection.of(vectors, basis, threads=threads)
+                drawn.save(files.map)
+                save_places(segment, drawn, vectors)
             let_go(vectors)
             asked = partial(encoder.encode_queries, texts)
             record = yield from indexed(vectors, asked, recipe.index, segment, threads=threads)
@@ -199,6 +213,11 @@ def indexed(
     assert isinstance(step, Sized)
     step.index.save(files.vectors, files.graph)
     return step.record
+
+
+def save_places(files: SegmentFiles, drawn: Projection, vectors: Vectors) -> None:
+    """Write where the passages of a segment stand on the map."""
+    np.save(files.places, drawn.place(vectors).astype(np.float16), allow_pickle=False)
 
 
 def as_asked(writer: DocumentWriter) -> list[str]:

@@ -126,6 +126,7 @@ class Recipe(_Part):
     title: str = Field("", description="Shown above the page; by default the index's name")
     description: str = ""
     facets: tuple[str, ...] = Field((), max_length=10, description="Metadata whose values the page counts and offers")
+    map: bool = Field(True, description="Whether a map of the passages is drawn, for the page")
     skip_bad: bool = Field(False, description="Leave bad records out and go on, instead of stopping")
     encoder: EncoderOptions = EncoderOptions()
     chunking: ChunkingOptions = ChunkingOptions()

@@ -11,7 +11,7 @@ from werkzeug.exceptions import NotFound
 
 from semsearch.adapter import Serving
 from semsearch.conditions import Fact
-from semsearch.records import Hit, Parts, Passage, Query
+from semsearch.records import Hit, Parts, Passage, Query, Sort
 from semsearch.server.http import answer, client_gone, from_address, from_body
 from semsearch.server.openapi import openapi
 from semsearch.server.schemas import (
@@ -174,6 +174,7 @@ def _search(service: SearchService, asked: SearchRequest) -> Response:
             condition=asked.filter,
             passages=asked.passages,
             fold=asked.fold,
+            sort=None if asked.sort is None else Sort.parse(asked.sort),
         )
         for text in asked.texts
     ]

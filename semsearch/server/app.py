@@ -2,23 +2,42 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
 
 import structlog
 from flask import Flask, Response, g, request
+from flask_compress import Compress
 
 import semsearch
 from semsearch.engine import SearchEngine
-from semsearch.server import api, comparing, documents, domains, feedback, page, problems
+from semsearch.files import sha256
+from semsearch.server import (
+    api,
+    comparing,
+    documents,
+    domains,
+    feedback,
+    learned,
+    mapping,
+    page,
+    problems,
+    reading,
+    rendering,
+    status,
+    suggesting,
+)
 from semsearch.server.metrics import Metrics
 from semsearch.server.schemas import Limits
 from semsearch.server.security import WriteKeys
 from semsearch.server.service import Learning, SearchService
+from semsearch.server.texts import Languages
 
 log = structlog.get_logger("semsearch.server")
 
+COMPRESSED = ["text/html", "text/css", "text/javascript", "image/svg+xml", "application/json"]
 SECURITY_HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self';"
@@ -55,13 +74,18 @@ def create_app(
     app = Flask(
         "semsearch",
         static_folder=str(files / "static"),
+        static_url_path=f"/static/{_digest(files / 'static')}",
         template_folder=str(files / "templates"),
         root_path=str(files),
     )
     limits = limits or Limits()
     app.config["MAX_CONTENT_LENGTH"] = limits.max_body_bytes
     app.config["TRUSTED_HOSTS"] = list(trusted_hosts) if trusted_hosts else None
-    app.config["SEND_FILE_MAX_AGE_DEFAULT"] = 3600
+    # their address changes with them
+    app.config["SEND_FILE_MAX_AGE_DEFAULT"] = 365 * 24 * 3600
+    app.config["COMPRESS_MIMETYPES"] = COMPRESSED
+    app.config["COMPRESS_ALGORITHM"] = ["br", "gzip"]
+    Compress(app)
     app.jinja_options = {"trim_blocks": True, "lstrip_blocks": True}
     metrics = Metrics()
     keys = keys or WriteKeys({})
@@ -73,8 +97,14 @@ def create_app(
     app.register_blueprint(documents.blueprint(service, keys))
     app.register_blueprint(domains.blueprint(service, keys))
     app.register_blueprint(comparing.blueprint(service, keys))
+    app.register_blueprint(suggesting.blueprint(service, keys))
     app.register_blueprint(page.blueprint(service, keys))
-    app.context_processor(lambda: {"version": semsearch.__version__, "key_wanted": keys.wanted})
+    app.register_blueprint(reading.blueprint(service))
+    app.register_blueprint(learned.blueprint(service, keys))
+    app.register_blueprint(status.blueprint(service, keys))
+    app.register_blueprint(mapping.blueprint(service))
+    rendering.register(app, Languages(files / "static" / "texts"))
+    app.context_processor(lambda: {"key_wanted": keys.wanted})
     problems.register(app)
 
     @app.before_request
@@ -87,7 +117,8 @@ def create_app(
         if request.endpoint != "static":
             response.headers.setdefault("Cache-Control", "no-store")
         seconds = perf_counter() - g.get("started", perf_counter())
-        route = str(request.url_rule) if request.url_rule else "unknown"
+        # the address of static files changes with them
+        route = "/static" if request.endpoint == "static" else str(request.url_rule or "unknown")
         metrics.requests.labels(route, response.status_code).inc()
         metrics.request_seconds.labels(route).observe(seconds)
         # the path, never the address: that holds what people search for
@@ -95,6 +126,12 @@ def create_app(
         return response
 
     return app
+
+
+def _digest(folder: Path) -> str:
+    """Of all files in a folder: modules import each other without a version, so the folder's address has one."""
+    content = "".join(f"{path.relative_to(folder)} {sha256(path)}\n" for path in sorted(folder.rglob("*.*")))
+    return hashlib.sha256(content.encode()).hexdigest()[:12]
 
 
 def _page_files() -> Path:

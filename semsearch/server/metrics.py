@@ -7,6 +7,7 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
 from semsearch.batching import BatchingObserver
+from semsearch.server.recent import Recent
 from semsearch.storage.manifest import Manifest
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -18,6 +19,7 @@ class Metrics:
     def __init__(self) -> None:
         """Create them all, at zero."""
         self.registry = CollectorRegistry()
+        self.recent = Recent()
         ProcessCollector(registry=self.registry)
         self.requests = Counter("semsearch_requests", "Requests answered", ("route", "status"), registry=self.registry)
         self.request_seconds = Histogram(
@@ -27,7 +29,7 @@ class Metrics:
             buckets=SECONDS,
             registry=self.registry,
         )
-        self.stage_seconds = Histogram(
+        self._stage_seconds = Histogram(
             "semsearch_stage_seconds",
             "By stage of a search",
             ("stage",),
@@ -74,6 +76,11 @@ class Metrics:
         """Ask `waiting` whenever somebody reads the metrics."""
         self._adapting.set_function(waiting)
 
+    def observe_stage(self, stage: str, seconds: float) -> None:
+        """A stage of a search took so long."""
+        self._stage_seconds.labels(stage).observe(seconds)
+        self.recent.stage(stage, seconds)
+
     def observe_vector(self, remembered: bool) -> None:
         """A query's vector was remembered, or had to be encoded."""
         self._vectors.labels("memory" if remembered else "encoder").inc()
@@ -95,5 +102,6 @@ class Metrics:
         return generate_latest(self.registry)
 
     def _observe_batch(self, size: int, seconds: float) -> None:
+        self.recent.batch(size)
         self.batch_queries.observe(size)
         self.batch_seconds.observe(seconds)

@@ -12,6 +12,7 @@ from pydantic.json_schema import models_json_schema
 from semsearch import __version__
 from semsearch.server import document_schemas as documents
 from semsearch.server import feedback_schemas as feedback
+from semsearch.server import page_schemas as page
 from semsearch.server.schemas import DocumentRequest, DocumentResponse, IndexesResponse, Problem, SearchResponse
 
 Json = dict[str, Any]
@@ -143,6 +144,14 @@ _OPERATIONS = [
               feedback.DomainResponse, (*_WRITE, 413, 507), address=feedback.DomainRequest, key=True),
     Operation("/api/compare", "post", "compare", "One query as the frozen encoder and as a domain's adaptation rank it",
               feedback.CompareResponse, (400, 404, 413, 415, 422, 503), body=(feedback.CompareRequest,)),
+    Operation("/api/suggestions", "get", "suggestions", "Past queries of a domain that hold what somebody types",
+              page.SuggestionsResponse, _WRITE, address=page.SuggestionsRequest, key=True),
+    Operation("/api/map/points", "get", "mapPoints", "Where each passage stands on the map: x and y as 16-bit numbers",
+              None, (404, 422), address=page.MapRequest),
+    Operation("/api/map/passage", "get", "mapPassage", "The passage at a point of the map", page.MapPassageResponse,
+              (404, 409, 422), address=page.MapPassageRequest),
+    Operation("/api/map/query", "get", "mapQuery", "Where a query and its results stand on the map",
+              page.MapQueryResponse, (404, 422, 503), address=page.MapQueryRequest),
     Operation("/api/recommend", "get", "recommend", "Documents for a person, from what they liked",
               feedback.RecommendResponse, _WRITE, address=feedback.RecommendRequest, key=True),
 ]  # fmt: skip
@@ -152,7 +161,7 @@ _FAILURES = {
     401: "A write key is wanted",
     403: "The server is read-only, or a page of another site asks",
     404: "No such index, or nothing there",
-    409: "The id is known with another content, or another process is writing the index",
+    409: "The id is known with another content, or another process is writing the index, or it has changed",
     413: "The body is too large",
     415: "The body is not application/json",
     422: "A field is wrong; `errors` names it",

@@ -1,46 +1,45 @@
-"""The browser page: a form and its answer as HTML, complete without a script."""
+"""The search page: a form and its answer as HTML, complete without a script."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from urllib.parse import urlsplit
+from collections.abc import Iterable, Mapping
 
-from flask import Blueprint, Response, render_template, request
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
-from werkzeug.exceptions import NotFound
+from flask import Blueprint, Response
+from pydantic import Field, JsonValue, field_validator
 
 from semsearch.conditions import Fact
-from semsearch.engine import COMPARED, places_in
+from semsearch.engine import COMPARED, SORTED, places_in
 from semsearch.filters import parse_if_any, quoted
-from semsearch.records import DEFAULT_DOMAIN, FilterError, Hit, Mode, Query
+from semsearch.records import FilterError, Hit, Mode, Query, QueryError, Sort
 from semsearch.server.api import counted, described
 from semsearch.server.http import client_gone
-from semsearch.server.problems import FieldProblem
+from semsearch.server.rendering import PlaceAsked, html, web_address
 from semsearch.server.security import WriteKeys
-from semsearch.server.service import SearchService
-from semsearch.snippets import Snippet, snippet
+from semsearch.server.service import Answer, SearchService
+from semsearch.server.texts import texts
+from semsearch.server.verdicts import sentence
+from semsearch.snippets import snippet
 
 HITS_ON_A_PAGE = 10
-MODES = {Mode.HYBRID: "Meaning and words", Mode.SEMANTIC: "Meaning", Mode.LEXICAL: "Words"}
+PASSAGES_OF_A_HIT = 3
 MOST_FACTS = 4
 MOST_OFFERED = 8
 """Values of a field that are offered as filters."""
+MOST_SORTABLE = 6
+"""Fields that are offered as orders."""
 LONGEST_FACT = 60
 """Characters of a metadata value that is shown below a hit."""
 
 
-class PageRequest(BaseModel):
-    """What the page's own address says; anything else in it is ignored, as links pick up additions on their way."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
+class PageAsked(PlaceAsked):
+    """What the page's own address says."""
 
     q: str = ""
-    index: str | None = None
-    domain: str = Field(DEFAULT_DOMAIN, max_length=200)
     page: int = Field(1, ge=1)
     compare: bool = False
     mode: Mode | None = None
     filter: str = ""
+    sort: str = Field("", max_length=200)
 
     @field_validator("mode", mode="before")
     @classmethod
@@ -48,74 +47,84 @@ class PageRequest(BaseModel):
         """The form sends an empty one for what the index goes by itself."""
         return value or None
 
+    def query(self, *, k: int, offset: int = 0) -> Query:
+        """What it asks for. Raises QueryError for what cannot be searched for."""
+        return Query(
+            self.q.strip(),
+            k,
+            offset,
+            self.domain,
+            mode=self.mode,
+            condition=parse_if_any(self.filter),
+            passages=PASSAGES_OF_A_HIT,
+            fold=True,
+            sort=Sort.parse(self.sort) if self.sort.strip() else None,
+        )
+
 
 def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
-    """The routes of one service. Marks are offered where anybody at all may write."""
+    """The route of one service. Marks are offered where anybody at all may write."""
     routes = Blueprint("page", __name__)
     limits = service.limits
     last_page = limits.max_offset // HITS_ON_A_PAGE + 1
 
     @routes.get("/")
     def search() -> Response:
-        asked = _asked()
-        if not asked.domain.strip():
-            asked = asked.model_copy(update={"domain": DEFAULT_DOMAIN})
+        asked = PageAsked.of_request()
         name = service.name_of(asked.index)
+        manifest = service.engines[name].manifest
         values: dict[str, object] = {
             "asked": asked,
             "name": name,
             "indexes": described(service),
-            "manifest": service.engines[name].manifest,
+            "manifest": manifest,
             "max_query_chars": limits.max_query_chars,
-            "default_domain": DEFAULT_DOMAIN,
-            "modes": MODES,
+            "modes": list(Mode)[::-1],
             "markable": not keys.refuse_all and service.engines[name].folder is not None,
+            "mapped": service.engines[name].projection is not None,
+            "suggestions": limits.suggestions,
+            "most_sorted": SORTED,
         }
         query = asked.q.strip()
         if not query:
-            return _html("search.html", **values)
+            return html("search.html", **values)
         if len(query) > limits.max_query_chars:
-            refusal = (
-                f"the query has {len(query)} characters, at most {limits.max_query_chars} are searched: shorten it"
-            )
-            return _html("search.html", 422, refusal=refusal, **values)
-        try:
-            condition = parse_if_any(asked.filter)
-        except FilterError as error:
-            return _html("search.html", 422, refusal=str(error), **values)
-        if asked.compare:
-            both = Query(query, COMPARED, 0, asked.domain, compare=True, mode=asked.mode, condition=condition)
-            return _compared(both, name, values)
+            refusal = texts()("refused.too-long", length=len(query), most=limits.max_query_chars)
+            return html("search.html", 422, refusal=refusal, **values)
         page = min(asked.page, last_page)
-        # one more than is shown tells whether there is a next page
-        many = Query(
-            query,
-            HITS_ON_A_PAGE + 1,
-            (page - 1) * HITS_ON_A_PAGE,
-            asked.domain,
-            mode=asked.mode,
-            condition=condition,
-            fold=True,
-        )
-        facets = service.engines[name].manifest.facets
-        answer = service.search(name, [many], abandoned=client_gone(), facets=facets)
+        try:
+            # one more than is shown tells whether there is a next page
+            many = asked.query(k=HITS_ON_A_PAGE + 1, offset=(page - 1) * HITS_ON_A_PAGE)
+        except (FilterError, QueryError) as error:
+            return html("search.html", 422, refusal=str(error), **values)
+        if asked.compare:
+            return _compared(asked, name, values)
+        answer = service.search(name, [many], abandoned=client_gone(), facets=manifest.facets)
         hits = answer.results[0]
-        return _html(
+        return html(
             "search.html",
+            **_told(answer, asked),
             hits=[_shown(hit, query) for hit in hits[:HITS_ON_A_PAGE]],
-            adapted=answer.adapted[0],
-            mode=answer.modes[0],
+            sortable=_sortable(manifest.facets, hits, asked.sort),
             matching=answer.matching,
             facets={field: _offered(field, counts, asked.filter) for field, counts in answer.facets.items()},
             first=many.offset + 1,
             page=page,
             next_page=page + 1 if len(hits) > HITS_ON_A_PAGE and page < last_page else None,
-            timing_ms=answer.timing_ms,
             **values,
         )
 
-    def _compared(query: Query, name: str, values: Mapping[str, object]) -> Response:
+    def _compared(asked: PageAsked, name: str, values: Mapping[str, object]) -> Response:
         """Frozen and adapted side by side; a document's place in the other ranking is looked for in its first 100."""
+        query = Query(
+            asked.q.strip(),
+            COMPARED,
+            0,
+            asked.domain,
+            compare=True,
+            mode=asked.mode,
+            condition=parse_if_any(asked.filter),
+        )
         answer = service.search(name, [query], abandoned=client_gone())
         frozen, adapted = answer.frozen[0], answer.results[0]
         shown = {
@@ -125,36 +134,19 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
             ]
             for side, found, other in (("frozen", frozen, adapted), ("adapted", adapted, frozen))
         }
-        return _html(
-            "search.html",
-            sides=shown,
-            adapted=answer.adapted[0],
-            mode=answer.modes[0],
-            first=1,
-            timing_ms=answer.timing_ms,
-            **values,
-        )
-
-    @routes.get("/document")
-    def document() -> Response:
-        name = service.name_of(request.args.get("index"))
-        identity = request.args.get("id", "")
-        found = service.document(name, identity)
-        if found is None:
-            raise NotFound(f"No document has the id {identity[:200]!r} here: it may have left the index.")
-        start, stop = (_number(field, len(found.text)) for field in ("start", "stop"))
-        if (start, stop) == (0, len(found.text)):
-            start = stop = 0  # marking everything would mark nothing
-        return _html(
-            "document.html",
-            name=name,
-            document=found,
-            link=_web_address(found.metadata),
-            parts=(found.text[:start], found.text[start:stop], found.text[stop:]),
-            back=request.args.get("q", ""),
-        )
+        return html("search.html", **_told(answer, asked), sides=shown, first=1, **values)
 
     return routes
+
+
+def _told(answer: Answer, asked: PageAsked) -> dict[str, object]:
+    """What every answer says beside its hits."""
+    serving = answer.adapted[0]
+    return {
+        "adapted": serving,
+        "verdict": sentence(texts(), serving, asked.domain),
+        "timing_ms": answer.timing_ms,
+    }
 
 
 def _offered(field: str, counts: Mapping[Fact, int], present: str) -> list[tuple[Fact, int, str]]:
@@ -171,45 +163,23 @@ def _name(field: str) -> str:
     return field if plain and field.lower() not in {"and", "or", "not", "in", "exists"} else quoted(field)
 
 
-def _asked() -> PageRequest:
-    try:
-        return PageRequest.model_validate(request.args.to_dict())
-    except ValidationError as error:
-        raise FieldProblem.of(error) from None
+def _sortable(facets: Iterable[str], hits: Iterable[Hit], present: str) -> list[str]:
+    """Fields to order by: the title, the present one, the index's own and what the documents shown have."""
+    there = [key for hit in hits for key, value in hit.metadata.items() if _short(key, value)]
+    fields = dict.fromkeys(["title", present.removeprefix("-"), *facets, *there])
+    return [field for field in fields if field][:MOST_SORTABLE]
 
 
 def _shown(hit: Hit, query: str) -> dict[str, object]:
-    part: Snippet = snippet(hit.passage.text, query)
     return {
         "hit": hit,
-        "parts": part.parts,
-        "link": _web_address(hit.metadata),
-        "facts": _facts(hit.metadata),
+        "parts": snippet(hit.passage.text, query).parts,
+        "others": [(passage, snippet(passage.text, query).parts) for passage in hit.others],
+        "link": web_address(hit.metadata),
+        "facts": [(key, str(value)) for key, value in hit.metadata.items() if _short(key, value)][:MOST_FACTS],
     }
 
 
-def _facts(metadata: Mapping[str, JsonValue]) -> list[tuple[str, str]]:
-    """The short values of a document's metadata, for the line below a hit."""
-    return [
-        (key, str(value))
-        for key, value in metadata.items()
-        if isinstance(value, str | int | float) and len(str(value)) <= LONGEST_FACT and key != "url"
-    ][:MOST_FACTS]
-
-
-def _web_address(metadata: Mapping[str, JsonValue]) -> str | None:
-    """The document's own address where its metadata gives one that a browser may be sent to."""
-    url = metadata.get("url")
-    try:
-        return url if isinstance(url, str) and urlsplit(url).scheme in {"http", "https"} else None
-    except ValueError:
-        return None
-
-
-def _number(field: str, most: int) -> int:
-    value = request.args.get(field, "0")
-    return min(int(value), most) if value.isascii() and value.isdecimal() else 0
-
-
-def _html(template: str, status: int = 200, /, **values: object) -> Response:
-    return Response(render_template(template, **values), status=status, mimetype="text/html")
+def _short(key: str, value: JsonValue) -> bool:
+    """Whether a metadata value is for the line below a hit."""
+    return isinstance(value, str | int | float) and len(str(value)) <= LONGEST_FACT and key != "url"

@@ -24,8 +24,12 @@ from semsearch.records import (
 )
 from semsearch.server.schemas import FieldError, Problem
 from semsearch.server.service import NotLearningError, UnknownIndexError
+from semsearch.server.texts import texts
 
 log = structlog.get_logger("semsearch.server")
+
+PAGES = frozenset({"page", "reading", "learned", "status", "map"})
+"""Blueprints whose answers are for people."""
 
 
 class FieldProblem(Exception):  # noqa: N818 - it is what the caller is told, not a failure of ours
@@ -123,8 +127,12 @@ def register(app: Flask) -> None:
 
 
 def _answer(status: HTTPStatus, detail: str, *, errors: Sequence[FieldError] = ()) -> Response:
-    if request.path in {"/", "/document"}:
-        page = render_template("error.html", status=status.value, title=status.phrase, detail=detail)
+    if request.blueprint in PAGES and not request.path.startswith("/api/"):
+        t = texts()
+        key = f"error.{status.value}"
+        page = render_template(
+            "error.html", status=status.value, title=t(key if key in t.keys else "error.other"), detail=detail
+        )
         return Response(page, status=status, mimetype="text/html")
     problem = Problem(title=status.phrase, status=status.value, detail=detail, errors=tuple(errors))
     return Response(problem.model_dump_json(), status=status, content_type="application/problem+json")

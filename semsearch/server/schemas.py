@@ -18,7 +18,7 @@ from pydantic import (
 
 from semsearch.conditions import Condition, bounded
 from semsearch.filters import parse_if_any
-from semsearch.records import DEFAULT_DOMAIN, FilterError, Mode
+from semsearch.records import DEFAULT_DOMAIN, FilterError, Mode, QueryError, Sort
 
 
 class Limits(BaseModel):
@@ -36,6 +36,8 @@ class Limits(BaseModel):
     deadline_s: float = Field(10.0, gt=0, description="Seconds after which a request is given up")
     remembered: int = Field(10_000, ge=0, description="Recent queries whose vectors are kept, 2 KB each; 0: none")
 
+    suggestions: bool = Field(True, description="Whether past queries of a domain are suggested to whoever may write")
+
     @property
     def threads(self) -> int:
         """Server threads: one for each query that may wait or run, and some that are free to refuse the next."""
@@ -52,6 +54,19 @@ def _understood(value: str | Condition | None) -> Condition | None:
 
 FilterField = Annotated[str | Condition | None, AfterValidator(_understood)]
 """A condition, or an expression for one; a condition or None once it is validated."""
+
+
+def _ordered(value: str | None) -> str | None:
+    """Raises ValueError for an order that names no field."""
+    try:
+        if value is not None:
+            Sort.parse(value)
+    except QueryError as error:
+        raise ValueError(str(error)) from None
+    return value
+
+
+SortField = Annotated[str | None, Field(max_length=200), AfterValidator(_ordered)]
 
 
 class SearchRequest(BaseModel):
@@ -74,6 +89,10 @@ class SearchRequest(BaseModel):
     passages: int = Field(1, ge=1, le=10, description="Passages wanted of each document, its best ones")
     fold: bool = Field(
         False, description="Whether documents that are nearly the same as a better one are told with that one"
+    )
+    sort: SortField = Field(
+        None,
+        description="Metadata field to put the 100 best documents in order by, or `title`; a `-` before it to fall",
     )
     filter: FilterField = Field(
         None,

@@ -210,6 +210,11 @@ class SearchService:
         """Whether searches can be answered."""
         return self._batcher.alive
 
+    @property
+    def waiting(self) -> int:
+        """Queries that wait for a batch."""
+        return self._batcher.waiting
+
     def name_of(self, index: str | None) -> str:
         """The name of the index meant: the first one where none is named. Raises UnknownIndexError."""
         if index is None:
@@ -279,11 +284,12 @@ class SearchService:
             "fetch": fetched - fused,
         }
         for stage, value in seconds.items():
-            self.metrics.stage_seconds.labels(stage).observe(value)
+            self.metrics.observe_stage(stage, value)
         condition = queries[0].condition if queries else None
         counts = {name: engine.corpus.counts(name, condition) for name in facets}
         carried = self._carried(engine, rankings if explain else ())
         seconds["total"] = perf_counter() - started
+        self.metrics.recent.stage("total", seconds["total"])
         return Answer(
             name,
             results,
@@ -295,6 +301,20 @@ class SearchService:
             [carried.get(place) for place in range(len(rankings))],
             {stage: round(1000 * value, 3) for stage, value in seconds.items()},
         )
+
+    def ranked(
+        self, index: str | None, query: Query, *, abandoned: Callable[[], bool] = lambda: False
+    ) -> tuple[SearchEngine, Ranking, Nearest | None]:
+        """The documents that a query finds, without their texts, the engine that found them, and what is nearest by
+        meaning; None where that was not gone by. Raises as `search` does."""
+        engine = self.engines[name := self.name_of(index)]
+        engine.corpus.allowed(query.condition)
+        nearest, _ = self._nearest(name, engine, [query], abandoned)
+        return engine, engine.order(query, nearest.get(0)), nearest.get(0)
+
+    def carried(self, engine: SearchEngine, ranking: Ranking) -> Carried | None:
+        """Of each ranked document, which words of its passage made it similar; None where that is not known."""
+        return self._carried(engine, [ranking]).get(0)
 
     def _nearest(
         self, name: str, engine: SearchEngine, queries: Sequence[Query], abandoned: Callable[[], bool]

@@ -4,8 +4,8 @@
       current            the name of the generation that serves, one line
       lock               held by whoever builds or changes it
       g-000002/          a generation: never changed once published
-        manifest.json  basis.safetensors  deleted.safetensors (some)
-        s-000001/          a segment: vectors.faiss  graph.faiss (some)  documents.sqlite
+        manifest.json  basis.safetensors  map.safetensors (some)  deleted.safetensors (some)
+        s-000001/          a segment: vectors.faiss  graph.faiss (some)  places.npy (some)  documents.sqlite
       domains/           what its domains have learned, which outlives every generation
       building-XXXX/     work in progress; a dead builder's is removed by the next one
       unfinished.sqlite  vectors of a build in progress, which the next one takes up
@@ -56,6 +56,11 @@ class SegmentFiles:
         return self.folder / "graph.faiss"
 
     @property
+    def places(self) -> Path:
+        """Where its passages stand on the map; there where the index has one."""
+        return self.folder / "places.npy"
+
+    @property
     def documents(self) -> Path:
         """Documents, passages, their words and metadata."""
         return self.folder / "documents.sqlite"
@@ -76,6 +81,11 @@ class Generation:
     def basis(self) -> Path:
         """The corpus's spectral basis."""
         return self.folder / "basis.safetensors"
+
+    @property
+    def map(self) -> Path:
+        """The corpus's map; there unless the recipe asks for none."""
+        return self.folder / "map.safetensors"
 
     @property
     def deleted(self) -> Path:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from semsearch.conditions import Condition, Fact
+from semsearch.projection import Places
 from semsearch.records import BundleError, Document, Hit, Mask, Parts, Passage, Rows, Scores, Vectors
 from semsearch.storage.bundle import OpenGeneration
 from semsearch.storage.documents import DocumentStore, rows_of
@@ -35,9 +37,15 @@ class Segment:
     """One segment's files, opened; shared by the generations that it is part of, closed with the last of them."""
 
     def __init__(
-        self, name: str, vectors: VectorIndex, documents: DocumentStore, fulltext: FullText, index: IndexRecord
+        self,
+        name: str,
+        vectors: VectorIndex,
+        documents: DocumentStore,
+        fulltext: FullText,
+        index: IndexRecord,
+        places: Path | None = None,
     ) -> None:
-        """Tie opened parts together."""
+        """Tie opened parts together; places: the file that says where its passages stand on the map."""
         self.name = name
         self.vectors = vectors
         self.documents = documents
@@ -46,7 +54,19 @@ class Segment:
         """How its nearest vectors are found."""
         self.content: Mapping[str, FileRecord] = {}
         """Its files, by which it is known again; none for one that is not of a generation."""
+        self._places = places
         self.close = weakref.finalize(self, _close, documents, fulltext)
+
+    @cached_property
+    def places(self) -> Places | None:
+        """(rows, 2) float16 in [0, 1], where its passages stand on the map; None where that is not known."""
+        if self._places is None or not self._places.exists():
+            return None
+        try:
+            found = np.load(self._places, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise BundleError(f"{self._places} cannot be read ({error}): build the index again") from error
+        return found if found.shape == (self.vectors.count, 2) else None
 
     @classmethod
     def open(cls, generation: OpenGeneration, record: SegmentRecord, *, threads: int) -> Segment:
@@ -58,6 +78,7 @@ class Segment:
             DocumentStore(files.documents),
             FullText(files.documents, connections=available_cores()),
             record.index,
+            files.places,
         )
         opened.content = _content(generation.manifest, record.name)
         counts = {opened.vectors.count, len(opened.documents.document_of), record.passages}
@@ -201,6 +222,16 @@ class Corpus:
         scores, rows = (np.concatenate(both, axis=1) for both in zip(*parts, strict=True))
         order = np.lexsort((rows, -scores), axis=1)[:, :k]
         return np.take_along_axis(scores, order, axis=1), np.take_along_axis(rows, order, axis=1)
+
+    def places(self) -> Places | None:
+        """(rows, 2) float32 in [0, 1], where each passage stands on the map, NaN for what was deleted; None where a
+        segment does not say."""
+        parts = [segment.places for segment in self.segments]
+        if any(part is None for part in parts):
+            return None
+        found = np.concatenate([np.asarray(part, np.float32) for part in parts])
+        found[~self._everything.passages] = np.nan
+        return found
 
     def similarity(self, query: Vectors, rows: Rows) -> Scores:
         """As `VectorIndex.similarity`, over all segments."""

@@ -213,7 +213,7 @@ class DomainStore:
             return 0
 
     def _serving(self, domain: str, read: dict[tuple[str, int], DomainState | None]) -> Serving:
-        reasons: list[str] = []
+        declined: Version | None = None
         try:
             for name, record in self._line(domain):
                 current = record.current
@@ -224,11 +224,18 @@ class DomainStore:
                 state = read[name, current.number]
                 if state is not None:
                     reason = current.words if name == domain else f"inherited from {name!r}"
-                    return Serving(state, domain=name, version=current.number, learner=current.learner, reason=reason)
-                reasons.append(current.words)
+                    return Serving(
+                        state,
+                        domain=name,
+                        version=current.number,
+                        learner=current.learner,
+                        reason=reason,
+                        verdict=current.verdict,
+                    )
+                declined = declined or current
         except StateError as error:
             return Serving(None, reason=f"damaged: {error}")
-        return Serving(None, reason=reasons[0]) if reasons else UNKNOWN
+        return UNKNOWN if declined is None else Serving(None, reason=declined.words, verdict=declined.verdict)
 
     def _line(self, domain: str) -> Iterator[tuple[str, DomainRecord]]:
         """The domain, its parent and so on, with their records; each is read when it is asked for."""

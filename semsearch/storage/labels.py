@@ -79,6 +79,19 @@ class Chosen:
         return "".join(f" AND {name} = ?" for name in terms), list(terms.values())
 
 
+@dataclass(frozen=True, slots=True)
+class Teacher:
+    """Somebody of whom a domain has labels or clicks."""
+
+    user: str
+    """As the sender calls them; empty where nobody was named."""
+    source: str
+    """The name of the key they came with, or the import."""
+    labels: int
+    clicks: int
+    last: datetime
+
+
 class LabelLog:
     """The log of one index; any number of threads, and of processes, may use it."""
 
@@ -133,9 +146,14 @@ class LabelLog:
             withdrawn.setdefault(domain, []).append(seq)
         return withdrawn
 
-    def labels(self, chosen: Chosen, *, after: int = 0, most: int = -1) -> list[tuple[int, Label]]:
-        """(number, label) of those that stand, in the order they came; numbers above `after`, at most `most`."""
-        found = self._standing("label", chosen, after, most)
+    def labels(
+        self, chosen: Chosen, *, after: int = 0, most: int = -1, newest: bool = False
+    ) -> list[tuple[int, Label]]:
+        """(number, label) of those that stand, in the order they came; numbers above `after`, at most `most`.
+
+        newest: the last one first.
+        """
+        found = self._standing("label", chosen, after, most, newest=newest)
         return [(seq, entry) for seq, entry in found if isinstance(entry, Label)]
 
     def clicks(self, chosen: Chosen, *, after: int = 0, most: int = -1) -> list[tuple[int, Click]]:
@@ -180,6 +198,29 @@ class LabelLog:
         )
         return dict(found)
 
+    def asked(self, domain: str, part: str, most: int) -> list[str]:
+        """Queries of the domain's labels and clicks that hold this part, those with most of them first, of equal ones
+        the last first."""
+        sought = "".join("\\" * (one in "\\%_") + one for one in part)
+        found = self._select(
+            "SELECT query FROM events WHERE domain = ? AND kind != 'withdrawal' AND query LIKE ? ESCAPE '\\'"  # noqa: S608
+            f" AND trim(query) != '' AND {_STANDS} GROUP BY query ORDER BY count(*) DESC, max(seq) DESC LIMIT ?",
+            [domain, f"%{sought}%", most],
+        )
+        return [query for (query,) in found]
+
+    def teachers(self, domain: str) -> list[Teacher]:
+        """Who labelled and clicked in the domain, those who said most first."""
+        found = self._select(
+            "SELECT user, source, sum(kind = 'label'), sum(kind = 'click'), max(at) FROM events"  # noqa: S608
+            f" WHERE domain = ? AND kind != 'withdrawal' AND {_STANDS} GROUP BY user, source ORDER BY count(*) DESC",
+            [domain],
+        )
+        return [
+            Teacher(user, source, labels, clicks, datetime.fromisoformat(at))
+            for user, source, labels, clicks, at in found
+        ]
+
     def close(self) -> None:
         """Let go of the file."""
         with self._lock:
@@ -187,11 +228,13 @@ class LabelLog:
                 self._connection.close()
                 self._connection = None
 
-    def _standing(self, kind: str, chosen: Chosen, after: int, most: int) -> list[tuple[int, Label | Click]]:
+    def _standing(
+        self, kind: str, chosen: Chosen, after: int, most: int, *, newest: bool = False
+    ) -> list[tuple[int, Label | Click]]:
         where, values = chosen.where()
         found = self._select(
             f"SELECT seq, kind, {_COLUMNS} FROM events"  # noqa: S608
-            f" WHERE kind = ? AND seq > ?{where} AND {_STANDS} ORDER BY seq LIMIT ?",
+            f" WHERE kind = ? AND seq > ?{where} AND {_STANDS} ORDER BY seq {'DESC' if newest else 'ASC'} LIMIT ?",
             [kind, after, *values, most],
         )
         return [(seq, _entry(row)) for seq, *row in found]

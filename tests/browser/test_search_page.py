@@ -92,9 +92,10 @@ def test_the_keys_walk_the_results_and_open_one(page: Page) -> None:
     expect(page.locator("#q")).to_be_focused()
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")
-    expect(page.locator("h1")).to_have_text("Cat")
-    page.locator(".back").click()
-    first(page, "Cat")
+    expect(page.locator("#panel h1")).to_have_text("Cat")
+    page.keyboard.press("Escape")
+    expect(page.locator("#panel")).to_be_hidden()
+    expect(page.locator(".hits a.open").first).to_be_focused()
 
 
 def test_more_results_are_a_page_away(page: Page) -> None:

@@ -57,7 +57,13 @@ def test_the_manifest_says_what_was_built(animals: Path) -> None:
     manifest = read_manifest(animals)
     assert (manifest.title, manifest.documents, manifest.passages, manifest.skipped) == ("Animals", 6, 6, 0)
     assert (manifest.encoder.dimension, manifest.encoder.prompts["query"]) == (32, "query: ")
-    assert set(manifest.files) == {"s-000001/vectors.faiss", "s-000001/documents.sqlite", "basis.safetensors"}
+    assert set(manifest.files) == {
+        "s-000001/vectors.faiss",
+        "s-000001/places.npy",
+        "s-000001/documents.sqlite",
+        "basis.safetensors",
+        "map.safetensors",
+    }
 
 
 def test_a_second_builder_is_told_to_wait(copy: Path) -> None:
