@@ -22,7 +22,7 @@ from semsearch.server.page_schemas import (
     MapQueryResponse,
     MapRequest,
 )
-from semsearch.server.rendering import html
+from semsearch.server.rendering import html, shortened
 from semsearch.server.service import SearchService
 from semsearch.snippets import snippet
 
@@ -72,7 +72,7 @@ def blueprint(service: SearchService) -> Blueprint:
         return answer(
             MapPassageResponse(
                 id=hit.id,
-                title=hit.title,
+                title=shortened(hit.title),
                 snippet=snippet(hit.passage.text, "", width=SHORT).text,
                 start=hit.passage.start,
                 stop=hit.passage.stop,
@@ -95,7 +95,7 @@ def blueprint(service: SearchService) -> Blueprint:
             MapQueryResponse(
                 generation=engine.generation,
                 results=tuple(
-                    MapPointModel(row=row, id=hit.id, title=hit.title, place=_pair(places[row]))
+                    MapPointModel(row=row, id=hit.id, title=shortened(hit.title), place=_pair(places[row]))
                     for row, hit in zip(rows, hits, strict=True)
                 ),
                 query=after,

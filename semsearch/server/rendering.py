@@ -12,6 +12,9 @@ from semsearch.records import DEFAULT_DOMAIN
 from semsearch.server.problems import FieldProblem
 from semsearch.server.texts import Languages, texts
 
+LONGEST_TITLE = 200
+"""Characters of a title where it is one of several."""
+
 
 class PlaceAsked(BaseModel):
     """What every page's address may say; anything else in it is ignored, as links pick up additions on their way."""
@@ -41,6 +44,7 @@ def html(template: str, status: int = 200, /, **values: object) -> Response:
 def register(app: Flask, languages: Languages) -> None:
     """Have the app's templates speak these languages."""
     app.extensions["semsearch.languages"] = languages
+    app.add_template_filter(shortened)
     app.context_processor(
         lambda: {
             "t": texts(),
@@ -50,6 +54,11 @@ def register(app: Flask, languages: Languages) -> None:
             "default_domain": DEFAULT_DOMAIN,
         }
     )
+
+
+def shortened(title: str) -> str:
+    """A title as it is shown beside others."""
+    return title if len(title) <= LONGEST_TITLE else f"{title[: LONGEST_TITLE - 1]}…"
 
 
 def web_address(metadata: dict[str, JsonValue] | object) -> str | None:

@@ -23,8 +23,10 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from io import BufferedReader
 from pathlib import Path
 from time import monotonic, sleep
@@ -33,6 +35,7 @@ from semsearch.files import flush, sha256
 from semsearch.records import BundleError, BusyError
 from semsearch.storage.journal import FILE as JOURNAL
 from semsearch.storage.manifest import FileRecord, Manifest, parsed
+from semsearch.threads import available_cores
 
 CURRENT = "current"
 MANIFEST = "manifest.json"
@@ -157,9 +160,11 @@ def open_current(folder: Path, known: Mapping[str, FileRecord] | None = None) ->
                 held.close()
                 continue
             manifest = parsed(generation.manifest, held.read())
-            for name in sorted({*generation.parts, *manifest.files}):
-                if known is None or known.get(name) != manifest.files.get(name):
-                    _check(generation, name, manifest)
+            names = sorted({*generation.parts, *manifest.files})
+            unknown = [name for name in names if known is None or known.get(name) != manifest.files.get(name)]
+            # gigabytes are read: hashing leaves the interpreter to others
+            with ThreadPoolExecutor(available_cores()) as pool:
+                list(pool.map(partial(_check, generation, manifest), unknown))
         except BaseException:
             held.close()
             raise
@@ -317,7 +322,7 @@ def current(folder: Path) -> Path:
     return folder / name
 
 
-def _check(generation: Generation, name: str, manifest: Manifest) -> None:
+def _check(generation: Generation, manifest: Manifest, name: str) -> None:
     path, expected = generation.folder / name, manifest.files.get(name)
     if expected is None:
         raise BundleError(f"{generation.manifest} does not vouch for {name}: build the index again")

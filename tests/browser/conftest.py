@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 from waitress.server import create_server
 
 from semsearch.engine import SearchEngine
@@ -50,6 +50,12 @@ def browser() -> Iterator[Browser]:
         launched.close()
 
 
+def _said(message: ConsoleMessage) -> str:
+    """What the browser complains of; a page may say that something is not there, what it is made of must be."""
+    missing = "404" in message.text and "/static/" in message.location["url"]
+    return f"{message.location['url']} is missing" if missing else message.text
+
+
 @pytest.fixture
 def page(browser: Browser, address: str) -> Iterator[Page]:
     """A fresh page at the module's `address`, on which any complaint of the browser's is a failure."""
@@ -57,11 +63,11 @@ def page(browser: Browser, address: str) -> Iterator[Page]:
     complaints: list[str] = []
     strangers: list[str] = []
     opened = context.new_page()
-    opened.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    opened.on("console", lambda message: complaints.append(_said(message)) if message.type == "error" else None)
     opened.on("pageerror", lambda error: complaints.append(str(error)))
     opened.on("request", lambda asked: None if asked.url.startswith(address) else strangers.append(asked.url))
     yield opened
     context.close()
-    expected = ("ERR_FAILED", "503", "401", "422")
+    expected = ("ERR_FAILED", "503", "401", "422", "404")
     assert [one for one in complaints if not any(words in one for words in expected)] == []
     assert strangers == []

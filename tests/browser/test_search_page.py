@@ -98,6 +98,101 @@ def test_the_keys_walk_the_results_and_open_one(page: Page) -> None:
     expect(page.locator(".hits a.open").first).to_be_focused()
 
 
+def test_typing_twenty_queries_on_a_slow_network_ends_at_the_last_one_without_flicker(page: Page) -> None:
+    page.goto("/?q=kitten")
+    first(page, "Cat")
+    slow = page.context.new_cdp_session(page)
+    slow.send(
+        "Network.emulateNetworkConditions",
+        {"offline": False, "latency": 400, "downloadThroughput": 50_000, "uploadThroughput": 20_000},
+    )
+    page.evaluate(
+        """() => {
+            window.titles = [];
+            window.emptied = 0;
+            new MutationObserver(() => {
+                const hit = document.querySelector("#answer .hits a.open");
+                if (!hit) window.emptied += 1;
+                else if (window.titles.at(-1) !== hit.textContent) window.titles.push(hit.textContent);
+            }).observe(document.body, { childList: true, subtree: true });
+        }"""
+    )
+    words = ["puppy", "bird of prey", "river fish", "insect", "sea animal"]
+    for number in range(20):
+        page.fill("#q", words[number % 5] if number < 19 else "pollinates flowers")
+        page.wait_for_timeout(120 if number % 3 else 320)  # quicker and slower than the pause that starts a search
+    first(page, "Bee")
+    expect(page).to_have_url(re.compile("q=pollinates"))
+    page.wait_for_timeout(1500)
+    first(page, "Bee")
+    # results are replaced by results, and after the last query's nothing else comes
+    assert page.evaluate("window.emptied") == 0
+    assert page.evaluate("window.titles.at(-1)") == "Bee"
+
+
+def test_results_are_put_in_order_by_a_field(page: Page) -> None:
+    page.goto("/?q=animal")
+    page.get_by_label("Order").select_option("-title")
+    first(page, "Whale")
+    expect(page).to_have_url(re.compile("sort=-title"))
+    expect(page.locator(".summary")).to_contain_text("the best 100, put in order")
+    expect(page.get_by_label("Order")).to_be_focused()
+    page.locator("a[rel=next]").click()
+    expect(page.locator(".summary")).to_contain_text("Page 2")
+    expect(page).to_have_url(re.compile("sort=-title"))
+    page.get_by_label("Order").select_option("")
+    expect(page).not_to_have_url(re.compile("sort="))
+
+
+def test_past_searches_are_suggested_until_that_is_switched_off(page: Page, address: str) -> None:
+    label = {"domain": "past", "query": "honey from the comb", "document": "bee"}
+    assert page.request.post("/api/labels", data=label).ok
+    page.goto("/?domain=past")
+    page.fill("#q", "buzzing insects")
+    page.press("#q", "Enter")
+    first(page, "Bee")
+    options = page.locator("#suggestions").get_by_role("option")
+    page.fill("#q", "")
+    page.locator("#q").press_sequentially("n")
+    expect(options).to_have_text(["buzzing insects", "honey from the comb"])
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowDown")
+    expect(page.locator("#q")).to_have_attribute("aria-activedescendant", "suggestion-1")
+    page.keyboard.press("Enter")
+    expect(page.locator("#q")).to_have_value("honey from the comb")
+    expect(page).to_have_url(re.compile(r"q=honey\+from"))
+    expect(page.locator("#suggestions")).to_be_hidden()
+    page.fill("#q", "")
+    page.locator("#q").press_sequentially("buzz")
+    options.first.click()
+    expect(page).to_have_url(re.compile(r"q=buzzing\+insects"))
+    page.fill("#q", "")
+    page.locator("#q").press_sequentially("ho")
+    expect(options).to_have_count(1)
+    page.keyboard.press("Escape")
+    expect(page.locator("#suggestions")).to_be_hidden()
+    page.get_by_role("button", name="Keys and settings").click()
+    page.get_by_label("Suggest past searches").uncheck()
+    page.get_by_role("button", name="Done").click()
+    page.fill("#q", "")
+    page.locator("#q").press_sequentially("hon")
+    first(page, "Bee")
+    expect(page.locator("#suggestions")).to_be_hidden()
+    assert page.evaluate("localStorage.getItem('semsearch past searches')") is None
+
+
+def test_the_first_view_is_small_and_asks_nobody_else(browser: Browser, address: str) -> None:
+    context = browser.new_context(base_url=address)
+    page = context.new_page()
+    session = context.new_cdp_session(page)
+    session.send("Network.enable")
+    sizes: list[float] = []
+    session.on("Network.loadingFinished", lambda event: sizes.append(event["encodedDataLength"]))
+    page.goto("/?q=animal", wait_until="networkidle")
+    assert 2_000 < sum(sizes) < 60_000
+    context.close()
+
+
 def test_more_results_are_a_page_away(page: Page) -> None:
     page.goto("/?q=animal")
     page.locator("a[rel=next]").click()

@@ -12,6 +12,7 @@ const form = document.querySelector("form.search");
 const input = form.elements.q;
 let main = document.querySelector("#answer");
 let pending = new AbortController();
+let present = withoutPlace(location);
 let timer = 0;
 
 const TYPING_PAUSE_MS = 250;
@@ -27,10 +28,16 @@ function asked() {
   return url;
 }
 
+/** An address without the place on its page. */
+function withoutPlace(url) {
+  return url.href.split("#")[0];
+}
+
 /** Put the page at `url` in place of the present one; an answer that is no longer wanted never arrives. */
 async function show(url, { remember }) {
   clearTimeout(timer);
   pending.abort();
+  present = withoutPlace(new URL(url));
   const mine = (pending = new AbortController());
   main.setAttribute("aria-busy", "true");
   try {
@@ -117,6 +124,7 @@ async function follow(url) {
 
 addEventListener("popstate", () => {
   const url = new URL(location);
+  if (withoutPlace(url) === present) return; // only another place on the same page
   fill(url);
   syncPanel();
   show(url, { remember: "no" });

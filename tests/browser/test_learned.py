@@ -1,0 +1,115 @@
+"""What a domain learned: versions to return to, who taught it, charts with their numbers, marks to take back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from semsearch.encoder import Encoder
+from semsearch.engine import SearchEngine
+from semsearch.server.security import WriteKeys
+from tests.browser.axe import complaints
+from tests.browser.conftest import serving
+from tests.conftest import ANIMALS, build_index, write_jsonl
+
+pytestmark = pytest.mark.browser
+
+KEY = "a-key-of-enough-length"
+QUERIES = {
+    "a pet that purrs": "cat",
+    "guards the house": "dog",
+    "soars over mountains": "eagle",
+    "swims up rivers": "salmon",
+    "makes honey": "bee",
+    "the largest animal": "whale",
+}
+NOTES = [{"id": f"n{n}", "title": f"Note {n}", "text": f"A note on animals and houses, number {n}."} for n in range(12)]
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory, real_encoder: Encoder) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("learned")
+    source = write_jsonl(folder / "a.jsonl", [*ANIMALS, *NOTES])
+    build_index(folder / "a", source, model="all-MiniLM-L6-v2", title="Animals")
+    with serving({"a": SearchEngine.open(folder / "a", encoder=real_encoder)}) as at:
+        yield at
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory, real_encoder: Encoder) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("guarded")
+    build_index(folder / "a", write_jsonl(folder / "a.jsonl", ANIMALS), model="all-MiniLM-L6-v2", title="Animals")
+    with serving({"a": SearchEngine.open(folder / "a", encoder=real_encoder)}, WriteKeys({"me": KEY})) as at:
+        yield at
+
+
+def teach(page: Page, domain: str) -> None:
+    """Six judged queries, from two people, adapted to twice."""
+    for number, (query, document) in enumerate(QUERIES.items()):
+        label = {"domain": domain, "query": query, "document": document, "user": ("ann", "bob")[number % 2]}
+        page.request.post("/api/labels", data=label)
+        if number in {1, 5}:
+            assert page.request.post(f"/api/domains/{domain}/adapt", data={}).ok
+
+
+def test_versions_teachers_and_the_guards_measure_are_shown(page: Page) -> None:
+    teach(page, "team")
+    page.goto("/?q=a+pet&domain=team")
+    page.get_by_role("link", name="What it learned").click()
+    panel = page.locator("#panel")
+    expect(panel.locator("h1")).to_have_text("What team learned")
+    expect(panel.locator(".versions > li")).to_have_count(2)
+    expect(panel.locator(".versions > li").first).to_contain_text("Version 2, adapted")
+    expect(panel.locator(".versions > li").last).to_contain_text("it takes 4 to learn more than that")
+    expect(panel.locator(".teachers")).to_contain_text("ann (local): 3 labels")
+    expect(panel.locator(".teachers")).to_contain_text("bob (local): 3 labels")
+    expect(panel.locator(".marked li")).to_have_count(6)
+    chart = panel.locator("figure.chart").first
+    expect(chart.locator("svg circle")).to_have_count(1)
+    chart.locator("summary").click()
+    cells = chart.locator("tbody tr").first.locator("th, td").all_inner_texts()
+    assert cells[:2] == ["2", "6"]
+    before, after = float(cells[2]), float(cells[3])
+    low, high = (float(one) for one in cells[4].split(" – "))
+    assert 0 <= low <= after <= high <= 1
+    assert 0 <= before <= 1
+    assert complaints(page) == []
+
+
+def test_an_earlier_version_is_returned_to_and_a_mark_taken_back(page: Page) -> None:
+    teach(page, "crew")
+    page.goto("/?q=a+pet+that+purrs&domain=crew")
+    page.get_by_role("link", name="What it learned").click()
+    page.get_by_role("button", name="Return to version 1").click()
+    expect(page.locator(".told")).to_have_text("Version 1 serves again.")
+    expect(page.locator(".by")).to_contain_text("version 3")
+    expect(page.locator("#panel .versions > li")).to_have_count(3)
+    expect(page.locator("#panel .versions > li").first).to_contain_text("returned to version 1")
+    page.get_by_role("button", name="Take back the mark of Cat for “a pet that purrs”").click()
+    expect(page.locator("#panel .marked li")).to_have_count(5)
+    page.reload()
+    expect(page.locator("#panel .marked li")).to_have_count(5)
+
+
+def test_of_a_domain_that_nobody_taught_it_says_so(page: Page) -> None:
+    page.goto("/learned?domain=nobody")
+    expect(page.locator("#answer")).to_contain_text("Nothing yet. Mark results and adapt")
+    assert complaints(page) == []
+
+
+def test_it_is_told_to_those_with_a_key_only(browser: Browser, guarded: str) -> None:
+    context = browser.new_context(base_url=guarded)
+    page = context.new_page()
+    headers = {"Authorization": f"Bearer {KEY}"}
+    assert page.request.post("/api/labels", data={"query": "secret words", "document": "cat"}, headers=headers).ok
+    refused = page.request.get("/learned")
+    assert (refused.status, "secret words" in refused.text()) == (401, False)
+    assert "secret words" not in page.request.get("/status").text()
+    page.goto("/?q=an+animal")
+    page.get_by_role("link", name="What it learned").click()
+    page.get_by_role("textbox", name="Key").fill(KEY)
+    page.get_by_role("button", name="Use it").click()
+    expect(page.locator("#panel .marked")).to_contain_text("secret words")
+    context.close()
