@@ -140,6 +140,38 @@ def test_small_segments_are_written_together_and_large_ones_left_alone(index: Pa
     assert first.stat().st_ino in inode.values()
 
 
+def test_new_documents_find_their_place_on_the_map_which_is_drawn_anew_once_it_is_outgrown(
+    index: Path, tiny_encoder: Encoder
+) -> None:
+    def drawn() -> tuple[bytes, dict[str, list[float]]]:
+        engine = SearchEngine.open(index, encoder=tiny_encoder, threads=1)
+        places = engine.corpus.places()
+        assert places is not None
+        rows = np.flatnonzero(np.isfinite(places).all(axis=1))
+        found = dict(zip(engine.corpus.identities(rows), places[rows].tolist(), strict=True))
+        engine.close()
+        return (current(index) / "map.safetensors").read_bytes(), found
+
+    before, places = drawn()
+    assert set(places) == {str(animal["id"]) for animal in ANIMALS}
+    delete(index, ["dog"])
+    added(index, [OWL, *more(3)])
+    same, then = drawn()
+    assert same == before
+    assert {one: then[one] for one in places if one != "dog"} == {one: places[one] for one in places if one != "dog"}
+    assert set(then) - set(places) == {"owl", "n0", "n1", "n2"}
+    assert "dog" not in then
+    *_, last = compact(index, device="cpu", threads=1)
+    assert isinstance(last, Changed)
+    assert drawn() == (before, then)
+    added(index, more(20, begin=3))
+    delete(index, ["owl"])
+    *_, last = compact(index, device="cpu", threads=1)
+    redrawn, all_of_them = drawn()
+    assert redrawn != before
+    assert len(all_of_them) == 28
+
+
 def test_deleted_documents_are_not_found_and_leave_when_all_are_gone(
     index: Path, tiny_encoder: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -116,6 +116,20 @@ def test_others_likes_are_counted_by_domain(tmp_path: Path) -> None:
     log.close()
 
 
+def test_who_taught_a_domain_is_counted_and_the_newest_labels_are_told_first(tmp_path: Path) -> None:
+    log = LabelLog(tmp_path)
+    log.append([label("1"), label("2"), label("3", user="bob"), label("4", "other", user="eve")])
+    log.append([Click(one, "d", "q", "x", 1, ("x",), "bob", "key", NOW) for one in "56"])
+    log.withdraw("label", Chosen(id="2"), source="s")
+    found = {one.user: (one.labels, one.clicks) for one in log.teachers("d")}
+    assert found == {"bob": (1, 2), "ann": (1, 0)}
+    assert list(found) == ["bob", "ann"]
+    assert log.teachers("nobody") == []
+    newest = log.labels(Chosen(domain="d"), most=2, newest=True)
+    assert [entry.id for _, entry in newest] == ["3", "1"]
+    log.close()
+
+
 def test_a_file_that_is_no_log_or_a_newer_one_is_refused(tmp_path: Path) -> None:
     (tmp_path / "labels.sqlite").write_bytes(b"no database" * 500)
     with pytest.raises(StorageError, match=r"labels\.sqlite cannot be read"):

@@ -75,7 +75,7 @@ export function openMap(canvas) {
     const counts = new Uint8Array(width * height);
     const scale = side() / EDGE;
     const [left, top] = [toX(0), toY(0)];
-    const reach = view.zoom > 6 ? 1 : 0; // from close by a point is more than a pixel
+    const reach = view.zoom > 6 || points.length < 20_000 ? 1 : 0; // from close by, and where they are few, points are larger
     for (let at = 0; at < points.length; at += 2) {
       if (points[at] > EDGE) continue;
       const x = (points[at] * scale + left) | 0;
@@ -92,7 +92,7 @@ export function openMap(canvas) {
     const [red, green, blue] = rgb(ink);
     const colour = (blue << 16) | (green << 8) | red;
     // more points are darker, and a single one is seen
-    const shades = Uint32Array.from({ length: 256 }, (_, count) => (count ? ((Math.min(255, 90 + 55 * Math.log2(count)) << 24) | colour) >>> 0 : 0));
+    const shades = Uint32Array.from({ length: 256 }, (_, count) => (count ? ((Math.min(255, 120 + 45 * Math.log2(count)) << 24) | colour) >>> 0 : 0));
     for (let pixel = 0; pixel < counts.length; pixel++) if (counts[pixel]) pixels[pixel] = shades[counts[pixel]];
     return image;
   }

@@ -107,6 +107,7 @@ async function change(path, body, { doing, done }) {
     await shown;
     tell(text);
     if (Number(about()?.version) !== Number(page.version)) showBefore(before);
+    document.querySelector("#answer [data-sides]")?.scrollIntoView();
     press();
   } finally {
     progress.hidden = true;
