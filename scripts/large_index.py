@@ -9,8 +9,10 @@ import numpy as np
 
 from semsearch.basis import SpectralBasis
 from semsearch.encoder import Encoder
+from semsearch.indexing.pipeline import save_places
 from semsearch.indexing.recipe import IndexOptions
 from semsearch.indexing.sizing import Sized, size
+from semsearch.projection import Projection
 from semsearch.records import Document, Passage, Vectors
 from semsearch.storage.bundle import building, publish
 from semsearch.storage.documents import DocumentWriter
@@ -50,8 +52,10 @@ def texts(count: int, *, seed: int = 0) -> list[str]:
     return [" ".join(f"word{number}" for number in row) for row in drawn.tolist()]
 
 
-def publish_index(folder: Path, vectors: Vectors, queries: Vectors, encoder: Encoder, options: IndexOptions) -> None:
-    """An index of (n, dim) vectors of the encoder's, a document each.
+def publish_index(
+    folder: Path, vectors: Vectors, queries: Vectors, encoder: Encoder, options: IndexOptions, *, mapped: bool = False
+) -> None:
+    """An index of (n, dim) vectors of the encoder's, a document each; mapped: with a map.
 
     Metadata: `half`, `tenth`, `percent` and `rare` are 0 for one document in 2, 10, 100 and 10,000, whatever it says;
     `near` is the number of the nearest of 100 documents, so that what it chooses lies together.
@@ -68,7 +72,12 @@ def publish_index(folder: Path, vectors: Vectors, queries: Vectors, encoder: Enc
                 document = Document(f"d{row}", "", text, "made", {**metadata, "near": int(near[row])})
                 writer.add(document, "", [(Passage(text, 0, len(text)), LENGTH)])
             writer.close()
-        SpectralBasis.of(vectors).save(files.basis)
+        basis = SpectralBasis.of(vectors)
+        basis.save(files.basis)
+        if mapped:
+            drawn = Projection.of(vectors, basis, threads=2)
+            drawn.save(files.map)
+            save_places(segment, drawn, vectors)
         *_, sized = size(vectors, lambda: queries, options, threads=2)
         assert isinstance(sized, Sized)
         sized.index.save(segment.vectors, segment.graph)

@@ -140,6 +140,7 @@ def serve(
     max_waiting: Annotated[int, _limit("max_waiting")] = DEFAULTS.max_waiting,
     deadline_s: Annotated[float, _limit("deadline_s")] = DEFAULTS.deadline_s,
     remembered: Annotated[int, _limit("remembered")] = DEFAULTS.remembered,
+    suggestions: Annotated[bool, _limit("suggestions")] = DEFAULTS.suggestions,
     write_key: WriteKey = None,
     read_only: ReadOnly = False,
     adapt_after: AdaptAfter = 8,
@@ -184,6 +185,7 @@ def serve(
         max_waiting=max_waiting,
         deadline_s=deadline_s,
         remembered=remembered,
+        suggestions=suggestions,
     )
     _serve(
         indexes,

@@ -9,10 +9,9 @@ import numpy as np
 from flask import Blueprint, Response, request
 from pydantic import JsonValue
 
-from semsearch.adapter import Serving
-from semsearch.basis import SpectralBasis
+from semsearch.adapter import Adapter, Serving
 from semsearch.engine import SearchEngine
-from semsearch.records import Label
+from semsearch.records import Label, unit_rows
 from semsearch.server.rendering import PlaceAsked, html
 from semsearch.server.security import WriteKeys
 from semsearch.server.service import SearchService
@@ -69,7 +68,7 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
             teachers=domains.log.teachers(asked.domain),
             marks=_titled(engine, [label for _, label in marks]),
             expected=_expected(standing.record.versions),
-            gains=_gains(engine.adapter.basis, serving),
+            gains=_gains(engine.adapter, serving, asked.domain),
         )
 
     return routes
@@ -105,12 +104,20 @@ def _within(before: float, change: JsonValue) -> float:
     return min(max(before + change, 0.0), 1.0)
 
 
-def _gains(basis: SpectralBasis, serving: Serving) -> list[tuple[int, int, float, float]] | None:
+def _gains(adapter: Adapter, serving: Serving, domain: str) -> list[tuple[int, int, float, float]] | None:
     """By stretch of axes, from those that vary most: the first and the last one, from 1, their share of the corpus's
-    variance, and the mean gain, relative to the geometric mean of all; None where gains change nothing."""
-    if serving.state is None or not serving.state.turns:
+    variance, and how much they count in a query: the state's gains, relative to their geometric mean, or, where those
+    change nothing, what adaptation does to the queries that the state remembers. None where it remembers none."""
+    basis, state = adapter.basis, serving.state
+    if state is None or not (state.turns or len(state.keys)):
         return None
-    gains = serving.state.gains / np.exp(np.log(serving.state.gains).mean())
+    if state.turns:
+        gains = state.gains / np.exp(np.log(state.gains).mean())
+    else:
+        frozen = unit_rows(state.keys)
+        adapted = adapter.rescale(frozen, [domain] * len(frozen))
+        before, after = (np.sqrt(np.square(part @ basis.axes).mean(axis=0)) for part in (frozen, adapted))
+        gains = after / np.maximum(before, 1e-6)
     shares = basis.values / max(float(basis.values.sum()), 1e-12)
     parts = np.array_split(np.arange(len(gains)), min(AXES_TOGETHER, len(gains)))
     return [

@@ -1,0 +1,115 @@
+"""What the map costs: python scripts/benchmark_map.py EMBEDDINGS [--sizes 10000,100000]
+
+EMBEDDINGS is a folder of NAME.npz as of benchmark_sizes.py. For each size: seconds to draw the map and to place all
+vectors on it, beside those that an exact index takes to find each one's ten nearest; the share of a landmark's ten
+nearest landmarks that are among its ten nearest on the map; what the page fetches; and, in Chromium, milliseconds
+between two frames while the map is zoomed, without a GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+
+import faiss
+import numpy as np
+from large_index import corpus, publish_index
+from playwright.sync_api import sync_playwright
+from servers import start
+
+from semsearch.basis import SpectralBasis
+from semsearch.encoder import Encoder
+from semsearch.indexing.recipe import IndexOptions
+from semsearch.projection import Projection
+from semsearch.records import Vectors
+
+NEAREST = 10
+TRIED = 1_000
+ZOOMED = """async () => {
+    const canvas = document.querySelector("canvas");
+    const sheet = canvas.getBoundingClientRect();
+    const frame = () => new Promise((resolve) => requestAnimationFrame(resolve));
+    const deltas = [];
+    let before = await frame();
+    for (let number = 0; number < 120; number++) {
+        const turn = { deltaY: number % 60 < 30 ? -40 : 40, clientX: sheet.x + 300, clientY: sheet.y + 200 };
+        canvas.dispatchEvent(new WheelEvent("wheel", { ...turn, cancelable: true }));
+        const now = await frame();
+        deltas.push(now - before);
+        before = now;
+    }
+    return deltas.slice(5);
+}"""
+
+
+def kept(projection: Projection) -> float:
+    """Share of the nearest landmarks that are among the nearest on the map."""
+    landmarks = projection.landmarks.astype(np.float32)
+    tried = np.random.default_rng(0).permutation(len(landmarks))[:TRIED]
+    shares = []
+    for row in tried:
+        near = np.argsort(-(landmarks @ landmarks[row]))[1 : NEAREST + 1]
+        far = np.linalg.norm(projection.places - projection.places[row], axis=1)
+        shares.append(len(np.intersect1d(near, np.argsort(far)[1 : NEAREST + 1])) / NEAREST)
+    return float(np.mean(shares))
+
+
+def drawing(vectors: Vectors) -> str:
+    """Seconds of each part, and what is kept of who is near whom."""
+    basis = SpectralBasis.of(vectors)
+    started = perf_counter()
+    projection = Projection.of(vectors, basis, threads=2)
+    drawn = perf_counter()
+    projection.place(vectors)
+    placed = perf_counter()
+    exact = faiss.IndexFlatIP(vectors.shape[1])
+    exact.add(vectors)
+    exact.search(vectors[:TRIED], NEAREST)
+    exact_s = (perf_counter() - placed) * len(vectors) / TRIED
+    return (
+        f"drawn in {drawn - started:.1f} s, placed in {placed - drawn:.1f} s"
+        f" (each one's {NEAREST} nearest, exactly: {exact_s:.1f} s); {kept(projection):.2f} of neighbours kept"
+    )
+
+
+def looking(vectors: Vectors, queries: Vectors, encoder: Encoder) -> str:
+    """Milliseconds of a frame in Chromium."""
+    with tempfile.TemporaryDirectory() as folder:
+        index = Path(folder) / "large"
+        publish_index(index, vectors, queries, encoder, IndexOptions(type="exact"), mapped=True)
+        process, client = start(index)
+        try:
+            with sync_playwright() as playwright:
+                browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+                page = browser.new_page(viewport={"width": 1400, "height": 900})
+                with page.expect_response("**/api/map/points*") as response:
+                    page.goto(f"http://{client.host}:{client.port}/map")
+                fetched = len(response.value.body())
+                page.wait_for_timeout(1_000)
+                deltas = page.evaluate(ZOOMED)
+                browser.close()
+        finally:
+            process.terminate()
+            process.wait(30)
+    late = float(np.percentile(deltas, 95))
+    return f"{fetched / 1024:.0f} KiB fetched; {median(deltas):.1f} ms a frame, 95th percentile {late:.1f}"
+
+
+def main() -> None:
+    """Measure each size."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("embeddings", type=Path)
+    parser.add_argument("--sizes", default="10000,100000")
+    options = parser.parse_args()
+    encoder = Encoder.open("all-MiniLM-L6-v2")
+    for size in map(int, options.sizes.split(",")):
+        vectors, queries = corpus(options.embeddings, size)
+        print(f"{size:,} vectors: {drawing(vectors)}", flush=True)
+        print(f"{size:,} vectors: {looking(vectors, queries, encoder)}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
