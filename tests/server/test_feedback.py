@@ -268,6 +268,7 @@ ROUTES = [
     ("post", "/api/compact", {}),
     ("post", "/api/labels", label()),
     ("post", "/api/clicks", {"query": "a", "document": "bee", "position": 1}),
+    ("get", "/api/suggestions?query=a", None),
     ("get", "/api/labels", None),
     ("get", "/api/clicks", None),
     ("delete", "/api/labels?domain=default", None),

@@ -12,7 +12,6 @@ const form = document.querySelector("form.search");
 const input = form.elements.q;
 let main = document.querySelector("#answer");
 let pending = new AbortController();
-let present = withoutPlace(location);
 let timer = 0;
 
 const TYPING_PAUSE_MS = 250;
@@ -28,16 +27,10 @@ function asked() {
   return url;
 }
 
-/** An address without the place on its page. */
-function withoutPlace(url) {
-  return url.href.split("#")[0];
-}
-
 /** Put the page at `url` in place of the present one; an answer that is no longer wanted never arrives. */
 async function show(url, { remember }) {
   clearTimeout(timer);
   pending.abort();
-  present = withoutPlace(new URL(url));
   const mine = (pending = new AbortController());
   main.setAttribute("aria-busy", "true");
   try {
@@ -122,11 +115,20 @@ async function follow(url) {
   main.focus({ preventScroll: true });
 }
 
+// a place on this page is no other page to go back from
+document.querySelector(".skip").addEventListener("click", (event) => {
+  event.preventDefault();
+  main.focus();
+});
+
 addEventListener("popstate", () => {
   const url = new URL(location);
-  if (withoutPlace(url) === present) return; // only another place on the same page
   fill(url);
   syncPanel();
+// what was typed before this ran
+if (document.activeElement === input && input.value !== (new URL(location).searchParams.get("q") ?? "")) {
+  input.dispatchEvent(new Event("input", { bubbles: true }));
+}
   show(url, { remember: "no" });
 });
 
@@ -189,3 +191,7 @@ function move(event) {
 }
 
 syncPanel();
+// what was typed before this ran
+if (document.activeElement === input && input.value !== (new URL(location).searchParams.get("q") ?? "")) {
+  input.dispatchEvent(new Event("input", { bubbles: true }));
+}
