@@ -1,4 +1,4 @@
-"""Searches for many threads over one batcher, and domains that learn beside it; knows nothing of Flask."""
+"""Searches for many threads, and domains that learn beside them; knows nothing of Flask."""
 
 from __future__ import annotations
 
@@ -7,17 +7,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from time import perf_counter, sleep
-from typing import TypeAlias
+from time import perf_counter
 
-import numpy as np
 import structlog
 
 from semsearch.adaptation.clicks import PositionBias
 from semsearch.adaptation.domains import Domains
 from semsearch.adaptation.process import AdaptingProcess
 from semsearch.adapter import Serving
-from semsearch.batching import Batcher
 from semsearch.conditions import Fact
 from semsearch.engine import SearchEngine
 from semsearch.indexing.changing import Opened
@@ -29,14 +26,12 @@ from semsearch.records import (
     EncoderError,
     Hit,
     Mode,
-    OverloadedError,
     Query,
-    Vectors,
     WeightsError,
 )
 from semsearch.server.changes import Changes, Changing
+from semsearch.server.encoders import Carried, Encoders
 from semsearch.server.metrics import Metrics
-from semsearch.server.remembered import QueryVectors
 from semsearch.server.schemas import Limits
 from semsearch.server.worker import Worker
 from semsearch.storage.bundle import leftovers, tidy
@@ -52,56 +47,6 @@ class UnknownIndexError(LookupError):
 
 class NotLearningError(LookupError):
     """A request about labels, domains or changes of an index that is not on disk, where they could be kept."""
-
-
-@dataclass(frozen=True, slots=True)
-class LabelText:
-    """A labelled query to be encoded, and not searched for."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Explained:
-    """A ranking of which it is asked which words made it."""
-
-    ranking: Ranking
-
-
-@dataclass(frozen=True, slots=True)
-class PassageTexts:
-    """Passages of new documents to be encoded."""
-
-    texts: Sequence[str]
-
-
-PASSAGES_BETWEEN = 4
-"""Passages of new documents that are encoded between two batches of searches, which wait for them."""
-
-Item: TypeAlias = Query | LabelText | PassageTexts | Explained
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """An item on its way to the encoder."""
-
-    engine: SearchEngine
-    item: Item
-    tokens: int = 0
-    """That the encoder has to read."""
-    vector: Vectors | None = None
-    """(dim,) of a query that was encoded before."""
-
-    @property
-    def text(self) -> str:
-        """Of a query."""
-        assert isinstance(self.item, Query)
-        return self.item.text
-
-
-Carried: TypeAlias = list[list[tuple[str, float]]]
-"""Of each hit, words of its passage and what they added to the similarity."""
-Result: TypeAlias = Nearest | Vectors | Carried | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +92,7 @@ class SearchService:
     def __init__(
         self, engines: dict[str, SearchEngine], *, limits: Limits, metrics: Metrics, learning: Learning
     ) -> None:
-        """Start the batcher, run one query through every index, and start what adapts.
+        """Start the encoders, run one query through every index, and start what adapts.
 
         engines: by name; kept up to date, so that nobody holds the engine of a state that serves no more.
 
@@ -159,22 +104,11 @@ class SearchService:
         """By name; another engine takes one's place when its index changes, and requests go on with what they have."""
         self.limits = limits
         self.metrics = metrics
-        self._vectors = QueryVectors(limits.remembered, asked=metrics.observe_vector)
-        encoders = {id(engine.encoder): engine.encoder for engine in engines.values()}.values()
-        self._batcher: Batcher[Asked, Result] = Batcher(
-            self._run,
-            max_batch=limits.max_batch,
-            max_waiting=limits.max_waiting,
-            workers=max(encoder.workers for encoder in encoders),
-            cost=lambda asked: asked.tokens,
-            max_cost=max(encoder.batch_tokens["query"] for encoder in encoders),
-            observer=metrics.observer,
-        )
-        metrics.watch_waiting(lambda: self._batcher.waiting)
+        self._encoders = Encoders([engine.encoder for engine in engines.values()], limits=limits, metrics=metrics)
         # the first run of a model reserves its memory: that is no user's wait
         for name, engine in self.engines.items():
             metrics.set_sizes(name, engine.manifest)
-            self._batcher.submit([Asked(engine, Query("warm up"))], timeout_s=60)
+            self._encoders.nearest(engine, [Query("warm up")], timeout_s=60)
         weights = Weights.open(learning.weights)
         fitting = {name for name, engine in self.engines.items() if _fits(weights, name, engine)}
         self._process = AdaptingProcess(learning.weights) if learning.apart else None
@@ -184,7 +118,7 @@ class SearchService:
                 engine.folder,
                 engine,
                 solve if name in fitting else None,
-                encode=partial(self._encode, name),
+                encode=partial(self._encoders.label, partial(self.engines.__getitem__, name)),
                 bias=learning.bias,
             )
             for name, engine in self.engines.items()
@@ -208,12 +142,12 @@ class SearchService:
     @property
     def ready(self) -> bool:
         """Whether searches can be answered."""
-        return self._batcher.alive
+        return self._encoders.alive
 
     @property
     def waiting(self) -> int:
         """Queries that wait for a batch."""
-        return self._batcher.waiting
+        return self._encoders.waiting
 
     def name_of(self, index: str | None) -> str:
         """The name of the index meant: the first one where none is named. Raises UnknownIndexError."""
@@ -287,7 +221,7 @@ class SearchService:
             self.metrics.observe_stage(stage, value)
         condition = queries[0].condition if queries else None
         counts = {name: engine.corpus.counts(name, condition) for name in facets}
-        carried = self._carried(engine, rankings if explain else ())
+        carried = self._encoders.carried(engine, rankings if explain else ())
         seconds["total"] = perf_counter() - started
         self.metrics.recent.stage("total", seconds["total"])
         return Answer(
@@ -314,7 +248,7 @@ class SearchService:
 
     def carried(self, engine: SearchEngine, ranking: Ranking) -> Carried | None:
         """Of each ranked document, which words of its passage made it similar; None where that is not known."""
-        return self._carried(engine, [ranking]).get(0)
+        return self._encoders.carried(engine, [ranking]).get(0)
 
     def _nearest(
         self, name: str, engine: SearchEngine, queries: Sequence[Query], abandoned: Callable[[], bool]
@@ -325,115 +259,32 @@ class SearchService:
         if not encoded:
             return {}, False
         try:
-            found = self._batcher.submit(
-                self._asked(engine, [queries[place] for place in encoded]),
-                timeout_s=self.limits.deadline_s,
-                abandoned=abandoned,
-            )
+            found = self._encoders.nearest(engine, [queries[place] for place in encoded], abandoned=abandoned)
         except EncoderError as error:
             if Mode.SEMANTIC in modes:
                 raise
             log.exception("the encoder failed", index=name, reason=str(error))
             return {}, True
-        return {place: one for place, one in zip(encoded, found, strict=True) if isinstance(one, Nearest)}, False
-
-    def _asked(self, engine: SearchEngine, queries: Sequence[Query]) -> list[Asked]:
-        """Queries as the batcher takes them, with what is known of them already."""
-        vectors = [self._vectors.get(engine.encoder, query.text) for query in queries]
-        tokens = iter(
-            engine.encoder.count_tokens(
-                [query.text for query, vector in zip(queries, vectors, strict=True) if vector is None]
-            )
-        )
-        return [
-            Asked(engine, query, next(tokens) if vector is None else 0, vector)
-            for query, vector in zip(queries, vectors, strict=True)
-        ]
+        return dict(zip(encoded, found, strict=True)), False
 
     def document(self, index: str | None, identity: str) -> Document | None:
         """The whole document of this id, or None. Raises UnknownIndexError."""
         return self.engines[self.name_of(index)].document(identity)
 
     def close(self) -> None:
-        """Stop what changes and what adapts, then the batcher; the engines stay open, they are the caller's."""
+        """Stop what changes and what adapts, then the encoders; the engines stay open, they are the caller's."""
         self._changes.close()
         self.worker.close()
-        self._batcher.close()
+        self._encoders.close()
         for domains in self._domains.values():
             domains.close()
         if self._process is not None:
             self._process.close()
 
-    def _encode(self, name: str, text: str) -> Vectors:
-        """A labelled query's vector."""
-        return self._between(name, LabelText(text))
-
-    def _encode_passages(self, name: str, texts: Sequence[str]) -> Vectors:
-        """The vectors of passages, a few at a time."""
-        starts = range(0, len(texts), PASSAGES_BETWEEN)
-        return np.concatenate(
-            [self._between(name, PassageTexts(texts[start : start + PASSAGES_BETWEEN])) for start in starts]
-        )
-
-    def _between(self, name: str, item: LabelText | PassageTexts) -> Vectors:
-        """What is encoded beside searches: by the thread that owns the encoder, between their batches."""
-        while True:
-            try:
-                [vectors] = self._batcher.submit([Asked(self.engines[name], item)], timeout_s=60)
-            except OverloadedError as error:
-                if not self.ready:
-                    raise
-                # searches go first
-                sleep(error.retry_after_s)
-                continue
-            assert isinstance(vectors, np.ndarray)
-            return vectors
-
-    def _carried(self, engine: SearchEngine, rankings: Sequence[Ranking]) -> dict[int, Carried]:
-        """By place, which words made each ranking, where that is known; the thread that owns the encoder tells it."""
-        asked = [place for place, ranking in enumerate(rankings) if ranking.vector is not None]
-        items = [Asked(engine, Explained(rankings[place])) for place in asked]
-        found = self._batcher.submit(items, timeout_s=self.limits.deadline_s)
-        return {place: its for place, its in zip(asked, found, strict=True) if isinstance(its, list)}
-
-    def _run(self, items: Sequence[Asked]) -> list[Result]:
-        done: dict[int, Result] = {}
-        queries = {place: asked.item for place, asked in enumerate(items) if isinstance(asked.item, Query)}
-        started = perf_counter()
-        vectors = self._encoded([items[place] for place in queries])
-        seconds = perf_counter() - started
-        together: dict[int, list[int]] = {}
-        for place in queries:
-            together.setdefault(id(items[place].engine), []).append(place)
-        frozen = dict(zip(queries, vectors, strict=True))
-        for group in together.values():
-            found = items[group[0]].engine.nearest(
-                [queries[place] for place in group], np.stack([frozen[place] for place in group]), encoded_in_s=seconds
-            )
-            done.update(zip(group, found, strict=True))
-        for place, asked in enumerate(items):
-            if isinstance(asked.item, Explained):
-                done[place] = asked.engine.carried(asked.item.ranking)
-            elif isinstance(asked.item, LabelText):
-                done[place] = asked.engine.encode_label(asked.item.text)
-            elif isinstance(asked.item, PassageTexts):
-                done[place] = asked.engine.encoder.encode_documents(asked.item.texts)
-        return [done[place] for place in range(len(items))]
-
-    def _encoded(self, items: Sequence[Asked]) -> list[Vectors]:
-        """(dim,) of each query: of those of one encoder together, of every text once, of none that is known."""
-        found = {(asked.engine.encoder, asked.text): asked.vector for asked in items if asked.vector is not None}
-        wanted = dict.fromkeys(key for asked in items if (key := (asked.engine.encoder, asked.text)) not in found)
-        for encoder in dict.fromkeys(encoder for encoder, _ in wanted):
-            texts = [text for its, text in wanted if its is encoder]
-            for text, vector in zip(texts, encoder.encode_queries(texts), strict=True):
-                found[encoder, text] = vector
-                self._vectors.add(encoder, text, vector)
-        return [found[asked.engine.encoder, asked.text] for asked in items]
-
     def _opened(self, name: str) -> Opened:
         engine = self.engines[name]
-        return Opened(engine.corpus, engine.encoder, partial(self._encode_passages, name))
+        encode = partial(self._encoders.passages, partial(self.engines.__getitem__, name))
+        return Opened(engine.corpus, engine.encoder, encode)
 
     def _move_all(self) -> None:
         for name, engine in list(self.engines.items()):

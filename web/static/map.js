@@ -1,11 +1,9 @@
 // The map of a corpus on a canvas: every passage a point; results, and where the query stands, lit.
-// Points are counted by pixel, which is quick for any number of them; the rest is drawn on top.
 
 import { make } from "./page.js";
+import { Points } from "./points.js";
 import { t } from "./texts.js";
 
-const EDGE = 65534; // of a point's coordinates; one more is a passage that was deleted
-const CELLS = 128; // of the grid in which the point nearest to the pointer is looked for
 const NEAR_PX = 12;
 const CLOSEST = 400; // times the whole
 const READ_AFTER_MS = 60;
@@ -17,9 +15,8 @@ export function openMap(canvas) {
   const context = canvas.getContext("2d");
   const closing = new AbortController();
   const { signal } = closing;
-  let points = new Uint16Array(0);
+  let points = new Points(new Uint16Array(0));
   let generation = "";
-  let grid = null;
   let lit = { results: [], query: null, before: null };
   let chosen = null; // the result whose entry in the list is looked at
   let view = { x: 0.5, y: 0.5, zoom: 1 };
@@ -46,7 +43,7 @@ export function openMap(canvas) {
     const style = getComputedStyle(canvas);
     const [ink, accent, before, ground] = ["--quiet", "--accent", "--fall", "--surface"].map((name) => style.getPropertyValue(name).trim());
     context.clearRect(0, 0, width, height);
-    context.putImageData(density(width, height, ink), 0, 0);
+    context.putImageData(points.image(context, { left: toX(0), top: toY(0), side: side(), close: view.zoom > 6, ink }), 0, 0);
     const ratio = devicePixelRatio;
     for (const result of [...lit.results].reverse()) {
       const isChosen = result.id === chosen;
@@ -70,38 +67,6 @@ export function openMap(canvas) {
     }
   }
 
-  function density(width, height, ink) {
-    const image = context.createImageData(width, height);
-    const counts = new Uint8Array(width * height);
-    const scale = side() / EDGE;
-    const [left, top] = [toX(0), toY(0)];
-    const reach = view.zoom > 6 || points.length < 20_000 ? 1 : 0; // from close by, and where they are few, points are larger
-    for (let at = 0; at < points.length; at += 2) {
-      if (points[at] > EDGE) continue;
-      const x = (points[at] * scale + left) | 0;
-      const y = (points[at + 1] * scale + top) | 0;
-      if (x < 1 || y < 1 || x >= width - 2 || y >= height - 2) continue;
-      for (let row = y - reach; row <= y + 1; row++) {
-        for (let column = x - reach; column <= x + 1; column++) {
-          const pixel = row * width + column;
-          if (counts[pixel] < 255) counts[pixel] += 1;
-        }
-      }
-    }
-    const pixels = new Uint32Array(image.data.buffer);
-    const [red, green, blue] = rgb(ink);
-    const colour = (blue << 16) | (green << 8) | red;
-    // more points are darker, and a single one is seen
-    const shades = Uint32Array.from({ length: 256 }, (_, count) => (count ? ((Math.min(255, 120 + 45 * Math.log2(count)) << 24) | colour) >>> 0 : 0));
-    for (let pixel = 0; pixel < counts.length; pixel++) if (counts[pixel]) pixels[pixel] = shades[counts[pixel]];
-    return image;
-  }
-
-  function rgb(colour) {
-    const hex = colour.replace("#", "");
-    return [0, 2, 4].map((at) => parseInt(hex.slice(at, at + 2), 16));
-  }
-
   function dot(x, y, radius, fill, edge) {
     context.beginPath();
     context.arc(x, y, radius, 0, 2 * Math.PI);
@@ -121,38 +86,6 @@ export function openMap(canvas) {
     context.lineWidth = 2 * devicePixelRatio;
     context.strokeStyle = edge;
     context.stroke();
-  }
-
-  /** Rows by the cell of a grid that they stand in. */
-  function gridded() {
-    const starts = new Uint32Array(CELLS * CELLS + 1);
-    const cellOf = (at) => ((points[at + 1] * CELLS) >> 16) * CELLS + ((points[at] * CELLS) >> 16);
-    for (let at = 0; at < points.length; at += 2) if (points[at] <= EDGE) starts[cellOf(at) + 1] += 1;
-    for (let cell = 0; cell < CELLS * CELLS; cell++) starts[cell + 1] += starts[cell];
-    const rows = new Uint32Array(starts[CELLS * CELLS]);
-    const next = starts.slice();
-    for (let at = 0; at < points.length; at += 2) if (points[at] <= EDGE) rows[next[cellOf(at)]++] = at / 2;
-    return { starts, rows };
-  }
-
-  /** The row of the point nearest to a place on the canvas, or -1. */
-  function nearest(x, y) {
-    if (!grid) return -1;
-    const [px, py] = [fromX(x) * EDGE, fromY(y) * EDGE];
-    const reach = (NEAR_PX * devicePixelRatio * EDGE) / side();
-    const cell = (value) => Math.max(0, Math.min(CELLS - 1, (value * CELLS) >> 16));
-    let best = -1;
-    let least = reach * reach;
-    for (let row = cell(py - reach); row <= cell(py + reach); row++) {
-      const [from, to] = [grid.starts[row * CELLS + cell(px - reach)], grid.starts[row * CELLS + cell(px + reach) + 1]];
-      for (let at = from; at < to; at++) {
-        const found = grid.rows[at];
-        const [dx, dy] = [points[2 * found] - px, points[2 * found + 1] - py];
-        const distance = dx * dx + dy * dy;
-        if (distance < least) [best, least] = [found, distance];
-      }
-    }
-    return best;
   }
 
   async function read(row, x, y) {
@@ -196,8 +129,7 @@ export function openMap(canvas) {
     const response = await fetch(`/api/map/points?${new URLSearchParams({ index: canvas.dataset.index })}`, { signal });
     if (!response.ok) return;
     generation = response.headers.get("X-Generation");
-    points = new Uint16Array(await response.arrayBuffer());
-    grid = gridded();
+    points = new Points(new Uint16Array(await response.arrayBuffer()));
     redraw();
   }
 
@@ -264,7 +196,7 @@ export function openMap(canvas) {
   canvas.addEventListener("pointermove", (event) => {
     const [x, y] = onCanvas(event);
     const before = held.get(event.pointerId);
-    if (!before) return void read(nearest(x, y), x, y);
+    if (!before) return void read(points.nearest(fromX(x), fromY(y), (NEAR_PX * devicePixelRatio) / side()), x, y);
     const [dx, dy] = [x - before[0], y - before[1]];
     if (held.size === 2) {
       const other = [...held].find(([id]) => id !== event.pointerId)[1];
@@ -280,7 +212,7 @@ export function openMap(canvas) {
     held.delete(event.pointerId);
     if (event.type !== "pointerup" || dragged > 6) return;
     const [x, y] = onCanvas(event);
-    read(nearest(x, y), x, y).then(() => pointed.hidden || (event.pointerType === "mouse" && pointed.querySelector("a").click()));
+    read(points.nearest(fromX(x), fromY(y), (NEAR_PX * devicePixelRatio) / side()), x, y).then(() => pointed.hidden || (event.pointerType === "mouse" && pointed.querySelector("a").click()));
   };
   canvas.addEventListener("pointerup", release, { signal });
   canvas.addEventListener("pointercancel", release, { signal });
