@@ -83,7 +83,8 @@ class FullText:
         count = int(np.count_nonzero(allowed))
         if not count:
             return _NOTHING
-        if count <= FEW:
+        # where most may be found, looking at some more costs less than naming them all
+        if count <= FEW and 2 * count < len(allowed):
             return _arrays(self._pairs(_BEST_AMONG, expression, json.dumps(np.flatnonzero(allowed).tolist()), k))
         many = math.ceil(1.5 * k * len(allowed) / count) + 50
         while True:

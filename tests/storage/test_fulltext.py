@@ -77,13 +77,14 @@ def test_what_words_are_worth_can_be_told_from_elsewhere(full: FullText, query: 
 
 
 @pytest.mark.parametrize("few", [-1, 1_000])
-def test_only_allowed_passages_are_found(full: FullText, few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("most", [True, False])
+def test_only_allowed_passages_are_found(full: FullText, few: int, most: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("semsearch.storage.fulltext.FEW", few)
-    allowed = np.arange(len(TEXTS)) != 1
+    allowed = np.arange(len(TEXTS)) != 1 if most else np.arange(len(TEXTS)) < 1
     for query in ("cat", "join the cats"):
         rows, scores = full.best(asked(query), 10)
         found, values = full.best(asked(query), 10, allowed=allowed)
-        kept = rows != 1
+        kept = allowed[rows]
         assert (found.tolist(), values.tolist()) == (rows[kept].tolist(), scores[kept].tolist())
         found, _ = full.best_by(asked(query), 10, full.frequency, full.count, allowed=allowed)
         assert found.tolist() == rows[kept].tolist()
