@@ -112,14 +112,15 @@ def _gains(adapter: Adapter, serving: Serving, domain: str) -> list[tuple[int, i
     if state is None or not (state.turns or len(state.keys)):
         return None
     if state.turns:
-        gains = state.gains / np.exp(np.log(state.gains).mean())
+        before = np.ones_like(state.gains)
+        after = state.gains / np.exp(np.log(state.gains).mean())
     else:
         frozen = unit_rows(state.keys)
         adapted = adapter.rescale(frozen, [domain] * len(frozen))
-        before, after = (np.sqrt(np.square(part @ basis.axes).mean(axis=0)) for part in (frozen, adapted))
-        gains = after / np.maximum(before, 1e-6)
+        before, after = (np.sqrt(np.square(rows @ basis.axes).mean(axis=0)) for rows in (frozen, adapted))
     shares = basis.values / max(float(basis.values.sum()), 1e-12)
-    parts = np.array_split(np.arange(len(gains)), min(AXES_TOGETHER, len(gains)))
-    return [
-        (int(part[0]) + 1, int(part[-1]) + 1, float(shares[part].sum()), float(gains[part].mean())) for part in parts
-    ]
+    stretches = []
+    for part in np.array_split(np.arange(len(after)), min(AXES_TOGETHER, len(after))):
+        gain = np.linalg.norm(after[part]) / max(float(np.linalg.norm(before[part])), 1e-6)
+        stretches.append((int(part[0]) + 1, int(part[-1]) + 1, float(shares[part].sum()), float(gain)))
+    return stretches

@@ -87,6 +87,8 @@ def _digest(key: str) -> bytes:
 
 def _refuse_other_sites(request: Request) -> None:
     """Browsers say where a request comes from; programs say nothing, and need not."""
+    if request.method == "GET" and request.headers.get("Sec-Fetch-Dest") == "document":
+        return  # somebody follows a link to us: that changes nothing, and the other page sees nothing of it
     site = request.headers.get("Sec-Fetch-Site", "same-origin")
     origin = request.headers.get("Origin")
     try:

@@ -29,6 +29,7 @@ def test_it_tells_sizes_domains_and_times_and_follows(page: Page) -> None:
     page.clock.install()
     page.goto("/status")
     expect(page.get_by_text("Searches are answered.")).to_be_visible()
+    expect(page.locator("[data-needs-script]")).to_be_visible()  # the script runs: its clock can be moved on
     row = page.get_by_role("row", name="Animals")
     assert row.get_by_role("cell").all_inner_texts()[:5] == ["6", "6", "0", "1", "exact, float32"]
     expect(page.get_by_role("row", name="team")).to_contain_text("1")

@@ -82,6 +82,17 @@ def test_suggestions_and_what_was_learned_want_a_key_and_may_be_switched_off(
     engine.close()
 
 
+def test_a_link_from_another_site_leads_to_what_was_learned_and_nothing_else_may_ask_from_there(
+    client: FlaskClient,
+) -> None:
+    there = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
+    assert client.get("/learned", headers={**there, "Sec-Fetch-Dest": "document"}).status_code == 200
+    assert client.get("/learned", headers={**there, "Sec-Fetch-Dest": "iframe"}).status_code == 403
+    assert client.get("/learned", headers={"Sec-Fetch-Site": "cross-site"}).status_code == 403
+    posted = {**there, "Sec-Fetch-Dest": "document"}
+    assert client.post("/api/domains/x/adapt", json={}, headers=posted).status_code == 403
+
+
 def test_names_of_domains_stand_on_the_status_page_only_where_all_may_read_them(serve: Serve) -> None:
     client = serve()
     label(client, "honey", domain="secret-team")
