@@ -42,11 +42,11 @@ from load import Found, loaded, searches
 from servers import Client, start
 
 from semsearch import SearchEngine
-from semsearch.encoder import Encoder
-from semsearch.records import Mode
-from semsearch.runtimes.models import DEFAULT_MODEL, locate
-from semsearch.runtimes.prepared import machine
+from semsearch.encoders.encoder import Encoder
+from semsearch.encoders.locate import DEFAULT_MODEL, locate
+from semsearch.encoders.onnx_cache import machine
 from semsearch.storage.vectors import VectorIndex
+from semsearch.types import Mode
 
 CLIENTS = (1, 4, 16, 64, 256)
 K = 10

@@ -17,14 +17,14 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-from semsearch.adapter import Adapter
-from semsearch.basis import SpectralBasis
-from semsearch.encoder import Encoder
-from semsearch.learning.candidates import candidate_state
-from semsearch.learning.support import Support, gather
-from semsearch.learning.weights import Weights
-from semsearch.records import Vectors
-from semsearch.state import DomainState
+from semsearch.adapters.adapter import Adapter
+from semsearch.adapters.basis import SpectralBasis
+from semsearch.adapters.candidates import candidate_state
+from semsearch.adapters.state import DomainState
+from semsearch.adapters.support import Support, gather
+from semsearch.adapters.weights import Weights
+from semsearch.encoders.encoder import Encoder
+from semsearch.types import Vectors
 
 LABELS = (8, 32, 128)
 TIMES = 9

@@ -25,11 +25,11 @@ from time import perf_counter
 
 from build_timing import timed
 
-from semsearch.encoder import Encoder
-from semsearch.indexing.pipeline import build
-from semsearch.indexing.recipe import Recipe
-from semsearch.storage.bundle import open_current, read_manifest
+from semsearch.encoders.encoder import Encoder
+from semsearch.ingest.building import build
+from semsearch.ingest.recipe import Recipe
 from semsearch.storage.corpus import Corpus
+from semsearch.storage.generations import open_current, read_manifest
 
 
 def records(files: Sequence[Path]) -> Iterator[dict[str, str]]:

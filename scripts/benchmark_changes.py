@@ -19,11 +19,11 @@ from time import perf_counter
 from build_timing import timed
 from large_index import corpus, publish_index, texts
 
-from semsearch.encoder import Encoder
-from semsearch.indexing.changing import compact, delete, update
-from semsearch.indexing.pipeline import build
-from semsearch.indexing.readers import read
-from semsearch.indexing.recipe import IndexOptions, Recipe, Source
+from semsearch.encoders.encoder import Encoder
+from semsearch.ingest.building import build
+from semsearch.ingest.readers.sources import read
+from semsearch.ingest.recipe import IndexOptions, Recipe, Source
+from semsearch.ingest.updating import compact, delete, update
 
 
 def main() -> int:

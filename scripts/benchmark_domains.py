@@ -23,10 +23,10 @@ import numpy as np
 import torch
 
 from semsearch import Query, SearchEngine
-from semsearch.adapter import Adapter, Serving
-from semsearch.records import Vectors
-from semsearch.state import MAX_CONTRACTION, MAX_KEYS, DomainState
+from semsearch.adapters.adapter import Adapter, Serving
+from semsearch.adapters.state import MAX_CONTRACTION, MAX_KEYS, DomainState
 from semsearch.storage.domains import DomainStore
+from semsearch.types import Vectors
 
 BATCH = 32
 ROUNDS = 40

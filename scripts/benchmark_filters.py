@@ -22,13 +22,13 @@ from time import perf_counter
 import numpy as np
 from large_index import corpus, publish_index, texts
 
-from semsearch.encoder import Encoder
-from semsearch.engine import SearchEngine
-from semsearch.filters import parse
-from semsearch.indexing.recipe import IndexOptions
-from semsearch.indexing.sizing import recall_of
-from semsearch.ranking import FUSED
-from semsearch.records import Query, Vectors
+from semsearch.encoders.encoder import Encoder
+from semsearch.filters.expression import parse
+from semsearch.ingest.index_selection import recall_of
+from semsearch.ingest.recipe import IndexOptions
+from semsearch.search.engine import SearchEngine
+from semsearch.search.ranking import FUSED
+from semsearch.types import Query, Vectors
 
 FILTERS = ("", "half = 0", "tenth = 0", "percent = 0", "rare = 0", "near < 50", "near < 10", "near = 7")
 ASKED, TRIED, TIMED = 200, 500, 40

@@ -20,11 +20,11 @@ from large_index import corpus, publish_index
 from playwright.sync_api import sync_playwright
 from servers import start
 
-from semsearch.basis import SpectralBasis
-from semsearch.encoder import Encoder
-from semsearch.indexing.recipe import IndexOptions
-from semsearch.projection import Projection
-from semsearch.records import Vectors
+from semsearch.adapters.basis import SpectralBasis
+from semsearch.encoders.encoder import Encoder
+from semsearch.ingest.recipe import IndexOptions
+from semsearch.storage.projection import Projection
+from semsearch.types import Vectors
 
 NEAREST = 10
 TRIED = 1_000

@@ -23,9 +23,9 @@ import numpy as np
 import numpy.typing as npt
 
 from semsearch import SearchEngine
-from semsearch.adaptation.recommending import recommend
-from semsearch.indexing.pipeline import build
-from semsearch.indexing.recipe import Recipe, Source
+from semsearch.domains.recommending import recommend
+from semsearch.ingest.building import build
+from semsearch.ingest.recipe import Recipe, Source
 
 K = 10
 

@@ -26,12 +26,12 @@ from time import perf_counter
 import numpy as np
 from large_index import corpus
 
-from semsearch.indexing.recipe import IndexOptions
-from semsearch.indexing.sizing import Sized, recall_of, size
-from semsearch.ranking import FUSED
-from semsearch.records import Vectors
+from semsearch.ingest.index_selection import Sized, recall_of, size
+from semsearch.ingest.recipe import IndexOptions
+from semsearch.search.ranking import FUSED
 from semsearch.storage.vectors import VectorIndex
-from semsearch.threads import available_cores
+from semsearch.system.threads import available_cores
+from semsearch.types import Vectors
 
 ASKED = 200
 TRIED = 500

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from semsearch.cli import main
+from semsearch.cli.main import main
 
 if __name__ == "__main__":
     sys.argv.insert(1, "build")

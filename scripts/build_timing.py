@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from time import perf_counter
 
-from semsearch.indexing.encoding import Encoding
-from semsearch.indexing.pipeline import LoadingEncoder
+from semsearch.ingest.building import LoadingEncoder
+from semsearch.ingest.encoding import Encoding
 
 
 def timed(events: Iterable[object]) -> dict[str, float]:

@@ -26,9 +26,9 @@ from pathlib import Path
 import numpy as np
 from servers import Client, start
 
-from semsearch.storage.bundle import open_current
 from semsearch.storage.checking import check
 from semsearch.storage.corpus import Corpus
+from semsearch.storage.generations import open_current
 
 SLOWEST_S = 60
 FRESH = 200

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
-from semsearch.encoder import Encoder
+from semsearch.adapters.support import Judgments, gather
+from semsearch.adapters.weights import DEFAULT_WEIGHTS
+from semsearch.encoders.encoder import Encoder
 from semsearch.evaluation.protocol import open_weights, without
-from semsearch.learning.support import Judgments, gather
-from semsearch.learning.tasks import Domain, Vectorizer, default_cache
-from semsearch.learning.weights import DEFAULT_WEIGHTS
-from semsearch.records import Vectors
+from semsearch.metalearn.episodes import Domain, Vectorizer, default_cache
+from semsearch.types import Vectors
 
 SIZES = (8, 32, 128)
 SEEDS = 1

@@ -24,14 +24,14 @@ import numpy as np
 import torch
 from domain_engines import domain_engine, judged, over_families, unseen, vectorizer
 
-from semsearch.adaptation.adapting import adapt
-from semsearch.adaptation.judged import ndcg as ranked_ndcg
-from semsearch.adapter import Serving
-from semsearch.engine import SearchEngine
+from semsearch.adapters.adapter import Serving
+from semsearch.domains.adapting import adapt
+from semsearch.domains.judgments import ndcg as ranked_ndcg
 from semsearch.evaluation.protocol import open_weights
-from semsearch.learning.tasks import Domain
-from semsearch.records import Mode, Query
+from semsearch.metalearn.episodes import Domain
+from semsearch.search.engine import SearchEngine
 from semsearch.storage.manifest import SearchOptions
+from semsearch.types import Mode, Query
 
 SIZES = (8, 32, 128)
 SEEDS = 2

@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from semsearch import Query, SearchEngine
-from semsearch.encoder import Encoder
+from semsearch.encoders.encoder import Encoder
 from semsearch.storage.checking import check
 
 DEADLINE_S = 300

@@ -24,11 +24,11 @@ from time import sleep
 
 from servers import Client, start
 
-from semsearch.records import Click, Label
-from semsearch.storage.bundle import open_current, read_manifest
 from semsearch.storage.corpus import Corpus
 from semsearch.storage.domains import DomainStore
+from semsearch.storage.generations import open_current, read_manifest
 from semsearch.storage.labels import Chosen, LabelLog
+from semsearch.types import Click, Label
 
 CLIENTS = 4
 LONGEST_S = 1.5

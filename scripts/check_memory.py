@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from domain_engines import over_families, vectorizer
 
-from semsearch.adapter import Adapter
+from semsearch.adapters.adapter import Adapter
+from semsearch.adapters.memory import remember
+from semsearch.adapters.support import Judgments, gather
 from semsearch.evaluation.measures import measure
-from semsearch.learning.memory import remember
-from semsearch.learning.support import Judgments, gather
-from semsearch.learning.tasks import Domain
-from semsearch.records import Vectors
+from semsearch.metalearn.episodes import Domain
+from semsearch.types import Vectors
 
 SIZES = (1, 4, 32, 128)
 SEEDS = 2

@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from domain_engines import over_families, unseen, vectorizer
 
-from semsearch.adapter import Adapter
+from semsearch.adapters.adapter import Adapter
+from semsearch.adapters.state import DomainState
 from semsearch.evaluation.measures import measure
 from semsearch.evaluation.protocol import open_weights
-from semsearch.learning.tasks import Domain
-from semsearch.state import DomainState
+from semsearch.metalearn.episodes import Domain
 
 TEAM = 64
 CLUSTERS = 5

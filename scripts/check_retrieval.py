@@ -30,8 +30,8 @@ from rich.table import Table
 from sentence_transformers import SentenceTransformer
 
 from semsearch import Query, SearchEngine
-from semsearch.indexing.pipeline import build
-from semsearch.indexing.recipe import Recipe
+from semsearch.ingest.building import build
+from semsearch.ingest.recipe import Recipe
 
 TOP = 10
 TOLERANCE = 1e-5

@@ -20,9 +20,9 @@ import torch
 from check_hybrid import MOST_ASKED, interval, ndcg
 from domain_engines import domain_engine, judged, unseen, vectorizer
 
-from semsearch.adaptation.adapting import adapt
-from semsearch.adaptation.tuning import Budget, Tuned, tune
-from semsearch.adapter import Serving
+from semsearch.adapters.adapter import Serving
+from semsearch.domains.adapting import adapt
+from semsearch.domains.tuning import Budget, Tuned, tune
 from semsearch.evaluation.protocol import open_weights
 
 BUDGET = Budget(search_ms=50, domain_kib=512)

@@ -9,26 +9,19 @@ from typing import cast
 
 import numpy as np
 
-from semsearch.adaptation.judged import JudgedQuery
-from semsearch.adapter import Adapter
-from semsearch.encoder import Encoder
-from semsearch.engine import SearchEngine
+from semsearch.adapters.adapter import Adapter
+from semsearch.adapters.weights import Weights
+from semsearch.domains.judgments import JudgedQuery
+from semsearch.encoders.encoder import Encoder
 from semsearch.evaluation.protocol import without
-from semsearch.learning.tasks import Domain, Vectorizer, default_cache
-from semsearch.learning.weights import Weights
-from semsearch.records import Document, Passage, Vectors
+from semsearch.metalearn.episodes import Domain, Vectorizer, default_cache
+from semsearch.search.engine import SearchEngine
 from semsearch.storage.corpus import Corpus, Segment
 from semsearch.storage.documents import DocumentStore, DocumentWriter
 from semsearch.storage.fulltext import FullText
-from semsearch.storage.manifest import (
-    FIRST_SEGMENT,
-    EncoderRecord,
-    IndexRecord,
-    Manifest,
-    SearchOptions,
-    SegmentRecord,
-)
+from semsearch.storage.manifest import FIRST_SEGMENT, EncoderRecord, IndexRecord, Manifest, SearchOptions, SegmentRecord
 from semsearch.storage.vectors import VectorIndex
+from semsearch.types import Document, Passage, Vectors
 
 
 class KnownQueries:

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
-from semsearch.basis import SpectralBasis
-from semsearch.encoder import Encoder
-from semsearch.indexing.pipeline import save_places
-from semsearch.indexing.recipe import IndexOptions
-from semsearch.indexing.sizing import Sized, size
-from semsearch.projection import Projection
-from semsearch.records import Document, Passage, Vectors
-from semsearch.storage.bundle import building, publish
+from semsearch.adapters.basis import SpectralBasis
+from semsearch.encoders.encoder import Encoder
+from semsearch.ingest.building import save_places
+from semsearch.ingest.index_selection import Sized, size
+from semsearch.ingest.recipe import IndexOptions
 from semsearch.storage.documents import DocumentWriter
+from semsearch.storage.generations import building, publish
 from semsearch.storage.manifest import FIRST_SEGMENT, EncoderRecord, Manifest, SegmentRecord
+from semsearch.storage.projection import Projection
+from semsearch.types import Document, Passage, Vectors
 
 NOISE = 0.02
 VOCABULARY = 30_000

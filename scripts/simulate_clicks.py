@@ -20,14 +20,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from semsearch.adaptation.clicks import PositionBias, estimate, gains
-from semsearch.adapter import Adapter
-from semsearch.encoder import Encoder
+from semsearch.adapters.adapter import Adapter
+from semsearch.adapters.support import gather
+from semsearch.adapters.weights import DEFAULT_WEIGHTS, Weights
+from semsearch.domains.position_bias import PositionBias, estimate, gains
+from semsearch.encoders.encoder import Encoder
 from semsearch.evaluation.measures import measure
-from semsearch.learning.support import gather
-from semsearch.learning.tasks import Domain, Vectorizer, default_cache
-from semsearch.learning.weights import DEFAULT_WEIGHTS, Weights
-from semsearch.records import Click
+from semsearch.metalearn.episodes import Domain, Vectorizer, default_cache
+from semsearch.types import Click
 
 QUERIES = 64
 EXPONENTS = (0.5, 1.0, 1.5)

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from servers import Client, found, serving
 
-from semsearch.learning.texts import read_labels
+from semsearch.metalearn.datasets import read_labels
 
 NUMBERS = (0, 8, 16, 32, 64, 128)
 MOST_ASKED = 200

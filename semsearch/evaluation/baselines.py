@@ -11,12 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from semsearch.learning.losses import listwise_loss
-from semsearch.learning.states import State, axes_of, rescale
-from semsearch.learning.support import MOST_DOCUMENTS, Support
-from semsearch.learning.tasks import Domain
-from semsearch.learning.texts import Texts
-from semsearch.records import InputError, Rows, Scores, Vectors, unit_rows
+from semsearch.adapters.losses import listwise_loss
+from semsearch.adapters.states import State, axes_of, rescale
+from semsearch.adapters.support import MOST_DOCUMENTS, Support
+from semsearch.errors import InputError
+from semsearch.metalearn.datasets import Texts
+from semsearch.metalearn.episodes import Domain
+from semsearch.types import Rows, Scores, Vectors, unit_rows
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from semsearch.learning.support import Judgments
-from semsearch.records import Scores
+from semsearch.adapters.support import Judgments
+from semsearch.types import Scores
 
 Values = npt.NDArray[np.float64]
 

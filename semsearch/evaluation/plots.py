@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from semsearch.errors import InputError
 from semsearch.evaluation.measures import paired_interval
 from semsearch.evaluation.protocol import Measured
 from semsearch.evaluation.report import Gain, arranged, differences
-from semsearch.records import InputError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -11,18 +11,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from semsearch.adapter import Adapter
+from semsearch.adapters.adapter import Adapter
+from semsearch.adapters.candidates import Candidate, candidate_state
+from semsearch.adapters.learners import MEMBERS
+from semsearch.adapters.state import DomainState
+from semsearch.adapters.weights import Weights
+from semsearch.domains.lexical_weight import WEIGHTS, surely_best
+from semsearch.errors import InputError, LabelError
 from semsearch.evaluation import baselines
 from semsearch.evaluation.baselines import Method, Task
 from semsearch.evaluation.measures import Values, measure
-from semsearch.fusion import fuse
-from semsearch.learning.candidates import Candidate, candidate_state
-from semsearch.learning.learners import MEMBERS
-from semsearch.learning.lexical import WEIGHTS, surely_best
-from semsearch.learning.tasks import Domain
-from semsearch.learning.weights import Weights
-from semsearch.records import InputError, LabelError
-from semsearch.state import DomainState
+from semsearch.metalearn.episodes import Domain
+from semsearch.search.fusion import fuse
 
 LABEL_FREE = ("frozen", "bm25", "fused")
 """Methods that need no label: measured once for each seed."""

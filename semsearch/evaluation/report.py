@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from semsearch.errors import InputError
 from semsearch.evaluation.measures import MEASURES, Values, macro_mean, paired_interval
 from semsearch.evaluation.protocol import Measured
-from semsearch.files import whole
-from semsearch.records import InputError
+from semsearch.system.files import whole
 
 OURS = ("semsearch", "hybrid")
 

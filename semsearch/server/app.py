@@ -12,28 +12,24 @@ from flask import Flask, Response, g, request
 from flask_compress import Compress
 
 import semsearch
-from semsearch.engine import SearchEngine
-from semsearch.files import sha256
-from semsearch.server import (
-    api,
-    comparing,
-    documents,
-    domains,
-    feedback,
-    learned,
-    mapping,
-    page,
-    problems,
-    reading,
-    rendering,
-    status,
-    suggesting,
-)
-from semsearch.server.metrics import Metrics
-from semsearch.server.schemas import Limits
+from semsearch.search.engine import SearchEngine
+from semsearch.server import errors as problems
+from semsearch.server.api import compare as comparing
+from semsearch.server.api import documents, domains
+from semsearch.server.api import labels as feedback
+from semsearch.server.api import search as api
+from semsearch.server.api import suggest as suggesting
+from semsearch.server.i18n import Languages
+from semsearch.server.pages import document as reading
+from semsearch.server.pages import domain as learned
+from semsearch.server.pages import map as mapping
+from semsearch.server.pages import rendering, status
+from semsearch.server.pages import search as page
+from semsearch.server.runtime.metrics import Metrics
+from semsearch.server.runtime.service import Learning, SearchService
+from semsearch.server.schemas.search import Limits
 from semsearch.server.security import WriteKeys
-from semsearch.server.service import Learning, SearchService
-from semsearch.server.texts import Languages
+from semsearch.system.files import sha256
 
 log = structlog.get_logger("semsearch.server")
 

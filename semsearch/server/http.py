@@ -9,8 +9,8 @@ from flask import Response, request
 from pydantic import BaseModel, ValidationError
 from werkzeug.exceptions import UnsupportedMediaType
 
-from semsearch.server.problems import FieldProblem
-from semsearch.server.schemas import FieldError
+from semsearch.server.errors import FieldProblem
+from semsearch.server.schemas.search import FieldError
 
 Model = TypeVar("Model", bound=BaseModel)
 

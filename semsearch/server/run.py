@@ -14,17 +14,17 @@ from types import FrameType
 import structlog
 from waitress.server import create_server
 
-from semsearch.encoder import Encoder
-from semsearch.engine import SearchEngine
-from semsearch.records import BundleError, SemsearchError
-from semsearch.runtimes.runtime import Choice
+from semsearch.encoders.encoder import Encoder
+from semsearch.encoders.runtime import Choice
+from semsearch.errors import BundleError, SemsearchError
+from semsearch.search.engine import SearchEngine
+from semsearch.server.admission import Dispatcher
 from semsearch.server.app import create_app
-from semsearch.server.dispatching import Dispatcher
-from semsearch.server.schemas import Limits
+from semsearch.server.runtime.service import Learning, SearchService
+from semsearch.server.schemas.search import Limits
 from semsearch.server.security import WriteKeys
-from semsearch.server.service import Learning, SearchService
-from semsearch.storage.bundle import read_manifest
-from semsearch.threads import available_cores, limit_arenas, limit_threads
+from semsearch.storage.generations import read_manifest
+from semsearch.system.threads import available_cores, limit_arenas, limit_threads
 
 log = structlog.get_logger("semsearch.server")
 

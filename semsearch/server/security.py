@@ -12,7 +12,7 @@ from flask import Request
 from werkzeug.datastructures import WWWAuthenticate
 from werkzeug.exceptions import Forbidden, Unauthorized
 
-from semsearch.records import SemsearchError
+from semsearch.errors import SemsearchError
 
 SHORTEST_KEY = 16
 LOCAL = "local"

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from semsearch.basis import SpectralBasis
-from semsearch.records import SemsearchError
-from semsearch.storage.bundle import OpenGeneration, leftovers, open_current
+from semsearch.adapters.basis import SpectralBasis
+from semsearch.errors import SemsearchError
 from semsearch.storage.corpus import Corpus, Segment
 from semsearch.storage.documents import DISAGREEMENTS
 from semsearch.storage.domains import DomainStore
 from semsearch.storage.fulltext import connected
+from semsearch.storage.generations import OpenGeneration, leftovers, open_current
 from semsearch.storage.labels import FILE as LABELS
 
 AT_ONCE = 65_536

@@ -16,16 +16,17 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from semsearch.conditions import Condition, Fact
-from semsearch.projection import Places
-from semsearch.records import BundleError, Document, Hit, Mask, Parts, Passage, Rows, Scores, Vectors
-from semsearch.storage.bundle import OpenGeneration
+from semsearch.errors import BundleError
+from semsearch.filters.tree import Condition, Fact
 from semsearch.storage.documents import DocumentStore, rows_of
 from semsearch.storage.fulltext import FullText
+from semsearch.storage.generations import OpenGeneration
 from semsearch.storage.manifest import FileRecord, IndexRecord, Manifest, SegmentRecord
+from semsearch.storage.projection import Places
 from semsearch.storage.vectors import VectorIndex
-from semsearch.threads import available_cores
-from semsearch.words import asked
+from semsearch.system.threads import available_cores
+from semsearch.text.tokens import asked
+from semsearch.types import Document, Hit, Mask, Parts, Passage, Rows, Scores, Vectors
 
 OWN_FREQUENCIES = 5_000
 """Passages from which on a segment knows by itself how rare its words are."""

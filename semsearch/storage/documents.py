@@ -14,10 +14,12 @@ from typing import Any, Self
 import numpy as np
 from pydantic import JsonValue
 
-from semsearch.conditions import Condition, Fact
-from semsearch.conditions import facts as facts_of
-from semsearch.records import BundleError, Document, Hit, Passage, Rows
-from semsearch.storage import facts, fulltext
+from semsearch.errors import BundleError
+from semsearch.filters.tree import Condition, Fact
+from semsearch.filters.tree import facts as facts_of
+from semsearch.storage import fulltext
+from semsearch.storage import metadata as facts
+from semsearch.types import Document, Hit, Passage, Rows
 
 SCHEMA = """
 CREATE TABLE documents (

@@ -24,10 +24,10 @@ from urllib.parse import quote, unquote
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
-from semsearch.adapter import UNKNOWN, Serving
-from semsearch.files import flush, whole
-from semsearch.records import StateError, StorageError
-from semsearch.state import DomainState
+from semsearch.adapters.adapter import UNKNOWN, Serving
+from semsearch.adapters.state import DomainState
+from semsearch.errors import StateError, StorageError
+from semsearch.system.files import flush, whole
 
 FOLDER = "domains"
 RECORD = "domain.json"

@@ -1,6 +1,6 @@
 """Full text by passage row, beside the documents in their SQLite file; knows nothing of vectors or of documents.
 
-SQLite's FTS5 keeps the stems that `semsearch.words` finds and ranks by BM25 (Robertson & Zaragoza 2009, k1 = 1.2,
+SQLite's FTS5 keeps the stems that `semsearch.text.tokens` finds and ranks by BM25 (Robertson & Zaragoza 2009, k1 = 1.2,
 b = 0.75). What a word is worth depends on how many passages have it: a file of few passages knows that badly, and takes
 it from another one.
 """
@@ -18,8 +18,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from semsearch.records import BundleError, Mask, Rows, Scores
-from semsearch.words import Asked, words
+from semsearch.errors import BundleError
+from semsearch.text.tokens import Asked, words
+from semsearch.types import Mask, Rows, Scores
 
 # the stems are already as they are to be compared: the tokenizer has nothing to do but to split at spaces
 SCHEMA = """

@@ -18,7 +18,8 @@ from time import monotonic, sleep
 from typing import Any
 from uuid import uuid4
 
-from semsearch.records import Click, ConflictError, Label, StorageError
+from semsearch.errors import ConflictError, StorageError
+from semsearch.types import Click, Label
 
 FILE = "labels.sqlite"
 LOG_VERSION = 1

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
-from semsearch.records import BundleError, Mode
+from semsearch.errors import BundleError
+from semsearch.types import Mode
 
 # an encoder takes seconds to import, and is looked at only where one is open
 if TYPE_CHECKING:
-    from semsearch.encoder import Encoder
+    from semsearch.encoders.encoder import Encoder
 
 FORMAT_VERSION: Literal[3] = 3
 FIRST_SEGMENT = "s-000001"

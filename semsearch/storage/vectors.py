@@ -9,7 +9,8 @@ from typing import Any, Literal, TypeAlias
 import faiss
 import numpy as np
 
-from semsearch.records import BundleError, Mask, Rows, Scores, Vectors, first_line
+from semsearch.errors import BundleError, first_line
+from semsearch.types import Mask, Rows, Scores, Vectors
 
 SCORE_DECIMALS = 6
 """Scores are equal if they agree to this many decimals: the last bits move with the shape of the batch."""

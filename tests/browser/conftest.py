@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 from waitress.server import create_server
 
-from semsearch.engine import SearchEngine
+from semsearch.search.engine import SearchEngine
 from semsearch.server.app import create_app
 from semsearch.server.security import WriteKeys
 

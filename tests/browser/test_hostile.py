@@ -8,8 +8,8 @@ from urllib.parse import quote
 import pytest
 from playwright.sync_api import Page, expect
 
-from semsearch.encoder import Encoder
-from semsearch.engine import SearchEngine
+from semsearch.encoders.encoder import Encoder
+from semsearch.search.engine import SearchEngine
 from tests.browser.conftest import serving
 from tests.conftest import build_index, write_jsonl
 

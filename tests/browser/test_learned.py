@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from semsearch.encoder import Encoder
-from semsearch.engine import SearchEngine
+from semsearch.encoders.encoder import Encoder
+from semsearch.search.engine import SearchEngine
 from semsearch.server.security import WriteKeys
 from tests.browser.axe import complaints
 from tests.browser.conftest import serving

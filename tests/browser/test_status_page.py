@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Page, expect
 
-from semsearch.encoder import Encoder
-from semsearch.engine import SearchEngine
+from semsearch.encoders.encoder import Encoder
+from semsearch.search.engine import SearchEngine
 from tests.browser.conftest import serving
 from tests.conftest import ANIMALS, build_index, write_jsonl
 

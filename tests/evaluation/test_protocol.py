@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from semsearch.adapters.weights import Weights
+from semsearch.errors import InputError, LabelError
 from semsearch.evaluation.baselines import words
 from semsearch.evaluation.plots import draw
 from semsearch.evaluation.protocol import BASELINES, METHODS, Measured, Plan, chosen_methods, evaluate
 from semsearch.evaluation.report import Gain, save_json, save_markdown, summary
-from semsearch.learning.meta import Settings
-from semsearch.learning.training import train
-from semsearch.learning.weights import Weights
-from semsearch.records import InputError, LabelError
-from tests.learning.worlds import domain
+from semsearch.metalearn.outer_loop import Settings
+from semsearch.metalearn.training import train
+from tests.adapters.worlds import domain
 
 PLAN = Plan(labels=(0, 8, 40), seeds=2, methods=chosen_methods(METHODS))
 

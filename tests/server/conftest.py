@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from flask.testing import FlaskClient
 
-from semsearch.encoder import Encoder
-from semsearch.engine import SearchEngine
+from semsearch.encoders.encoder import Encoder
+from semsearch.search.engine import SearchEngine
 from semsearch.server.app import create_app
+from semsearch.server.runtime.service import Learning
 from semsearch.server.security import WriteKeys
-from semsearch.server.service import Learning
 from tests.conftest import ANIMALS, build_index, write_jsonl
 
 Serve = Callable[..., FlaskClient]

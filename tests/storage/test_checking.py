@@ -11,9 +11,9 @@ import faiss
 import numpy as np
 import pytest
 
-from semsearch.records import BundleError
-from semsearch.storage.bundle import Generation, current, publish, read_manifest, tidy
+from semsearch.errors import BundleError
 from semsearch.storage.checking import check
+from semsearch.storage.generations import Generation, current, publish, read_manifest, tidy
 
 
 @pytest.fixture

@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter
 
-from semsearch.conditions import And, Comparison, Condition, Not, Or, fact, facts
-from semsearch.records import Document, Passage
+from semsearch.filters.tree import And, Comparison, Condition, Not, Or, fact, facts
 from semsearch.storage.corpus import Corpus, Segment
 from semsearch.storage.documents import DocumentStore, DocumentWriter
 from semsearch.storage.fulltext import FullText
 from semsearch.storage.manifest import IndexRecord
 from semsearch.storage.vectors import VectorIndex
-from tests.test_adapter import unit_rows
+from semsearch.types import Document, Passage
+from tests.adapters.test_adapter import unit_rows
 
 DIMENSION = 16
 CONDITION: TypeAdapter[Condition] = TypeAdapter(Condition)

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from semsearch.records import BundleError, Document, Passage
+from semsearch.errors import BundleError
 from semsearch.storage.documents import DocumentStore, DocumentWriter
+from semsearch.types import Document, Passage
 
 TEXT = "Erster Absatz über Käse. 数据库 😀"
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from semsearch.records import StateError
-from semsearch.state import DomainState
+from semsearch.adapters.state import DomainState
+from semsearch.errors import StateError
 from semsearch.storage.domains import KEPT_STATES, DomainStore
 
 

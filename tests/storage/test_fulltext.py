@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from semsearch.records import BundleError, Document, Passage
+from semsearch.errors import BundleError
 from semsearch.storage.documents import DocumentWriter
 from semsearch.storage.fulltext import FullText
-from semsearch.words import asked
+from semsearch.text.tokens import asked
+from semsearch.types import Document, Passage
 
 TEXTS = [
     "The cat purrs and hunts mice.",

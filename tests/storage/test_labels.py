@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from semsearch.records import Click, ConflictError, Label, StorageError
+from semsearch.errors import ConflictError, StorageError
 from semsearch.storage.labels import Chosen, LabelLog
+from semsearch.types import Click, Label
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 

@@ -8,9 +8,9 @@ import faiss
 import numpy as np
 import pytest
 
-from semsearch.records import BundleError
+from semsearch.errors import BundleError
 from semsearch.storage.vectors import Precision, VectorIndex
-from tests.test_adapter import unit_rows
+from tests.adapters.test_adapter import unit_rows
 
 
 def filled(count: int, *, dimension: int = 16) -> VectorIndex:

@@ -1,1 +1,0 @@
-"""Labels and clicks of a running index become what its domains are served with."""

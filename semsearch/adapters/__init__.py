@@ -1,0 +1,1 @@
+"""How a query vector is moved for its domain: states, learners, guard, weights."""

@@ -1,0 +1,60 @@
+"""The set of models M: small learners that turn a support set into a domain state.
+
+Each is a pure function `(start, basis, support) -> State`. The outer loop differentiates through the very functions
+that adapt a domain in service, so the two cannot drift. Knows nothing of files or of choosing among learners.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from semsearch.adapters.basis import SpectralBasis
+from semsearch.adapters.contraction import begin_contraction, learn_contraction
+from semsearch.adapters.displacement import begin_displacement, begin_listwise, learn_displacement, learn_listwise
+from semsearch.adapters.film import begin_film, learn_film, learn_film_first_order
+from semsearch.adapters.meta_parameters import Start
+from semsearch.adapters.spectral_gains import begin_gains, learn_gains
+from semsearch.adapters.states import State
+from semsearch.adapters.support import Support
+
+
+class Learner(Protocol):
+    """One way to adapt."""
+
+    def __call__(self, start: Start, basis: SpectralBasis, support: Support) -> State:
+        """The inner loop: what the labels of a domain change. Differentiable with respect to `start`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A learner with its name and where the outer loop begins."""
+
+    name: str
+    learn: Learner
+    begin: Callable[[int], dict[str, Tensor]]
+    """Dimension → the start before any outer loop."""
+    reptile: bool = False
+    """Whether the outer loop moves the start toward what adaptation made of it, instead of by its gradient."""
+
+    def pace(self, key: str) -> float:
+        """Learning rate of the outer loop: logarithms of single numbers move fast, vectors slowly."""
+        return 0.05 if key.startswith("log_") else 0.02 if key.startswith("tilt_") else 0.002
+
+
+MEMBERS: Mapping[str, Member] = {
+    member.name: member
+    for member in (
+        Member("gains", learn_gains, begin_gains),
+        Member("contraction", learn_contraction, begin_contraction),
+        Member("displacement", learn_displacement, begin_displacement),
+        Member("listwise", learn_listwise, begin_listwise),
+        Member("film", learn_film, begin_film),
+        Member("film_first_order", learn_film_first_order, begin_film),
+        Member("film_reptile", learn_film, begin_film, reptile=True),
+    )
+}

@@ -1,0 +1,326 @@
+"""`semsearch learn` and `evaluate`: options in, files out, progress in between."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from semsearch.cli.options import Device, Threads, err, out
+
+# torch takes seconds to import: every command imports what it needs, so that --help answers at once
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from pydantic import JsonValue
+
+    from semsearch.adapters.weights import Weights
+    from semsearch.encoders.encoder import Encoder
+    from semsearch.evaluation.report import Gain
+    from semsearch.metalearn.episodes import Domain
+    from semsearch.metalearn.outer_loop import Step
+    from semsearch.metalearn.training import Judged
+
+
+Domains = Annotated[
+    list[Path],
+    typer.Argument(
+        help="Folders in BEIR's layout (corpus.jsonl, queries.jsonl, qrels.tsv), or folders of such folders. "
+        "To learn, one without qrels.tsv will do too: its titles or first sentences ask for the rest."
+    ),
+]
+EncoderName = Annotated[
+    str | None,
+    typer.Option(
+        "--encoder",
+        envvar="SEMSEARCH_ENCODER",
+        help="Name or folder of a sentence-transformers model. \\[default: all-MiniLM-L6-v2]",
+        show_default=False,
+    ),
+]
+Embeddings = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="SEMSEARCH_EMBEDDINGS",
+        help="Folder of NAME.npz with this encoder's `documents` and `queries` in the files' order; what is missing"
+        " there is encoded.",
+    ),
+]
+Cache = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="SEMSEARCH_CACHE",
+        help="Where vectors are kept between runs, by content. \\[default: ~/.cache/semsearch/vectors]",
+        show_default=False,
+    ),
+]
+
+
+def learn(
+    domains: Domains,
+    output: Annotated[
+        Path,
+        typer.Option("--out", "-o", envvar="SEMSEARCH_OUT", help="Weights to write; with --folds a folder of them."),
+    ],
+    folds: Annotated[
+        str | None,
+        typer.Option(
+            help="Write weights that left families out, to be measured on those: `family` for one file a family, or a"
+            " number of groups of families."
+        ),
+    ] = None,
+    fold: Annotated[
+        int | None, typer.Option(min=0, help="With --folds, only this one, from 0: to spread folds over machines.")
+    ] = None,
+    members: Annotated[
+        str, typer.Option(help="Learners to learn starts for, by comma; the guard needs `listwise`.")
+    ] = "listwise",
+    steps: Annotated[int, typer.Option(min=1, help="Steps of the outer loop at most.")] = 150,
+    episodes: Annotated[int, typer.Option(min=1, help="Episodes a step.")] = 4,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed and data give the same weights.")] = 0,
+    trials: Annotated[int, typer.Option(min=1, help="Times every domain is halved to learn the guard's prior.")] = 3,
+    open_only: Annotated[
+        bool, typer.Option("--open-licence", help="Leave out domains that domains.json does not call openly licensed.")
+    ] = False,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder to note the state in, and to go on from, until the weights are written. \\[default:"
+            " OUT.checkpoint]",
+            show_default=False,
+        ),
+    ] = None,
+    encoder: EncoderName = None,
+    embeddings: Embeddings = None,
+    cache: Cache = None,
+    device: Device = "auto",
+    threads: Threads = None,
+) -> None:
+    """Learn what adaptation starts from, over many labelled domains.
+
+    Interrupted, it goes on where it stood when it is called again. Domains of one family resemble each other: name
+    families in a domains.json beside the folders, or as "family" in a folder's meta.json.
+
+    Example: semsearch learn data/domains --out weights.safetensors
+    """
+    from semsearch.metalearn.outer_loop import Settings
+    from semsearch.metalearn.training import folds as split
+    from semsearch.metalearn.training import forget, train
+
+    names = tuple(name.strip() for name in members.split(",") if name.strip())
+    _check_members(names)
+    settings = Settings(members=names, steps=steps, episodes=episodes, seed=seed)
+    loaded, about = _load(domains, encoder=encoder, embeddings=embeddings, cache=cache, device=device, threads=threads)
+    if open_only:
+        loaded = [domain for domain in loaded if domain.texts.open_licence]
+    jobs: list[tuple[Path, list[str]]] = [(output, [])]
+    if folds is not None:
+        if folds != "family" and not folds.isdecimal():
+            raise typer.BadParameter("give `family` or a number", param_hint="--folds")
+        groups = split(loaded, None if folds == "family" else int(folds), seed)
+        jobs = [(output / f"fold-{number}.safetensors", group) for number, group in enumerate(groups)]
+        if fold is not None and fold >= len(jobs):
+            raise typer.BadParameter(f"there are {len(jobs)} folds, counted from 0", param_hint="--fold")
+        jobs = jobs if fold is None else [jobs[fold]]
+    for path, left_out in jobs:
+        if left_out:
+            err.print(f"[bold]{path.name}[/bold], without {', '.join(left_out)}", soft_wrap=True)
+        notes = (checkpoint or path.with_suffix(".checkpoint")) / (path.stem if checkpoint and left_out else "")
+        _train(train(loaded, settings, about=about, left_out=left_out, checkpoint=notes, trial_seeds=trials), path)
+        forget(notes)
+
+
+def _train(events: Iterator[Step | Judged | Weights], path: Path) -> None:
+    from semsearch.adapters.weights import Weights
+    from semsearch.metalearn.outer_loop import Step
+    from semsearch.metalearn.training import Judged
+
+    with _progress() as progress:
+        task = progress.add_task("outer loop", total=None, counts="")
+        stage: type | None = None
+        for event in events:
+            match event:
+                case Step(number, of, losses, validation):
+                    progress.update(task, completed=number, total=of, counts=_losses(losses))
+                    if validation is not None:
+                        err.print(f"step {number}: held-out families {_losses(validation)}")
+                case Judged(domain, number, of):
+                    if stage is not Judged:
+                        # a new task, so that the time left is judged by its own pace
+                        progress.remove_task(task)
+                        task, stage = progress.add_task("trying the guard", total=of, counts=""), Judged
+                    progress.update(task, completed=number, total=of, counts=domain)
+                case Weights():
+                    event.save(path)
+    err.print(f"[bold green]learned[/bold green] {path}: {path.stat().st_size / 1024:.0f} KiB", soft_wrap=True)
+
+
+def _losses(losses: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.3f}" for name, value in losses.items())
+
+
+def evaluate(
+    domains: Domains,
+    labels: Annotated[str, typer.Option(help="Numbers of labelled queries to adapt on, by comma.")] = "0,8,32,128",
+    seeds: Annotated[int, typer.Option(min=1, help="Times a domain's queries are halved anew.")] = 5,
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="SEMSEARCH_WEIGHTS",
+            help="A weights file, or a folder of those that learn --folds wrote: then every domain is measured with the"
+            " one that left its family out. \\[default: those that come with semsearch]",
+            show_default=False,
+        ),
+    ] = None,
+    methods: Annotated[
+        str | None,
+        typer.Option(
+            help="By comma: semsearch, hybrid (with a lexical weight chosen on the labels), unguarded, members (or"
+            " member:NAME), bm25, fused, rocchio, ridge, linear, film-scratch; frozen always. \\[default: all]",
+            show_default=False,
+        ),
+    ] = None,
+    json_out: Annotated[
+        Path | None, typer.Option("--json", help="Write rows, table and settings as JSON.", show_default=False)
+    ] = None,
+    plots: Annotated[
+        Path | None, typer.Option(show_default=False, help="Folder for gain.png, forest.png, chosen.png, table.md.")
+    ] = None,
+    processes: Annotated[int, typer.Option(min=1, help="Domains measured at once, one thread each.")] = 1,
+    encoder: EncoderName = None,
+    embeddings: Embeddings = None,
+    cache: Cache = None,
+    device: Device = "auto",
+    threads: Threads = None,
+) -> None:
+    """Measure adaptation on labelled domains, against what else one could do with the same labels.
+
+    Support is drawn from one half of a domain's judged queries, nDCG@10, recall@100 and MRR@10 are taken on the other
+    half, by exact search. The table holds means over families with paired bootstrap intervals.
+
+    Example: semsearch evaluate data/domains/cisi --labels 0,8,32 --json cisi.json
+    """
+    from semsearch.adapters.weights import DEFAULT_WEIGHTS
+    from semsearch.evaluation.protocol import METHODS, Plan, chosen_methods, open_weights
+    from semsearch.evaluation.protocol import evaluate as run
+    from semsearch.evaluation.report import save_json, save_markdown, summary
+
+    try:
+        numbers = tuple(sorted({int(number) for number in labels.split(",")}))
+    except ValueError:
+        raise typer.BadParameter(f"{labels!r} is no list of whole numbers", param_hint="--labels") from None
+    if numbers[0] < 0:
+        raise typer.BadParameter("labels count from 0", param_hint="--labels")
+    opened = open_weights(weights or DEFAULT_WEIGHTS)
+    names = chosen_methods(METHODS if methods is None else [name.strip() for name in methods.split(",")])
+    plan = Plan(numbers, seeds, names)
+    loaded, about = _load(domains, encoder=encoder, embeddings=embeddings, cache=cache, device=device, threads=threads)
+    loaded = [domain for domain in loaded if domain.texts.labelled]
+    measured = []
+    with _progress() as progress:
+        task = progress.add_task("measuring", total=len(loaded), counts="")
+        for results in run(loaded, opened, plan, processes=processes):
+            measured += results
+            progress.update(task, advance=1, counts=results[0].domain)
+    with err.status("intervals"):
+        lines = summary(measured)
+    _show(lines, numbers, names)
+    if any(one.seen for one in measured):
+        err.print("[yellow]some of these families were among those the weights were learned on[/yellow]")
+    if json_out is not None:
+        settings = {**about, "labels": numbers, "seeds": seeds, "methods": names, "weights": [w.about for w in opened]}
+        save_json(json_out, measured, lines, settings)
+    if plots is not None:
+        from semsearch.evaluation.plots import draw
+
+        for path in [*draw(plots, measured, lines), save_markdown(plots / "table.md", lines, numbers)]:
+            err.print(f"written {path}", soft_wrap=True)
+
+
+def _show(lines: Sequence[Gain], labels: Sequence[int], methods: Sequence[str]) -> None:
+    from semsearch.evaluation.report import OURS
+
+    tables = {"nDCG@10 over frozen, macro mean over families": [line for line in lines if line.over == "frozen"]}
+    for ours in OURS:
+        tables[f"{ours} over each"] = [line for line in lines if line.method == ours and line.over != "frozen"]
+    for title, chosen in tables.items():
+        table = Table(title=title, title_justify="left")
+        table.add_column("method")
+        for number in labels:
+            table.add_column(f"{number} labels", justify="right")
+        for method in methods:
+            mine = [
+                f"{line.mean:+.4f} [{line.low:+.4f}, {line.high:+.4f}]\nworst {line.worst:+.3f}"
+                for line in chosen
+                if line.measure == "nDCG@10" and method == (line.method if line.over == "frozen" else line.over)
+            ]
+            if mine:
+                table.add_row(method, *mine)
+        if table.row_count:
+            out.print(table)
+
+
+def _check_members(names: tuple[str, ...]) -> None:
+    from semsearch.adapters.candidates import CANDIDATES
+    from semsearch.adapters.learners import MEMBERS
+
+    unknown = [name for name in names if name not in MEMBERS]
+    if unknown:
+        raise typer.BadParameter(f"no learner is called {unknown[0]!r}: {', '.join(MEMBERS)}", param_hint="--members")
+    missing = {candidate.member for candidate in CANDIDATES} - set(names)
+    if missing:
+        raise typer.BadParameter(f"the guard needs {', '.join(sorted(missing))}", param_hint="--members")
+
+
+def _load(
+    folders: Sequence[Path],
+    *,
+    encoder: str | None,
+    embeddings: Path | None,
+    cache: Path | None,
+    device: str,
+    threads: int | None,
+) -> tuple[list[Domain], dict[str, JsonValue]]:
+    """The domains in vectors, and what encoded them."""
+    with err.status("starting"):
+        from semsearch.encoders.encoder import Encoder as Model
+        from semsearch.encoders.locate import DEFAULT_MODEL
+        from semsearch.metalearn.datasets import find_domains
+        from semsearch.metalearn.episodes import Vectorizer, default_cache
+        from semsearch.system.threads import available_cores, limit_threads
+
+    limit_threads(threads or available_cores())
+    name = encoder or DEFAULT_MODEL
+
+    @lru_cache(maxsize=1)
+    def opened() -> Encoder:
+        return Model.open(name, device=device, threads=threads)
+
+    found = find_domains(folders)
+    vectors = Vectorizer(opened, name, cache or default_cache(), embeddings)
+    loaded = []
+    with _progress() as progress:
+        task = progress.add_task("vectors", total=len(found), counts="")
+        for folder in found:
+            progress.update(task, counts=folder.name)
+            loaded.append(vectors.domain(folder))
+            progress.update(task, advance=1)
+    return loaded, {"encoder": name}
+
+
+def _progress() -> Progress:
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total} {task.fields[counts]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=err,
+        refresh_per_second=4,
+        transient=True,
+    )

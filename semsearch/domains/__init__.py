@@ -1,0 +1,1 @@
+"""Domains of an index: judgments, adaptation, versions, recommendations, tuning."""

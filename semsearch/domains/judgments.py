@@ -1,0 +1,83 @@
+"""What was said about each query, by labels and by clicks, taken together; knows nothing of vectors."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
+
+import numpy as np
+
+from semsearch.domains.position_bias import PositionBias, gains
+from semsearch.types import Click, Label
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedQuery:
+    """What somebody asked, and which documents answer it."""
+
+    text: str
+    gains: Mapping[str, float]
+    """Document id → gain > 0."""
+    against: frozenset[str] = field(default=frozenset())
+    """Documents that were judged not to answer it."""
+    partial: bool = False
+    """Whether only some documents were judged, so that of the others nobody knows."""
+
+
+DEPTH = 10
+"""nDCG counts so many places."""
+MOST_QUERIES = 512
+"""Judged queries that a domain is adapted to at most: time and memory grow with them."""
+
+
+def judged_queries(labels: Sequence[Label], clicks: Sequence[Click], bias: PositionBias) -> list[JudgedQuery]:
+    """One for each query that anything was said about, in the order of their texts.
+
+    Of more than MOST_QUERIES queries those that were spoken of last are taken. Of labels of one document under one
+    query each user's last counts, and users' are averaged; where there is a label, clicks do not count. Labels without
+    a query are left out.
+    """
+    said: defaultdict[str, defaultdict[str, dict[tuple[str, str], float]]] = defaultdict(lambda: defaultdict(dict))
+    for label in labels:
+        if label.query.strip():
+            said[label.query.strip()][label.document][label.source, label.user] = label.gain
+    found: dict[str, dict[str, float]] = {
+        query.strip(): dict(rates) for query, rates in gains(clicks, bias).items() if query.strip()
+    }
+    clicked = set(found)
+    for query, documents in said.items():
+        found.setdefault(query, {}).update({document: fmean(users.values()) for document, users in documents.items()})
+    entries: list[Label | Click] = [*labels, *clicks]
+    answered = [entry for entry in entries if entry.document is not None and entry.query.strip()]
+    kept = _last_spoken_of(sorted(answered, key=lambda entry: entry.at))
+    return [
+        JudgedQuery(
+            query,
+            {document: gain for document, gain in sorted(documents.items()) if gain > 0},
+            frozenset(document for document, gain in documents.items() if gain <= 0),
+            # whoever names wrong answers, or clicks, saw a list and no more
+            partial=query in clicked or any(gain <= 0 for gain in documents.values()),
+        )
+        for query, documents in sorted(found.items())
+        if documents and query in kept
+    ]
+
+
+def _last_spoken_of(entries: Sequence[Label | Click]) -> set[str]:
+    """The MOST_QUERIES queries that stand last."""
+    kept: dict[str, None] = {}
+    for entry in reversed(entries):
+        if len(kept) == MOST_QUERIES:
+            break
+        kept.setdefault(entry.query.strip())
+    return set(kept)
+
+
+def ndcg(found: Sequence[str], gains: Mapping[str, float]) -> float:
+    """nDCG@10 of document ids, best first; gains linear, at least one above 0, discount log2(rank + 1)."""
+    discount = 1 / np.log2(np.arange(2, DEPTH + 2))
+    reached = np.array([gains.get(identity, 0.0) for identity in found[:DEPTH]])
+    ideal = np.sort(list(gains.values()))[::-1][:DEPTH]
+    return float((reached @ discount[: len(reached)]) / (ideal @ discount[: len(ideal)]))

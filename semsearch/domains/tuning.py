@@ -1,0 +1,234 @@
+"""Chooses for an index how it is to be searched and how its domains learn, by cross-validation on labelled queries.
+
+Every setting is tried as it would serve: the labels of all folds but one adapt the domain, the queries of that fold are
+ranked over the whole index. Knows nothing of files or of recipes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from statistics import median
+from time import perf_counter
+
+import numpy as np
+from pydantic import JsonValue
+
+from semsearch.adapters.adapter import Adapter, Serving
+from semsearch.adapters.state import DomainState
+from semsearch.adapters.weights import Weights
+from semsearch.domains.adapting import adapt
+from semsearch.domains.judgments import DEPTH, JudgedQuery, ndcg
+from semsearch.domains.lexical_weight import WEIGHTS
+from semsearch.domains.model_selection import Values, surely_better, worth_of_choosing
+from semsearch.errors import LabelError
+from semsearch.search.engine import SearchEngine
+from semsearch.search.ranking import FUSED
+from semsearch.storage.manifest import AdaptationOptions, SearchOptions
+from semsearch.types import Mode, Query
+
+FEWEST = 10
+"""Judged queries of a domain below which nothing can be cross-validated."""
+FOLDS = 5
+EFFORTS = (2, 4)
+"""Times an index's effort that are tried; less would find too little to be fused with words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One way to search an index and to have its domains learn."""
+
+    search: SearchOptions
+    adaptation: AdaptationOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What a search and a domain may cost at most."""
+
+    search_ms: float
+    """Median milliseconds of everything but the encoder, for one query at a time on this machine."""
+    domain_kib: float
+    """Median KiB that a domain's state takes in memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What a setting brought, and what it costs."""
+
+    setting: Setting
+    values: Values
+    """(n,) nDCG@10 of each judged query, adapted without it."""
+    search_ms: float
+    domain_kib: float
+
+    def within(self, budget: Budget) -> bool:
+        """Whether it costs no more than is allowed."""
+        return self.search_ms <= budget.search_ms and self.domain_kib <= budget.domain_kib
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Settings tried so far."""
+
+    done: int
+    of: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """What was tried, and what came of it."""
+
+    trials: Sequence[Trial]
+    """The first one is how the index is searched and learns now."""
+    chosen: Trial
+    gain: float
+    """What choosing like this adds to nDCG@10, measured on queries that were not chosen by."""
+    low: float
+    high: float
+    """Bounds of its central 95% interval."""
+    queries: int
+    domains: int
+
+    def as_json(self) -> dict[str, JsonValue]:
+        """For the manifest and for programs."""
+        return {
+            "queries": self.queries,
+            "domains": self.domains,
+            "folds": FOLDS,
+            "gain": round(self.gain, 4),
+            "interval": [round(self.low, 4), round(self.high, 4)],
+            "trials": [
+                {
+                    "search": trial.setting.search.model_dump(mode="json"),
+                    "adaptation": trial.setting.adaptation.model_dump(mode="json"),
+                    "ndcg10": round(float(trial.values.mean()), 4),
+                    "search_ms": round(trial.search_ms, 3),
+                    "domain_kib": round(trial.domain_kib, 1),
+                    "chosen": trial is self.chosen,
+                }
+                for trial in self.trials
+            ],
+        }
+
+
+def settings(now: Setting, weights: Weights | None, effort: int | None) -> list[Setting]:
+    """What is tried: the present setting first, then every way to search with every way to learn, and the present
+    setting with more effort.
+
+    weights: None where nothing was learned beforehand for the index's encoder: then there are no learners. effort:
+    candidates that are kept along the index's graph; None where there is none.
+    """
+    searches = [now.search.model_copy(update={"mode": Mode.SEMANTIC})]
+    searches += [
+        now.search.model_copy(update={"mode": Mode.HYBRID, "lexical_weight": weight})
+        for weight in (*WEIGHTS[1:], "rrf")
+    ]
+    learners: list[tuple[str, ...] | None] = [()]
+    if weights is not None:
+        learners += [None, *((candidate.name,) for candidate in weights.candidates)]
+    tried = [Setting(search, AdaptationOptions(learners=names)) for search in searches for names in learners]
+    tried.append(Setting(now.search.model_copy(update={"mode": Mode.LEXICAL}), AdaptationOptions(learners=())))
+    if effort is not None:
+        tried += [replace(now, search=now.search.model_copy(update={"effort": factor * effort})) for factor in EFFORTS]
+    return [now, *(setting for setting in tried if setting != now)]
+
+
+def tune(
+    engine: SearchEngine, weights: Weights | None, judged: Mapping[str, Sequence[JudgedQuery]], budget: Budget
+) -> Iterator[Progress | Tuned]:
+    """Try every setting and choose; nothing of the engine changes.
+
+    judged: by domain. Of settings within the budget the one is chosen that surely helps more than the present one (see
+    `surely_better`); where none does, the present one, or, where that is over the budget, the best within it. What the
+    choice is worth is measured on queries that were not chosen by (see `worth_of_choosing`).
+
+    Raises LabelError where no domain has FEWEST judged queries that name a right answer, or nothing is within budget.
+    """
+    asked = {domain: [query for query in queries if query.gains] for domain, queries in sorted(judged.items())}
+    asked = {domain: queries for domain, queries in asked.items() if len(queries) >= FEWEST}
+    if not asked:
+        raise LabelError(
+            f"no domain has {FEWEST} judged queries with a right answer, which cross-validation takes: label more, or"
+            " give them with --labels"
+        )
+    bench = _Bench(engine, weights)
+    manifest = engine.manifest
+    tried = settings(Setting(manifest.search, manifest.adaptation), weights, engine.effort)
+    trials: list[Trial] = []
+    for setting in tried:
+        yield Progress(len(trials), len(tried))
+        trials.append(bench.trial(setting, asked))
+    yield Progress(len(tried), len(tried))
+    yield _chosen(trials, budget, len(asked))
+
+
+class _Bench:
+    """Tries settings on one index; encodes a query once and looks its words up once."""
+
+    def __init__(self, engine: SearchEngine, weights: Weights | None) -> None:
+        self._engine = engine
+        self._weights = weights
+        self._encoded = cache(engine.encode_label)
+        self._matched = cache(engine.match_label)
+
+    def trial(self, setting: Setting, asked: Mapping[str, Sequence[JudgedQuery]]) -> Trial:
+        """Cross-validate one setting."""
+        manifest = self._engine.manifest.model_copy(update={"search": setting.search, "adaptation": setting.adaptation})
+        engine = SearchEngine(
+            encoder=self._engine.encoder,
+            adapter=Adapter(self._engine.adapter.basis, {}),
+            corpus=self._engine.corpus,
+            manifest=manifest,
+        )
+        values: list[float] = []
+        seconds: list[float] = []
+        kib: list[float] = []
+        for queries in asked.values():
+            fold_of = np.random.default_rng(len(queries)).permutation(len(queries)) % FOLDS
+            found: dict[int, float] = {}
+            for fold in range(FOLDS):
+                state = self._learned(
+                    engine, [query for query, its in zip(queries, fold_of, strict=True) if its != fold]
+                )
+                kib.append(0.0 if state is None else state.nbytes / 1024)
+                engine.adapter = Adapter(engine.adapter.basis, {"tried": Serving(state)})
+                for place in np.flatnonzero(fold_of == fold).tolist():
+                    started = perf_counter()
+                    hits = self._searched(engine, queries[place])
+                    seconds.append(perf_counter() - started)
+                    found[place] = ndcg(hits, queries[place].gains)
+            values += [found[place] for place in range(len(queries))]
+        return Trial(setting, np.array(values), 1000 * median(seconds), median(kib))
+
+    def _learned(self, engine: SearchEngine, judged: Sequence[JudgedQuery]) -> DomainState | None:
+        if engine.manifest.search.mode is Mode.LEXICAL:
+            return None
+        solve = None if self._weights is None else self._weights.adapt
+        return adapt(engine, solve, judged, encode=self._encoded, match=self._matched).state
+
+    def _searched(self, engine: SearchEngine, query: JudgedQuery) -> list[str]:
+        """Ids of the documents that are found, best first; of a query judged in part, of its judged ones only."""
+        wanted = Query(query.text, FUSED if query.partial else DEPTH, domain="tried")
+        nearest = None
+        if engine.mode(wanted) is not Mode.LEXICAL:
+            [nearest] = engine.nearest([wanted], self._encoded(query.text))
+        hits = engine.corpus.identities(engine.order(wanted, nearest).passages)
+        return [hit for hit in hits if not query.partial or hit in query.gains or hit in query.against]
+
+
+def _chosen(trials: Sequence[Trial], budget: Budget, domains: int) -> Tuned:
+    allowed = [place for place, trial in enumerate(trials) if trial.within(budget)]
+    if not allowed:
+        cheapest = min(trials, key=lambda trial: (trial.search_ms, trial.domain_kib))
+        raise LabelError(
+            f"nothing is within {budget.search_ms:g} ms a search and {budget.domain_kib:g} KiB a domain; the cheapest,"
+            f" {cheapest.setting.search}, takes {cheapest.search_ms:.2f} ms, {cheapest.domain_kib:.0f} KiB: allow more"
+        )
+    values = np.stack([trials[place].values for place in allowed], axis=1)
+    usual = 0 if allowed[0] == 0 else int(np.argmax(values.mean(axis=0)))
+    rng = np.random.default_rng(0)
+    chosen = surely_better(values, usual, rng=rng)
+    gain, low, high = worth_of_choosing(values, usual, before=trials[0].values, rng=rng)
+    return Tuned(trials, trials[allowed[chosen]], gain, low, high, len(values), domains)

@@ -1,0 +1,1 @@
+"""Texts to unit vectors: the encoder, its runtimes, ONNX export and its cache."""

@@ -1,0 +1,219 @@
+"""Texts to unit vectors, with any sentence-transformers model; knows nothing of indexes or domains."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from semsearch.encoders.locate import DEFAULT_MODEL, chosen_device, locate
+from semsearch.encoders.onnx_cache import open_prepared
+from semsearch.encoders.runtime import Batch, Choice, Kind, Runtime
+from semsearch.errors import EncoderError, first_line
+from semsearch.system.threads import available_cores
+from semsearch.types import Rows, Vectors, unit_rows
+
+
+class Encoder:
+    """A sentence-transformers model with its own prompts for queries and for documents.
+
+    All methods may be called on several threads at once.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        *,
+        name: str,
+        prompts: Mapping[str, str] | None = None,
+        document_tokens: int | None = None,
+    ) -> None:
+        """Take a model that is loaded. prompts: in place of some of its own."""
+        facts = runtime.facts
+        self.name = name
+        self.runtime = runtime
+        self.prompts: Mapping[str, str] = {**facts.prompts, **(prompts or {})}
+        self.tokenizer: Tokenizer = facts.tokenizer
+        """Counts tokens as the model does, without cutting or padding."""
+        self.window = facts.window
+        """Tokens that the model reads of a text, its special tokens included; the rest is cut."""
+        self.dimension = facts.dimension
+        self.weights_sha256 = facts.weights_sha256
+        """Over names, types, shapes and bytes of all parameters as loaded, whatever file they came from."""
+        self.batch_tokens: Mapping[Kind, int] = {
+            "query": runtime.query_tokens,
+            "document": document_tokens or runtime.document_tokens,
+        }
+        """Tokens that go through the model together, padding included."""
+        self._pool: ThreadPoolExecutor | None = None
+        self._making = threading.Lock()
+
+    @classmethod
+    def open(
+        cls,
+        name: str = DEFAULT_MODEL,
+        *,
+        device: str = "auto",
+        threads: int | None = None,
+        prompts: Mapping[str, str] | None = None,
+        runtime: Choice = "auto",
+        document_tokens: int | None = None,
+    ) -> Encoder:
+        """Load a model by name or by folder.
+
+        name: `all-MiniLM-L6-v2` (its weights come with the installation), a folder, or a name on the model hub.
+        device: `auto` (CUDA where there is one, else the CPU) or any torch device.
+        threads: CPU threads that encode, by default all cores this process may use.
+        prompts: `query` and `document` prefixes in place of the model's own.
+        runtime: on a CPU what runs the model, by default the fastest that gives what torch gives.
+        document_tokens: tokens of documents that go through the model together, by default what suits the device.
+
+        The first time that a model is opened on a machine with ONNX Runtime it is exported, checked and measured,
+        which takes a while; what comes of it is kept in `runtimes.prepared.cache`.
+
+        Raises EncoderError if the model cannot be found, is damaged, the device does not exist, or the runtime that was
+        named cannot run the model.
+        """
+        chosen, place = chosen_device(device), locate(name)
+        threads = threads or available_cores()
+        found, why = (None, "of the device") if chosen != "cpu" else open_prepared(place, runtime, threads=threads)
+        if found is None:
+            if runtime in {"onnx", "onnx-int8"}:
+                raise EncoderError(f"encoder {name!r} cannot be run by {runtime} ({why}): leave it to runtime 'auto'")
+            from semsearch.encoders.torch_runtime import TorchRuntime
+
+            found = TorchRuntime.open(place, name=name, device=chosen, threads=threads, why=why)
+        return cls(found, name=name, prompts=prompts, document_tokens=document_tokens)
+
+    @property
+    def workers(self) -> int:
+        """Threads on which `encode_queries` and `encode_documents` are called best, each with a batch of its own."""
+        return self.runtime.workers
+
+    def encode_queries(self, texts: Sequence[str]) -> Vectors:
+        """(n, dim) float32, unit rows in the order of `texts`, each with the model's query prompt.
+
+        Raises EncoderError where the model fails, or gives what is no vector.
+        """
+        return self._encode("query", texts)
+
+    def encode_documents(self, texts: Sequence[str]) -> Vectors:
+        """(n, dim) float32, unit rows in the order of `texts`, each with the model's document prompt.
+
+        Raises EncoderError where the model fails, or gives what is no vector.
+        """
+        return self._encode("document", texts)
+
+    def batches(self, kind: Kind, tokens: Rows) -> list[Rows]:
+        """Places of texts in the batches that are encoded best, the longest first.
+
+        tokens: (n,) of each, special tokens and prompts not included.
+        """
+        beside = self.window - self.room(kind)
+        return self._batches_of(kind, np.minimum(tokens + beside, self.window))
+
+    def encoding(self, texts: Sequence[str], *, kind: Kind = "document") -> Future[Vectors]:
+        """What `encode_documents` gives, or `encode_queries`, once it is there: it is encoded on one of as many other
+        threads as there are workers, after what was asked for before."""
+        with self._making:
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(self.workers, thread_name_prefix="encoder")
+        return self._pool.submit(self._encode, kind, texts)
+
+    def encode_all(self, kind: Kind, texts: Sequence[str]) -> Vectors:
+        """As `encode_documents` or `encode_queries`, of any number of texts, on all those threads."""
+        vectors = np.empty((len(texts), self.dimension), np.float32)
+        places = self.batches(kind, np.array(self.count_tokens(texts), np.int64))
+        waiting = [self.encoding([texts[row] for row in rows], kind=kind) for rows in places]
+        for rows, found in zip(places, waiting, strict=True):
+            vectors[rows] = found.result()
+        return vectors
+
+    def shares(self, texts: Sequence[str], vector: Vectors) -> list[list[tuple[int, int, float]]] | None:
+        """How much each token of a document's text adds to its cosine with a vector: (first character, one past the
+        last, share) in the text.
+
+        vector: (dim,) float32, of unit length. Shares of a text add up to its cosine, but for what special tokens and
+        the prompt add. None for a model whose vectors are no means of its tokens' vectors.
+        """
+        if not self.runtime.facts.pools_by_mean:
+            return None
+        prompt = self.prompts["document"]
+        batch = Batch.of("document", prompt, texts, self.runtime.facts)
+        found = []
+        for text, rows in zip(texts, self.runtime.tokens(batch), strict=True):
+            length = float(np.linalg.norm(rows.mean(axis=0)))
+            offsets = self.tokenizer.encode(prompt + text).offsets
+            if not length or len(offsets) < len(rows):
+                return None
+            added = rows @ vector / (len(rows) * length)
+            # of a text that was cut, the last token is the one that ends it
+            places = [*offsets[: len(rows) - 1], offsets[-1]]
+            found.append(
+                [
+                    (start - len(prompt), stop - len(prompt), float(share))
+                    for (start, stop), share in zip(places, added, strict=True)
+                    if stop > start >= len(prompt)
+                ]
+            )
+        return found
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text, special tokens and prompts not included."""
+        found = self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [len(encoding) for encoding in found]
+
+    def room(self, kind: Kind) -> int:
+        """Tokens of the window that are left to a text once the special tokens and the prompt have theirs."""
+        prompt = self.count_tokens([self.prompts[kind]])[0] if self.prompts[kind] else 0
+        return self.window - self.tokenizer.num_special_tokens_to_add(is_pair=False) - prompt
+
+    def _encode(self, kind: Kind, texts: Sequence[str]) -> Vectors:
+        vectors = np.empty((len(texts), self.dimension), np.float32)
+        everything = Batch.of(kind, self.prompts[kind], texts, self.runtime.facts)
+        lengths = np.array([len(encoding.ids) for encoding in everything.encodings], np.int64)
+        for rows in self._batches_of(kind, lengths):
+            vectors[rows] = self._run(everything.part(rows.tolist()))
+        return vectors
+
+    def _batches_of(self, kind: Kind, lengths: Rows) -> list[Rows]:
+        return batches_of(lengths, self.batch_tokens[kind], overhead=self.runtime.overhead_tokens)
+
+    def _run(self, batch: Batch) -> Vectors:
+        try:
+            found = self.runtime.vectors(batch)
+        except RuntimeError as error:
+            raise EncoderError(
+                f"encoder {self.name!r} failed on {len(batch.texts)} texts ({first_line(error)}): where memory is"
+                " short, encode fewer together"
+            ) from error
+        with np.errstate(over="ignore"):
+            lengths = np.linalg.norm(found, axis=1)
+        if not np.isfinite(lengths).all():
+            raise EncoderError(f"encoder {self.name!r} gave vectors that are not finite: its weights are damaged")
+        # normalised in float32, so that rows are of unit length whatever precision the model ran in
+        return unit_rows(found)
+
+
+def batches_of(lengths: Rows, most: int, *, overhead: int = 0) -> list[Rows]:
+    """Places of texts in batches of like length, the longest first: of each, texts times its longest is at most `most`,
+    but for texts that are longer alone.
+
+    overhead: tokens that cost as much as a batch does beside its tokens. A batch ends early where filling up those that
+    may follow would cost more than a batch of their own.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    falling = lengths[order].tolist()
+    found, start = [], 0
+    while start < len(falling):
+        longest = max(1, falling[start])
+        last = min(len(falling), start + max(1, most // longest))
+        stop = start + 1
+        while stop < last and (longest - falling[stop]) * (last - stop) <= overhead:
+            stop += 1
+        found.append(order[start:stop])
+        start = stop
+    return found

@@ -1,0 +1,127 @@
+"""Conditions as people write them: `kind = "how-to" and year >= 2020 and not lang in (de, fr)`.
+
+    NAME = VALUE     !=  >  >=  <  <=      ^= begins with      NAME in (VALUE, …)      NAME exists
+    not …   … and …   … or …   ( … )       `not` binds closest, then `and`, then `or`
+
+Names and values with spaces or signs stand between quotation marks. The same as JSON: see `semsearch.filters.tree`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+from lark import Lark, Token, Transformer
+from lark.exceptions import UnexpectedInput, UnexpectedToken, VisitError
+from pydantic import ValidationError
+
+from semsearch.errors import FilterError
+from semsearch.filters.tree import And, Comparison, Condition, Not, Or, bounded
+
+LONGEST = 4_000
+"""Characters of an expression."""
+
+_GRAMMAR = r"""
+start: either
+?either: all ("or"i all)*
+?all: one ("and"i one)*
+?one: "not"i one -> unless
+    | "(" either ")"
+    | text SIGN text -> compared
+    | text "in"i "(" text ("," text)* ")" -> one_of
+    | text "not"i "in"i "(" text ("," text)* ")" -> none_of
+    | text "exists"i -> exists
+text: WORD | QUOTED
+SIGN: "!=" | ">=" | "<=" | "^=" | "=" | ">" | "<"
+QUOTED: /"(\\.|[^"\\])*"|'(\\.|[^'\\])*'/
+WORD: /[^\s()=!<>^,"']+/
+%import common.WS
+%ignore WS
+"""
+_BOUNDS = {">": "gt", ">=": "gte", "<": "lt", "<=": "lte"}
+
+
+@lru_cache(maxsize=1)
+def _parser() -> Lark:
+    return Lark(_GRAMMAR, parser="lalr", lexer="contextual", maybe_placeholders=False)
+
+
+class _Conditions(Transformer[Token, Any]):
+    """The parsed expression as a condition."""
+
+    def start(self, parts: Sequence[Condition]) -> Condition:
+        return parts[0]
+
+    def either(self, parts: Sequence[Condition]) -> Condition:
+        return Or(any_of=tuple(parts))
+
+    def all(self, parts: Sequence[Condition]) -> Condition:
+        return And(all_of=tuple(parts))
+
+    def unless(self, parts: Sequence[Condition]) -> Condition:
+        return Not(unless=parts[0])
+
+    def text(self, parts: Sequence[Token]) -> str:
+        token = parts[0]
+        if token.type != "QUOTED":
+            return str(token)
+        inner, mark = token[1:-1], token[0]
+        return inner.replace(f"\\{mark}", mark).replace("\\\\", "\\")
+
+    def compared(self, parts: Sequence[str]) -> Condition:
+        name, sign, value = parts
+        if sign == "!=":
+            return Not(unless=Comparison(field=name, eq=value))
+        if sign == "=":
+            return Comparison(field=name, eq=value)
+        if sign == "^=":
+            return Comparison(field=name, prefix=value)
+        return Comparison.model_validate({"field": name, _BOUNDS[sign]: value})
+
+    def one_of(self, parts: Sequence[str]) -> Condition:
+        return Comparison(field=parts[0], one_of=tuple(parts[1:]))
+
+    def none_of(self, parts: Sequence[str]) -> Condition:
+        return Not(unless=self.one_of(parts))
+
+    def exists(self, parts: Sequence[str]) -> Condition:
+        return Comparison(field=parts[0], exists=True)
+
+
+def parse(expression: str) -> Condition:
+    """The condition that an expression stands for. Raises FilterError naming what is wrong and where."""
+    if len(expression) > LONGEST:
+        raise FilterError(f"the filter has {len(expression)} characters, at most {LONGEST} are read: send it as JSON")
+    try:
+        condition: Condition = _Conditions().transform(_parser().parse(expression))
+        return bounded(condition)
+    except UnexpectedInput as error:
+        ended = isinstance(error, UnexpectedToken) and error.token.type == "$END"
+        place = "at its end" if ended else f"at {expression[error.pos_in_stream :][:20]!r}"
+        raise FilterError(
+            f'the filter {_excerpt(expression)} cannot be read {place}: write it like kind = "how-to" and year >= 2020'
+        ) from None
+    except VisitError as error:
+        reason = error.orig_exc
+        said = reason.errors()[0]["msg"] if isinstance(reason, ValidationError) else str(reason)
+        raise FilterError(f"the filter {_excerpt(expression)}: {said}") from None
+    except (ValueError, RecursionError) as error:
+        said = "it lies too deep" if isinstance(error, RecursionError) else str(error)
+        raise FilterError(f"the filter {_excerpt(expression)}: {said}") from None
+
+
+def parse_if_any(expression: str | None) -> Condition | None:
+    """As `parse`; None for none and for a blank one."""
+    return None if expression is None or not expression.strip() else parse(expression)
+
+
+def _excerpt(expression: str) -> str:
+    return repr(expression if len(expression) <= 80 else f"{expression[:79]}…")
+
+
+def quoted(value: object) -> str:
+    """A name or a value as it stands in an expression, whatever is in it."""
+    text = ("true" if value else "false") if isinstance(value, bool) else str(value)
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'

@@ -1,1 +1,0 @@
-"""Offline: files on disk become an index."""

@@ -1,1 +1,0 @@
-"""Learning to adapt: tasks, inner loops, the outer loop over them, and the guard."""

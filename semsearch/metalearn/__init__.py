@@ -1,0 +1,1 @@
+"""Meta-training: labelled data sets, episodes, the outer loop."""

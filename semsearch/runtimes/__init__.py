@@ -1,1 +1,0 @@
-"""What a transformer model runs on: torch, or ONNX Runtime."""

@@ -1,0 +1,168 @@
+"""The JSON endpoint's labels and clicks: kept, listed, withdrawn."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from uuid import uuid4
+
+from flask import Blueprint, Response, request
+
+from semsearch.server.errors import FieldProblem
+from semsearch.server.http import answer, from_address, from_body
+from semsearch.server.runtime.service import SearchService
+from semsearch.server.schemas.feedback import (
+    ChosenRequest,
+    ClickModel,
+    ClickRequest,
+    ClicksRequest,
+    ClicksResponse,
+    KeptResponse,
+    LabelModel,
+    LabelRequest,
+    LabelsRequest,
+    LabelsResponse,
+    ListRequest,
+    PlaceRequest,
+    WithdrawnResponse,
+)
+from semsearch.server.schemas.search import FieldError
+from semsearch.server.security import WriteKeys
+from semsearch.storage.labels import Chosen
+from semsearch.types import Click, Label, is_unicode
+
+
+def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
+    """The routes of one service; each wants a key where there are keys: queries are nobody else's business."""
+    routes = Blueprint("feedback", __name__)
+
+    @routes.post("/api/labels")
+    def post_labels() -> Response:
+        source = keys.source(request)
+        sent = from_body(LabelsRequest) if _holds("labels") else from_body(LabelRequest)
+        now = datetime.now(UTC)
+        labels = [
+            Label(_identity(one.id), sent.domain, one.query, one.document, one.gain, one.user, source, now)
+            for one in (sent.labels if isinstance(sent, LabelsRequest) else (sent,))
+        ]
+        return _keep(service, sent, labels)
+
+    @routes.post("/api/clicks")
+    def post_clicks() -> Response:
+        source = keys.source(request)
+        sent = from_body(ClicksRequest) if _holds("clicks") else from_body(ClickRequest)
+        now, domain = datetime.now(UTC), sent.domain
+        clicks = [
+            Click(_identity(one.id), domain, one.query, one.document, one.place, one.shown, one.user, source, now)
+            for one in (sent.clicks if isinstance(sent, ClicksRequest) else (sent,))
+        ]
+        return _keep(service, sent, clicks)
+
+    @routes.get("/api/labels")
+    def get_labels() -> Response:
+        keys.source(request)
+        asked = from_address(ListRequest)
+        index, domains = service.domains_of(asked.index)
+        found = domains.log.labels(_chosen(asked), after=asked.after, most=asked.limit)
+        labels = tuple(LabelModel.model_validate(label, from_attributes=True) for _, label in found)
+        return answer(LabelsResponse(index=index, labels=labels, next=_next(found, asked.limit)))
+
+    @routes.get("/api/clicks")
+    def get_clicks() -> Response:
+        keys.source(request)
+        asked = from_address(ListRequest)
+        index, domains = service.domains_of(asked.index)
+        found = domains.log.clicks(_chosen(asked), after=asked.after, most=asked.limit)
+        clicks = tuple(ClickModel.model_validate(click, from_attributes=True) for _, click in found)
+        return answer(ClicksResponse(index=index, clicks=clicks, next=_next(found, asked.limit)))
+
+    @routes.delete("/api/labels")
+    def delete_labels() -> Response:
+        return _withdraw(service, "label", keys.source(request))
+
+    @routes.delete("/api/clicks")
+    def delete_clicks() -> Response:
+        return _withdraw(service, "click", keys.source(request))
+
+    return routes
+
+
+def _keep(service: SearchService, sent: PlaceRequest, entries: Sequence[Label | Click]) -> Response:
+    name, domains = service.domains_of(sent.index)
+    domain = sent.domain
+    domains.store.check_name(domain)
+    known = service.engines[name].corpus.known(entry.document for entry in entries if entry.document is not None)
+    several = len(entries) > 1
+    wrong = [
+        FieldError(
+            field=f"{place}.document" if several else "document",
+            message=f"the index {name!r} has no document {entry.document[:200]!r}",
+        )
+        for place, entry in enumerate(entries)
+        if entry.document is not None and entry.document not in known
+    ]
+    wrong += [
+        FieldError(field=f"{place}" if several else "", message="holds half of a surrogate pair: send valid Unicode")
+        for place, entry in enumerate(entries)
+        if not is_unicode(f"{entry.query}{entry.id}{entry.user}{entry.domain}")
+    ]
+    if wrong:
+        raise FieldProblem(wrong[:20])
+    new = domains.log.append(entries)
+    service.metrics.entries.labels("label" if isinstance(entries[0], Label) else "click").inc(new)
+    service.worker.noted(name, domain, list(dict.fromkeys(entry.query for entry in entries)))
+    return answer(
+        KeptResponse(
+            index=name,
+            domain=domain,
+            ids=tuple(entry.id for entry in entries),
+            new=new,
+            known=len(entries) - new,
+        ),
+        201,
+    )
+
+
+def _withdraw(service: SearchService, kind: str, source: str) -> Response:
+    asked = from_address(ChosenRequest)
+    chosen = _chosen(asked)
+    if chosen.empty:
+        raise FieldProblem([FieldError(field="", message="say which: by id, domain, query, document, user or source")])
+    name, domains = service.domains_of(asked.index)
+    withdrawn = domains.log.withdraw(kind, chosen, source=source)
+    for domain, numbers in withdrawn.items():
+        current = domains.store.record(domain).current
+        # what was learned from it must not go on serving
+        if current is not None and current.through >= numbers[0]:
+            service.worker.adapt(name, domain)
+    counts = {domain: len(numbers) for domain, numbers in withdrawn.items()}
+    return answer(WithdrawnResponse(index=name, withdrawn=counts))
+
+
+def _holds(field: str) -> bool:
+    """Whether the body is an object with this field: then it is of several."""
+    try:
+        body = json.loads(request.get_data() or b"null")
+    except ValueError:
+        return False  # the model says so in better words
+    return isinstance(body, dict) and field in body
+
+
+def _chosen(asked: ChosenRequest) -> Chosen:
+    return Chosen(
+        id=asked.id,
+        domain=asked.domain,
+        query=asked.query,
+        document=asked.document,
+        user=asked.user,
+        source=asked.source,
+    )
+
+
+def _identity(given: str | None) -> str:
+    return given if given is not None else uuid4().hex
+
+
+def _next(found: Sequence[tuple[int, object]], limit: int) -> int | None:
+    return found[-1][0] if len(found) == limit else None

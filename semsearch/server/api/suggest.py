@@ -1,0 +1,26 @@
+"""The JSON endpoint's suggestions: queries of a domain that hold what somebody types."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response, request
+
+from semsearch.server.http import answer, from_address
+from semsearch.server.runtime.service import SearchService
+from semsearch.server.schemas.pages import SuggestionsRequest, SuggestionsResponse
+from semsearch.server.security import WriteKeys
+
+
+def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
+    """The route of one service; it wants a key where there are keys: queries are nobody else's business."""
+    routes = Blueprint("suggesting", __name__)
+
+    @routes.get("/api/suggestions")
+    def suggestions() -> Response:
+        keys.source(request)
+        asked = from_address(SuggestionsRequest)
+        name, domains = service.domains_of(asked.index)
+        part = asked.query.strip()
+        found = domains.log.asked(asked.domain, part, asked.k) if service.limits.suggestions else []
+        return answer(SuggestionsResponse(index=name, domain=asked.domain, suggestions=tuple(found)))
+
+    return routes

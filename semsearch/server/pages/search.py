@@ -1,0 +1,186 @@
+"""The search page: a form and its answer as HTML, complete without a script."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from flask import Blueprint, Response
+from pydantic import Field, JsonValue, field_validator
+
+from semsearch.errors import FilterError, QueryError
+from semsearch.filters.expression import parse_if_any, quoted
+from semsearch.filters.tree import Fact
+from semsearch.search.engine import COMPARED, SORTED, places_in
+from semsearch.server.api.search import counted, described
+from semsearch.server.http import client_gone
+from semsearch.server.i18n import texts
+from semsearch.server.pages.explain_adaptation import sentence
+from semsearch.server.pages.rendering import PlaceAsked, html, web_address
+from semsearch.server.runtime.service import Answer, SearchService
+from semsearch.server.security import WriteKeys
+from semsearch.text.snippets import snippet
+from semsearch.types import Hit, Mode, Query, Sort
+
+HITS_ON_A_PAGE = 10
+PASSAGES_OF_A_HIT = 3
+MOST_FACTS = 4
+MOST_OFFERED = 8
+"""Values of a field that are offered as filters."""
+MOST_SORTABLE = 6
+"""Fields that are offered as orders."""
+LONGEST_FACT = 60
+"""Characters of a metadata value that is shown below a hit."""
+
+
+class PageAsked(PlaceAsked):
+    """What the page's own address says."""
+
+    q: str = ""
+    page: int = Field(1, ge=1)
+    compare: bool = False
+    mode: Mode | None = None
+    filter: str = ""
+    sort: str = Field("", max_length=200)
+
+    @field_validator("mode", mode="before")
+    @classmethod
+    def _unnamed(cls, value: object) -> object:
+        """The form sends an empty one for what the index goes by itself."""
+        return value or None
+
+    def query(self, *, k: int, offset: int = 0) -> Query:
+        """What it asks for. Raises QueryError for what cannot be searched for."""
+        return Query(
+            self.q.strip(),
+            k,
+            offset,
+            self.domain,
+            mode=self.mode,
+            condition=parse_if_any(self.filter),
+            passages=PASSAGES_OF_A_HIT,
+            fold=True,
+            sort=Sort.parse(self.sort) if self.sort.strip() else None,
+        )
+
+
+def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
+    """The route of one service. Marks are offered where anybody at all may write."""
+    routes = Blueprint("page", __name__)
+    limits = service.limits
+    last_page = limits.max_offset // HITS_ON_A_PAGE + 1
+
+    @routes.get("/")
+    def search() -> Response:
+        asked = PageAsked.of_request()
+        name = service.name_of(asked.index)
+        manifest = service.engines[name].manifest
+        values: dict[str, object] = {
+            "asked": asked,
+            "name": name,
+            "indexes": described(service),
+            "manifest": manifest,
+            "max_query_chars": limits.max_query_chars,
+            "modes": list(Mode)[::-1],
+            "markable": not keys.refuse_all and service.engines[name].folder is not None,
+            "mapped": service.engines[name].projection is not None,
+            "suggestions": limits.suggestions,
+            "most_sorted": SORTED,
+        }
+        query = asked.q.strip()
+        if not query:
+            return html("search.html", **values)
+        if len(query) > limits.max_query_chars:
+            refusal = texts()("refused.too-long", length=len(query), most=limits.max_query_chars)
+            return html("search.html", 422, refusal=refusal, **values)
+        page = min(asked.page, last_page)
+        try:
+            # one more than is shown tells whether there is a next page
+            many = asked.query(k=HITS_ON_A_PAGE + 1, offset=(page - 1) * HITS_ON_A_PAGE)
+        except (FilterError, QueryError) as error:
+            return html("search.html", 422, refusal=str(error), **values)
+        if asked.compare:
+            return _compared(asked, name, values)
+        answer = service.search(name, [many], abandoned=client_gone(), facets=manifest.facets)
+        hits = answer.results[0]
+        return html(
+            "search.html",
+            **_told(answer, asked),
+            hits=[_shown(hit, query) for hit in hits[:HITS_ON_A_PAGE]],
+            sortable=_sortable(manifest.facets, hits, asked.sort),
+            matching=answer.matching,
+            facets={field: _offered(field, counts, asked.filter) for field, counts in answer.facets.items()},
+            first=many.offset + 1,
+            page=page,
+            next_page=page + 1 if len(hits) > HITS_ON_A_PAGE and page < last_page else None,
+            **values,
+        )
+
+    def _compared(asked: PageAsked, name: str, values: Mapping[str, object]) -> Response:
+        """Frozen and adapted side by side; a document's place in the other ranking is looked for in its first 100."""
+        query = Query(
+            asked.q.strip(),
+            COMPARED,
+            0,
+            asked.domain,
+            compare=True,
+            mode=asked.mode,
+            condition=parse_if_any(asked.filter),
+        )
+        answer = service.search(name, [query], abandoned=client_gone())
+        frozen, adapted = answer.frozen[0], answer.results[0]
+        shown = {
+            side: [
+                {**_shown(hit, query.text), "other": place}
+                for hit, place in zip(found[:HITS_ON_A_PAGE], places_in(found[:HITS_ON_A_PAGE], other), strict=True)
+            ]
+            for side, found, other in (("frozen", frozen, adapted), ("adapted", adapted, frozen))
+        }
+        return html("search.html", **_told(answer, asked), sides=shown, first=1, **values)
+
+    return routes
+
+
+def _told(answer: Answer, asked: PageAsked) -> dict[str, object]:
+    """What every answer says beside its hits."""
+    serving = answer.adapted[0]
+    return {
+        "adapted": serving,
+        "verdict": sentence(texts(), serving, asked.domain),
+        "timing_ms": answer.timing_ms,
+    }
+
+
+def _offered(field: str, counts: Mapping[Fact, int], present: str) -> list[tuple[Fact, int, str]]:
+    """(value, documents, the filter that chooses it besides the present one), the most frequent first."""
+    offered = counted(counts, most=MOST_OFFERED).values
+    if len(offered) < 2:  # of one there is nothing to choose
+        return []
+    before = f"({present}) and " if " or " in present.lower() else f"{present} and " if present.strip() else ""
+    return [(one.value, one.count, f"{before}{_name(field)} = {quoted(one.value)}") for one in offered]
+
+
+def _name(field: str) -> str:
+    plain = field.replace(".", "").replace("_", "").isalnum()
+    return field if plain and field.lower() not in {"and", "or", "not", "in", "exists"} else quoted(field)
+
+
+def _sortable(facets: Iterable[str], hits: Iterable[Hit], present: str) -> list[str]:
+    """Fields to order by: the title, the present one, the index's own and what the documents shown have."""
+    there = [key for hit in hits for key, value in hit.metadata.items() if _short(key, value)]
+    fields = dict.fromkeys(["title", present.removeprefix("-"), *facets, *there])
+    return [field for field in fields if field][:MOST_SORTABLE]
+
+
+def _shown(hit: Hit, query: str) -> dict[str, object]:
+    return {
+        "hit": hit,
+        "parts": snippet(hit.passage.text, query).parts,
+        "others": [(passage, snippet(passage.text, query).parts) for passage in hit.others],
+        "link": web_address(hit.metadata),
+        "facts": [(key, str(value)) for key, value in hit.metadata.items() if _short(key, value)][:MOST_FACTS],
+    }
+
+
+def _short(key: str, value: JsonValue) -> bool:
+    """Whether a metadata value is for the line below a hit."""
+    return isinstance(value, str | int | float) and len(str(value)) <= LONGEST_FACT and key != "url"

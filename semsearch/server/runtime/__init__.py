@@ -1,0 +1,1 @@
+"""What runs between requests: batching, encoders, background workers, metrics."""

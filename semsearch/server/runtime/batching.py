@@ -1,0 +1,220 @@
+"""Many threads' calls become batched calls on a few threads; knows nothing of search.
+
+A batch is whatever arrived while the last ones ran: a lone call starts at once, and under load batches grow by
+themselves, as far as their cost allows.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Generic, Literal, TypeVar
+
+from semsearch.errors import DeadlineError, OverloadedError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+Outcome = Literal["answered", "refused", "expired", "abandoned", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class BatchingObserver:
+    """What a batcher tells of its work, called from its own threads; every function must be quick."""
+
+    batch: Callable[[int, float], None] = lambda _size, _seconds: None
+    """Items in a batch that ran, and the seconds it took."""
+    outcome: Callable[[Outcome, int], None] = lambda _outcome, _items: None
+    """How a call ended, and of how many items it was."""
+
+
+@dataclass(slots=True, eq=False)
+class _Call(Generic[Item, Result]):
+    """One caller's items on their way; complete when nothing is missing or an error stands."""
+
+    items: Sequence[Item]
+    deadline: float
+    abandoned: Callable[[], bool]
+    results: dict[int, Result] = field(default_factory=dict)
+    error: BaseException | None = None
+    outcome: Outcome = "answered"
+    done: threading.Event = field(default_factory=threading.Event)
+
+    def fail(self, outcome: Outcome, error: BaseException) -> None:
+        if not self.done.is_set():
+            self.outcome, self.error = outcome, error
+            self.done.set()
+
+
+class AbandonedError(Exception):
+    """The caller's own client left before its turn came; nobody is waiting for this answer."""
+
+
+class Batcher(Generic[Item, Result]):
+    """Gathers concurrent `submit` calls into calls of `run`, one at a time on each of its own threads."""
+
+    def __init__(
+        self,
+        run: Callable[[Sequence[Item]], Sequence[Result]],
+        *,
+        max_batch: int,
+        max_waiting: int,
+        workers: int = 1,
+        cost: Callable[[Item], int] = lambda _item: 0,
+        max_cost: int = 1,
+        observer: BatchingObserver | None = None,
+    ) -> None:
+        """Start the threads.
+
+        run: takes 1 to max_batch items, returns as many results in the same order; called on `workers` threads at once.
+        max_cost: what the items of a batch may cost together, but for one that costs more alone.
+        max_waiting: a call is refused while this many items wait. One call's items are never split by a refusal,
+        so that single and many are refused alike; what waits is bounded by max_waiting plus one call.
+        """
+        if min(max_batch, max_waiting, workers) < 1:
+            raise ValueError(f"max_batch {max_batch}, max_waiting {max_waiting}, workers {workers}: at least 1 of each")
+        self._run = run
+        self._max_batch = max_batch
+        self._max_waiting = max_waiting
+        self._observer = observer or BatchingObserver()
+        self._waiting: deque[tuple[_Call[Item, Result], int]] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+        self._seconds_per_item = 0.0
+        self._cost = cost
+        self._max_cost = max_cost
+        self._idle = 0
+        self._threads = [
+            threading.Thread(target=self._work, name=f"batcher-{number}", daemon=True) for number in range(workers)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """Items that wait for a batch just now."""
+        return len(self._waiting)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the threads run, that is, whether a call can be answered."""
+        return all(thread.is_alive() for thread in self._threads) and not self._closed
+
+    def submit(
+        self, items: Sequence[Item], *, timeout_s: float, abandoned: Callable[[], bool] = lambda: False
+    ) -> list[Result]:
+        """The results of `items`, in their order, once their batches have run.
+
+        abandoned: asked when the items' turn comes; if true they are dropped.
+
+        Raises OverloadedError if too much waits already, DeadlineError after timeout_s, AbandonedError if the
+        call was abandoned, and whatever `run` raised for a batch that held one of the items.
+        """
+        if not items:
+            return []
+        call: _Call[Item, Result] = _Call(items, monotonic() + timeout_s, abandoned)
+        with self._changed:
+            if self._closed:
+                raise OverloadedError("the service is stopping: try again in a moment", retry_after_s=1)
+            if len(self._waiting) >= self._max_waiting:
+                self._observer.outcome("refused", len(items))
+                raise OverloadedError(
+                    f"{len(self._waiting)} queries are waiting already: try again later",
+                    retry_after_s=self._retry_after_s(),
+                )
+            self._waiting.extend((call, place) for place in range(len(items)))
+            self._changed.notify(len(items))
+        if not call.done.wait(timeout_s):
+            self._expire(call)
+        self._observer.outcome(call.outcome, len(items))
+        if call.error is not None:
+            raise call.error
+        return [call.results[place] for place in range(len(items))]
+
+    def close(self) -> None:
+        """Stop the threads after the batches they run; calls that still wait fail as overloaded."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+        for call, _ in self._waiting:
+            call.fail("refused", OverloadedError("the service is stopping: try again in a moment", retry_after_s=1))
+        self._waiting.clear()
+
+    def _retry_after_s(self) -> int:
+        return max(1, math.ceil(len(self._waiting) * self._seconds_per_item / len(self._threads)))
+
+    def _expire(self, call: _Call[Item, Result]) -> None:
+        call.fail(
+            "expired",
+            DeadlineError(
+                "the answer was not ready within the time allowed for a request: try again later",
+                retry_after_s=self._retry_after_s(),
+            ),
+        )
+
+    def _work(self) -> None:
+        # what a batch was of belongs to its callers: a thread that waits for the next one holds nothing of it
+        while self._run_next():
+            pass
+
+    def _run_next(self) -> bool:
+        """Run one batch; false only when closed."""
+        batch = self._next_batch()
+        if not batch:
+            return False
+        started = monotonic()
+        try:
+            results = self._run([call.items[place] for call, place in batch])
+            if len(results) != len(batch):
+                raise RuntimeError(f"{len(batch)} items gave {len(results)} results")  # noqa: TRY301
+        except Exception as error:  # noqa: BLE001 - whoever waits must hear of it, and the thread must live
+            for call, _ in batch:
+                call.fail("failed", error)
+            return True
+        seconds = monotonic() - started
+        # an average over the last few dozen items, quick to follow a change of load
+        self._seconds_per_item += 0.2 * (seconds / len(batch) - self._seconds_per_item)
+        self._observer.batch(len(batch), seconds)
+        for (call, place), result in zip(batch, results, strict=True):
+            call.results[place] = result
+            if len(call.results) == len(call.items):
+                call.done.set()
+        return True
+
+    def _next_batch(self) -> list[tuple[_Call[Item, Result], int]]:
+        """What waits now and is still wanted, within the bounds, and this thread's share where others are idle; empty
+        only when closed."""
+        batch: list[tuple[_Call[Item, Result], int]] = []
+        cost = 0
+        with self._changed:
+            while not batch:
+                self._idle += 1
+                self._changed.wait_for(lambda: self._waiting or self._closed)
+                share = math.ceil(len(self._waiting) / self._idle)
+                self._idle -= 1
+                if self._closed:
+                    return []
+                while self._waiting and len(batch) < min(self._max_batch, share):
+                    call, place = self._waiting[0]
+                    with_it = cost + self._cost(call.items[place])
+                    if batch and with_it > self._max_cost:
+                        break
+                    self._waiting.popleft()
+                    if self._wanted(call):
+                        batch.append((call, place))
+                        cost = with_it
+        return batch
+
+    def _wanted(self, call: _Call[Item, Result]) -> bool:
+        if not call.done.is_set():
+            if call.abandoned():
+                call.fail("abandoned", AbandonedError())
+            elif monotonic() >= call.deadline:
+                self._expire(call)
+        return not call.done.is_set()

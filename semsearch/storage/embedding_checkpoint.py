@@ -1,0 +1,125 @@
+"""Vectors of a build that is under way, by what they are of, so that a build that was stopped need not begin anew.
+
+One SQLite file beside the generations; it is there while a build encodes, and goes when one is published.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from time import monotonic
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from semsearch.types import Mask, Vectors
+
+FILE = "unfinished.sqlite"
+COMMIT_EVERY_S = 2.0
+"""Seconds of encoding that a kill may cost."""
+
+
+class Journal:
+    """Remembers vectors by their texts. For one thread."""
+
+    def __init__(self, folder: Path, *, about: str, dimension: int, fresh: bool = False) -> None:
+        """Open what is in an index's folder, or begin.
+
+        about: what else than its text a vector depends on; what was left by a build under another one, or is damaged,
+        is thrown away, and so is everything if `fresh`. Raises OSError.
+        """
+        self._folder = folder
+        self._dimension = dimension
+        self._committed = monotonic()
+        if fresh:
+            forget(folder)
+        try:
+            self._connection = _opened(folder, about)
+        except sqlite3.Error:
+            forget(folder)
+            try:
+                self._connection = _opened(folder, about)
+            except sqlite3.Error as error:
+                raise OSError(f"{FILE} could not be written ({error})") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        empty = False
+        with suppress(sqlite3.Error):
+            self._connection.commit()
+            empty = not self.filled
+        self._connection.close()
+        if empty:
+            forget(self._folder)
+
+    @property
+    def filled(self) -> bool:
+        """Whether it knows anything."""
+        return self._connection.execute("SELECT 1 FROM vectors LIMIT 1").fetchone() is not None
+
+    def unknown(self, texts: Sequence[str]) -> list[str]:
+        """Those of the texts that are not known."""
+        return [text for text in texts if self._vector(text) is None]
+
+    def known(self, texts: Sequence[str]) -> tuple[Vectors, Mask]:
+        """(n, dim) float32, of the texts that are known, anything in the other rows; and (n,), which are known."""
+        vectors, known = np.empty((len(texts), self._dimension), np.float32), np.zeros(len(texts), bool)
+        for place, text in enumerate(texts):
+            vector = self._vector(text)
+            if vector is not None:
+                vectors[place], known[place] = vector, True
+        return vectors, known
+
+    def add(self, texts: Sequence[str], vectors: Vectors) -> None:
+        """Remember these too. Raises OSError if that cannot be written."""
+        rows = [(_key(text), vector.tobytes()) for text, vector in zip(texts, vectors, strict=True)]
+        try:
+            self._connection.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?)", rows)
+            if monotonic() - self._committed > COMMIT_EVERY_S:
+                self._connection.commit()
+                self._committed = monotonic()
+        except sqlite3.Error as error:
+            raise OSError(f"{FILE} could not be written ({error})") from error
+
+    def _vector(self, text: str) -> Vectors | None:
+        row = self._connection.execute("SELECT vector FROM vectors WHERE key = ?", (_key(text),)).fetchone()
+        return None if row is None else np.frombuffer(row[0], np.float32)
+
+
+def forget(folder: Path) -> None:
+    """Throw away what is in an index's folder, if anything."""
+    for path in folder.glob(f"{FILE}*"):
+        path.unlink(missing_ok=True)
+
+
+def _opened(folder: Path, about: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(folder / FILE)
+    try:
+        # a kill may come at any time: what was committed is whole whatever happens
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("CREATE TABLE IF NOT EXISTS about (what TEXT PRIMARY KEY)")
+        connection.execute(
+            "CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, vector BLOB NOT NULL) WITHOUT ROWID"
+        )
+        if connection.execute("SELECT what FROM about").fetchall() != [(about,)]:
+            connection.execute("DELETE FROM vectors")
+            connection.execute("DELETE FROM about")
+            connection.execute("INSERT INTO about VALUES (?)", (about,))
+        connection.commit()
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _key(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()

@@ -1,0 +1,62 @@
+"""Documents' metadata by name and value, beside the documents in their SQLite file, and conditions on it as SQL."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from semsearch.filters.tree import And, Comparison, Condition, Fact, Not, Or, fact
+
+SCHEMA = """
+CREATE TABLE facts (
+    name TEXT NOT NULL,
+    value ANY NOT NULL,
+    document INTEGER NOT NULL REFERENCES documents (row),
+    PRIMARY KEY (name, value, document)
+) STRICT, WITHOUT ROWID
+"""
+ADD = "INSERT OR IGNORE INTO facts VALUES (?, ?, ?)"
+
+# SQLite orders all numbers before all texts: a range of either ends where the other begins
+_TEXT = "value >= ''"
+_NUMBER = "value < ''"
+_DATE = "value >= '0' AND value < ':'"
+
+
+def where(condition: Condition) -> tuple[str, list[Any]]:
+    """An expression over `documents.row`, and its parameters."""
+    if isinstance(condition, Not):
+        inner, values = where(condition.unless)
+        return f"NOT ({inner})", values
+    if isinstance(condition, And | Or):
+        parts = [where(part) for part in (condition.all_of if isinstance(condition, And) else condition.any_of)]
+        joined = (" AND " if isinstance(condition, And) else " OR ").join(f"({part})" for part, _ in parts)
+        return joined, [value for _, values in parts for value in values]
+    test, values = _tested(condition)
+    within = "NOT IN" if condition.exists is False else "IN"
+    return f"row {within} (SELECT document FROM facts WHERE {test})", values  # noqa: S608 (names and values are bound)
+
+
+def _tested(condition: Comparison) -> tuple[str, list[Any]]:
+    name = condition.field
+    if condition.exists is not None:
+        # an object has no value of its own, but what lies within it has
+        return "name = ? OR (name >= ? AND name < ?)", [name, f"{name}.", f"{name}/"]
+    if condition.eq is not None:
+        return "name = ? AND value = ?", [name, fact(condition.eq)]
+    if condition.one_of is not None:
+        values = [fact(value) for value in condition.one_of]
+        return f"name = ? AND value IN ({','.join('?' * len(values))})", [name, *values]
+    if condition.prefix is not None:
+        return "name = ? AND value >= ? AND value < ?", [name, condition.prefix, f"{condition.prefix}\U0010ffff"]
+    test, values = _between(condition.bounds)
+    years = condition.years
+    if not years:
+        return f"name = ? AND {test}", [name, *values]
+    dates, texts = _between(years)
+    return f"name = ? AND (({test}) OR ({_DATE} AND {dates}))", [name, *values, *texts]
+
+
+def _between(bounds: Mapping[str, Fact]) -> tuple[str, list[Any]]:
+    kind = _TEXT if any(isinstance(bound, str) for bound in bounds.values()) else _NUMBER
+    return " AND ".join([kind, *(f"value {sign} ?" for sign in bounds)]), list(bounds.values())

@@ -1,0 +1,1 @@
+"""Tokens, snippets and near-duplicate texts."""

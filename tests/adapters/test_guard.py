@@ -1,0 +1,173 @@
+"""The guard: it takes what helps, declines what does not, and says why."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import pytest
+import torch
+
+from semsearch.adapters.adapter import Adapter
+from semsearch.adapters.candidates import Candidate, cross_validate
+from semsearch.adapters.guard import Reason, Verdict, decide
+from semsearch.adapters.learners import MEMBERS
+from semsearch.adapters.losses import ndcg
+from semsearch.adapters.meta_parameters import Start
+from semsearch.adapters.prior import Prior, posterior, room
+from semsearch.adapters.state import DomainState
+from semsearch.adapters.states import axes_of, inheriting, rescale
+from semsearch.adapters.support import Support, gather
+from semsearch.metalearn.guard_prior import Trial, fit_prior, trials
+from tests.adapters.worlds import DIMENSION, domain, unit
+
+CANDIDATES = (Candidate("listwise", 0.0, 1.0), Candidate("listwise", 3.0, 1.0))
+
+
+def starts() -> dict[str, Start]:
+    return {"listwise": MEMBERS["listwise"].begin(DIMENSION)}
+
+
+@lru_cache
+def prior() -> Prior:
+    """From six worlds, half of which have nothing to learn."""
+    worlds = [
+        domain(seed, name=f"w{seed}", family=f"f{seed}", dialect=1.0 if seed % 2 else 0.0) for seed in range(20, 26)
+    ]
+    return fit_prior(list(trials(CANDIDATES, starts(), worlds, seeds=1)))
+
+
+def judge(support: Support, *, seed: int = 0, parent: DomainState | None = None) -> Verdict:
+    return decide(CANDIDATES, starts(), prior(), domain(seed).basis, support, parent=parent)
+
+
+@pytest.mark.parametrize("labels", [16, 32, 64])
+def test_it_adapts_a_domain_that_labels_help(labels: int) -> None:
+    world = domain(0)
+    verdict = judge(world.support(np.arange(labels), most=500))
+    held_out = world.support(np.arange(80, 160), most=500)
+    adapter = Adapter.of(world.basis, {"d": verdict.state})
+    moved = torch.from_numpy(adapter.rescale(held_out.queries.numpy(), ["d"] * 80))
+    gained = float((ndcg(moved, held_out) - ndcg(held_out.queries, held_out)).mean())
+    assert verdict.adapted
+    assert verdict.reason is Reason.ADAPTED
+    assert gained > 0.01
+    assert verdict.low < verdict.estimate < verdict.high
+    assert "Adapted: expected +" in verdict.words()
+
+
+@pytest.mark.parametrize("labels", [8, 32, 128])
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_it_declines_random_labels(labels: int, seed: int) -> None:
+    world, rng = domain(seed, queries=260), np.random.default_rng(seed)
+    judgments = [{int(rng.integers(300)): 1.0} for _ in range(labels)]
+    verdict = judge(gather(world.documents, world.queries[:labels], judgments), seed=seed)
+    assert not verdict.adapted
+    assert verdict.reason is Reason.NO_GAIN
+    assert "Not adapted" in verdict.words()
+    assert not verdict.state.keys.size
+
+
+@pytest.mark.parametrize("labels", [8, 32, 128])
+def test_it_declines_one_document_for_everything(labels: int) -> None:
+    world = domain(4, queries=260)
+    verdict = judge(gather(world.documents, world.queries[:labels], [{7: 1.0}] * labels))
+    assert verdict.reason is Reason.ONE_DOCUMENT
+    assert not verdict.adapted
+
+
+@pytest.mark.parametrize("labels", [8, 32, 128])
+def test_it_declines_contradictions(labels: int) -> None:
+    """Each question is asked twice in all but the same words, and answered by documents that have nothing in common."""
+    world, rng = domain(5, queries=260), np.random.default_rng(5)
+    half = world.queries[: labels // 2]
+    again = unit(half + 0.01 * rng.normal(size=half.shape))
+    judgments = [{int(row): 1.0} for row in rng.choice(300, size=labels, replace=False)]
+    verdict = judge(gather(world.documents, np.concatenate([half, again]), judgments), seed=5)
+    assert not verdict.adapted
+
+
+@pytest.mark.parametrize("labels", [1, 3])
+def test_too_few_labels_fall_back_on_the_parent(labels: int) -> None:
+    world = domain(0)
+    parent = judge(world.support(np.arange(64), most=500)).state
+    support = world.support(np.arange(labels), most=500)
+    verdict = judge(support, parent=parent)
+    assert verdict.reason is Reason.TOO_FEW
+    assert verdict.state is parent
+    assert not judge(support).state.keys.size
+    assert "of the 4 queries that it takes to judge" in verdict.words()
+
+
+def test_a_domain_with_nothing_to_learn_is_left_alone() -> None:
+    world = domain(7, dialect=0.0)
+    assert not judge(world.support(np.arange(32), most=500), seed=7).adapted
+
+
+def test_the_verdict_does_not_depend_on_the_order_of_labels() -> None:
+    world, rows = domain(0), np.arange(32)
+    verdicts = [judge(world.support(turn, most=500)) for turn in (rows, rows[::-1].copy())]
+    assert verdicts[0].estimate == verdicts[1].estimate
+    assert verdicts[0].state.values.tobytes() == verdicts[1].state.values.tobytes()
+
+
+def test_cross_validation_learns_nothing_from_what_it_judges() -> None:
+    """Labels that can only be learned by heart bring no gain."""
+    world, rng = domain(8), np.random.default_rng(8)
+    documents = unit(rng.normal(size=(300, DIMENSION)))
+    support = gather(documents, world.queries[:40], [{row: 1.0} for row in range(40)])
+    _, gains, _ = cross_validate(CANDIDATES, starts(), world.basis, support)
+    assert float(gains.mean()) < 0.02
+
+
+def test_the_posterior_of_one_candidate_by_hand() -> None:
+    # room 1/2; seen 0.2 of it with no scatter; prior mean 0, variance 0.04 (+2%), noise 16/(16 + 3)/4 of 0.16
+    one = np.ones((1, 1))
+    prior = Prior(np.array([4.0]), 0.0 * one, 0.04 * one[None], 0.16 * one[None])
+    frozen = torch.full((4,), (0.5 * 5 - 0.6) / 4)
+    assert room(frozen.double().numpy()) == pytest.approx(0.5)
+    mean, deviation = posterior(prior, frozen, torch.full((4, 1), 0.1))
+    between, error = 0.04 * 1.02, 0.16 * 16 / 19 / 4
+    share = between / (between + error)
+    assert mean[0] == pytest.approx(0.5 * 0.2 * share, rel=1e-5)
+    assert deviation[0] == pytest.approx(0.5 * (between * (1 - share)) ** 0.5, rel=1e-5)
+
+
+def test_the_prior_counts_families_alike() -> None:
+    def trial(family: str, name: str, true: float) -> Trial:
+        return Trial(name, family, 8, np.full(8, 0.4), np.zeros((8, 1)), np.array([true]))
+
+    done = [trial("large", f"d{number}", 0.1) for number in range(9)] + [trial("small", "s", 0.3)]
+    scale = room(np.full(8, 0.4))
+    assert fit_prior(done).mean[0, 0] * scale == pytest.approx(0.2)
+
+
+def test_the_prior_is_interpolated_between_sizes() -> None:
+    sizes = np.array([8.0, 32.0])
+    prior = Prior(sizes, np.array([[0.0], [1.0]]), np.ones((2, 1, 1)), np.ones((2, 1, 1)))
+    assert [prior.at(labels)[0][0] for labels in (4, 8, 16, 32, 500)] == pytest.approx([0, 0, 0.5, 1, 1])
+
+
+def test_a_childs_inner_loop_starts_from_its_parents_state_and_declining_leaves_it() -> None:
+    world = domain(0)
+    parent = judge(world.support(np.arange(60), most=500))
+    assert parent.adapted
+    support, held_out = world.support(np.arange(60, 76), most=500), world.support(np.arange(80, 160), most=500)
+
+    def gain(state: DomainState) -> float:
+        moved = Adapter.of(world.basis, {"d": state}).rescale(held_out.queries.numpy(), ["d"] * len(held_out))
+        return float((ndcg(torch.from_numpy(moved), held_out) - ndcg(held_out.queries, held_out)).mean())
+
+    alone, child = judge(support), judge(support, parent=parent.state)
+    assert gain(child.state) > gain(alone.state)
+    assert gain(child.state) >= gain(parent.state) - 0.01
+    assert child.before > alone.before
+    few = judge(support.of(torch.arange(2)), parent=parent.state)
+    assert few.state is parent.state
+    assert not few.adapted
+    # what the inner loop starts from is the parent's: without a step of its own it is the same displacement
+    from_parent = inheriting({**starts()["listwise"], "log_rate": torch.tensor(-50.0)}, parent.state)
+    still = MEMBERS["listwise"].learn(from_parent, world.basis, support)
+    axes = axes_of(world.basis, held_out.queries)
+    moved = Adapter.of(world.basis, {"d": parent.state}).rescale(held_out.queries.numpy(), ["d"] * len(held_out))
+    np.testing.assert_allclose(rescale(still, axes, held_out.queries).numpy(), moved, atol=2e-6)

@@ -1,0 +1,292 @@
+"""A domain of a real index, adapted from labelled queries: what changes, for whom, and what stays."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from semsearch.adapters.adapter import Serving
+from semsearch.adapters.state import DomainState
+from semsearch.adapters.weights import Weights
+from semsearch.domains.adapting import adapt
+from semsearch.domains.judgments import JudgedQuery
+from semsearch.encoders.encoder import Encoder
+from semsearch.errors import LabelError
+from semsearch.metalearn.outer_loop import Settings
+from semsearch.metalearn.training import train
+from semsearch.search.engine import SearchEngine
+from semsearch.storage.generations import republish
+from semsearch.storage.manifest import AdaptationOptions
+from semsearch.types import Query
+from tests.adapters.worlds import domain
+from tests.conftest import Command, build_index, write_jsonl
+
+TOPICS = re.findall(
+    r"\w+",
+    """
+    apple river stone cloud tiger piano bread glass paper chair forest island doctor pencil rocket
+    garden winter bridge candle dragon engine flower guitar hammer insect jacket kitchen ladder
+    marble needle orange parrot quartz rabbit saddle turtle violin walnut yogurt zebra
+    """,
+)
+MANNERS = "please kindly could you find show tell give me everything all about regarding concerning"
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
+    """An index of one document a topic, and of as many that are nothing but the manners people ask with."""
+    rng, folder = np.random.default_rng(0), tmp_path_factory.mktemp("shop")
+    manners = MANNERS.split()
+    records = [{"id": topic, "text": f"{topic} {topic}"} for topic in TOPICS]
+    records += [{"id": f"noise-{n}", "text": " ".join(rng.choice(manners, 5))} for n in range(60)]
+    source = write_jsonl(folder / "shop.jsonl", records)
+    # by words alone the topics would be found as they are
+    build_index(folder / "shop", source, model=tiny_model, search={"mode": "semantic"})
+    return folder / "shop"
+
+
+def asked(topic: str, seed: int) -> str:
+    words = np.random.default_rng(seed).choice(MANNERS.split(), 5)
+    return f"{' '.join(words)} {topic}"
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    worlds = [
+        domain(seed, name=f"w{seed}", family=f"f{seed}", dimension=32, dialect=float(seed % 2), queries=100)
+        for seed in range(6)
+    ]
+    *_, last = train(worlds, Settings(members=("listwise",), steps=6, every=3), about={}, trial_seeds=1)
+    assert isinstance(last, Weights)
+    path = tmp_path_factory.mktemp("weights") / "w.safetensors"
+    last.save(path)
+    return path
+
+
+@pytest.fixture
+def labels(tmp_path: Path) -> Path:
+    """Thirty of the topics, asked for politely."""
+    folder = tmp_path / "labels"
+    folder.mkdir()
+    write_jsonl(folder / "queries.jsonl", [{"_id": n, "text": asked(topic, n)} for n, topic in enumerate(TOPICS[:30])])
+    (folder / "qrels.tsv").write_text("".join(f"{n}\t{topic}\t1\n" for n, topic in enumerate(TOPICS[:30])))
+    return folder
+
+
+def found_first(folder: Path, encoder: Encoder, name: str) -> int:
+    """How many of the topics that nobody labelled come first when they are asked for politely."""
+    engine = SearchEngine.open(folder, encoder=encoder)
+    results = engine.search([Query(asked(topic, 100 + n), k=1, domain=name) for n, topic in enumerate(TOPICS[30:])])
+    engine.close()
+    return sum(hits[0].id == topic for hits, topic in zip(results, TOPICS[30:], strict=True))
+
+
+def test_the_command_adapts_one_domain_and_takes_it_back(
+    shop: Path, weights: Path, labels: Path, tiny_encoder: Encoder, command: Command
+) -> None:
+    before = found_first(shop, tiny_encoder, "polite")
+    options = ("--weights", weights, "--domain", "polite")
+    done = command("adapt", shop, "--labels", labels, *options, "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("Adapted: expected +")
+    assert not (shop / "domains").exists()
+    assert not (shop / "labels.sqlite").exists()
+    done = command("adapt", shop, "--labels", labels, *options)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("Adapted: expected +")
+    assert "polite" in command("info", shop).stdout
+    assert found_first(shop, tiny_encoder, "polite") >= before + 2
+    assert found_first(shop, tiny_encoder, "default") == before
+    assert command("domains", "rollback", shop, "polite").stdout == "version 2: Returned to version 0\n"
+    assert found_first(shop, tiny_encoder, "polite") == before
+    assert command("domains", "rollback", shop, "polite").stdout.startswith("version 3: Returned to version 1")
+    assert found_first(shop, tiny_encoder, "polite") >= before + 2
+    assert command("domains", "reset", shop, "polite").stdout.startswith("version 4: Reset")
+    assert found_first(shop, tiny_encoder, "polite") == before
+    assert command("domains", "reset", shop, "polite").stdout == "there was nothing to reset\n"
+    assert command("domains", "history", shop, "polite").stdout.count("\n") == 4
+
+
+def test_labels_go_in_and_out_and_a_withdrawn_source_leaves_nothing(
+    shop: Path, weights: Path, labels: Path, tmp_path: Path, command: Command
+) -> None:
+    only = ("--domain", "inout")
+    assert command("labels", "import", shop, labels, *only).stdout == "30 new, 0 known already\n"
+    assert command("labels", "import", shop, labels, *only).stdout == "0 new, 30 known already\n"
+    command("adapt", shop, *only, "--weights", weights)
+    [first] = (shop / "domains" / "inout").glob("*.safetensors")
+    alone = DomainState.open(first)[0]
+    more = write_jsonl(
+        tmp_path / "more.jsonl",
+        [{"query": asked(TOPICS[n], n), "document": TOPICS[-n], "gain": 1, "user": "u"} for n in range(1, 9)]
+        + [{"kind": "click", "query": "river", "document": "river", "shown": ["stone", "river"]}],
+    )
+    assert command("labels", "import", shop, more, *only, "--source", "doubtful").stdout.startswith("9 new")
+    command("adapt", shop, *only, "--weights", weights)
+    changed = sorted((shop / "domains" / "inout").glob("*.safetensors"))[-1]
+    assert DomainState.open(changed)[0].to_bytes({}) != alone.to_bytes({})
+    done = command("labels", "withdraw", shop, "--source", "doubtful")
+    assert done.stdout == "9 withdrawn; adapt again: inout\n"
+    command("adapt", shop, *only, "--weights", weights)
+    again = sorted((shop / "domains" / "inout").glob("*.safetensors"))[-1]
+    assert again != changed
+    assert DomainState.open(again)[0].to_bytes({}) == alone.to_bytes({})
+    lines = command("labels", "export", shop, "-", *only).stdout.splitlines()
+    assert [json.loads(line)["source"] for line in lines] == ["labels"] * 30
+    assert command("labels", "export", shop, tmp_path / "qrels", *only, "--qrels").returncode == 0
+    assert command("labels", "import", shop, tmp_path / "qrels", *only).stdout.startswith("30 new")
+
+
+def test_a_state_travels_to_another_domain_and_a_child_inherits_it(
+    shop: Path, weights: Path, labels: Path, tiny_encoder: Encoder, tmp_path: Path, command: Command
+) -> None:
+    command("adapt", shop, "--labels", labels, "--domain", "origin", "--weights", weights)
+    assert command("domains", "export", shop, "origin", tmp_path / "s.safetensors").returncode == 0
+    done = command("domains", "import", shop, "copy", tmp_path / "s.safetensors")
+    assert done.stdout.startswith("version 1: Imported from domain 'origin'")
+    assert command("domains", "parent", shop, "child", "copy").stdout == "child inherits from copy\n"
+    found = {name: found_first(shop, tiny_encoder, name) for name in ("origin", "copy", "child", "default")}
+    assert found["origin"] == found["copy"] == found["child"] > found["default"]
+    assert "inherited from 'copy'" in " ".join(command("domains", "list", shop).stdout.split())
+    rows = [json.loads(line) for line in command("domains", "list", shop, "--json").stdout.splitlines()]
+    assert {row["domain"]: row["parent"] for row in rows}["child"] == "copy"
+    assert "cannot be its own ancestor" in command("domains", "parent", shop, "copy", "child").stderr
+    (tmp_path / "bad.safetensors").write_bytes(b"nothing")
+    assert "not a domain state" in command("domains", "import", shop, "copy", tmp_path / "bad.safetensors").stderr
+
+
+def test_compare_shows_what_moved(
+    shop: Path, weights: Path, labels: Path, tiny_encoder: Encoder, command: Command
+) -> None:
+    command("adapt", shop, "--labels", labels, "--domain", "shown", "--weights", weights)
+    query = asked(TOPICS[3], 3)
+    both = json.loads(command("compare", query, "-i", shop, "--domain", "shown", "--json", "-k", 5).stdout)
+    assert both["by"] == {"domain": "shown", "version": 1, "learner": "listwise"}
+    for side, name in (("frozen", "default"), ("adapted", "shown")):
+        engine = SearchEngine.open(shop, encoder=tiny_encoder)
+        [hits] = engine.search([Query(query, 5, domain=name)])
+        engine.close()
+        assert [one["id"] for one in both[side]] == [hit.id for hit in hits]
+    was = {one["id"]: place for place, one in enumerate(both["frozen"], 1)}
+    assert all(one["other"] == was[one["id"]] for one in both["adapted"] if one["id"] in was)
+    assert "adapted by nothing" in command("compare", query, "-i", shop, "--domain", "nobody").stdout
+
+
+def test_labels_that_nothing_generalises_from_are_remembered_and_decline_beyond(
+    shop: Path, weights: Path, labels: Path, tiny_encoder: Encoder, command: Command
+) -> None:
+    rng = np.random.default_rng(1)
+    everything = [*TOPICS, *(f"noise-{n}" for n in range(60))]
+    answers = [str(rng.choice(everything)) for _ in range(30)]
+    (labels / "qrels.tsv").write_text("".join(f"{n}\t{one}\t1\n" for n, one in enumerate(answers)))
+    done = command("adapt", shop, "--labels", labels, "--weights", weights, "--domain", "random")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("Remembered: 30 judged queries. Only they, and queries much like them, change.")
+    assert "not adapted" in done.stdout
+    engine = SearchEngine.open(shop, encoder=tiny_encoder)
+    results = engine.search([Query(asked(topic, n), k=3, domain="random") for n, topic in enumerate(TOPICS[:30])])
+    assert sum(one in [hit.id for hit in hits] for hits, one in zip(results, answers, strict=True)) >= 25
+    engine.close()
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("adapt", "{shop}", "--labels", "{shop}"), 1, "queries.jsonl cannot be read"),
+        (("adapt", "{shop}/none", "--labels", "{labels}", "--weights", "{weights}"), 1, "no index"),
+        (("adapt", "{shop}", "--labels", "{labels}"), 1, "learned for 384 dimensions, the index has 32"),
+        (("domains", "reset", "{shop}", ".hidden"), 1, "cannot be a domain's name"),
+        (("domains", "rollback", "{shop}", "nobody"), 1, "no version to return from"),
+        (("domains", "reset", "{shop}/none", "a"), 1, "no index"),
+        (("domains", "export", "{shop}", "nobody", "{labels}/x"), 1, "no state of its own"),
+        (("labels", "withdraw", "{shop}"), 2, "say which"),
+        (("labels", "import", "{shop}", "{labels}/none"), 1, "cannot be read"),
+        (("labels", "import", "{shop}", "{labels}/queries.jsonl"), 1, "queries.jsonl:1: "),
+        (("labels", "export", "{shop}/none", "-"), 1, "no index"),
+        (("compare", " ", "-i", "{shop}"), 2, "the query is empty"),
+    ],
+)
+def test_mistakes_are_explained(
+    shop: Path, weights: Path, labels: Path, words: tuple[str, ...], code: int, said: str, command: Command
+) -> None:
+    done = command(*(word.format(shop=shop, labels=labels, weights=weights) for word in words))
+    assert done.returncode == code, done.stderr
+    assert said in " ".join(done.stderr.replace("│", " ").split())
+
+
+def test_of_documents_that_are_gone_the_rest_is_learned_from(shop: Path, tiny_encoder: Encoder) -> None:
+    engine = SearchEngine.open(shop, encoder=tiny_encoder)
+    queries = [JudgedQuery("a", {"apple": 1.0, "missing": 1.0}), JudgedQuery("b", {"gone": 1.0})]
+    outcome = adapt(engine, None, queries, encode=engine.encode_label)
+    assert (outcome.labels, outcome.gone, outcome.learner) == (1, 2, "memory")
+    assert adapt(engine, None, queries[1:], encode=engine.encode_label).state is None
+    with pytest.raises(LabelError, match="judged twice"):
+        adapt(engine, None, [queries[0], queries[0]], encode=engine.encode_label)
+    engine.close()
+
+
+def test_a_query_that_only_wrong_answers_were_named_for_turns_from_them(shop: Path, tiny_encoder: Encoder) -> None:
+    engine = SearchEngine.open(shop, encoder=tiny_encoder)
+    [hits] = engine.search([Query("please find apple", k=3)])
+    wrong = frozenset(hit.id for hit in hits[:2])
+    outcome = adapt(engine, None, [JudgedQuery("please find apple", {}, wrong)], encode=engine.encode_label)
+    assert outcome.state is not None
+    engine.adapter = engine.adapter.replaced({"d": Serving(outcome.state)})
+    [after] = engine.search([Query("please find apple", k=2, domain="d")])
+    assert wrong.isdisjoint(hit.id for hit in after)
+    [other] = engine.search([Query("zebra", k=3, domain="d")])
+    [frozen] = engine.search([Query("zebra", k=3)])
+    assert [hit.id for hit in other] == [hit.id for hit in frozen]
+    engine.close()
+
+
+def test_words_are_learned_for_as_well(tmp_path: Path, tiny_model: Path, tiny_encoder: Encoder) -> None:
+    folder = tmp_path / "shop"
+    records = [{"id": topic, "text": f"{' '.join(MANNERS.split()[:8])} {topic}"} for topic in TOPICS]
+    build_index(
+        folder, write_jsonl(tmp_path / "shop.jsonl", records), model=tiny_model, search={"lexical_weight": 0.03}
+    )
+    engine = SearchEngine.open(folder, encoder=tiny_encoder)
+    judged = [JudgedQuery(asked(topic, n), {topic: 1.0}) for n, topic in enumerate(TOPICS[:20])]
+    outcome = adapt(engine, None, judged, encode=engine.encode_label)
+    assert outcome.state is not None
+    assert outcome.state.words is not None
+    assert outcome.state.words > 0.03
+    assert f"words count {outcome.state.words} here instead of 0.03" in outcome.words
+    others = [Query(asked(topic, n), k=1, domain="d") for n, topic in enumerate(TOPICS[20:], start=20)]
+
+    def right() -> int:
+        return sum(hits[0].id == topic for hits, topic in zip(engine.search(others), TOPICS[20:], strict=True))
+
+    before = right()
+    engine.adapter = engine.adapter.replaced({"d": Serving(outcome.state)})
+    assert right() > before
+    # a child that says nothing else keeps what its parent found words to be worth
+    child = adapt(engine, None, judged[:1], encode=engine.encode_label, parent=outcome.state)
+    assert child.state is not None
+    assert child.state.words == outcome.state.words
+    engine.close()
+
+
+def test_an_index_may_ask_for_no_learner_or_for_one(
+    tmp_path: Path, shop: Path, weights: Path, labels: Path, tiny_encoder: Encoder, command: Command
+) -> None:
+    def asking(*learners: str) -> Path:
+        copy = Path(shutil.copytree(shop, tmp_path / f"copy-{len(learners)}"))
+        options = AdaptationOptions(learners=learners)
+        republish(copy, lambda manifest: manifest.model_copy(update={"adaptation": options}))
+        return copy
+
+    options = ("--labels", labels, "--weights", weights, "--dry-run")
+    said = command("adapt", asking(), *options).stdout
+    assert "Remembered: 30 judged queries." in said
+    assert "The index asks for no learner." in said
+    assert command("adapt", asking("listwise-c1-r1"), *options).stdout.startswith("Adapted: expected +")
+    done = command("adapt", asking("listwise-c1-r1", "magic"), *options)
+    assert done.returncode == 1
+    assert "no learner 'magic'" in " ".join(done.stderr.split())

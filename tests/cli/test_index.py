@@ -1,0 +1,124 @@
+"""Commands that change an index, as their user meets them."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from semsearch.storage.generations import read_manifest
+from tests.conftest import ANIMALS, Command, write_jsonl
+
+
+@pytest.fixture
+def built(tmp_path: Path, tiny_model: Path, command: Command) -> Path:
+    """An index of a folder with two pages and a table."""
+    folder = tmp_path / "docs"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "cat.md").write_text("# Cat\n\nA small animal that purrs.")
+    (folder / "deep" / "dog.md").write_text("# Dog\n\nA loyal animal that barks.")
+    write_jsonl(folder / "more.jsonl", ANIMALS[2:])
+    done = command("build", folder, "--out", tmp_path / "index", "--encoder", tiny_model, "--device", "cpu")
+    assert done.returncode == 0, done.stderr
+    return tmp_path / "index"
+
+
+def identities(index: Path, command: Command) -> set[str]:
+    found = command("search", "animal", "-i", index, "-k", "100", "--json", "--device", "cpu").stdout
+    return {json.loads(line)["id"] for line in found.splitlines()}
+
+
+def test_a_file_within_a_folder_keeps_its_name(built: Path, command: Command) -> None:
+    dog = built.parent / "docs" / "deep" / "dog.md"
+    dog.write_text("# Dog\n\nA loyal animal that guards the house.")
+    done = command("update", built, dog, "--device", "cpu")
+    assert done.returncode == 0
+    assert "1 replaced; 6 documents in 6 passages" in done.stderr
+    assert "docs/deep/dog.md" in identities(built, command)
+
+
+def test_a_whole_folder_is_read_again(built: Path, command: Command) -> None:
+    docs = built.parent / "docs"
+    (docs / "cat.md").unlink()
+    (docs / "owl.md").write_text("# Owl\n\nHunts mice at night.")
+    done = command("update", built, docs, "--prune", "--device", "cpu")
+    assert "1 added, 1 deleted, 5 unchanged" in done.stderr
+    assert {"docs/owl.md", "docs/deep/dog.md", "bee"} <= identities(built, command)
+    assert "docs/cat.md" not in identities(built, command)
+
+
+def test_what_could_not_be_read_is_not_taken_for_deleted(built: Path, command: Command) -> None:
+    docs = built.parent / "docs"
+    (docs / "cat.md").write_bytes(b"caf\xe9")
+    (docs / "deep" / "dog.md").unlink()
+    lines = (docs / "more.jsonl").read_text().splitlines()
+    (docs / "more.jsonl").write_text("\n".join(["{bad", *lines[1:]]) + "\n")
+    done = command("update", built, docs, "--prune", "--skip-bad", "--device", "cpu")
+    assert "1 deleted, 3 unchanged" in done.stderr
+    assert identities(built, command) == {"docs/cat.md", "eagle", "salmon", "bee", "whale"}
+    # a table that is whole again tells what is gone
+    (docs / "more.jsonl").write_text("\n".join(lines[1:]) + "\n")
+    assert "1 deleted" in command("update", built, docs, "--prune", "--device", "cpu").stderr
+    assert identities(built, command) == {"docs/cat.md", "salmon", "bee", "whale"}
+
+
+def test_documents_are_deleted_by_id(built: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = command("delete", built, "bee", "ghost")
+    assert (done.returncode, "not there: ghost" in done.stderr, "1 deleted" in done.stderr) == (0, True, True)
+    monkeypatch.setattr("sys.stdin", io.StringIO("whale\n\ndocs/cat.md\n"))
+    assert "2 deleted" in command("delete", built, "-").stderr
+    assert identities(built, command) == {"eagle", "salmon", "docs/deep/dog.md"}
+
+
+def test_compact_info_and_check_tell_how_it_stands(built: Path, command: Command) -> None:
+    command("delete", built, "bee", "whale")
+    assert "2 deleted documents are kept; semsearch compact makes it one" in command("info", built).stdout
+    assert "made one piece; 4 documents in 4 passages, 1 segment" in command("compact", built).stderr
+    assert "segments" not in command("info", built).stdout
+    assert "nothing to change" in command("compact", built).stderr
+    assert "sound: 4 documents in 4 passages, 5 files" in command("check", built).stdout
+    (built / "current").write_text("g-000099\n")
+    done = command("check", built, "--json")
+    assert (done.returncode, len(json.loads(done.stdout)["problems"])) == (1, 1)
+
+
+def test_a_recipe_is_followed_and_its_changed_encoder_or_chunking_refused(
+    tmp_path: Path, tiny_model: Path, command: Command
+) -> None:
+    write_jsonl(tmp_path / "a.jsonl", ANIMALS[:3])
+    recipe = tmp_path / "animals.toml"
+    text = f'[encoder]\nmodel = "{tiny_model}"\n[[sources]]\npath = "a.jsonl"\n'
+    recipe.write_text(text)
+    command("build", recipe, "--device", "cpu")
+    index = tmp_path / "animals"
+    write_jsonl(tmp_path / "a.jsonl", ANIMALS[1:])
+    assert "3 added, 1 deleted, 2 unchanged" in command("update", index, recipe, "--prune", "--device", "cpu").stderr
+    for changed in (
+        f"[chunking]\nmax_tokens = 40\noverlap_tokens = 5\n{text}",
+        text.replace(f'"{tiny_model}"', '"all-MiniLM-L6-v2"'),
+    ):
+        recipe.write_text(changed)
+        done = command("update", index, recipe)
+        assert done.returncode == 1
+        assert f"semsearch build {recipe} --out {index}" in " ".join(done.stderr.split())
+    assert read_manifest(index).documents == 5
+
+
+def test_a_filter_chooses_what_is_found(built: Path, command: Command) -> None:
+    ask = ("search", "animal", "-i", built, "--json", "--device", "cpu", "-f")
+    found = [json.loads(line)["id"] for line in command(*ask, "kind in (bird, fish)").stdout.splitlines()]
+    assert sorted(found) == ["eagle", "salmon"]
+    done = command(*ask, "kind =")
+    assert (done.returncode, "cannot be read at its end" in " ".join(done.stderr.split())) == (2, True)
+
+
+def test_wrong_usage_is_told(built: Path, command: Command, tmp_path: Path) -> None:
+    assert "no such file" in command("update", built, tmp_path / "nowhere.md").stderr
+    assert "no index at" in command("delete", tmp_path / "nowhere", "x").stderr
+    (tmp_path / "b.jsonl").write_text('{"id": 1}\n')
+    done = command("update", built, tmp_path / "b.jsonl", "--device", "cpu")
+    assert (done.returncode, "--skip-bad" in done.stderr) == (1, True)
+    done = command("update", built, tmp_path / "b.jsonl", "--skip-bad", "--device", "cpu")
+    assert (done.returncode, "left out:" in done.stderr, "nothing to change" in done.stderr) == (0, True, True)

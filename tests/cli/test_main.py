@@ -1,0 +1,144 @@
+"""The command line, as its user meets it: what it prints and the code it leaves with."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import monotonic, sleep
+
+import pytest
+
+from tests.conftest import ANIMALS, write_jsonl
+
+
+def run(*words: str | Path, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "semsearch", *map(str, words)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, "COLUMNS": "200", **environment},
+        timeout=120,
+        check=False,
+    )
+
+
+@contextmanager
+def served(index: Path, **environment: str) -> Iterator[tuple[subprocess.Popen[str], http.client.HTTPConnection]]:
+    """A server of an index, and a connection to it."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "semsearch", "serve", index, "--port", "0"],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environment},
+    )
+    try:
+        assert process.stderr is not None
+        address = next(found for line in process.stderr if (found := re.search(r"127\.0\.0\.1:(\d+)", line)))
+        yield process, http.client.HTTPConnection("127.0.0.1", int(address.group(1)), timeout=30)
+    finally:
+        process.kill()
+        process.wait()
+        if process.stderr is not None:
+            process.stderr.close()
+
+
+@pytest.mark.parametrize("command", ["", "build", "serve", "search", "info", "demo"])
+def test_help_teaches(command: str) -> None:
+    done = run(*command.split(), "--help")
+    assert done.returncode == 0
+    assert "Usage" in done.stdout
+    assert command in {"", "info"} or "SEMSEARCH_" in done.stdout
+    assert command in {"", "info"} or "[default: all cores]" in done.stdout
+
+
+def test_the_version_is_printed() -> None:
+    assert run("--version").stdout == "0.1.0\n"
+
+
+def test_build_info_and_search(tmp_path: Path, tiny_model: Path) -> None:
+    source = write_jsonl(tmp_path / "animals.jsonl", ANIMALS)
+    script = Path(__file__).parents[2] / "scripts" / "build_index.py"
+    options: list[str | Path] = [
+        source,
+        "--out",
+        tmp_path / "index" / "animals",
+        "--encoder",
+        tiny_model,
+        "--device",
+        "cpu",
+    ]
+    built = subprocess.run([sys.executable, script, *options], capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stderr
+    assert "6 documents in 6 passages" in built.stderr
+    assert "6 in 6 passages" in run("info", tmp_path / "index" / "animals").stdout
+    found = run("search", "nectar and honey", "-k", "2", "--json", cwd=tmp_path)
+    best, second = map(json.loads, found.stdout.splitlines())
+    assert best["id"] == "bee"
+    assert best["score"] > second["score"]
+
+
+def test_failed_work_is_explained_and_leaves_with_1(tmp_path: Path, tiny_model: Path) -> None:
+    (tmp_path / "bad.jsonl").write_text('{"text": "x"}\n{bad')
+    for words, complaint in (
+        (("build", tmp_path / "bad.jsonl", "--out", tmp_path / "x", "--encoder", tiny_model), "bad.jsonl:2: not JSON"),
+        (("info", tmp_path / "nowhere"), "no index at"),
+        (("build", tmp_path / "none.toml"), "no recipe at"),
+    ):
+        done = run(*words)
+        assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+        assert complaint in done.stderr
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("build",), ("build", "a.jsonl"), ("build", "a.toml", "b.toml"), ("search", ""), ("search", "x"), ("fly",)],
+)
+def test_wrong_usage_leaves_with_2(tmp_path: Path, words: tuple[str, ...]) -> None:
+    assert run(*words, cwd=tmp_path).returncode == 2
+
+
+def test_a_server_answers_until_it_is_told_to_stop(animals: Path) -> None:
+    with served(animals, SEMSEARCH_MAX_K="3") as (process, connection):
+        assert process.stderr is not None
+        connection.request("GET", "/api/search?query=nectar+and+honey&k=3")
+        assert json.loads(connection.getresponse().read())["results"][0]["hits"][0]["id"] == "bee"
+        connection.request("GET", "/api/search?query=nectar&k=4")
+        assert connection.getresponse().status == 422
+        connection.close()
+        process.send_signal(signal.SIGTERM)
+        rest = process.stderr.read()
+        assert process.wait(30) == 0
+        assert "nectar" not in rest
+        assert json.loads(rest.splitlines()[0])["event"] == "request"
+
+
+def test_a_server_lets_go_of_what_it_served_before_a_change(animals: Path, tmp_path: Path) -> None:
+    index = shutil.copytree(animals, tmp_path / "zoo")
+    with served(index) as (_, connection):
+        body = json.dumps({"documents": [{"id": "owl", "text": "An owl hunts at night."}]})
+        connection.request("PUT", "/api/documents", body, {"Content-Type": "application/json"})
+        assert connection.getresponse().read()
+        connection.close()
+        until = monotonic() + 20
+        while (index / "g-000001").exists() and monotonic() < until:
+            sleep(0.1)
+        assert [path.name for path in index.glob("g-*")] == ["g-000002"]
+
+
+def test_a_taken_port_is_told_with_its_remedy(animals: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = run("serve", animals, "--port", str(taken.getsockname()[1]))
+    assert done.returncode == 1
+    assert "choose another with --port" in done.stderr

@@ -1,0 +1,165 @@
+"""What runs a model: what gives torch's vectors, and of that the fastest; all else is refused and says why."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from semsearch.encoders import onnx_cache as prepared
+from semsearch.encoders import onnx_export as prepare
+from semsearch.encoders.encoder import Encoder
+from semsearch.encoders.locate import Place, files_sha256, locate
+from semsearch.encoders.onnx_cache import GRAPHS, Measured, Speed, open_prepared
+from semsearch.encoders.runtime import Batch, Choice
+from semsearch.encoders.torch_runtime import TorchRuntime
+from semsearch.errors import EncoderError
+from semsearch.types import Vectors
+
+TEXTS = ["a short one", "a text of rather more words than the one before it", "", "Ünïcode 数据库 😀", "long " * 400]
+
+
+@pytest.fixture(scope="module")
+def by_torch() -> Encoder:
+    return Encoder.open(device="cpu", runtime="torch")
+
+
+@pytest.mark.parametrize(("runtime", "least"), [("onnx", 0.99999), ("onnx-int8", 0.95)])
+def test_a_graph_gives_what_torch_gives(by_torch: Encoder, runtime: Choice, least: float) -> None:
+    graph = Encoder.open(device="cpu", runtime=runtime)
+    assert (graph.runtime.name, by_torch.runtime.name) == (runtime, "torch")
+    assert graph.weights_sha256 == by_torch.weights_sha256
+    assert (graph.window, graph.dimension, graph.prompts) == (by_torch.window, by_torch.dimension, by_torch.prompts)
+    for mine, its in (
+        (graph.encode_queries(TEXTS), by_torch.encode_queries(TEXTS)),
+        (graph.encode_all("document", TEXTS * 20), by_torch.encode_documents(TEXTS * 20)),
+    ):
+        assert (mine * its).sum(axis=1).min() > least
+
+
+def test_tokens_have_the_same_shares(by_torch: Encoder) -> None:
+    graph = Encoder.open(device="cpu", runtime="onnx")
+    vector = by_torch.encode_queries(["words"])[0]
+    for mine, its in zip(graph.shares(TEXTS, vector) or (), by_torch.shares(TEXTS, vector) or (), strict=True):
+        assert [place[:2] for place in mine] == [place[:2] for place in its]
+        np.testing.assert_allclose([place[2] for place in mine], [place[2] for place in its], atol=1e-5)
+
+
+def test_a_prepared_model_opens_without_torch() -> None:
+    Encoder.open(device="cpu", runtime="onnx")
+    code = (
+        "import sys; from semsearch.encoders.encoder import Encoder; Encoder.open(device='cpu', runtime='onnx');"
+        " print({'torch', 'sentence_transformers'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_a_model_that_is_no_transformer_stays_with_torch(tiny_encoder: Encoder, tiny_model: Path) -> None:
+    assert (tiny_encoder.runtime.name, tiny_encoder.workers) == ("torch", 1)
+    assert "no transformer" in tiny_encoder.runtime.why
+    with pytest.raises(EncoderError, match=r"cannot be run by onnx .*leave it to runtime 'auto'"):
+        Encoder.open(str(tiny_model), device="cpu", runtime="onnx")
+
+
+@pytest.fixture
+def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The default model's folder among prepared ones, to be damaged."""
+    Encoder.open(device="cpu", runtime="onnx")
+    shutil.copytree(prepared.cache(), tmp_path / "semsearch" / "encoders")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    folder = locate("all-MiniLM-L6-v2").folder
+    assert folder is not None
+    return prepared.cache() / prepared._key(folder)
+
+
+def test_a_damaged_graph_is_not_run(copied: Path) -> None:
+    graph = copied / GRAPHS["onnx"]
+    content = bytearray(graph.read_bytes())
+    content[len(content) // 2] ^= 1
+    graph.write_bytes(content)
+    found, why = open_prepared(locate("all-MiniLM-L6-v2"), "onnx", threads=1)
+    assert found is None
+    assert why == f"{graph} is damaged: remove {copied}"
+
+
+def test_what_was_measured_elsewhere_is_measured_here(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A home that several machines share holds one graph, and what each of them gains."""
+    before = (copied / GRAPHS["onnx"]).stat().st_mtime_ns
+    [measured] = copied.glob("measured-*.json")
+    measured.rename(copied / "measured-elsewhere.json")
+    assert Encoder.open(device="cpu").runtime.name in {"onnx", "torch"}
+    assert (copied / GRAPHS["onnx"]).stat().st_mtime_ns == before
+    assert measured.is_file()
+
+
+def test_where_nothing_can_be_kept_torch_runs_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    encoder = Encoder.open(device="cpu")
+    assert encoder.runtime.name == "torch"
+    assert "could not be prepared" in encoder.runtime.why
+
+
+def test_without_onnxruntime_torch_runs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    found, why = open_prepared(locate("all-MiniLM-L6-v2"), "auto", threads=1)
+    assert (found, why) == (None, "onnxruntime is not installed: pip install 'semsearch[onnx]'")
+
+
+class Shifted:
+    """Gives nearly what torch gives."""
+
+    def __init__(self, model: TorchRuntime, by: float) -> None:
+        self.model, self.by = model, by
+        self.facts = model.facts
+
+    def vectors(self, batch: Batch) -> Vectors:
+        return self.model.vectors(batch) + np.float32(self.by)
+
+    def tokens(self, batch: Batch) -> list[Vectors]:
+        return self.model.tokens(batch)
+
+
+@pytest.mark.parametrize(("by", "trusted"), [(0.0, True), (0.005, False), (float("nan"), False)])
+def test_other_vectors_are_not_trusted(by_torch: Encoder, by: float, trusted: bool) -> None:
+    assert isinstance(by_torch.runtime, TorchRuntime)
+    found = prepare._agreement(by_torch.runtime, Shifted(by_torch.runtime, by))  # type: ignore[arg-type]
+    assert all(np.array(found) >= prepare.TRUSTED["onnx"]) is trusted
+
+
+@pytest.mark.parametrize(
+    ("torch", "onnx", "small", "exact", "fastest"),
+    [
+        ((6, 700), (3, 1600), (1, 3000), "onnx", "onnx-int8"),
+        ((6, 700), (3, 1600), (3, 1700), "onnx", "onnx"),
+        ((3, 1600), (6, 1000), (1, 3000), "torch", "onnx-int8"),
+    ],
+)
+def test_the_fastest_is_chosen(
+    torch: tuple[float, float], onnx: tuple[float, float], small: tuple[float, float], exact: str, fastest: str
+) -> None:
+    speeds = {
+        name: Speed(lone_ms=ms, rate=rate, batch_tokens=100, overhead_tokens=10)
+        for name, (ms, rate) in {"torch": torch, "onnx": onnx, "onnx-int8": small}.items()
+    }
+    measured = Measured(machine="m", speeds=speeds)
+    assert (measured.best(exact=True), measured.best(exact=False)) == (exact, fastest)
+    assert Measured(machine="m", speeds={"torch": speeds["torch"]}).best(exact=False) == "torch"
+
+
+def test_models_are_told_apart_by_what_they_are_loaded_from(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    first = files_sha256(tmp_path)
+    for name in ("README.md", "pytorch_model.bin", "model.onnx"):
+        (tmp_path / name).write_bytes(b"idle")
+    assert files_sha256(tmp_path) == first
+    (tmp_path / "config.json").write_text('{"a": 1}')
+    assert files_sha256(tmp_path) != first
+    assert Place(str(tmp_path)).folder == tmp_path
+    assert Place("no/such-model").folder is None

@@ -1,0 +1,187 @@
+"""A build from its first event to its last, and every way in which it can fail."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future
+from pathlib import Path
+
+import faiss
+import numpy as np
+import pytest
+
+from semsearch.encoders.encoder import Encoder
+from semsearch.errors import BundleError, InputError
+from semsearch.ingest.building import LoadingEncoder, Published, Reading, Skipped, build
+from semsearch.ingest.encoding import Encoding, Resuming
+from semsearch.ingest.recipe import Recipe
+from semsearch.search.engine import SearchEngine
+from semsearch.types import Query, Vectors
+from tests.conftest import ANIMALS, build_index, write_jsonl
+
+
+def recipe(source: Path, model: Path, **more: object) -> Recipe:
+    return Recipe.model_validate({"sources": [{"path": source}], "encoder": {"model": str(model)}} | more)
+
+
+@pytest.fixture
+def old(tmp_path: Path, tiny_model: Path) -> Path:
+    """An index that is there before."""
+    source = write_jsonl(tmp_path / "old.jsonl", ANIMALS)
+    return build_index(tmp_path / "index", source, model=tiny_model).folder
+
+
+def assert_serves(folder: Path, encoder: Encoder, *, documents: int = 6) -> None:
+    engine = SearchEngine.open(folder, encoder=encoder)
+    assert engine.manifest.documents == documents
+    assert engine.search([Query("nectar and honey")])[0][0].id == "bee"
+    engine.close()
+    left = sorted(path.name[:2] for path in folder.iterdir() if not path.name.startswith("unfinished.sqlite"))
+    assert left == ["cu", "g-", "lo"]
+
+
+def test_events_tell_what_happens(tmp_path: Path, tiny_model: Path) -> None:
+    source = write_jsonl(tmp_path / "animals.jsonl", ANIMALS)
+    events = list(build(recipe(source, tiny_model), tmp_path / "index", device="cpu"))
+    assert events[0] == LoadingEncoder(str(tiny_model))
+    assert events[1:7] == [Reading(number, number) for number in range(1, 7)]
+    assert isinstance(events[-1], Published)
+    encoding = [event for event in events if isinstance(event, Encoding)]
+    assert (encoding[0].passages, encoding[-1].passages, encoding[-1].of_passages) == (0, 6, 6)
+    assert encoding[-1].tokens == encoding[-1].of_tokens > 0
+
+
+def test_vectors_are_in_the_order_of_rows(old: Path, tiny_encoder: Encoder) -> None:
+    engine = SearchEngine.open(old, encoder=tiny_encoder)
+    for row, (identity, text) in enumerate(engine.corpus.texts()):
+        vector = tiny_encoder.encode_documents([text])
+        assert engine.corpus.nearest(vector, 1)[1].tolist() == [[row]]
+        assert identity == ANIMALS[row]["id"]
+    engine.close()
+
+
+def test_a_rebuild_takes_the_old_ones_place(old: Path, tmp_path: Path, tiny_model: Path, tiny_encoder: Encoder) -> None:
+    build_index(old, write_jsonl(tmp_path / "new.jsonl", ANIMALS[2:5]), model=tiny_model)
+    assert_serves(old, tiny_encoder, documents=3)
+    assert (old / "current").read_text() == "g-000002\n"
+
+
+@pytest.mark.parametrize(
+    ("lines", "complaint"),
+    [
+        ('{"id": "a", "text": "x"}\n{bad', r"new.jsonl:2: not JSON .*--skip-bad"),
+        (
+            '{"id": "a", "text": "x"}\n{"id": "a", "text": "y"}',
+            r"new.jsonl:2: a second document of id 'a'; .*new.jsonl:1",
+        ),
+        ("", r"no documents in .*new.jsonl"),
+    ],
+)
+def test_bad_input_is_named_and_the_old_index_serves(
+    old: Path, tmp_path: Path, tiny_model: Path, tiny_encoder: Encoder, lines: str, complaint: str
+) -> None:
+    (tmp_path / "new.jsonl").write_text(lines)
+    with pytest.raises(InputError, match=complaint):
+        list(build(recipe(tmp_path / "new.jsonl", tiny_model), old, device="cpu"))
+    assert_serves(old, tiny_encoder)
+
+
+def test_bad_records_are_left_out_counted_and_listed(tmp_path: Path, tiny_model: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"id": 1, "text": "x"}\n{bad\n{"id": 1, "text": "y"}\n{"id": 2, "text": "z"}\n')
+    events = list(build(recipe(tmp_path / "a.jsonl", tiny_model, skip_bad=True), tmp_path / "index", device="cpu"))
+    assert [event.record.place[-2:] for event in events if isinstance(event, Skipped)] == [":2", ":3"]
+    last = events[-1]
+    assert isinstance(last, Published)
+    assert (last.manifest.documents, last.manifest.skipped) == (2, 2)
+
+
+def test_nothing_but_bad_records_is_an_error(tmp_path: Path, tiny_model: Path) -> None:
+    (tmp_path / "a.jsonl").write_text("{bad\n")
+    with pytest.raises(InputError, match="all 1 records were bad"):
+        list(build(recipe(tmp_path / "a.jsonl", tiny_model, skip_bad=True), tmp_path / "index", device="cpu"))
+    assert not (tmp_path / "index").exists()
+
+
+def test_a_full_disk_is_told_and_the_old_index_serves(
+    old: Path, tmp_path: Path, tiny_model: Path, tiny_encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise RuntimeError("write error: No space left on device")
+
+    monkeypatch.setattr(faiss, "write_index", full)
+    with pytest.raises(BundleError, match=r"No space left on device.*make room.*untouched"):
+        list(build(recipe(tmp_path / "old.jsonl", tiny_model), old, device="cpu"))
+    assert_serves(old, tiny_encoder)
+
+
+@pytest.mark.parametrize("last", [LoadingEncoder, Reading, Encoding])
+def test_a_build_that_is_broken_off_leaves_the_old_index(
+    old: Path, tmp_path: Path, tiny_model: Path, tiny_encoder: Encoder, last: type
+) -> None:
+    events = build(recipe(tmp_path / "old.jsonl", tiny_model), old, device="cpu")
+    for event in events:
+        if isinstance(event, last):
+            break
+    events.close()  # type: ignore[attr-defined]
+    assert_serves(old, tiny_encoder)
+
+
+ENCODE = Encoder.encoding
+
+
+def counted(monkeypatch: pytest.MonkeyPatch, *, fail_after: int = 10**9) -> list[str]:
+    """Passages that are encoded from now on; the encoder breaks down after so many."""
+    done: list[str] = []
+
+    def counting(self: Encoder, texts: Sequence[str]) -> Future[Vectors]:
+        if len(done) >= fail_after:
+            raise KeyboardInterrupt
+        done.extend(texts)
+        return ENCODE(self, texts)
+
+    monkeypatch.setattr(Encoder, "encoding", counting)
+    return done
+
+
+@pytest.mark.parametrize("resume", [True, False])
+def test_a_build_goes_on_where_one_was_stopped(
+    tmp_path: Path, tiny_model: Path, tiny_encoder: Encoder, monkeypatch: pytest.MonkeyPatch, resume: bool
+) -> None:
+    source = write_jsonl(tmp_path / "animals.jsonl", ANIMALS)
+    wanted = recipe(source, tiny_model)
+    wanted = wanted.model_copy(update={"encoder": wanted.encoder.model_copy(update={"batch_tokens": 30})})
+    first = counted(monkeypatch, fail_after=4)
+    with pytest.raises(KeyboardInterrupt):
+        list(build(wanted, tmp_path / "index", device="cpu"))
+    assert len(first) == 4
+    # what changed meanwhile is encoded
+    write_jsonl(source, [{**ANIMALS[0], "text": "Something else"}, *ANIMALS[1:]])
+    second = counted(monkeypatch)
+    events = list(build(wanted, tmp_path / "index", resume=resume, device="cpu"))
+    told = [event.passages for event in events if isinstance(event, Resuming)]
+    assert len(told) == resume
+    # what was on its way when it was stopped is lost
+    assert 0 < sum(told) < 4 or not resume
+    assert len(second) == 6 - sum(told)
+    assert_serves(tmp_path / "index", tiny_encoder)
+    assert not list((tmp_path / "index").glob("unfinished*"))
+    build_index(tmp_path / "fresh", source, model=tiny_model)
+    engines = [SearchEngine.open(tmp_path / name, encoder=tiny_encoder) for name in ("index", "fresh")]
+    one, other = (engine.corpus.live()[1] for engine in engines)
+    np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+def test_what_another_encoder_left_or_is_damaged_is_not_taken_up(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write_jsonl(tmp_path / "animals.jsonl", ANIMALS)
+    counted(monkeypatch, fail_after=1)
+    prompted = {"model": str(tiny_model), "document_prompt": "other: ", "batch_tokens": 30}
+    with pytest.raises(KeyboardInterrupt):
+        list(build(recipe(source, tiny_model, encoder=prompted), tmp_path / "index", device="cpu"))
+    done = counted(monkeypatch)
+    build_index(tmp_path / "index", source, model=tiny_model)
+    assert len(done) == 6
+    (tmp_path / "index" / "unfinished.sqlite").write_bytes(b"no database" * 500)
+    build_index(tmp_path / "index", source, model=tiny_model)
+    assert len(done) == 12

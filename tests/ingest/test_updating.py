@@ -1,0 +1,300 @@
+"""Changes of a published index: what is found afterwards, what it costs, and that nothing is ever half done."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from semsearch.encoders.encoder import Encoder
+from semsearch.errors import BundleError, BusyError, InputError
+from semsearch.ingest import updating as changing
+from semsearch.ingest.building import Skipped
+from semsearch.ingest.encoding import Encoding
+from semsearch.ingest.readers.files import BadRecord
+from semsearch.ingest.updating import Changed, compact, delete, update
+from semsearch.search.engine import SearchEngine
+from semsearch.storage.checking import check
+from semsearch.storage.generations import building, current, open_current, read_manifest
+from semsearch.types import Document, Mode, Query
+from tests.conftest import ANIMALS, build_index, write_jsonl
+
+QUERIES = ["nectar and honey", "swims up rivers", "animal of the sea", "a bird of prey", "loyal", "purrs"]
+
+
+@pytest.fixture
+def index(animals: Path, tmp_path: Path) -> Path:
+    """An index of ANIMALS that may be changed."""
+    return Path(shutil.copytree(animals, tmp_path / "index"))
+
+
+def document(animal: Mapping[str, object]) -> Document:
+    metadata = {name: str(value) for name, value in animal.items() if name not in {"id", "title", "text"}}
+    return Document(str(animal["id"]), str(animal["title"]), str(animal["text"]), "test", metadata)
+
+
+def added(index: Path, records: Iterable[Document | BadRecord], *, prune: bool = False) -> Changed:
+    *_, last = update(index, records, prune=prune, device="cpu", threads=1)
+    assert isinstance(last, Changed)
+    assert check(index).problems == ()
+    return last
+
+
+def more(count: int, begin: int = 0) -> list[Document]:
+    return [
+        Document(f"n{n}", f"Note {n}", f"The {n}th note tells of word{n} and other{n % 7}.", "test", {"n": n})
+        for n in range(begin, begin + count)
+    ]
+
+
+def found(index: Path, encoder: Encoder, *, mode: Mode | None = None) -> list[list[tuple[str, float]]]:
+    engine = SearchEngine.open(index, encoder=encoder, threads=1)
+    hits = engine.search([Query(text, k=10, mode=mode) for text in QUERIES])
+    engine.close()
+    return [[(hit.id, round(hit.score, 4)) for hit in one] for one in hits]
+
+
+OWL = Document("owl", "Owl", "A bird that hunts mice at night.", "test", {"kind": "bird"})
+
+
+def test_documents_are_added_replaced_and_left_alone(index: Path, tiny_encoder: Encoder) -> None:
+    bee = Document("bee", "Bee", "An insect that nobody ever saw swim up rivers.", "test", {"kind": "insect"})
+    last = added(index, [OWL, bee, *(document(one) for one in ANIMALS[:4])])
+    assert (last.added, last.replaced, last.unchanged, last.deleted) == (1, 1, 4, 0)
+    assert read_manifest(index) == last.manifest
+    assert (last.manifest.documents, last.manifest.passages) == (7, 7)
+    engine = SearchEngine.open(index, encoder=tiny_encoder, threads=1)
+    assert engine.document("bee") == bee
+    assert engine.search([Query("hunts mice at night")])[0][0].id == "owl"
+    assert sorted(engine.corpus.all_identities()) == sorted([*(str(one["id"]) for one in ANIMALS), "owl"])
+    engine.close()
+
+
+def test_nothing_new_makes_no_generation(index: Path) -> None:
+    before = current(index)
+    last = added(index, [document(one) for one in ANIMALS])
+    assert (last.unchanged, last.added, current(index)) == (6, 0, before)
+    assert delete(index, ["nobody"]).unknown == ("nobody",)
+    assert current(index) == before
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_many_changes_find_what_one_build_finds(
+    tmp_path: Path, tiny_model: Path, tiny_encoder: Encoder, mode: Mode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(changing, "NEAR", 0)  # every change a segment of its own
+    records = [
+        {"id": f"n{n}", "title": f"Note {n}", "text": f"word{n} {QUERIES[n % 6]} other{n % 7}"} for n in range(60)
+    ]
+    changed = build_index(tmp_path / "changed", write_jsonl(tmp_path / "a.jsonl", records[:40]), model=tiny_model)
+    for start in (40, 47, 54):
+        added(changed.folder, [document(one) for one in records[start : start + 7]])
+    delete(changed.folder, ["n3", "n45", "n59"])
+    kept = [one for one in records if one["id"] not in {"n3", "n45", "n59"}]
+    fresh = build_index(tmp_path / "fresh", write_jsonl(tmp_path / "b.jsonl", kept), model=tiny_model)
+    # of what was deleted its words still count for how rare a word is
+    assert len(read_manifest(changed.folder).segments) == 4
+    if mode is Mode.SEMANTIC:
+        assert found(changed.folder, tiny_encoder, mode=mode) == found(fresh.folder, tiny_encoder, mode=mode)
+    *_, last = compact(changed.folder, device="cpu", threads=1)
+    assert isinstance(last, Changed)
+    assert last.compacted
+    assert len(last.manifest.segments) == 1
+    assert check(changed.folder).problems == ()
+    assert found(changed.folder, tiny_encoder, mode=mode) == found(fresh.folder, tiny_encoder, mode=mode)
+    one, other = (SearchEngine.open(folder, encoder=tiny_encoder) for folder in (changed.folder, fresh.folder))
+    np.testing.assert_array_equal(one.adapter.basis.values, other.adapter.basis.values)
+    one.close()
+    other.close()
+
+
+def test_a_word_is_worth_in_a_small_segment_what_it_is_in_the_large_one(
+    index: Path, tiny_encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(changing, "NEAR", 0)
+    # by its own count "animal" would be as rare there as "purrs"
+    added(index, [Document("cat2", "Cat", "A small animal that purrs and hunts mice.", "test", {})])
+    engine = SearchEngine.open(index, encoder=tiny_encoder, threads=1)
+    for query in ("purrs", "animal that purrs", '"hunts mice" small'):
+        (hits,) = engine.search([Query(query, mode=Mode.LEXICAL)])
+        scores = {hit.id: hit.score for hit in hits}
+        assert scores["cat2"] == pytest.approx(scores["cat"], rel=0.2)
+    engine.close()
+
+
+def test_small_segments_are_written_together_and_large_ones_left_alone(index: Path) -> None:
+    added(index, more(200))
+    inode = {path.name: path.stat().st_ino for path in current(index).rglob("*.sqlite")}
+    segments = []
+    for n in range(200, 230):
+        last = added(index, more(1, n))
+        segments.append([one.passages - one.deleted_passages for one in last.manifest.segments])
+    assert segments[0][0] >= 200
+    assert segments[0] == [206, 1]
+    assert max(map(len, segments)) <= 4
+    assert segments[-1][0] == 206
+    assert sum(segments[-1]) == 236
+    first = current(index) / read_manifest(index).segments[0].name / "documents.sqlite"
+    assert first.stat().st_ino in inode.values()
+
+
+def test_new_documents_find_their_place_on_the_map_which_is_drawn_anew_once_it_is_outgrown(
+    index: Path, tiny_encoder: Encoder
+) -> None:
+    def drawn() -> tuple[bytes, dict[str, list[float]]]:
+        engine = SearchEngine.open(index, encoder=tiny_encoder, threads=1)
+        places = engine.corpus.places()
+        assert places is not None
+        rows = np.flatnonzero(np.isfinite(places).all(axis=1))
+        found = dict(zip(engine.corpus.identities(rows), places[rows].tolist(), strict=True))
+        engine.close()
+        return (current(index) / "map.safetensors").read_bytes(), found
+
+    before, places = drawn()
+    assert set(places) == {str(animal["id"]) for animal in ANIMALS}
+    delete(index, ["dog"])
+    added(index, [OWL, *more(3)])
+    same, then = drawn()
+    assert same == before
+    assert {one: then[one] for one in places if one != "dog"} == {one: places[one] for one in places if one != "dog"}
+    assert set(then) - set(places) == {"owl", "n0", "n1", "n2"}
+    assert "dog" not in then
+    *_, last = compact(index, device="cpu", threads=1)
+    assert isinstance(last, Changed)
+    assert drawn() == (before, then)
+    added(index, more(20, begin=3))
+    delete(index, ["owl"])
+    *_, last = compact(index, device="cpu", threads=1)
+    redrawn, all_of_them = drawn()
+    assert redrawn != before
+    assert len(all_of_them) == 28
+
+
+def test_deleted_documents_are_not_found_and_leave_when_all_are_gone(
+    index: Path, tiny_encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(changing, "NEAR", 0)
+    added(index, [OWL])
+    last = delete(index, ["bee", "owl", "bee"])
+    assert (last.deleted, last.unknown) == (2, ())
+    assert [one.name for one in last.manifest.segments] == ["s-000001"]
+    assert check(index).problems == ()
+    for mode in Mode:
+        ids = {one for hits in found(index, tiny_encoder, mode=mode) for one, _ in hits}
+        assert ids.isdisjoint({"bee", "owl"})
+    engine = SearchEngine.open(index, encoder=tiny_encoder, threads=1)
+    assert engine.document("bee") is None
+    assert engine.corpus.known(["bee", "cat"]) == {"cat"}
+    assert len(engine.search([Query("animal", k=100)])[0]) == 5
+    assert engine.search([Query("bee", mode=Mode.LEXICAL)]) == [[]]
+    engine.close()
+    assert added(index, [OWL]).added == 1
+
+
+def test_an_index_may_lose_everything_and_be_filled_again(index: Path, tiny_encoder: Encoder) -> None:
+    delete(index, [str(one["id"]) for one in ANIMALS])
+    assert read_manifest(index).documents == 0
+    assert check(index).problems == ()
+    assert found(index, tiny_encoder) == [[]] * len(QUERIES)
+    *_, last = compact(index, device="cpu", threads=1)
+    assert isinstance(last, Changed)
+    assert not last.compacted
+    added(index, [OWL])
+    assert [hits[0][0] for hits in found(index, tiny_encoder)] == ["owl"] * len(QUERIES)
+
+
+def test_prune_deletes_what_was_not_read(index: Path) -> None:
+    last = added(index, [OWL, *(document(one) for one in ANIMALS[:2])], prune=True)
+    assert (last.added, last.unchanged, last.deleted) == (1, 2, 4)
+    with pytest.raises(InputError, match="would lose all"):
+        added(index, [], prune=True)
+
+
+def test_whoever_reads_the_old_state_goes_on_with_it(index: Path, tiny_encoder: Encoder) -> None:
+    before = SearchEngine.open(index, encoder=tiny_encoder, threads=1)
+    assert before.newer() is None
+    delete(index, ["bee"])
+    added(index, [OWL])
+    assert before.search([Query("nectar and honey")])[0][0].id == "bee"
+    newer = before.newer()
+    assert newer is not None
+    assert newer.search([Query("hunts mice at night")])[0][0].id == "owl"
+    assert newer.manifest == read_manifest(index)
+    before.close()
+    assert newer.search([Query("nectar and honey")])[0][0].id != "bee"
+    newer.close()
+
+
+def test_what_two_states_have_in_common_is_opened_once(
+    index: Path, tiny_encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(changing, "NEAR", 0)
+    engine = SearchEngine.open(index, encoder=tiny_encoder, threads=1)
+    added(index, [OWL])
+    newer = engine.newer()
+    assert newer is not None
+    assert newer.corpus.segments[0] is engine.corpus.segments[0]
+    assert newer.adapter.basis.mean.tolist() == engine.adapter.basis.mean.tolist()
+    engine.close()
+    newer.close()
+
+
+def test_bad_records_end_a_change_or_are_left_out(index: Path) -> None:
+    before = current(index)
+    bad = BadRecord("a.jsonl:2", "not JSON")
+    with pytest.raises(InputError, match=r"a.jsonl:2: not JSON .*--skip-bad"):
+        added(index, [OWL, bad])
+    with pytest.raises(InputError, match="a second document of id 'owl'"):
+        added(index, [OWL, OWL])
+    assert current(index) == before
+    events = list(update(index, [OWL, bad, OWL], skip_bad=True, device="cpu", threads=1))
+    assert [event.record.place for event in events if isinstance(event, Skipped)] == ["a.jsonl:2", "test"]
+    assert read_manifest(index).documents == 7
+
+
+def test_a_change_that_is_broken_off_leaves_the_old_state_and_nothing_else(index: Path) -> None:
+    before, there = current(index), sorted(path.name for path in index.rglob("*"))
+    events = update(index, [OWL], device="cpu", threads=1)
+    for event in events:
+        if isinstance(event, Encoding) and event.passages:
+            break
+    events.close()  # type: ignore[attr-defined]
+    # what was encoded is kept for the next one
+    assert sorted(path.name for path in index.rglob("*")) == sorted([*there, "unfinished.sqlite"])
+    assert current(index) == before
+    added(index, [OWL])
+    assert not list(index.glob("unfinished*"))
+
+
+def test_a_second_writer_is_told(index: Path) -> None:
+    with building(index):
+        for change in (lambda: delete(index, ["bee"]), lambda: list(update(index, [OWL], device="cpu"))):
+            with pytest.raises(BusyError, match="another build or change is writing"):
+                change()
+
+
+def test_another_encoder_is_refused_with_the_remedy(index: Path, tiny_model: Path, tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    other = Path(shutil.copytree(tiny_model, tmp_path / "other"))
+    weights = next(other.rglob("*.safetensors"))
+    save_file({name: torch.zeros_like(value) + 1 for name, value in load_file(weights).items()}, weights)
+    manifest = next(index.glob("g-*")) / "manifest.json"
+    manifest.write_text(manifest.read_text().replace(str(tiny_model), str(other)))
+    with pytest.raises(BundleError, match="cannot be mixed; build the index again"):
+        added(index, [OWL])
+
+
+def test_a_damaged_segment_is_seen_at_the_next_opening(index: Path) -> None:
+    path = current(index) / "s-000001" / "documents.sqlite"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    delete(index, ["bee"])
+    with pytest.raises(BundleError, match="has changed since it was built"):
+        open_current(index)
+    assert "has changed since" in check(index).problems[0]

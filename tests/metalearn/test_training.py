@@ -1,0 +1,114 @@
+"""From domains to weights and back from disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from semsearch.adapters.weights import DEFAULT_WEIGHTS, Weights
+from semsearch.errors import LabelError, WeightsError
+from semsearch.metalearn.episodes import Domain
+from semsearch.metalearn.outer_loop import Settings, Step
+from semsearch.metalearn.training import Judged, folds, train
+from tests.adapters.worlds import domain
+
+BRIEF = Settings(members=("listwise",), steps=4, episodes=1, every=2)
+
+
+def worlds() -> list[Domain]:
+    return [domain(seed, name=f"w{seed}", family=f"f{seed // 2}", queries=60) for seed in range(6)]
+
+
+@pytest.fixture(scope="module")
+def weights() -> Weights:
+    *_, last = train(worlds(), BRIEF, about={"encoder": "made up"}, trial_seeds=1)
+    assert isinstance(last, Weights)
+    return last
+
+
+def test_training_tells_how_far_it_is_and_where_it_comes_from() -> None:
+    *events, weights = train(worlds(), BRIEF, about={"encoder": "made up"}, left_out=["f1"], trial_seeds=1)
+    assert [event.number for event in events if isinstance(event, Step)] == [1, 2, 3, 4]
+    judged = [event for event in events if isinstance(event, Judged)]
+    assert [(event.domain, event.number, event.of) for event in judged] == [
+        ("w0", 1, 4),
+        ("w1", 2, 4),
+        ("w4", 3, 4),
+        ("w5", 4, 4),
+    ]
+    assert isinstance(weights, Weights)
+    assert weights.about["families"] == ["f0", "f2"]
+    assert weights.about["left_out"] == ["f1"]
+    assert weights.about["open_licence"] is True
+    assert weights.about["dimension"] == 24
+
+
+def test_weights_come_back_from_disk_and_decide_the_same(tmp_path: Path, weights: Weights) -> None:
+    weights.save(tmp_path / "w.safetensors")
+    opened = Weights.open(tmp_path / "w.safetensors")
+    assert dict(opened.about) == dict(weights.about)
+    assert list(opened.candidates) == list(weights.candidates)
+    world = domain(0)
+    support = world.support(np.arange(32), most=500)
+    one, two = (which.adapt(world.basis, support) for which in (weights, opened))
+    assert one.candidate == two.candidate
+    assert one.estimate == pytest.approx(two.estimate, abs=1e-5)
+
+
+def test_an_interrupted_training_keeps_its_trials(tmp_path: Path, weights: Weights) -> None:
+    for event in train(worlds(), BRIEF, about={"encoder": "made up"}, checkpoint=tmp_path, trial_seeds=1):
+        if isinstance(event, Judged) and event.number == 3:
+            break
+    before = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("trials-*.json")}
+    *_, resumed = train(worlds(), BRIEF, about={"encoder": "made up"}, checkpoint=tmp_path, trial_seeds=1)
+    assert len(before) == 3
+    assert all((tmp_path / name).stat().st_mtime_ns == when for name, when in before.items())
+    assert isinstance(resumed, Weights)
+    np.testing.assert_allclose(resumed.prior.mean, weights.prior.mean)
+
+
+def test_weights_for_another_encoder_are_refused(weights: Weights) -> None:
+    other = domain(0, dimension=12)
+    with pytest.raises(WeightsError, match="learned for 24 dimensions, the index has 12"):
+        weights.adapt(other.basis, other.support(np.arange(8), most=100))
+
+
+@pytest.mark.parametrize("content", [b"", b"\x00" * 64])
+def test_a_file_that_holds_no_weights_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "w").write_bytes(content)
+    with pytest.raises(WeightsError, match="w holds no weights"):
+        Weights.open(tmp_path / "w")
+    with pytest.raises(WeightsError, match="absent holds no weights"):
+        Weights.open(tmp_path / "absent")
+
+
+def test_folds_leave_every_family_out_once() -> None:
+    groups = folds(worlds(), 2, seed=0)
+    assert sorted(family for group in groups for family in group) == ["f0", "f1", "f2"]
+    assert folds(worlds(), None, seed=0) == [["f0"], ["f1"], ["f2"]]
+    with pytest.raises(LabelError, match="4 folds of 3 families"):
+        folds(worlds(), 4, seed=0)
+
+
+def test_domains_too_small_to_try_the_guard_on_are_an_error() -> None:
+    small = [domain(seed, name=f"w{seed}", queries=4) for seed in range(2)]
+    with pytest.raises(LabelError, match="no domain has enough judged queries"):
+        list(train(small, BRIEF, about={}, trial_seeds=1))
+
+
+def test_nothing_labelled_is_an_error() -> None:
+    with pytest.raises(LabelError, match="no labelled domain is left"):
+        next(train(worlds(), BRIEF, about={}, left_out=["f0", "f1", "f2"]))
+
+
+def test_the_weights_that_come_with_semsearch_are_open_and_small() -> None:
+    weights = Weights.open()
+    assert weights.about["open_licence"] is True
+    assert weights.about["dimension"] == 384
+    assert DEFAULT_WEIGHTS.stat().st_size < 2**20
+    card = (DEFAULT_WEIGHTS.parent / "README.md").read_text(encoding="utf-8")
+    domains = weights.about["domains"]
+    assert isinstance(domains, list)
+    assert all(f"`{name}`" in card for name in domains)

@@ -1,0 +1,394 @@
+"""The endpoint: good requests, bad requests, and what it says of itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from functools import reduce
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from semsearch.encoders.encoder import Encoder
+from semsearch.errors import DeadlineError, EncoderError, OverloadedError
+from semsearch.search.engine import SearchEngine
+from semsearch.server.app import create_app
+from semsearch.server.runtime.service import SearchService
+from semsearch.server.schemas.search import Limits
+from tests.conftest import build_index, write_jsonl
+
+SMALL = Limits(max_query_chars=100, max_queries=3, max_k=5, max_offset=10, max_body_bytes=2_000)
+HOSTILE = {
+    "id": "a/b \"<i>&'?#",
+    "title": "<script>alert(1)</script>",
+    "text": "honey <img src=x onerror=alert(2)> honey",
+    "url": "javascript:alert(3)",
+    "kind": "<b>",
+}
+
+
+@pytest.fixture(scope="module")
+def app(
+    animals: Path, tiny_model: Path, tiny_encoder: Encoder, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Flask]:
+    folder = tmp_path_factory.mktemp("hostile")
+    build_index(folder / "hostile", write_jsonl(folder / "h.jsonl", [HOSTILE]), model=tiny_model, title="<Hostile>")
+    engines = {
+        "animals": SearchEngine.open(animals, encoder=tiny_encoder),
+        "hostile": SearchEngine.open(folder / "hostile", encoder=tiny_encoder),
+    }
+    made = create_app(engines, limits=SMALL, trusted_hosts=["localhost"])
+    yield made
+    made.extensions["semsearch"].close()
+    for engine in engines.values():
+        engine.close()
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    return app.test_client()
+
+
+@pytest.mark.parametrize(
+    ("values", "first"),
+    [
+        ({"query": "nectar and honey"}, ["bee"]),
+        ({"query": "nectar and honey", "k": 2, "domain": "biologists", "index": "animals"}, ["bee"]),
+        ({"queries": ["barks and guards the house", "swims up rivers"], "k": 1}, ["dog", "salmon"]),
+        ({"query": "honey", "index": "hostile"}, [HOSTILE["id"]]),
+    ],
+)
+def test_posted_queries_are_answered_in_order(client: FlaskClient, values: dict[str, Any], first: list[str]) -> None:
+    answer = client.post("/api/search", json=values).get_json()
+    assert [result["hits"][0]["id"] for result in answer["results"]] == first
+    assert all(len(result["hits"]) <= values.get("k", 5) for result in answer["results"])
+    assert (answer["index"], answer["domain"]) == (values.get("index", "animals"), values.get("domain", "default"))
+
+
+def test_a_hit_has_what_one_shows(client: FlaskClient) -> None:
+    answer = client.get("/api/search?query=nectar+and+honey&k=1").get_json()
+    (hit,) = answer["results"][0]["hits"]
+    assert (hit["title"], hit["source"], hit["metadata"]) == ("Bee", "animals.jsonl:5", {"kind": "insect"})
+    assert [hit["snippet"][start:stop] for start, stop in hit["marks"]] == ["nectar", "honey"]
+    assert hit["score"] == round(hit["score"], 6)
+    assert set(answer["timing_ms"]) == {"wait", "encode", "rescale", "nearest", "fuse", "fetch", "total"}
+    assert all(value >= 0 for value in answer["timing_ms"].values())
+
+
+@pytest.mark.parametrize("mode", ["semantic", "lexical", "hybrid", None])
+def test_every_mode_answers_and_says_what_it_went_by(client: FlaskClient, mode: str | None) -> None:
+    asked = {"query": "nectar and honey", "k": 2, "explain": True} | ({"mode": mode} if mode else {})
+    (result,) = client.post("/api/search", json=asked).get_json()["results"]
+    assert result["mode"] == mode or (mode is None and result["mode"] == "hybrid")
+    assert result["hits"][0]["id"] == "bee"
+    parts = result["hits"][0]["parts"]
+    assert (parts["similarity"] is None) == (mode == "lexical")
+    assert (parts["words"] is None) == (mode == "semantic")
+    (plain,) = client.post("/api/search", json={**asked, "explain": False}).get_json()["results"]
+    assert plain["hits"][0]["parts"] is None
+    page = client.get("/", query_string={"q": "nectar and honey", "mode": mode or ""})
+    assert page.status_code == 200
+    assert "Bee" in page.text
+
+
+def test_a_page_without_a_hit_says_what_to_do(client: FlaskClient) -> None:
+    for asked in ({"q": "zeppelin", "mode": "lexical"}, {"q": '"honey nectar"', "mode": "lexical"}):
+        page = client.get("/", query_string=asked)
+        assert page.status_code == 200
+        assert "Nothing found" in page.text
+        assert "mode=semantic" in page.text
+
+
+def test_where_the_encoder_fails_words_answer_and_say_so(
+    app: Flask, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise EncoderError("encoder 'tiny' failed on 1 texts (out of memory)")
+
+    # none of these was asked before: what is remembered needs no encoder
+    monkeypatch.setattr(app.extensions["semsearch"].engines["animals"].encoder, "encode_queries", broken)
+    (result,) = client.get("/api/search?query=nectar+or+honey").get_json()["results"]
+    assert (result["mode"], result["hits"][0]["id"]) == ("lexical", "bee")
+    assert result["adapted"]["reason"] == "the encoder failed: the search went by words alone"
+    assert "words alone" in client.get("/?q=nectar+only").text
+    compared = client.post("/api/compare", json={"query": "only nectar"}).get_json()
+    assert compared["frozen"] == compared["adapted"]
+    assert client.get("/api/search?query=some+nectar&mode=lexical").status_code == 200
+    assert client.get("/api/search?query=some+nectar&mode=semantic").status_code == 500
+
+
+def test_pages_join(client: FlaskClient) -> None:
+    def ids(k: int, offset: int) -> list[str]:
+        answer = client.get(f"/api/search?query=animal&k={k}&offset={offset}").get_json()
+        return [hit["id"] for hit in answer["results"][0]["hits"]]
+
+    assert ids(5, 0) == ids(2, 0) + ids(2, 2) + ids(1, 4)
+    assert ids(5, 10) == []
+
+
+BAD = [
+    ({}, 422, ""),
+    ({"query": "a", "queries": ["b"]}, 422, ""),
+    ({"query": " "}, 422, "query"),
+    ({"query": 5}, 422, "query"),
+    ({"query": "x" * 101}, 422, "query"),
+    ({"queries": []}, 422, "queries"),
+    ({"queries": ["a", "b", "c", "d"]}, 422, "queries"),
+    ({"queries": ["a", ""]}, 422, "queries"),
+    ({"query": "a", "k": 0}, 422, "k"),
+    ({"query": "a", "k": 6}, 422, "k"),
+    ({"query": "a", "k": "5"}, 422, "k"),
+    ({"query": "a", "k": True}, 422, "k"),
+    ({"query": "a", "k": 10**30}, 422, "k"),
+    ({"query": "a", "offset": -1}, 422, "offset"),
+    ({"query": "a", "offset": 11}, 422, "offset"),
+    ({"query": "a", "domain": ""}, 422, "domain"),
+    ({"query": "a", "mode": "magic"}, 422, "mode"),
+    ({"query": "a", "speed": 1}, 422, "speed"),
+    ({"query": "a", "index": "nowhere"}, 404, "index"),
+    ([], 422, ""),
+]
+
+
+@pytest.mark.parametrize(("values", "status", "field"), BAD)
+def test_a_bad_request_is_a_problem_that_names_the_field(
+    client: FlaskClient, values: object, status: int, field: str
+) -> None:
+    response = client.post("/api/search", json=values)
+    problem = response.get_json()
+    assert (response.status_code, response.mimetype) == (status, "application/problem+json")
+    assert problem["status"] == status
+    assert problem["errors"][0]["field"].partition(".")[0] == field
+
+
+@pytest.mark.parametrize(
+    ("path", "options", "status"),
+    [
+        ("/api/search", {"data": "{", "content_type": "application/json"}, 400),
+        ("/api/search", {"data": '{"query": "\\ud800"}', "content_type": "application/json"}, 400),
+        ("/api/search", {"data": "[" * 1500, "content_type": "application/json"}, 400),
+        ("/api/search", {"data": b"\xff", "content_type": "application/json"}, 400),
+        ("/api/search", {"data": "query=x", "content_type": "text/plain"}, 415),
+        ("/api/search", {"data": " " * 3000, "content_type": "application/json"}, 413),
+        ("/api/indexes", {}, 405),
+        ("/api/nothing", {}, 404),
+        ("/api/search", {"json": {"query": "x"}, "headers": {"Host": "evil.example"}}, 400),
+    ],
+)
+def test_what_is_no_request_is_a_problem_too(
+    client: FlaskClient, path: str, options: dict[str, Any], status: int
+) -> None:
+    response = client.post(path, **options)
+    assert (response.status_code, response.mimetype) == (status, "application/problem+json")
+    assert "Traceback" not in response.text
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "field"),
+    [("query=a&k=x", 422, "k"), ("query=a&query=b", 422, "query"), ("query=a&foo=1", 422, "foo"), ("", 422, "")],
+)
+def test_addresses_are_held_to_the_same(client: FlaskClient, query: str, status: int, field: str) -> None:
+    response = client.get(f"/api/search?{query}")
+    assert (response.status_code, response.get_json()["errors"][0]["field"]) == (status, field)
+
+
+@pytest.mark.parametrize("values", [{"query": "a"}, {"queries": ["a", "b"]}], ids=["single", "many"])
+@pytest.mark.parametrize("error", [OverloadedError("full", retry_after_s=7), DeadlineError("late", retry_after_s=7)])
+def test_overload_is_told_alike_for_single_and_many(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch, values: dict[str, Any], error: Exception
+) -> None:
+    def overloaded(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(SearchService, "search", overloaded)
+    response = client.post("/api/search", json=values)
+    assert (response.status_code, response.headers["Retry-After"]) == (503, "7")
+    assert response.mimetype == "application/problem+json"
+    assert client.get("/?q=a").status_code == 503
+
+
+@pytest.mark.parametrize("path", ["/api/search?query=a", "/?q=a"])
+def test_an_unexpected_failure_tells_nothing_of_itself(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("the secret is 1234")
+
+    monkeypatch.setattr(SearchService, "search", broken)
+    response = client.get(path)
+    assert response.status_code == 500
+    assert "secret" not in response.text
+    assert "Traceback" not in response.text
+
+
+@pytest.mark.parametrize("path", ["/", "/?q=a", "/api/search?query=a", "/api/search", "/no", "/static/search.js"])
+def test_every_answer_has_the_security_headers(client: FlaskClient, path: str) -> None:
+    with client.get(path) as response:
+        headers = response.headers
+    assert headers["Content-Security-Policy"].startswith("default-src 'none'; script-src 'self';")
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Referrer-Policy"] == "no-referrer"
+
+
+def test_documents_and_indexes_can_be_read(client: FlaskClient) -> None:
+    found = client.get("/api/document", query_string={"index": "hostile", "id": HOSTILE["id"]}).get_json()
+    assert (found["title"], found["text"]) == (HOSTILE["title"], HOSTILE["text"])
+    assert client.get("/api/document?id=nobody").status_code == 404
+    assert client.get("/api/document").status_code == 422
+    assert [one["name"] for one in client.get("/api/indexes").get_json()["indexes"]] == ["animals", "hostile"]
+
+
+def test_the_description_is_valid_and_complete(app: Flask, client: FlaskClient) -> None:
+    description = client.get("/api/openapi.json").get_json()
+    OpenAPIV31SpecValidator(description).validate()
+    fields = description["components"]["schemas"]["SearchRequest"]["properties"]
+    assert (fields["k"]["maximum"], fields["offset"]["maximum"]) == (5, 10)
+    assert "100" in json.dumps(fields["query"])
+    page = {"/", "/document", "/explanation", "/learned", "/map", "/status"}
+    routes = {
+        (rule.rule.replace("<path:domain>", "{domain}"), method.lower())
+        for rule in app.url_map.iter_rules()
+        if rule.rule not in page and rule.endpoint != "static"
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+    }
+    assert routes == {(path, method) for path, methods in description["paths"].items() for method in methods}
+
+
+def test_answers_are_as_described(client: FlaskClient) -> None:
+    description = client.get("/api/openapi.json").get_json()
+    for response, name in (
+        (client.get("/api/search?query=a"), "SearchResponse"),
+        (client.get("/api/search"), "Problem"),
+        (client.get("/api/document?id=bee"), "DocumentResponse"),
+        (client.get("/api/indexes"), "IndexesResponse"),
+    ):
+        schema = {"$ref": f"#/components/schemas/{name}", "components": description["components"]}
+        jsonschema.validate(response.get_json(), schema)
+
+
+def test_health_and_metrics_tell_what_happened(client: FlaskClient) -> None:
+    assert (client.get("/healthz").text, client.get("/readyz").text) == ("ok\n", "ready\n")
+
+    def answered() -> float:
+        lines = client.get("/metrics").text.splitlines()
+        return float(
+            next(line for line in lines if line.startswith('semsearch_queries_total{outcome="answered"')).split()[1]
+        )
+
+    before = answered()
+    client.post("/api/search", json={"queries": ["a", "b"]})
+    assert answered() == before + 2
+
+
+def test_the_page_is_complete_without_a_script(client: FlaskClient) -> None:
+    page = client.get("/?q=nectar+and+honey").text
+    assert 'value="nectar and honey"' in page
+    assert "collects <mark>nectar</mark>" in page
+    assert page.index(">Bee</a>") < page.index(">Whale</a>")
+    assert "No more results" in client.get("/?q=a&page=2").text
+    assert "shorten it" in client.get(f"/?q={'x' * 101}").text
+
+
+def test_hostile_documents_are_inert(client: FlaskClient) -> None:
+    page = client.get("/?q=honey&index=hostile").text
+    document = client.get("/document", query_string={"index": "hostile", "id": HOSTILE["id"], "q": "<u>"}).text
+    for html in (page, document):
+        assert "&lt;script&gt;alert(1)" in html
+        assert not [bad for bad in ("<script>alert", "<img src=x", 'href="javascript', "<b>", "<u>") if bad in html]
+
+
+def test_a_document_opens_from_its_link(client: FlaskClient) -> None:
+    page = client.get("/?q=honey&index=hostile").text
+    link = page.split('class="open" data-beside href="', 1)[1].split('"', 1)[0]
+    assert "honey &lt;img" in client.get(unescape(link)).text
+
+
+@pytest.mark.parametrize("path", ["/?q=a&index=nowhere", "/document?id=nobody", "/?q=a&page=0"])
+def test_a_page_that_is_not_there_says_so_as_a_page(client: FlaskClient, path: str) -> None:
+    response = client.get(path)
+    assert response.status_code in {404, 422}
+    assert response.mimetype == "text/html"
+    assert 'role="alert"' in response.text
+
+
+FILTERS = [
+    ('kind = mammal and not id = "dog"', {"cat", "whale"}),
+    ({"field": "kind", "in": ["bird", "fish"]}, {"eagle", "salmon"}),
+    ({"or": [{"field": "id", "eq": "bee"}, {"not": {"field": "kind", "exists": True}}]}, {"bee"}),
+    ("source ^= animals.jsonl:1", {"cat"}),
+    ("kind = dragon", set()),
+    ("", {"cat", "dog", "eagle", "salmon", "bee"}),
+]
+
+
+@pytest.mark.parametrize(("given", "ids"), FILTERS)
+@pytest.mark.parametrize("mode", ["semantic", "hybrid"])
+def test_only_what_meets_the_filter_is_found(client: FlaskClient, given: Any, ids: set[str], mode: str) -> None:
+    body = {"query": "an animal with honey", "filter": given, "k": 5, "mode": mode}
+    answer = client.post("/api/search", json=body).get_json()
+    found = {hit["id"] for hit in answer["results"][0]["hits"]}
+    assert found == ids or (not given and len(found) == 5)
+    assert answer["matching"] == (6 if given == "" else len(ids))
+    if isinstance(given, str):
+        again = client.get("/api/search", query_string=body).get_json()
+        assert {hit["id"] for hit in again["results"][0]["hits"]} == found
+    beside = client.post("/api/compare", json={"query": "honey", "filter": given, "k": 100}).get_json()
+    assert len(beside["adapted"]) == answer["matching"]
+
+
+def test_facets_count_what_the_filter_lets_pass(client: FlaskClient) -> None:
+    ask: dict[str, Any] = {"query": "animal", "facets": ["kind", "nothing"]}
+    facets = client.post("/api/search", json=ask).get_json()["facets"]
+    assert facets["kind"]["values"][0] == {"value": "mammal", "count": 3}
+    assert [one["value"] for one in facets["kind"]["values"][1:]] == ["bird", "fish", "insect"]
+    assert facets["nothing"] == {"values": [], "more": 0}
+    few = client.post("/api/search", json={**ask, "filter": "kind in (bird, fish)"}).get_json()["facets"]
+    assert few["kind"]["values"] == [{"value": "bird", "count": 1}, {"value": "fish", "count": 1}]
+    by_address = client.get("/api/search?query=animal&facets=kind&facets=id").get_json()["facets"]
+    assert by_address["kind"] == facets["kind"]
+    assert len(by_address["id"]["values"]) == 6
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "kind = ", {"field": "kind"}, {"field": "kind", "eq": {"x": 1}}, {"nor": []}, 7, ["kind = a"],
+        "not " * 40 + "a = 1", reduce(lambda inner, _: {"not": inner}, range(25), {"field": "a", "eq": 1}),
+    ],
+)  # fmt: skip
+def test_a_filter_that_cannot_be_understood_is_named(client: FlaskClient, wrong: Any) -> None:
+    for path in ("/api/search", "/api/compare"):
+        answer = client.post(path, json={"query": "honey", "filter": wrong})
+        assert answer.status_code == 422
+        assert all(error["field"].startswith("filter") for error in answer.get_json()["errors"])
+
+
+def test_queries_with_and_without_filters_share_a_batch(app: Flask) -> None:
+    from semsearch.filters.expression import parse
+    from semsearch.types import Query
+
+    service: SearchService = app.extensions["semsearch"]
+    queries = [Query("animal", 5, condition=condition) for condition in (None, parse("kind = fish"), None)]
+    answer = service.search("animals", queries)
+    assert [len(hits) for hits in answer.results] == [5, 1, 5]
+    assert [hit.id for hit in answer.results[0]] == [hit.id for hit in answer.results[2]]
+
+
+def test_the_page_filters_and_says_what_it_cannot_read(client: FlaskClient) -> None:
+    page = client.get("/?q=animal&filter=kind+%3D+mammal").get_data(as_text=True)
+    assert "Best 3 of 3 documents that meet the filter" in page
+    assert 'value="kind = mammal"' in page
+    broken = client.get("/?q=animal&filter=kind+%3D")
+    assert broken.status_code == 422
+    assert "cannot be read at its end" in unescape(broken.get_data(as_text=True))
+    nothing = client.get("/?q=animal&filter=kind+%3D+dragon").get_data(as_text=True)
+    assert "No document meets the filter" in nothing
+    assert "<img" not in client.get('/?q=a&filter=a="><img src=x>"').get_data(as_text=True).replace(
+        '<img src="/static', ""
+    )

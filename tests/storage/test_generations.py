@@ -1,0 +1,143 @@
+"""A published index: whole or not at all, and every damage told by name."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from semsearch.errors import BundleError
+from semsearch.storage.generations import building, open_current, read_manifest, republish
+from semsearch.storage.manifest import Manifest, SearchOptions
+
+
+@pytest.fixture
+def copy(animals: Path, tmp_path: Path) -> Path:
+    """An index that may be broken."""
+    return Path(shutil.copytree(animals, tmp_path / "copy"))
+
+
+def part(folder: Path, name: str) -> Path:
+    return next(folder.glob(f"g-*/**/{name}"))
+
+
+def flip_a_byte(folder: Path) -> None:
+    path = part(folder, "vectors.faiss")
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("harm", "complaint"),
+    [
+        (lambda folder: part(folder, "vectors.faiss").unlink(), "vectors.faiss cannot be read"),
+        (lambda folder: part(folder, "documents.sqlite").write_bytes(b"x"), "documents.sqlite has 1 bytes"),
+        (flip_a_byte, "vectors.faiss has changed since"),
+        (lambda folder: part(folder, "manifest.json").unlink(), "manifest.json is missing"),
+        (lambda folder: part(folder, "manifest.json").write_text("{"), "is not a manifest"),
+        (lambda folder: part(folder, "manifest.json").write_text("[]"), "is not a manifest"),
+        (lambda folder: part(folder, "manifest.json").write_text('{"format_version": 99}'), "format version 99"),
+        (lambda folder: part(folder, "manifest.json").write_text('{"format_version": 3}'), "Field required"),
+        (lambda folder: (folder / "current").write_text("../elsewhere"), "is no generation"),
+        (lambda folder: (folder / "current").write_bytes(b"\xff"), "cannot be read"),
+        (lambda folder: (folder / "current").unlink(), "no index at"),
+    ],
+)
+def test_damage_is_named_with_its_remedy(copy: Path, harm: Callable[[Path], object], complaint: str) -> None:
+    harm(copy)
+    with pytest.raises(BundleError, match=complaint) as caught:
+        open_current(copy)
+    assert "build" in str(caught.value)
+
+
+def test_the_manifest_says_what_was_built(animals: Path) -> None:
+    manifest = read_manifest(animals)
+    assert (manifest.title, manifest.documents, manifest.passages, manifest.skipped) == ("Animals", 6, 6, 0)
+    assert (manifest.encoder.dimension, manifest.encoder.prompts["query"]) == (32, "query: ")
+    assert set(manifest.files) == {
+        "s-000001/vectors.faiss",
+        "s-000001/places.npy",
+        "s-000001/documents.sqlite",
+        "basis.safetensors",
+        "map.safetensors",
+    }
+
+
+def test_a_second_builder_is_told_to_wait(copy: Path) -> None:
+    with building(copy), pytest.raises(BundleError, match="another build or change is writing"), building(copy):
+        pass
+
+
+def test_what_a_dead_builder_left_is_cleaned_up(copy: Path) -> None:
+    (copy / "building-dead").mkdir()
+    (copy / "building-dead" / "vectors.faiss").write_bytes(b"half")
+    with building(copy):
+        assert not (copy / "building-dead").exists()
+    open_current(copy).close()
+
+
+def test_a_failure_leaves_the_old_index_and_nothing_else(copy: Path) -> None:
+    before = sorted(path.name for path in copy.rglob("*"))
+    with pytest.raises(IsADirectoryError), building(copy) as files:  # noqa: PT012 - the first line must not fail
+        files.basis.write_bytes(b"half")
+        files.folder.write_bytes(b"this fails")
+    assert sorted(path.name for path in copy.rglob("*")) == before
+    open_current(copy).close()
+
+
+def test_a_first_build_that_fails_leaves_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="disk"), building(tmp_path / "new"):
+        raise RuntimeError("disk")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_generation_is_kept_while_somebody_reads_it(copy: Path) -> None:
+    old = Path(shutil.copytree(next(copy.glob("g-*")), copy / "g-000009"))
+    (copy / "current").write_text("g-000009\n")
+    reader = open_current(copy)
+    (copy / "current").write_text("g-000001\n")
+    with building(copy):
+        assert old.exists()
+    reader.close()
+    with building(copy):
+        assert not old.exists()
+    open_current(copy).close()
+
+
+def test_a_folder_of_other_things_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("precious")
+    with pytest.raises(BundleError, match="holds files that are no index"), building(tmp_path):
+        pass
+    assert (tmp_path / "thesis.txt").read_text() == "precious"
+
+
+def test_another_manifest_is_published_over_the_same_content(copy: Path) -> None:
+    def changed(manifest: Manifest) -> Manifest:
+        return manifest.model_copy(update={"search": SearchOptions(lexical_weight=0.4)})
+
+    before = open_current(copy)
+    content = {name: path.read_bytes() for name, path in before.files.parts.items()}
+    republish(copy, changed)
+    # whoever reads the old one goes on
+    assert {name: path.read_bytes() for name, path in before.files.parts.items()} == content
+    before.close()
+    after = open_current(copy)
+    assert after.manifest == changed(before.manifest)
+    assert {name: path.read_bytes() for name, path in after.files.parts.items()} == content
+    after.close()
+    republish(copy, changed)
+    assert len(list(copy.glob("g-*"))) == 1
+
+
+def test_a_change_that_fails_leaves_the_index_as_it_was(copy: Path) -> None:
+    def failing(manifest: Manifest) -> Manifest:
+        raise ValueError(manifest.title)
+
+    before = read_manifest(copy)
+    with pytest.raises(ValueError, match="Animals"):
+        republish(copy, failing)
+    assert read_manifest(copy) == before
+    assert not list(copy.glob("building-*"))

@@ -1,0 +1,20 @@
+"""Files appear whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from semsearch.system.files import whole
+
+
+def test_a_file_that_fails_halfway_leaves_what_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    with whole(path) as unfinished:
+        unfinished.write_text("old")
+    with pytest.raises(OSError, match="full"), whole(path) as unfinished:  # noqa: PT012 (both lines are the case)
+        unfinished.write_text("ne")
+        raise OSError("full")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]

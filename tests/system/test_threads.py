@@ -1,0 +1,38 @@
+"""What is set for every library in one place."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+
+from semsearch.system.threads import limit_arenas
+
+MANY_THREADS = """
+import ctypes, threading
+from semsearch.threads import limit_arenas
+{limit}
+all_there = threading.Barrier(9)
+def hold():
+    kept = bytearray(100_000)
+    all_there.wait(30)
+for _ in range(8):
+    threading.Thread(target=hold).start()
+ctypes.CDLL(None).malloc_stats()
+all_there.wait(30)
+"""
+
+
+def arenas(limit: str) -> int:
+    done = subprocess.run(
+        [sys.executable, "-c", MANY_THREADS.format(limit=limit)], capture_output=True, text=True, check=True
+    )
+    return done.stderr.count("Arena ")
+
+
+def test_many_threads_share_few_pools_of_memory() -> None:
+    if platform.libc_ver()[0] != "glibc":  # no other C library has such pools
+        assert not limit_arenas(2)
+        return
+    assert arenas("") > 2
+    assert arenas("assert limit_arenas(2)") <= 2
