@@ -128,7 +128,7 @@ def peer(name: str, into: Path) -> Iterator[System]:
     """Another server of the same documents by the same model."""
     script = Path(__file__).parent / "peers" / f"{name}.py"
     python = os.environ.get(f"SEMSEARCH_PEER_{name.upper()}", sys.executable)
-    folder = locate(DEFAULT_MODEL).where
+    folder = locate(DEFAULT_MODEL).path
     process = subprocess.Popen(
         [python, str(script), str(into / "documents.jsonl"), folder, str(PORTS[name])],
         text=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
@@ -165,12 +165,12 @@ def limits(into: Path, seconds: float) -> dict[str, float]:
     encoder, texts = Encoder.open(), asked(into)
     engine = SearchEngine.open(into / "index", encoder=encoder, threads=1)
     index = VectorIndex.exact(encoder.dimension)
-    index.add(engine.corpus.live()[1])
+    index.add(engine.corpus.live_passages()[1])
     engine.close()
     vectors = encoder.encode_all("query", texts[:2_000])
     lone = [_timed(lambda text=text: encoder.encode_queries([text])) for text in texts[:300]]  # type: ignore[misc]
     faiss.omp_set_num_threads(1)
-    search = [_timed(lambda row=row: index.nearest(vectors[row : row + 1], K)) for row in range(300)]  # type: ignore[misc]
+    search = [_timed(lambda row=row: index.search(vectors[row : row + 1], K)) for row in range(300)]  # type: ignore[misc]
     return {
         "encode one, ms": 1000 * median(lone),
         "search one, ms": 1000 * median(search),
@@ -418,7 +418,7 @@ def _label(client: Client, number: int) -> None:
     domain = f"team-{number % 3}"
     [found] = client.call("POST", "/api/search", {"query": f"what is number {number}", "k": 3})["results"]
     for hit in found["hits"]:
-        label = {"domain": domain, "query": f"what is number {number}", "document": hit["id"], "gain": 1.0}
+        label = {"domain": domain, "query": f"what is number {number}", "document": hit["id"], "relevance": 1.0}
         client.call("POST", "/api/labels", label)
     client.call("POST", f"/api/domains/{domain}/adapt", {})
 

@@ -21,7 +21,7 @@ from semsearch.adapters.adapter import Adapter
 from semsearch.adapters.basis import SpectralBasis
 from semsearch.adapters.candidates import candidate_state
 from semsearch.adapters.state import DomainState
-from semsearch.adapters.support import Support, gather
+from semsearch.adapters.support import Support, build_support
 from semsearch.adapters.weights import Weights
 from semsearch.encoders.encoder import Encoder
 from semsearch.types import Vectors
@@ -45,21 +45,21 @@ def main() -> None:
     wanted = rng.choice(passages, size=2 * max(LABELS), replace=False)
     accent = unit(rng.normal(size=(1, encoder.dimension)))
     queries = unit(documents[wanted] + 0.6 * accent + 1.0 * unit(rng.normal(size=(len(wanted), 384))))
-    weights, basis = Weights.open(), SpectralBasis.of(documents)
+    weights, basis = Weights.open(), SpectralBasis.from_vectors(documents)
 
     def support(labels: int) -> Support:
-        return gather(documents, queries[:labels], [{int(row): 1.0} for row in wanted[:labels]])
+        return build_support(documents, queries[:labels], [{int(row): 1.0} for row in wanted[:labels]])
 
     def learned(labels: int) -> DomainState:
-        bold = max(weights.candidates, key=lambda candidate: candidate.contraction)
-        return candidate_state(bold, weights.starts, basis, support(labels)).compact()
+        bold = max(weights.candidates, key=lambda candidate: candidate.shrinkage)
+        return candidate_state(bold, weights.meta_parameters, basis, support(labels)).to_domain_state()
 
     work: dict[str, Callable[[], object]] = {"encode 1 query": lambda: encoder.encode_queries(["how do I reset it"])}
     for labels in LABELS:
         work[f"adapt to {labels} labels"] = lambda labels=labels: weights.adapt(basis, support(labels))  # type: ignore[misc]
     for labels in LABELS[1:]:
         state = learned(labels)
-        adapter = Adapter.of(basis, {str(domain): state for domain in range(32)})
+        adapter = Adapter.from_states(basis, {str(domain): state for domain in range(32)})
         names = [str(domain) for domain in range(32)]
         said = f"rescale 32 queries of 32 domains of {labels} labels"
         work[said] = lambda adapter=adapter, names=names: adapter.rescale(queries[:32], names)  # type: ignore[misc]

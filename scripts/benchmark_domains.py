@@ -23,8 +23,8 @@ import numpy as np
 import torch
 
 from semsearch import Query, SearchEngine
-from semsearch.adapters.adapter import Adapter, Serving
-from semsearch.adapters.state import MAX_CONTRACTION, MAX_KEYS, DomainState
+from semsearch.adapters.adapter import Adapter, DomainAdapter
+from semsearch.adapters.state import MAX_KEYS, MAX_SHRINKAGE, DomainState
 from semsearch.storage.domains import DomainStore
 from semsearch.types import Vectors
 
@@ -44,12 +44,12 @@ def made_up(dimension: int, seed: int) -> DomainState:
     gains, shift = np.ones(dimension, np.float32), np.zeros(dimension, np.float32)
     return DomainState(
         gains,
-        contraction=rows(MAX_CONTRACTION, 0.3),
+        shrinkage=rows(MAX_SHRINKAGE, 0.3),
         keys=rows(MAX_KEYS, 1.0),
         values=rows(MAX_KEYS, 0.2),
         shift=shift,
         sharpness=np.full(MAX_KEYS, 2.0, np.float32),
-    ).rounded()
+    ).quantized()
 
 
 def resident_mib() -> float:
@@ -71,10 +71,10 @@ def main() -> None:
         store = DomainStore(Path(folder), encoder_sha256=engine.manifest.encoder.weights_sha256)
         for number, name in enumerate(names):
             state = made_up(engine.encoder.dimension, number)
-            store.append(name, "adapted", words="made up", state=state, learner="listwise")
+            store.append(name, "adapted", explanation="made up", state=state, learner="listwise")
         sizes = [path.stat().st_size for path in Path(folder).glob("domains/*/*")]
         before, started = resident_mib(), perf_counter()
-        servings = store.servings(store.names())
+        servings = store.domain_adapters(store.names())
         seconds, mib = perf_counter() - started, resident_mib() - before
     engine.adapter = Adapter(engine.adapter.basis, servings)
     print(f"{len(names)} domains: {sum(sizes) / len(names) / 1024:.0f} KiB each on disk,", end=" ")
@@ -87,13 +87,13 @@ def main() -> None:
         chosen = [str(text) for text in rng.choice(texts, BATCH)]
         mixed = [Query(text, domain=str(name)) for text, name in zip(chosen, rng.choice(names, BATCH), strict=True)]
         plain = [Query(text) for text in chosen]
-        stages = engine.rank(mixed)[0].stages_s
+        times = engine.retrieve(mixed)[0].times
         begun = perf_counter()
-        engine.rank(plain)
+        engine.retrieve(plain)
         middle = perf_counter()
-        engine.rank(mixed)
+        engine.retrieve(mixed)
         ratios.append((perf_counter() - middle) / (middle - begun))
-        shares.append(stages["rescale"] / sum(stages.values()))
+        shares.append(times.adapt / (times.encode + times.adapt + times.search_vectors))
     print(
         f"rescaling a batch of {BATCH} queries of as many domains: {statistics.median(shares):.2%} of the batch's time"
     )
@@ -103,11 +103,11 @@ def main() -> None:
     vectors = engine.encoder.encode_queries(texts[:BATCH])
     domains = [names[int(place)] for place in rng.choice(len(names), BATCH, replace=False)]
     queries = [Query(text, domain=domain) for text, domain in zip(texts[:BATCH], domains, strict=True)]
-    first = engine.adapter.rescale(vectors, domains)
-    found = engine.rank(queries)
-    changed = {domains[3]: Serving(made_up(engine.encoder.dimension, -1 % 2**32), domain=domains[3], version=2)}
-    engine.adapter = engine.adapter.replaced(changed)
-    again, after = engine.adapter.rescale(vectors, domains), engine.rank(queries)
+    first = engine.adapter.transform(vectors, domains)
+    found = engine.retrieve(queries)
+    changed = {domains[3]: DomainAdapter(made_up(engine.encoder.dimension, -1 % 2**32), domain=domains[3], version=2)}
+    engine.adapter = engine.adapter.updated(changed)
+    again, after = engine.adapter.transform(vectors, domains), engine.retrieve(queries)
     others = [place for place in range(BATCH) if place != 3]
     same = np.array_equal(first[others], again[others]) and not np.array_equal(first[3], again[3])
     same &= all(

@@ -23,11 +23,11 @@ import numpy as np
 from large_index import corpus, publish_index, texts
 
 from semsearch.encoders.encoder import Encoder
-from semsearch.filters.expression import parse
+from semsearch.filters.expression import parse_filter
 from semsearch.ingest.index_selection import recall_of
 from semsearch.ingest.recipe import IndexOptions
 from semsearch.search.engine import SearchEngine
-from semsearch.search.ranking import FUSED
+from semsearch.search.ranking import FUSION_DEPTH
 from semsearch.types import Query, Vectors
 
 FILTERS = ("", "half = 0", "tenth = 0", "percent = 0", "rare = 0", "near < 50", "near < 10", "near = 7")
@@ -47,28 +47,28 @@ def median_ms(work: Callable[[int], object], turns: int = TIMED) -> float:
 def measured(engine: SearchEngine, queries: Vectors, words: list[str], expression: str) -> dict[str, float]:
     """The figures of one filter."""
     index = engine.corpus
-    condition = parse(expression) if expression else None
+    condition = parse_filter(expression) if expression else None
     started = perf_counter()
-    allowed = index.allowed(condition)
+    allowed = index.allowed_rows(condition)
     found = {"look_up_ms": 1000 * (perf_counter() - started), "share": allowed.document_count / index.documents}
     tried = queries[:TRIED]
     rows = np.flatnonzero(allowed.passages)
     depth = min(10, len(rows))
     near = tried @ index.vectors(rows).T
     truth = -np.sort(-near, axis=1)[:, :depth]
-    shares = recall_of(index.nearest(tried, FUSED, allowed=allowed)[0], truth)
+    shares = recall_of(index.search_vectors(tried, FUSION_DEPTH, allowed=allowed)[0], truth)
     found |= {"recall": float(shares.mean()), "worst_tenth": float(np.sort(shares)[: TRIED // 10].mean())}
     for together in (1, 32):
 
         def semantic(turn: int, many: int = together) -> None:
-            index.nearest(queries[turn * many % TRIED :][:many], FUSED, allowed=allowed)
+            index.search_vectors(queries[turn * many % TRIED :][:many], FUSION_DEPTH, allowed=allowed)
 
         found[f"ms_{together}"] = median_ms(semantic)
 
     def hybrid(turn: int) -> None:
-        query = Query(words[turn], condition=condition)
-        [nearest] = engine.nearest([query], queries[turn : turn + 1])
-        engine.fetch(engine.order(query, nearest))
+        query = Query(words[turn], filter=condition)
+        [nearest] = engine.search_vectors([query], queries[turn : turn + 1])
+        engine.fetch(engine.rank(query, nearest))
 
     found["hybrid_ms"] = median_ms(hybrid)
     return found
@@ -88,7 +88,7 @@ def main() -> int:
             folder = Path(place, "large")
             publish_index(folder, vectors, queries[-ASKED:], encoder, IndexOptions.model_validate({"type": kind}))
             engine = SearchEngine.open(folder, encoder=encoder)
-            print(f"\n{kind}, {engine.manifest.documents:,} documents; {engine.manifest.index.why}")
+            print(f"\n{kind}, {engine.manifest.documents:,} documents; {engine.manifest.index.reason}")
             print(f"{'filter':12}" + "".join(f"{name:>13}" for name in columns) + f"{'x of none':>12}")
             plain = 0.0
             for expression in FILTERS:

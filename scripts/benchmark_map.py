@@ -52,18 +52,18 @@ def kept(projection: Projection) -> float:
     shares = []
     for row in tried:
         near = np.argsort(-(landmarks @ landmarks[row]))[1 : NEAREST + 1]
-        far = np.linalg.norm(projection.places - projection.places[row], axis=1)
+        far = np.linalg.norm(projection.points - projection.points[row], axis=1)
         shares.append(len(np.intersect1d(near, np.argsort(far)[1 : NEAREST + 1])) / NEAREST)
     return float(np.mean(shares))
 
 
 def drawing(vectors: Vectors) -> str:
     """Seconds of each part, and what is kept of who is near whom."""
-    basis = SpectralBasis.of(vectors)
+    basis = SpectralBasis.from_vectors(vectors)
     started = perf_counter()
-    projection = Projection.of(vectors, basis, threads=2)
+    projection = Projection.fit(vectors, basis, threads=2)
     drawn = perf_counter()
-    projection.place(vectors)
+    projection.project(vectors)
     placed = perf_counter()
     exact = faiss.IndexFlatIP(vectors.shape[1])
     exact.add(vectors)

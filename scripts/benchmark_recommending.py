@@ -100,8 +100,8 @@ def main() -> int:
             pass
         engine = SearchEngine.open(Path(folder) / "films")
         print(f"{len(users)} users, {len(items)} films")
-        rows, vectors = engine.corpus.live()
-        identities = engine.corpus.identities(rows)
+        rows, vectors = engine.corpus.live_passages()
+        identities = engine.corpus.doc_ids(rows)
         place = {one: row for row, one in enumerate(identities)}
 
         def best(user: User, scores: npt.NDArray[np.float64]) -> list[str]:
@@ -115,7 +115,7 @@ def main() -> int:
                 liking = {one: number - (one in mine) for one, number in likes.items()} if others else {}
                 found = recommend(engine, user.liked, seen=user.seen, others=liking, k=K, diversity=diversity)
                 assert found is not None
-                return engine.corpus.identities(np.array([row for row, _ in found.rows], np.int64))
+                return [hit.id for hit in found.hits]
 
             return chosen
 

@@ -26,9 +26,9 @@ from time import perf_counter
 import numpy as np
 from large_index import corpus
 
-from semsearch.ingest.index_selection import Sized, recall_of, size
+from semsearch.ingest.index_selection import SelectedIndex, recall_of, select_index
 from semsearch.ingest.recipe import IndexOptions
-from semsearch.search.ranking import FUSED
+from semsearch.search.ranking import FUSION_DEPTH
 from semsearch.storage.vectors import VectorIndex
 from semsearch.system.threads import available_cores
 from semsearch.types import Vectors
@@ -44,7 +44,7 @@ def timed_ms(index: VectorIndex, queries: Vectors, together: int, effort: int | 
     for turn in range(TIMED if together == 1 or effort else 8):
         start = turn * together % (len(queries) - together)
         started = perf_counter()
-        index.nearest(queries[start : start + together], FUSED, effort=effort)
+        index.search(queries[start : start + together], FUSION_DEPTH, ef_search=effort)
         taken.append(perf_counter() - started)
     return 1000 * median(taken)
 
@@ -75,7 +75,7 @@ def measure_opening(folder: Path, effort: int | None, threads: int) -> None:
     at_rest = resident()
     queries = np.load(folder / "queries.npy")
     for row in range(len(queries)):
-        index.nearest(queries[row : row + 1], FUSED, effort=effort)
+        index.search(queries[row : row + 1], FUSION_DEPTH, ef_search=effort)
     after = resident()
     found = {"seconds": seconds}
     for kind in ("anonymous", "mapped"):
@@ -99,22 +99,22 @@ def main() -> int:
         plain = VectorIndex.exact(documents.shape[1], threads=given.threads)
         plain.add(documents)
         started = perf_counter()
-        *_, sized = size(
+        *_, sized = select_index(
             documents, partial(np.copy, queries[:ASKED]), IndexOptions(vectors=precision), threads=given.threads
         )
         seconds = perf_counter() - started
-        assert isinstance(sized, Sized)
+        assert isinstance(sized, SelectedIndex)
         index, record = sized.index, sized.record
         others = queries[ASKED : ASKED + TRIED]
-        found = index.nearest(others, FUSED, effort=record.effort)[1][:, :10]
+        found = index.search(others, FUSION_DEPTH, ef_search=record.ef_search)[1][:, :10]
         scores = np.einsum("nd,nkd->nk", others, documents[np.maximum(found, 0)])
-        shares = recall_of(np.where(found >= 0, scores, -np.inf), plain.nearest(others, 10)[0])
+        shares = recall_of(np.where(found >= 0, scores, -np.inf), plain.search(others, 10)[0])
         with tempfile.TemporaryDirectory() as place:
             folder = Path(place)
             index.save(folder / "vectors", folder / "graph")
             np.save(folder / "queries.npy", others)
             disk = {path.name: path.stat().st_size / 2**20 for path in folder.iterdir()}
-            opening = opened(folder, record.effort, given.threads)
+            opening = opened(folder, record.ef_search, given.threads)
         row = {
             "vectors": count,
             "chosen": record.model_dump(),
@@ -122,7 +122,7 @@ def main() -> int:
             "recall_on_others": round(float(shares.mean()), 4),
             **{
                 f"{name}_{together}_ms": round(timed_ms(one, queries, together, effort), 3)
-                for name, one, effort in (("chosen", index, record.effort), ("exact", plain, None))
+                for name, one, effort in (("chosen", index, record.ef_search), ("exact", plain, None))
                 for together in (1, 32)
             },
             "disk_mib": {name: round(mib, 1) for name, mib in disk.items() if name != "queries.npy"},

@@ -122,7 +122,7 @@ def main() -> int:
         index = Path(place, "index")
         shutil.copytree(options.index, index, ignore=shutil.ignore_patterns("domains", "labels.sqlite*"))
         generation = open_current(index)
-        old = draw.sample(Corpus.open(generation, threads=1).all_identities(), 500)
+        old = draw.sample(Corpus.open(generation, threads=1).all_doc_ids(), 500)
         generation.close()
         server, writer = start(index)
         try:

@@ -88,7 +88,7 @@ def main() -> None:
     engine = SearchEngine.open(options.index)
     asked = questions(engine, options.clients * options.requests, options.seed)
     started = perf_counter()
-    alone = {query: [(hit.id, hit.score) for hit in engine.search([Query(query, k=K)])[0]] for query in asked}
+    alone = {query: [(hit.id, hit.score) for hit in engine.search([Query(query, k=K)])[0].hits] for query in asked}
     one_by_one_s = perf_counter() - started
     engine.close()
 

@@ -14,18 +14,18 @@ from pathlib import Path
 
 import numpy as np
 
-from semsearch.adapters.support import Judgments, gather
+from semsearch.adapters.support import Judgments, build_support
 from semsearch.adapters.weights import DEFAULT_WEIGHTS
 from semsearch.encoders.encoder import Encoder
 from semsearch.evaluation.protocol import open_weights, without
-from semsearch.metalearn.episodes import Domain, Vectorizer, default_cache
+from semsearch.metalearn.episodes import Dataset, Vectorizer, default_cache
 from semsearch.types import Vectors
 
 SIZES = (8, 32, 128)
 SEEDS = 1
 
 
-def spoiled(domain: Domain, size: int, rng: np.random.Generator) -> dict[str, tuple[Vectors, list[Judgments]]]:
+def spoiled(domain: Dataset, size: int, rng: np.random.Generator) -> dict[str, tuple[Vectors, list[Judgments]]]:
     """Four ways in which labels can be wrong."""
     rows = rng.permutation(len(domain.queries))[:size]
     queries, true = domain.queries[rows], [domain.texts.judgments[row] for row in rows]
@@ -52,17 +52,17 @@ def main() -> int:
     adapted: Counter[tuple[str, int]] = Counter()
     tried: Counter[tuple[str, int]] = Counter()
     for folder in sorted((data / "domains").iterdir()):
-        domain = vectors.domain(folder)
+        domain = vectors.dataset(folder)
         learned = without(domain.family, weights) or weights[0]
         for seed in range(SEEDS):
             rng = np.random.default_rng([seed, 9])
             for size in SIZES:
                 for way, (queries, judgments) in spoiled(domain, size, rng).items():
-                    verdict = learned.adapt(domain.basis, gather(domain.documents, queries, judgments))
+                    verdict = learned.adapt(domain.basis, build_support(domain.documents, queries, judgments))
                     tried[way, size] += 1
                     adapted[way, size] += verdict.adapted
                     if verdict.adapted:
-                        print(f"{domain.name}, {size} labels, {way}: {verdict.words()}")
+                        print(f"{domain.name}, {size} labels, {way}: {verdict.explanation()}")
     for way, size in tried:
         print(f"{way:20} {size:4} labels: adapted to {adapted[way, size]:3} of {tried[way, size]}")
     return 0

@@ -24,11 +24,11 @@ import numpy as np
 import torch
 from domain_engines import domain_engine, judged, over_families, unseen, vectorizer
 
-from semsearch.adapters.adapter import Serving
+from semsearch.adapters.adapter import DomainAdapter
 from semsearch.domains.adapting import adapt
-from semsearch.domains.judgments import ndcg as ranked_ndcg
+from semsearch.domains.judgments import JudgedQuery, ranking_ndcg
 from semsearch.evaluation.protocol import open_weights
-from semsearch.metalearn.episodes import Domain
+from semsearch.metalearn.episodes import Dataset
 from semsearch.search.engine import SearchEngine
 from semsearch.storage.manifest import SearchOptions
 from semsearch.types import Mode, Query
@@ -38,27 +38,27 @@ SEEDS = 2
 MOST_ASKED = 200
 WAYS = {
     "semantic": SearchOptions(mode=Mode.SEMANTIC),
-    "lexical": SearchOptions(mode=Mode.LEXICAL),
+    "lexical": SearchOptions(mode=Mode.KEYWORD),
     "hybrid": SearchOptions(),
     "hybrid, ranks": SearchOptions(lexical_weight="rrf"),
 }
 ADAPTED = ("semantic", "hybrid")
 
 
-def ndcg(engine: SearchEngine, domain: Domain, rows: Sequence[int]) -> float:
+def ndcg(engine: SearchEngine, domain: Dataset, rows: Sequence[int]) -> float:
     """Mean nDCG@10 of these queries as the engine ranks them."""
     queries = [Query(domain.texts.queries[row], domain="d") for row in rows]
     values = []
-    for row, hits in zip(rows, engine.search(queries), strict=True):
+    for row, hits in zip(rows, (outcome.hits for outcome in engine.search(queries)), strict=True):
         gains = {str(one): gain for one, gain in domain.texts.judgments[row].items()}
-        values.append(ranked_ndcg([hit.id for hit in hits], gains))
+        values.append(ranking_ndcg([hit.id for hit in hits], JudgedQuery(domain.texts.queries[row], gains)))
     return float(np.mean(values))
 
 
 def measured(folder: Path, *, data: Path, weights_file: Path) -> tuple[str, str, dict[str, float]]:
     """Name, family and every figure of one domain."""
     torch.set_num_threads(1)
-    domain = vectorizer(data).domain(folder)
+    domain = vectorizer(data).dataset(folder)
     weights = unseen(domain, open_weights(weights_file))
     found: dict[str, list[float]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as place:
@@ -68,13 +68,13 @@ def measured(folder: Path, *, data: Path, weights_file: Path) -> tuple[str, str,
             for seed in range(SEEDS):
                 pool, asked = domain.halves(seed)
                 rows = asked[:MOST_ASKED].tolist()
-                engine.adapter = engine.adapter.replaced({"d": Serving(None)})
+                engine.adapter = engine.adapter.updated({"d": DomainAdapter(None)})
                 found[way].append(ndcg(engine, domain, rows))
                 for size in SIZES if weights is not None and way in ADAPTED else ():
                     assert weights is not None
                     labels = judged(domain, pool[:size].tolist())
                     outcome = adapt(engine, weights.adapt, labels, encode=engine.encode_label)
-                    engine.adapter = engine.adapter.replaced({"d": Serving(outcome.state)})
+                    engine.adapter = engine.adapter.updated({"d": DomainAdapter(outcome.state)})
                     found[f"{way}, {size} labels"].append(ndcg(engine, domain, rows))
             engine.close()
     return domain.name, domain.family, {way: float(np.mean(values)) for way, values in found.items()}

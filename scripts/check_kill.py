@@ -99,12 +99,13 @@ class World:
         engine = SearchEngine.open(self.index, encoder=encoder)
         try:
             holds = {}
-            for identity in engine.corpus.all_identities():
+            for identity in engine.corpus.all_doc_ids():
                 document = engine.document(identity)
                 assert document is not None
                 holds[identity] = document.text
             [state] = [name for name, texts in expected.items() if texts == holds][:1]
-            [hits] = engine.search([Query("price of salt in year 7", k=20)])
+            [outcome] = engine.search([Query("price of salt in year 7", k=20)])
+            hits = outcome.hits
             assert len(hits) == min(20, len(holds)), "too few hits"
             assert {hit.id for hit in hits} <= set(holds), "hits from elsewhere"
         finally:

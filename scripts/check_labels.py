@@ -27,7 +27,7 @@ from servers import Client, start
 from semsearch.storage.corpus import Corpus
 from semsearch.storage.domains import DomainStore
 from semsearch.storage.generations import open_current, read_manifest
-from semsearch.storage.labels import Chosen, LabelLog
+from semsearch.storage.labels import EntryFilter, LabelLog
 from semsearch.types import Click, Label
 
 CLIENTS = 4
@@ -72,8 +72,8 @@ class Sender(threading.Thread):
 def lost(index: Path, acknowledged: dict[str, tuple[str, str]]) -> list[str]:
     """What is wrong with what is on the disk."""
     log = LabelLog(index)
-    kept: list[Label | Click] = [entry for _, entry in log.labels(Chosen())]
-    kept += [entry for _, entry in log.clicks(Chosen())]
+    kept: list[Label | Click] = [entry for _, entry in log.labels(EntryFilter())]
+    kept += [entry for _, entry in log.clicks(EntryFilter())]
     log.close()
     held = {entry.id: (entry.query, entry.document or "") for entry in kept}
     wrong = [f"{identity} is not in the log" for identity in acknowledged if identity not in held]
@@ -102,7 +102,7 @@ def main() -> None:
         index = Path(folder) / "index"
         shutil.copytree(options.index, index, ignore=shutil.ignore_patterns("domains", "labels.sqlite*"))
         generation = open_current(index)
-        documents = Corpus.open(generation, threads=1).all_identities()[:200]
+        documents = Corpus.open(generation, threads=1).all_doc_ids()[:200]
         generation.close()
         for time in range(options.times):
             server, client = start(index, "--threads", "1", "--adapt-after", "5")

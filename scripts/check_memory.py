@@ -17,10 +17,10 @@ import torch
 from domain_engines import over_families, vectorizer
 
 from semsearch.adapters.adapter import Adapter
-from semsearch.adapters.memory import remember
-from semsearch.adapters.support import Judgments, gather
+from semsearch.adapters.memory import memorize
+from semsearch.adapters.support import Judgments, build_support
 from semsearch.evaluation.measures import measure
-from semsearch.metalearn.episodes import Domain
+from semsearch.metalearn.episodes import Dataset
 from semsearch.types import Vectors
 
 SIZES = (1, 4, 32, 128)
@@ -28,7 +28,7 @@ SEEDS = 2
 MOST_ASKED = 150
 
 
-def marks(domain: Domain, rows: np.ndarray) -> tuple[list[int], list[Judgments]]:
+def marks(domain: Dataset, rows: np.ndarray) -> tuple[list[int], list[Judgments]]:
     """Queries among `rows` with a relevant document in their first ten, and those documents."""
     found = np.argsort(-(domain.queries[rows] @ domain.documents.T), axis=1, kind="stable")[:, :10]
     marked = {
@@ -39,7 +39,7 @@ def marks(domain: Domain, rows: np.ndarray) -> tuple[list[int], list[Judgments]]
     return kept, [marked[row] for row in kept]
 
 
-def ndcg(domain: Domain, queries: Vectors, rows: list[int]) -> float:
+def ndcg(domain: Dataset, queries: Vectors, rows: list[int]) -> float:
     """Mean nDCG@10 of queries that stand for these rows."""
     values = measure(queries @ domain.documents.T, [domain.texts.judgments[row] for row in rows])
     return float(values["nDCG@10"].mean())
@@ -54,7 +54,7 @@ def main() -> int:
     vectors = vectorizer(data)
     changes: dict[tuple[int, str], dict[tuple[str, str], list[float]]] = defaultdict(lambda: defaultdict(list))
     for folder in sorted((data / "domains").iterdir()):
-        domain = vectors.domain(folder)
+        domain = vectors.dataset(folder)
         for seed in range(SEEDS):
             pool, asked = domain.halves(seed)
             others = asked[:MOST_ASKED].tolist()
@@ -63,11 +63,11 @@ def main() -> int:
                 if not marked:
                     continue
                 with torch.no_grad():
-                    state = remember(domain.basis, gather(domain.documents, domain.queries[marked], judged))
-                adapter = Adapter.of(domain.basis, {"d": state})
+                    state = memorize(domain.basis, build_support(domain.documents, domain.queries[marked], judged))
+                adapter = Adapter.from_states(domain.basis, {"d": state})
                 for kind, rows in (("marked", marked), ("others", others)):
                     queries = domain.queries[rows]
-                    moved = adapter.rescale(queries, ["d"] * len(rows))
+                    moved = adapter.transform(queries, ["d"] * len(rows))
                     change = ndcg(domain, moved, rows) - ndcg(domain, queries, rows)
                     changes[size, kind][domain.family, domain.name].append(change)
     for (size, kind), domains in changes.items():

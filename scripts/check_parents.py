@@ -21,7 +21,7 @@ from semsearch.adapters.adapter import Adapter
 from semsearch.adapters.state import DomainState
 from semsearch.evaluation.measures import measure
 from semsearch.evaluation.protocol import open_weights
-from semsearch.metalearn.episodes import Domain
+from semsearch.metalearn.episodes import Dataset
 
 TEAM = 64
 CLUSTERS = 5
@@ -30,7 +30,7 @@ MOST_ASKED = 100
 FEWEST_ASKED = 20
 
 
-def users(domain: Domain) -> list[np.ndarray]:
+def users(domain: Dataset) -> list[np.ndarray]:
     """Rows of the queries of each cluster."""
     means = faiss.Kmeans(domain.queries.shape[1], CLUSTERS, seed=1, niter=20, spherical=True)
     means.train(domain.queries)
@@ -38,10 +38,10 @@ def users(domain: Domain) -> list[np.ndarray]:
     return [np.flatnonzero(nearest[:, 0] == cluster) for cluster in range(CLUSTERS)]
 
 
-def gain(domain: Domain, state: DomainState, rows: np.ndarray) -> float:
+def gain(domain: Dataset, state: DomainState, rows: np.ndarray) -> float:
     """nDCG@10 over frozen on these queries."""
     queries, judgments = domain.queries[rows], [domain.texts.judgments[row] for row in rows]
-    moved = Adapter.of(domain.basis, {"d": state}).rescale(queries, ["d"] * len(rows))
+    moved = Adapter.from_states(domain.basis, {"d": state}).transform(queries, ["d"] * len(rows))
     before, after = (measure(one @ domain.documents.T, judgments)["nDCG@10"] for one in (queries, moved))
     return float((after - before).mean())
 
@@ -56,7 +56,7 @@ def main() -> int:
     vectors = vectorizer(data)
     gains: dict[tuple[int, str], dict[tuple[str, str], list[float]]] = defaultdict(lambda: defaultdict(list))
     for folder in sorted((data / "domains").iterdir()):
-        domain = vectors.domain(folder)
+        domain = vectors.dataset(folder)
         learned = unseen(domain, weights)
         if learned is None or len(domain.queries) < TEAM + CLUSTERS * FEWEST_ASKED:
             continue

@@ -121,7 +121,7 @@ def check(domain: Path, work: Path, console: Console) -> Outcome:
     ours: dict[str, list[tuple[str, float]]] = {}
     for start in track(range(0, len(names), 32), f"{domain.name}: searching", console=console, transient=True):
         part = names[start : start + 32]
-        found = engine.search([Query(queries[name], k=TOP) for name in part])
+        found = [outcome.hits for outcome in engine.search([Query(queries[name], k=TOP) for name in part])]
         ours.update((name, [(hit.id, hit.score) for hit in hits]) for name, hits in zip(part, found, strict=True))
 
     passages = list(engine.corpus.texts())

@@ -20,9 +20,9 @@ import torch
 from check_hybrid import MOST_ASKED, interval, ndcg
 from domain_engines import domain_engine, judged, unseen, vectorizer
 
-from semsearch.adapters.adapter import Serving
+from semsearch.adapters.adapter import DomainAdapter
 from semsearch.domains.adapting import adapt
-from semsearch.domains.tuning import Budget, Tuned, tune
+from semsearch.domains.tuning import Budget, TuningResult, tune
 from semsearch.evaluation.protocol import open_weights
 
 BUDGET = Budget(search_ms=50, domain_kib=512)
@@ -30,10 +30,10 @@ BUDGET = Budget(search_ms=50, domain_kib=512)
 
 def measured(
     folder: Path, *, data: Path, weights_file: Path, labels: int
-) -> tuple[str, str, Tuned, list[float]] | None:
+) -> tuple[str, str, TuningResult, list[float]] | None:
     """Name, family, what was tuned, and nDCG@10 of the other queries as it was and as it was tuned."""
     torch.set_num_threads(1)
-    domain = vectorizer(data).domain(folder)
+    domain = vectorizer(data).dataset(folder)
     weights = unseen(domain, open_weights(weights_file))
     pool, asked = domain.halves(0)
     if weights is None or len(pool) < labels:
@@ -42,13 +42,13 @@ def measured(
     with tempfile.TemporaryDirectory() as place:
         engine = domain_engine(domain, Path(place))
         *_, tuned = tune(engine, weights, {"d": known}, BUDGET)
-        assert isinstance(tuned, Tuned)
+        assert isinstance(tuned, TuningResult)
         found = []
         for trial in (tuned.trials[0], tuned.chosen):
             search, adaptation = trial.setting.search, trial.setting.adaptation
             engine.manifest = engine.manifest.model_copy(update={"search": search, "adaptation": adaptation})
             state = adapt(engine, weights.adapt, known, encode=engine.encode_label).state
-            engine.adapter = engine.adapter.replaced({"d": Serving(state)})
+            engine.adapter = engine.adapter.updated({"d": DomainAdapter(state)})
             found.append(ndcg(engine, domain, asked[:MOST_ASKED].tolist()))
         engine.close()
     return domain.name, domain.family, tuned, found
@@ -73,10 +73,10 @@ def main() -> int:
             if (found := future.result()) is None:
                 continue
             name, family, tuned, (before, after) = found
-            gained[family, name], said[family, name] = [after - before], [tuned.gain]
+            gained[family, name], said[family, name] = [after - before], [tuned.improvement]
             setting = tuned.chosen.setting
             print(
-                f"{name:24} {setting.search!s:12} {setting.adaptation!s:18} said {tuned.gain:+.4f}"
+                f"{name:24} {setting.search!s:12} {setting.adaptation!s:18} said {tuned.improvement:+.4f}"
                 f" [{tuned.low:+.4f}, {tuned.high:+.4f}]  brought {after - before:+.4f}  ({before:.3f} to {after:.3f})",
                 flush=True,
             )

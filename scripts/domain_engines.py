@@ -14,7 +14,7 @@ from semsearch.adapters.weights import Weights
 from semsearch.domains.judgments import JudgedQuery
 from semsearch.encoders.encoder import Encoder
 from semsearch.evaluation.protocol import without
-from semsearch.metalearn.episodes import Domain, Vectorizer, default_cache
+from semsearch.metalearn.episodes import Dataset, Vectorizer, default_cache
 from semsearch.search.engine import SearchEngine
 from semsearch.storage.corpus import Corpus, Segment
 from semsearch.storage.documents import DocumentStore, DocumentWriter
@@ -30,7 +30,7 @@ class KnownQueries:
     prompts: Mapping[str, str] = {"query": "", "document": ""}
     window = 1
 
-    def __init__(self, domain: Domain) -> None:
+    def __init__(self, domain: Dataset) -> None:
         self.name = domain.name
         self.dimension = domain.queries.shape[1]
         self.weights_sha256 = hashlib.sha256(domain.name.encode()).hexdigest()
@@ -46,7 +46,7 @@ def vectorizer(data: Path) -> Vectorizer:
     return Vectorizer(Encoder.open, "all-MiniLM-L6-v2", default_cache(), data / "embeddings")
 
 
-def domain_engine(domain: Domain, folder: Path, search: SearchOptions | None = None) -> SearchEngine:
+def domain_engine(domain: Dataset, folder: Path, search: SearchOptions | None = None) -> SearchEngine:
     """An index of the domain's documents, each one passage, with its row for an id; its file goes into `folder`."""
     path = folder / f"{domain.name}.sqlite"
     with DocumentWriter(path) as writer:
@@ -72,7 +72,7 @@ def domain_engine(domain: Domain, folder: Path, search: SearchOptions | None = N
     )
 
 
-def judged(domain: Domain, rows: Sequence[int]) -> list[JudgedQuery]:
+def judged(domain: Dataset, rows: Sequence[int]) -> list[JudgedQuery]:
     """The domain's queries in these rows with all their judgments; of queries of one text the first."""
     found = {
         domain.texts.queries[row]: {str(one): gain for one, gain in domain.texts.judgments[row].items()}
@@ -81,9 +81,9 @@ def judged(domain: Domain, rows: Sequence[int]) -> list[JudgedQuery]:
     return [JudgedQuery(text, gains) for text, gains in found.items()]
 
 
-def unseen(domain: Domain, weights: Sequence[Weights]) -> Weights | None:
+def unseen(domain: Dataset, weights: Sequence[Weights]) -> Weights | None:
     """Weights that were not learned on the domain's family; None where there are none."""
-    families = weights[0].about.get("families")
+    families = weights[0].metadata.get("families")
     if len(weights) == 1 and isinstance(families, list) and domain.family not in families:
         return weights[0]
     return without(domain.family, weights)

@@ -9,11 +9,11 @@ import numpy as np
 
 from semsearch.adapters.basis import SpectralBasis
 from semsearch.encoders.encoder import Encoder
-from semsearch.ingest.building import save_places
-from semsearch.ingest.index_selection import Sized, size
+from semsearch.ingest.building import save_map_points
+from semsearch.ingest.index_selection import SelectedIndex, select_index
 from semsearch.ingest.recipe import IndexOptions
 from semsearch.storage.documents import DocumentWriter
-from semsearch.storage.generations import building, publish
+from semsearch.storage.generations import begin_build, publish
 from semsearch.storage.manifest import FIRST_SEGMENT, EncoderRecord, Manifest, SegmentRecord
 from semsearch.storage.projection import Projection
 from semsearch.types import Document, Passage, Vectors
@@ -62,7 +62,7 @@ def publish_index(
     """
     rng = np.random.default_rng(1)
     near = np.argmax(vectors @ vectors[rng.choice(len(vectors), 100, replace=False)].T, axis=1)
-    with building(folder) as files:
+    with begin_build(folder) as files:
         segment = files.segment(FIRST_SEGMENT)
         segment.folder.mkdir()
         with DocumentWriter(segment.documents) as writer:
@@ -72,14 +72,14 @@ def publish_index(
                 document = Document(f"d{row}", "", text, "made", {**metadata, "near": int(near[row])})
                 writer.add(document, "", [(Passage(text, 0, len(text)), LENGTH)])
             writer.close()
-        basis = SpectralBasis.of(vectors)
+        basis = SpectralBasis.from_vectors(vectors)
         basis.save(files.basis)
         if mapped:
-            drawn = Projection.of(vectors, basis, threads=2)
+            drawn = Projection.fit(vectors, basis, threads=2)
             drawn.save(files.map)
-            save_places(segment, drawn, vectors)
-        *_, sized = size(vectors, lambda: queries, options, threads=2)
-        assert isinstance(sized, Sized)
+            save_map_points(segment, drawn, vectors)
+        *_, sized = select_index(vectors, lambda: queries, options, threads=2)
+        assert isinstance(sized, SelectedIndex)
         sized.index.save(segment.vectors, segment.graph)
         count = len(vectors)
         publish(

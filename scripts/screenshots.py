@@ -67,7 +67,7 @@ def states(query: str) -> Iterator[tuple[str, str, Act]]:
     yield "map", f"/?q={asked}&domain={{domain}}", _beside("m")
     yield "document", f"/?q={asked}&domain={{domain}}", _opened
     yield "keys", f"/?q={asked}", lambda page: page.locator("[data-keys]").click()
-    yield "empty", "/?q=zzzqqq&mode=lexical", _nothing
+    yield "empty", "/?q=zzzqqq&mode=keyword", _nothing
     yield "no-more", f"/?q={asked}&page=100000", _nothing
     yield "refused", f"/?q={asked}&filter=kind+%3D", _nothing
     yield "error", f"/?q={asked}&index=no-such-index", _nothing

@@ -21,12 +21,12 @@ import numpy as np
 import torch
 
 from semsearch.adapters.adapter import Adapter
-from semsearch.adapters.support import gather
+from semsearch.adapters.support import build_support
 from semsearch.adapters.weights import DEFAULT_WEIGHTS, Weights
-from semsearch.domains.position_bias import PositionBias, estimate, gains
+from semsearch.domains.position_bias import PositionBias, click_relevance, estimate_bias
 from semsearch.encoders.encoder import Encoder
 from semsearch.evaluation.measures import measure
-from semsearch.metalearn.episodes import Domain, Vectorizer, default_cache
+from semsearch.metalearn.episodes import Dataset, Vectorizer, default_cache
 from semsearch.types import Click
 
 QUERIES = 64
@@ -35,7 +35,7 @@ SEEDS = 3
 NOW = datetime.now(UTC)
 
 
-def clicked(domain: Domain, rows: np.ndarray, exponent: float, sessions: int, rng: np.random.Generator) -> list[Click]:
+def clicked(domain: Dataset, rows: np.ndarray, exponent: float, sessions: int, rng: np.random.Generator) -> list[Click]:
     """The log of so many sessions of each query."""
     looked = np.arange(1, 11) ** -exponent
     log: list[Click] = []
@@ -53,9 +53,12 @@ def clicked(domain: Domain, rows: np.ndarray, exponent: float, sessions: int, rn
     return log
 
 
-def judged_by(domain: Domain, log: list[Click], bias: PositionBias) -> tuple[float, dict[int, dict[int, float]]]:
+def judged_by(domain: Dataset, log: list[Click], bias: PositionBias) -> tuple[float, dict[int, dict[int, float]]]:
     """nDCG@10 of what was shown, ranked by the clicks' gains; and the gains by row."""
-    found = {int(query): {int(one): gain for one, gain in rated.items()} for query, rated in gains(log, bias).items()}
+    found = {
+        int(query): {int(one): gain for one, gain in rated.items()}
+        for query, rated in click_relevance(log, bias).items()
+    }
     shown: dict[int, set[int]] = {}
     for click in log:
         shown.setdefault(int(click.query), set()).update(int(one) for one in click.shown)
@@ -71,14 +74,14 @@ def judged_by(domain: Domain, log: list[Click], bias: PositionBias) -> tuple[flo
     return statistics.mean(values), found
 
 
-def adapted(domain: Domain, weights: Weights, found: dict[int, dict[int, float]], asked: np.ndarray) -> float:
+def adapted(domain: Dataset, weights: Weights, found: dict[int, dict[int, float]], asked: np.ndarray) -> float:
     """By how much nDCG@10 of other queries changes once a domain is adapted to these gains."""
     judgments = [domain.texts.judgments[row] for row in asked]
     before = measure(domain.queries[asked] @ domain.documents.T, judgments)["nDCG@10"]
     partial = [True] * len(found)
-    support = gather(domain.documents, domain.queries[list(found)], list(found.values()), partial=partial)
+    support = build_support(domain.documents, domain.queries[list(found)], list(found.values()), partial=partial)
     verdict = weights.adapt(domain.basis, support)
-    moved = Adapter.of(domain.basis, {"d": verdict.state}).rescale(domain.queries[asked], ["d"] * len(asked))
+    moved = Adapter.from_states(domain.basis, {"d": verdict.state}).transform(domain.queries[asked], ["d"] * len(asked))
     return float((measure(moved @ domain.documents.T, judgments)["nDCG@10"] - before).mean())
 
 
@@ -98,12 +101,12 @@ def main() -> None:
         gained: dict[str, list[float]] = {"raw": [], "corrected": [], "true": []}
         exponents = []
         for name in options.names:
-            domain = vectors.domain(options.data / "domains" / name)
+            domain = vectors.dataset(options.data / "domains" / name)
             for seed in range(SEEDS):
                 pool, asked = domain.halves(seed)
                 rng = np.random.default_rng([seed, 5])
                 log = clicked(domain, pool[:QUERIES], exponent, options.sessions, rng)
-                bias = estimate(log)
+                bias = estimate_bias(log)
                 exponents.append(bias.exponent)
                 for way, one in (("raw", PositionBias(0.0)), ("corrected", bias), ("true", PositionBias(exponent))):
                     value, found = judged_by(domain, log, one)

@@ -85,9 +85,9 @@ def ndcg(client: Client, queries: list[str], judged: dict[str, Judged]) -> float
 def labels_of(client: Client, query: str, judged: Judged, *, shown: bool) -> list[dict[str, Any]]:
     """What the user says about a query."""
     if not shown:
-        return [{"query": query, "document": one, "gain": gain} for one, gain in judged.items()]
+        return [{"query": query, "document": one, "relevance": gain} for one, gain in judged.items()]
     [hits] = found(client, [query], DOMAIN)
-    return [{"query": query, "document": one, "gain": judged.get(one, 0.0)} for one, _ in hits]
+    return [{"query": query, "document": one, "relevance": judged.get(one, 0.0)} for one, _ in hits]
 
 
 def play(

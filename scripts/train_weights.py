@@ -37,7 +37,7 @@ def main() -> int:
 def write_domains(data: Path) -> None:
     """Put the domains the weights were learned on, with their licences, into the model card."""
     about = {row["name"]: row for row in json.loads((data / "domains.json").read_text(encoding="utf-8"))}
-    names = Weights.open().about["domains"]
+    names = Weights.open().metadata["domains"]
     assert isinstance(names, list)
     rows = [about[str(name)] for name in names]
     assert all(row["open_licence"] for row in rows)

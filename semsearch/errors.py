@@ -32,11 +32,11 @@ class EncoderError(SemsearchError):
     """An encoder that cannot be loaded or gives unusable vectors."""
 
 
-class BundleError(SemsearchError):
+class IndexFolderError(SemsearchError):
     """An index on disk that is missing, damaged, busy or of another format."""
 
 
-class BusyError(BundleError):
+class IndexBusyError(IndexFolderError):
     """An index that another process, or another thread, is writing."""
 
 

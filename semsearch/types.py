@@ -13,7 +13,7 @@ import numpy.typing as npt
 from pydantic import JsonValue
 
 from semsearch.errors import QueryError
-from semsearch.filters.tree import Condition
+from semsearch.filters.tree import Filter
 
 Vectors = npt.NDArray[np.float32]
 """(n, dim) float32, rows of unit length unless a docstring says otherwise."""
@@ -31,14 +31,18 @@ DEFAULT_DOMAIN = "default"
 
 
 class Mode(StrEnum):
-    """What a search goes by."""
+    """How a search is done."""
 
     SEMANTIC = "semantic"
-    """Meaning: the nearest vectors."""
-    LEXICAL = "lexical"
-    """Words: BM25. Needs no encoder."""
+    """By the nearest vectors."""
+    KEYWORD = "keyword"
+    """By BM25 over terms. Does not use the encoder. `lexical`, its former name, is accepted as a value."""
     HYBRID = "hybrid"
-    """Both."""
+    """By both, fused."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> Mode | None:
+        return cls.KEYWORD if value == "lexical" else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +75,7 @@ class Sort:
 
     field: str
     """Name of a metadata value; `title` is the document's title."""
-    falling: bool = False
+    descending: bool = False
 
     @classmethod
     def parse(cls, text: str) -> Sort:
@@ -97,11 +101,11 @@ class Query:
     """Whether to rank it as if its domain had learned nothing as well."""
     mode: Mode | None = None
     """What to go by; None: what the index goes by."""
-    condition: Condition | None = None
+    filter: Filter | None = None
     """What a document's metadata must meet to be found; None: nothing."""
     passages: int = 1
     """How many of a document's passages are wanted, the best ones, at least 1."""
-    fold: bool = False
+    collapse: bool = False
     """Whether documents whose best passage is nearly the same as a better one's are told with that one."""
     sort: Sort | None = None
     """What to put the best documents in order by; None: how well they fit."""
@@ -121,16 +125,16 @@ class Query:
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class ScoreBreakdown:
     """What a score is made of; of a part that the search did not go by, None."""
 
     similarity: float | None
     """Cosine of query and passage in [-1, 1]."""
-    similarity_place: int | None
+    dense_rank: int | None
     """The document's place by similarity alone, from 1; None also beyond what was fused."""
-    words: float | None
+    lexical_score: float | None
     """BM25 of query and passage, 0 where they share no word that was looked up."""
-    words_place: int | None
+    lexical_rank: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,11 +148,11 @@ class Hit:
     """What it was ranked by, higher is better: the cosine similarity of query and passage, BM25, or both fused."""
     source: str
     metadata: Mapping[str, JsonValue]
-    parts: Parts | None = None
+    score_breakdown: ScoreBreakdown | None = None
     """What the score is made of; None where nothing was searched for."""
-    others: tuple[Passage, ...] = ()
+    more_passages: tuple[Passage, ...] = ()
     """Further passages of the document, best first, where more than one was asked for."""
-    alike: tuple[str, ...] = ()
+    duplicates: tuple[str, ...] = ()
     """Ids of documents whose best passage is nearly the same as this one's, where they were to be folded."""
 
 
@@ -162,7 +166,7 @@ class Label:
     query: str
     """Blank where a document is liked without having been asked for; then it counts for recommending only."""
     document: str
-    gain: float
+    relevance: float
     """0 is not relevant; above, the more the better."""
     user: str
     """Who judged, as the program that sent it calls them; may be empty."""

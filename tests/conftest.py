@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from semsearch.encoders.encoder import Encoder
 from semsearch.ingest.building import Published, build
 from semsearch.ingest.recipe import Recipe
 from semsearch.search.engine import SearchEngine
+from semsearch.types import Hit, Query
 
 ANIMALS = [
     {"id": "cat", "title": "Cat", "text": "A small animal that purrs and hunts mice.", "kind": "mammal"},
@@ -121,6 +122,11 @@ def animals(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
     source = write_jsonl(folder / "animals.jsonl", ANIMALS)
     build_index(folder / "animals", source, model=tiny_model, title="Animals", description="Six of them.")
     return folder / "animals"
+
+
+def hits_of(engine: SearchEngine, queries: Sequence[Query]) -> list[list[Hit]]:
+    """What each query finds."""
+    return [list(outcome.hits) for outcome in engine.search(queries)]
 
 
 @pytest.fixture

@@ -23,12 +23,12 @@ from semsearch.adapters.state import DomainState
 from semsearch.errors import StateError
 from semsearch.types import Vectors
 
-LEAST_SHARPNESS = np.float32(1e-4)
+MIN_SHARPNESS = np.float32(1e-4)
 """Below it the kernel is linear to the last bit that matters, and its formula would divide by zero."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Serving:
+class DomainAdapter:
     """What a domain's queries are rescaled with, and how that came about."""
 
     state: DomainState | None
@@ -43,13 +43,13 @@ class Serving:
     """What the guard found; nothing where it was not asked."""
 
 
-UNKNOWN = Serving(None)
+UNKNOWN_DOMAIN = DomainAdapter(None)
 
 
 class Adapter:
     """The states of an index's domains, applied to batches in which domains mix. Never changes."""
 
-    def __init__(self, basis: SpectralBasis, servings: Mapping[str, Serving]) -> None:
+    def __init__(self, basis: SpectralBasis, servings: Mapping[str, DomainAdapter]) -> None:
         """Take what each domain is served with. Raises StateError where a state does not fit the basis."""
         for domain, serving in servings.items():
             if serving.state is not None and serving.state.dimension != basis.dimension:
@@ -61,29 +61,29 @@ class Adapter:
         self._servings = dict(servings)
 
     @classmethod
-    def of(cls, basis: SpectralBasis, states: Mapping[str, DomainState]) -> Adapter:
+    def from_states(cls, basis: SpectralBasis, states: Mapping[str, DomainState]) -> Adapter:
         """States that are nobody's version yet."""
-        return cls(basis, {domain: Serving(state, domain=domain) for domain, state in states.items()})
+        return cls(basis, {domain: DomainAdapter(state, domain=domain) for domain, state in states.items()})
 
-    def replaced(self, servings: Mapping[str, Serving]) -> Adapter:
+    def updated(self, servings: Mapping[str, DomainAdapter]) -> Adapter:
         """The same adapter but for these domains."""
         return Adapter(self.basis, {**self._servings, **servings})
 
-    def over(self, basis: SpectralBasis) -> Adapter:
+    def with_basis(self, basis: SpectralBasis) -> Adapter:
         """The same states in the axes of another corpus. Raises StateError where one does not fit them."""
         return self if basis is self.basis else Adapter(basis, self._servings)
 
-    def serving(self, domain: str) -> Serving:
+    def for_domain(self, domain: str) -> DomainAdapter:
         """What the domain is served with."""
-        return self._servings.get(domain, UNKNOWN)
+        return self._servings.get(domain, UNKNOWN_DOMAIN)
 
-    def rescale(self, queries: Vectors, domains: Sequence[str]) -> Vectors:
+    def transform(self, queries: Vectors, domains: Sequence[str]) -> Vectors:
         """Each query as its own domain sees it, in one pass whatever the mixture.
 
         queries: (n, dim) float32, unit rows; domains: n names. Returns (n, dim) float32, unit rows. A row whose
         domain has learned nothing is returned bit for bit, and no domain's state touches another's rows.
         """
-        servings = [self.serving(domain) for domain in domains]
+        servings = [self.for_domain(domain) for domain in domains]
         states = {id(one.state): one.state for one in servings if one.state is not None}
         if not states:
             return queries
@@ -95,17 +95,17 @@ class Adapter:
         listed = list(states.values())
         groups = [(listed[slot], rows) for slot, rows in _groups(slots)]
         for state, rows in groups:
-            if state.turns:
-                x[rows] = ((x[rows] @ self.basis.axes) * state.gains) @ self.basis.axes.T
-            if len(state.contraction):
-                x[rows] -= (x[rows] @ state.contraction.T) @ state.contraction
+            if state.has_gains:
+                x[rows] = ((x[rows] @ self.basis.axes) * state.spectral_gains) @ self.basis.axes.T
+            if len(state.shrinkage):
+                x[rows] -= (x[rows] @ state.shrinkage.T) @ state.shrinkage
         _normalise(x)
         for state, rows in groups:
             block = x[rows]
             near = block @ state.keys.T
-            if not state.linear:
+            if not state.is_linear:
                 # k(s) = (exp(βs) − 1) / (exp(β) − 1), which tends to s as β tends to 0
-                sharp = np.maximum(state.sharpness, LEAST_SHARPNESS)
+                sharp = np.maximum(state.sharpness, MIN_SHARPNESS)
                 near = np.expm1(near * sharp) / np.expm1(sharp)
             block += near @ state.values
             block += state.shift

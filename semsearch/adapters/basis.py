@@ -10,7 +10,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from semsearch.errors import BundleError
+from semsearch.errors import IndexFolderError
 from semsearch.types import Vectors
 
 Array = npt.NDArray[np.float32]
@@ -22,7 +22,7 @@ class SpectralBasis:
 
     axes: Array
     """(dim, dim) float32, one orthonormal eigenvector per column, by falling eigenvalue."""
-    values: Array
+    eigenvalues: Array
     """(dim,) float32 eigenvalues, ≥ 0, falling."""
     mean: Array
     """(dim,) float32 mean passage vector, not of unit length."""
@@ -30,10 +30,10 @@ class SpectralBasis:
     @property
     def dimension(self) -> int:
         """Length of the vectors that this basis belongs to."""
-        return len(self.values)
+        return len(self.eigenvalues)
 
     @classmethod
-    def of(cls, vectors: Vectors, *, rows_at_a_time: int = 8_192) -> SpectralBasis:
+    def from_vectors(cls, vectors: Vectors, *, rows_at_a_time: int = 8_192) -> SpectralBasis:
         """The basis of (n, dim) passage vectors, n ≥ 1, summed in float64 a slice at a time."""
         count, dimension = vectors.shape
         total = np.zeros(dimension)
@@ -50,23 +50,23 @@ class SpectralBasis:
         axes = axes * np.where(axes[np.abs(axes).argmax(axis=0), np.arange(dimension)] < 0, -1.0, 1.0)
         return cls(
             axes=np.ascontiguousarray(axes, dtype=np.float32),
-            values=np.ascontiguousarray(values, dtype=np.float32),
+            eigenvalues=np.ascontiguousarray(values, dtype=np.float32),
             mean=mean.astype(np.float32),
         )
 
     def save(self, path: Path) -> None:
         """Write as safetensors."""
-        save_file({"axes": self.axes, "values": self.values, "mean": self.mean}, path)
+        save_file({"axes": self.axes, "values": self.eigenvalues, "mean": self.mean}, path)
 
     @classmethod
     def open(cls, path: Path) -> SpectralBasis:
         """Read what `save` wrote. Raises BundleError if the file does not hold a basis."""
         try:
             parts = load_file(path)
-            basis = cls(axes=parts["axes"], values=parts["values"], mean=parts["mean"])
+            basis = cls(axes=parts["axes"], eigenvalues=parts["values"], mean=parts["mean"])
         except (OSError, SafetensorError, KeyError) as error:
-            raise BundleError(f"{path} is not a spectral basis ({error}): build the index again") from error
+            raise IndexFolderError(f"{path} is not a spectral basis ({error}): build the index again") from error
         dimension = basis.dimension
         if basis.axes.shape != (dimension, dimension) or basis.mean.shape != (dimension,):
-            raise BundleError(f"{path} holds parts of unequal dimension: build the index again")
+            raise IndexFolderError(f"{path} holds parts of unequal dimension: build the index again")
         return basis

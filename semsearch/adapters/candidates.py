@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from semsearch.adapters.basis import SpectralBasis
-from semsearch.adapters.learners import MEMBERS
-from semsearch.adapters.losses import ndcg
-from semsearch.adapters.meta_parameters import Start
-from semsearch.adapters.states import State, axes_of, inherited, rescale
+from semsearch.adapters.learners import LEARNERS
+from semsearch.adapters.losses import support_ndcg
+from semsearch.adapters.meta_parameters import MetaParameters
+from semsearch.adapters.states import State, axes_of, inherited, transform
 from semsearch.adapters.support import Support
 
 FOLDS = 5
@@ -29,47 +29,49 @@ class Candidate:
     """A learner with its contraction and its rate turned up or down."""
 
     member: str
-    contraction: float = 1.0
+    shrinkage: float = 1.0
     """Factor on the learned strength of the contraction."""
     rate: float = 1.0
     """Factor on the learned rate."""
-    fewest: int = 1
+    min_labels: int = 1
     """Labelled queries below which it is not considered: bold candidates need evidence that few labels cannot give."""
-    most: int = UNBOUNDED
+    max_labels: int = UNBOUNDED
     """Labelled queries above which it is not considered: timid candidates are for few."""
 
     @property
     def name(self) -> str:
         """What a recipe calls it, as `listwise-c3-r1`."""
-        return f"{self.member}-c{self.contraction:g}-r{self.rate:g}"
+        return f"{self.member}-c{self.shrinkage:g}-r{self.rate:g}"
 
-    def considered(self, labels: int) -> bool:
+    def applies_to(self, labels: int) -> bool:
         """Whether it is a candidate for so many labelled queries."""
-        return self.fewest <= labels <= self.most
+        return self.min_labels <= labels <= self.max_labels
 
 
 CANDIDATES: Sequence[Candidate] = (
-    Candidate("listwise", contraction=0.0, rate=0.4, most=47),
-    Candidate("listwise", contraction=0.0, rate=1.0, fewest=9),
-    Candidate("listwise", contraction=1.0, rate=1.0, fewest=9),
-    Candidate("listwise", contraction=3.0, rate=1.0, fewest=24),
-    Candidate("listwise", contraction=10.0, rate=1.0, fewest=24),
-    Candidate("listwise", contraction=30.0, rate=1.0, fewest=48),
-    Candidate("listwise", contraction=1.0, rate=3.0, fewest=48),
+    Candidate("listwise", shrinkage=0.0, rate=0.4, max_labels=47),
+    Candidate("listwise", shrinkage=0.0, rate=1.0, min_labels=9),
+    Candidate("listwise", shrinkage=1.0, rate=1.0, min_labels=9),
+    Candidate("listwise", shrinkage=3.0, rate=1.0, min_labels=24),
+    Candidate("listwise", shrinkage=10.0, rate=1.0, min_labels=24),
+    Candidate("listwise", shrinkage=30.0, rate=1.0, min_labels=48),
+    Candidate("listwise", shrinkage=1.0, rate=3.0, min_labels=48),
 )
 
 
-def candidate_state(candidate: Candidate, starts: Mapping[str, Start], basis: SpectralBasis, support: Support) -> State:
+def candidate_state(
+    candidate: Candidate, starts: Mapping[str, MetaParameters], basis: SpectralBasis, support: Support
+) -> State:
     """What a candidate makes of the support set."""
     start = dict(starts[candidate.member])
-    for name, factor in (("log_contraction", candidate.contraction), ("log_rate", candidate.rate)):
+    for name, factor in (("log_contraction", candidate.shrinkage), ("log_rate", candidate.rate)):
         if name in start:
             start[name] = start[name] + torch.tensor(max(factor, 1e-9)).log()
-    return MEMBERS[candidate.member].learn(start, basis, support)
+    return LEARNERS[candidate.member].learn(start, basis, support)
 
 
 def cross_validate(
-    candidates: Sequence[Candidate], starts: Mapping[str, Start], basis: SpectralBasis, support: Support
+    candidates: Sequence[Candidate], starts: Mapping[str, MetaParameters], basis: SpectralBasis, support: Support
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(n,) the nDCG@10 of each support query before, (n, K) what each candidate, learned without it, adds, and
     (K, n, dim) where it moves the query.
@@ -79,7 +81,7 @@ def cross_validate(
     n = len(support)
     axes = axes_of(basis, support.queries)
     parent = inherited(next(iter(starts.values())), support.queries)
-    before = ndcg(support.queries if parent is None else rescale(parent, axes, support.queries), support)
+    before = support_ndcg(support.queries if parent is None else transform(parent, axes, support.queries), support)
     gains = before.new_zeros((n, len(candidates)))
     moved = support.queries.new_zeros((len(candidates), *support.queries.shape))
     folds = min(FOLDS, n)
@@ -87,9 +89,9 @@ def cross_validate(
     turn = torch.randperm(n, generator=torch.Generator().manual_seed(n)) % folds
     for fold in range(folds):
         held, kept = torch.nonzero(turn == fold)[:, 0], torch.nonzero(turn != fold)[:, 0]
-        left_out, rest = support.of(held), support.of(kept).thinned(FIT_ON)
+        left_out, rest = support.of(held), support.of(kept).subsample_negatives(FIT_ON)
         for column, candidate in enumerate(candidates):
             state = candidate_state(candidate, starts, basis, rest)
-            moved[column, held] = rescale(state, axes, left_out.queries)
-            gains[held, column] = ndcg(moved[column, held], left_out) - before[held]
+            moved[column, held] = transform(state, axes, left_out.queries)
+            gains[held, column] = support_ndcg(moved[column, held], left_out) - before[held]
     return before, gains, moved

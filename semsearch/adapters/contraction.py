@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from semsearch.adapters.basis import SpectralBasis
-from semsearch.adapters.meta_parameters import Start, context, setting, settings
-from semsearch.adapters.state import MAX_CONTRACTION
+from semsearch.adapters.meta_parameters import MetaParameters, hyperparameter, init_hyperparameters, task_features
+from semsearch.adapters.state import MAX_SHRINKAGE
 from semsearch.adapters.states import State
 from semsearch.adapters.support import Support
 
@@ -20,7 +20,7 @@ def scatter(support: Support) -> Tensor:
     documents of one query from one another. The mean eigenvalue is 1."""
     means = support.targets @ support.documents
     apart = torch.nn.functional.normalize(means, dim=1) - support.queries
-    members = (support.gains > 0).to(support.queries)
+    members = (support.relevance > 0).to(support.queries)
     count = members.sum(dim=1)
     centres = (members @ support.documents) / count[:, None]
     # the scatter of the relevant documents of each query around their mean; one document alone has none
@@ -33,7 +33,7 @@ def scatter(support: Support) -> Tensor:
     return total * (len(total) / total.trace().clamp_min(1e-12))
 
 
-def contraction(strength: Tensor, support: Support) -> Tensor:
+def shrinkage(strength: Tensor, support: Support) -> Tensor:
     """(r, dim) rows c with I − Σ c cᵀ = (I + strength · scatter)⁻¹ on the scatter's r ≤ MAX_CONTRACTION first axes.
 
     It is the linear part of a Gaussian model of the documents that belong to a query (linear discriminant analysis,
@@ -52,7 +52,7 @@ def _spread(support: Support) -> tuple[Tensor, Tensor, Tensor]:
     Constant to gradients. Remembered, since a guard tries many strengths on one support set.
     """
     whole = scatter(support).detach()
-    axes = _leading(whole, min(MAX_CONTRACTION, len(whole)))
+    axes = _leading(whole, min(MAX_SHRINKAGE, len(whole)))
     sizes = ((whole @ axes) * axes).sum(dim=0)
     return axes, sizes, ((whole.trace() - sizes.sum()) / max(len(whole) - len(sizes), 1)).clamp_min(0.0)
 
@@ -69,12 +69,12 @@ def _leading(matrix: Tensor, count: int) -> Tensor:
     return leading
 
 
-def learn_contraction(start: Start, basis: SpectralBasis, support: Support) -> State:
+def learn_shrinkage(start: MetaParameters, basis: SpectralBasis, support: Support) -> State:
     """Only the contraction, of learned strength."""
-    strength = setting(start, "contraction", context(basis, support))
-    return replace(State.identity(support.queries), contraction=contraction(strength, support))
+    strength = hyperparameter(start, "contraction", task_features(basis, support))
+    return replace(State.identity(support.queries), shrinkage=shrinkage(strength, support))
 
 
-def begin_contraction(_: int) -> dict[str, Tensor]:
+def init_shrinkage(_: int) -> dict[str, Tensor]:
     """Where the outer loop begins."""
-    return settings(contraction=0.1)
+    return init_hyperparameters(contraction=0.1)

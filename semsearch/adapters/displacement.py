@@ -8,64 +8,64 @@ import torch
 from torch import Tensor
 
 from semsearch.adapters.basis import SpectralBasis
-from semsearch.adapters.contraction import contraction
-from semsearch.adapters.losses import residual
-from semsearch.adapters.meta_parameters import Start, context, setting, settings
-from semsearch.adapters.states import State, axes_of, inherited, kernel, prepare
+from semsearch.adapters.contraction import shrinkage
+from semsearch.adapters.losses import residuals
+from semsearch.adapters.meta_parameters import MetaParameters, hyperparameter, init_hyperparameters, task_features
+from semsearch.adapters.states import State, axes_of, before_displacement, inherited, kernel
 from semsearch.adapters.support import Support
 
 STEPS = 8
 """Of the listwise learner."""
 
 
-def learn_displacement(start: Start, basis: SpectralBasis, support: Support) -> State:
+def learn_displacement(start: MetaParameters, basis: SpectralBasis, support: Support) -> State:
     """Ridge regression from queries to listwise residuals, closed form, with the gain its own left-out queries bear.
 
     The gain is the regression of the residuals on their leave-one-out predictions, shrunk to a learned one: the less
     labels predict one another, the less they displace.
     """
-    x, given = support.queries, context(basis, support)
-    wanted = residual(x, support, setting(start, "temperature", given))
-    inverse = torch.linalg.inv(x @ x.T + setting(start, "ridge", given) * torch.eye(len(x)).to(x))
+    x, given = support.queries, task_features(basis, support)
+    wanted = residuals(x, support, hyperparameter(start, "temperature", given))
+    inverse = torch.linalg.inv(x @ x.T + hyperparameter(start, "ridge", given) * torch.eye(len(x)).to(x))
     dual = inverse @ wanted
     predicted = wanted - dual / inverse.diagonal()[:, None]
     size = (predicted * predicted).sum()
-    prior = setting(start, "prior", given) * size / len(x)
+    prior = hyperparameter(start, "prior", given) * size / len(x)
     fit = ((predicted * wanted).sum() + prior) / (size + prior + 1e-12)
-    gain = setting(start, "gain", given) * fit.clamp(0.0, 2.0)
+    gain = hyperparameter(start, "gain", given) * fit.clamp(0.0, 2.0)
     return replace(State.identity(x), keys=x, values=gain * dual, sharpness=x.new_zeros(len(x)))
 
 
-def begin_displacement(_: int) -> dict[str, Tensor]:
+def init_displacement(_: int) -> dict[str, Tensor]:
     """Where the outer loop begins."""
-    return settings(ridge=1.0, temperature=0.05, gain=1.0, prior=8.0)
+    return init_hyperparameters(ridge=1.0, temperature=0.05, gain=1.0, prior=8.0)
 
 
-def learn_listwise(start: Start, basis: SpectralBasis, support: Support) -> State:
+def learn_listwise(start: MetaParameters, basis: SpectralBasis, support: Support) -> State:
     """Kernel logistic regression over documents, in the space that the contraction leaves.
 
     Gradient descent in function space (Mason et al. 1999): each step moves every key's value along the listwise
     residual, less a learned decay; rate, temperature, sharpness and contraction are learned. From a parent's state it
     takes contraction and displacement, and adds keys of its own.
     """
-    given = context(basis, support)
+    given = task_features(basis, support)
     axes = axes_of(basis, support.queries)
     still = inherited(start, support.queries)
     if still is None:
-        shrunk = contraction(setting(start, "contraction", given), support)
-        still = replace(State.identity(support.queries), contraction=shrunk)
-    x = prepare(still, axes, support.queries)
+        shrunk = shrinkage(hyperparameter(start, "contraction", given), support)
+        still = replace(State.identity(support.queries), shrinkage=shrunk)
+    x = before_displacement(still, axes, support.queries)
     begun = x + kernel(x @ still.keys.T, still.sharpness) @ still.values + still.shift
-    temperature = setting(start, "temperature", given)
-    sharpness = setting(start, "sharpness", given)
+    temperature = hyperparameter(start, "temperature", given)
+    sharpness = hyperparameter(start, "sharpness", given)
     near = kernel(x @ x.T, sharpness)
     # the largest eigenvalue bounds the step at which descent is stable
-    rate = setting(start, "rate", given) / torch.linalg.eigvalsh(near)[-1]
-    decay = setting(start, "decay", given)
+    rate = hyperparameter(start, "rate", given) / torch.linalg.eigvalsh(near)[-1]
+    decay = hyperparameter(start, "decay", given)
     values = torch.zeros_like(x)
     for _ in range(STEPS):
         moved = torch.nn.functional.normalize(begun + near @ values, dim=1)
-        values = values + rate * (residual(moved, support, temperature) - decay * values)
+        values = values + rate * (residuals(moved, support, temperature) - decay * values)
     return replace(
         still,
         keys=torch.cat((still.keys, x)),
@@ -74,6 +74,6 @@ def learn_listwise(start: Start, basis: SpectralBasis, support: Support) -> Stat
     )
 
 
-def begin_listwise(_: int) -> dict[str, Tensor]:
+def init_listwise(_: int) -> dict[str, Tensor]:
     """Where the outer loop begins."""
-    return settings(contraction=0.1, sharpness=2.0, temperature=0.03, rate=1.5, decay=0.03)
+    return init_hyperparameters(contraction=0.1, sharpness=2.0, temperature=0.03, rate=1.5, decay=0.03)

@@ -14,21 +14,21 @@ from torch.func import grad
 
 from semsearch.adapters.basis import SpectralBasis
 from semsearch.adapters.losses import listwise_loss
-from semsearch.adapters.meta_parameters import Start
-from semsearch.adapters.states import State, axes_of, rescale
+from semsearch.adapters.meta_parameters import MetaParameters
+from semsearch.adapters.states import State, axes_of, transform
 from semsearch.adapters.support import Support
 
 STEPS = 5
 
 
-def learn_film(start: Start, basis: SpectralBasis, support: Support, *, first_order: bool = False) -> State:
+def learn_film(start: MetaParameters, basis: SpectralBasis, support: Support, *, first_order: bool = False) -> State:
     """Gradient steps on scale and shift; the outer loop sees through them, second derivatives included."""
     axes = axes_of(basis, support.queries)
     temperature = start["log_temperature"].exp()
     still = State.identity(support.queries)
 
     def loss(scale: Tensor, shift: Tensor) -> Tensor:
-        moved = rescale(replace(still, gains=scale.exp(), shift=shift), axes, support.queries)
+        moved = transform(replace(still, spectral_gains=scale.exp(), shift=shift), axes, support.queries)
         return listwise_loss(moved, support, temperature).mean()
 
     scale, shift = start["scale"], start["shift"]
@@ -38,15 +38,15 @@ def learn_film(start: Start, basis: SpectralBasis, support: Support, *, first_or
             slope_scale, slope_shift = slope_scale.detach(), slope_shift.detach()
         scale = scale - start["log_rate_scale"].exp() * slope_scale
         shift = shift - start["log_rate_shift"].exp() * slope_shift
-    return replace(still, gains=scale.exp(), shift=shift)
+    return replace(still, spectral_gains=scale.exp(), shift=shift)
 
 
-def learn_film_first_order(start: Start, basis: SpectralBasis, support: Support) -> State:
+def learn_film_first_order(start: MetaParameters, basis: SpectralBasis, support: Support) -> State:
     """The same inner loop; the outer loop sees no second derivatives (first-order MAML)."""
     return learn_film(start, basis, support, first_order=True)
 
 
-def begin_film(dimension: int) -> dict[str, Tensor]:
+def init_film(dimension: int) -> dict[str, Tensor]:
     """Where the outer loop begins."""
     return {
         "scale": torch.zeros(dimension),

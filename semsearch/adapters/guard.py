@@ -14,19 +14,19 @@ from torch import Tensor
 
 from semsearch.adapters.basis import SpectralBasis
 from semsearch.adapters.candidates import Candidate, candidate_state, cross_validate
-from semsearch.adapters.meta_parameters import Start
+from semsearch.adapters.meta_parameters import MetaParameters
 from semsearch.adapters.prior import Numbers, Prior, posterior
 from semsearch.adapters.state import DomainState
 from semsearch.adapters.states import inheriting
 from semsearch.adapters.support import Support
 
-FEWEST = 4
+MIN_LABELS = 4
 """Labelled queries below which nothing can be judged."""
 CAUTION = 0.3
 """Posterior standard deviations a candidate must clear."""
-CAUTION_IN_THE_DARK = 3.0
+WEAK_BASELINE_CAUTION = 3.0
 """The same where the frozen encoder finds none of what is labelled: labels that are all wrong look like that."""
-DARK = 0.15
+WEAK_BASELINE = 0.15
 """Frozen nDCG@10 below which caution rises."""
 MARGIN = 0.001
 """nDCG@10 beyond that which a candidate must clear."""
@@ -79,10 +79,10 @@ class Verdict:
             "interval": [round(bound, 4) if math.isfinite(bound) else None for bound in (self.low, self.high)],
         }
 
-    def words(self) -> str:
+    def explanation(self) -> str:
         """The verdict as a sentence for people."""
         if self.reason is Reason.TOO_FEW:
-            return f"Not adapted: {self.labels} labelled of the {FEWEST} queries that it takes to judge."
+            return f"Not adapted: {self.labels} labelled of the {MIN_LABELS} queries that it takes to judge."
         if self.reason is Reason.ONE_DOCUMENT:
             return f"Not adapted: {self.reason.value}."
         expected = (
@@ -95,7 +95,7 @@ class Verdict:
 
 def decide(
     candidates: Sequence[Candidate],
-    starts: Mapping[str, Start],
+    starts: Mapping[str, MetaParameters],
     prior: Prior,
     basis: SpectralBasis,
     support: Support,
@@ -114,7 +114,7 @@ def decide(
         return Verdict(fallback, None, refused, n, float("nan"), 0.0, float("-inf"), float("inf"))
     if parent is not None:
         starts = {name: inheriting(start, parent) for name, start in starts.items()}
-    considered = [place for place, candidate in enumerate(candidates) if candidate.considered(n)]
+    considered = [place for place, candidate in enumerate(candidates) if candidate.applies_to(n)]
     candidates = [candidates[place] for place in considered]
     with torch.no_grad():
         before, gains, moved = cross_validate(candidates, starts, basis, support)
@@ -123,7 +123,7 @@ def decide(
         best = int(np.argmax(mean - careful * deviation))
         estimate, spread = float(mean[best]), 1.96 * float(deviation[best])
         taken = estimate - careful * float(deviation[best]) > MARGIN
-        state = candidate_state(candidates[best], starts, basis, support).compact() if taken else fallback
+        state = candidate_state(candidates[best], starts, basis, support).to_domain_state() if taken else fallback
     return Verdict(
         state,
         candidates[best] if taken else None,
@@ -139,9 +139,9 @@ def decide(
 
 def _refusal(support: Support) -> Reason | None:
     """Why these labels need not be tried at all."""
-    if len(support) < FEWEST:
+    if len(support) < MIN_LABELS:
         return Reason.TOO_FEW
-    relevant = support.gains > 0
+    relevant = support.relevance > 0
     if int(relevant.sum(dim=0).max()) > len(support) / 2 and float(relevant.sum(dim=1).float().mean()) < 2:
         return Reason.ONE_DOCUMENT
     return None
@@ -149,4 +149,4 @@ def _refusal(support: Support) -> Reason | None:
 
 def caution(before: Numbers) -> float:
     """How many posterior standard deviations a candidate must clear on these labels."""
-    return CAUTION + (CAUTION_IN_THE_DARK - CAUTION) * max(0.0, 1 - float(before.mean()) / DARK)
+    return CAUTION + (WEAK_BASELINE_CAUTION - CAUTION) * max(0.0, 1 - float(before.mean()) / WEAK_BASELINE)

@@ -13,11 +13,11 @@ from typing import Protocol
 from torch import Tensor
 
 from semsearch.adapters.basis import SpectralBasis
-from semsearch.adapters.contraction import begin_contraction, learn_contraction
-from semsearch.adapters.displacement import begin_displacement, begin_listwise, learn_displacement, learn_listwise
-from semsearch.adapters.film import begin_film, learn_film, learn_film_first_order
-from semsearch.adapters.meta_parameters import Start
-from semsearch.adapters.spectral_gains import begin_gains, learn_gains
+from semsearch.adapters.contraction import init_shrinkage, learn_shrinkage
+from semsearch.adapters.displacement import init_displacement, init_listwise, learn_displacement, learn_listwise
+from semsearch.adapters.film import init_film, learn_film, learn_film_first_order
+from semsearch.adapters.meta_parameters import MetaParameters
+from semsearch.adapters.spectral_gains import init_gains, learn_gains
 from semsearch.adapters.states import State
 from semsearch.adapters.support import Support
 
@@ -25,36 +25,36 @@ from semsearch.adapters.support import Support
 class Learner(Protocol):
     """One way to adapt."""
 
-    def __call__(self, start: Start, basis: SpectralBasis, support: Support) -> State:
+    def __call__(self, start: MetaParameters, basis: SpectralBasis, support: Support) -> State:
         """The inner loop: what the labels of a domain change. Differentiable with respect to `start`."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class LearnerSpec:
     """A learner with its name and where the outer loop begins."""
 
     name: str
     learn: Learner
-    begin: Callable[[int], dict[str, Tensor]]
+    init: Callable[[int], dict[str, Tensor]]
     """Dimension → the start before any outer loop."""
     reptile: bool = False
     """Whether the outer loop moves the start toward what adaptation made of it, instead of by its gradient."""
 
-    def pace(self, key: str) -> float:
+    def outer_lr(self, key: str) -> float:
         """Learning rate of the outer loop: logarithms of single numbers move fast, vectors slowly."""
         return 0.05 if key.startswith("log_") else 0.02 if key.startswith("tilt_") else 0.002
 
 
-MEMBERS: Mapping[str, Member] = {
+LEARNERS: Mapping[str, LearnerSpec] = {
     member.name: member
     for member in (
-        Member("gains", learn_gains, begin_gains),
-        Member("contraction", learn_contraction, begin_contraction),
-        Member("displacement", learn_displacement, begin_displacement),
-        Member("listwise", learn_listwise, begin_listwise),
-        Member("film", learn_film, begin_film),
-        Member("film_first_order", learn_film_first_order, begin_film),
-        Member("film_reptile", learn_film, begin_film, reptile=True),
+        LearnerSpec("gains", learn_gains, init_gains),
+        LearnerSpec("contraction", learn_shrinkage, init_shrinkage),
+        LearnerSpec("displacement", learn_displacement, init_displacement),
+        LearnerSpec("listwise", learn_listwise, init_listwise),
+        LearnerSpec("film", learn_film, init_film),
+        LearnerSpec("film_first_order", learn_film_first_order, init_film),
+        LearnerSpec("film_reptile", learn_film, init_film, reptile=True),
     )
 }

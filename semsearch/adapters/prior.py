@@ -49,7 +49,7 @@ class Prior:
         return mean, covariance, noise
 
 
-def room(frozen: Numbers) -> float:
+def headroom(frozen: Numbers) -> float:
     """How much there is to gain: what the frozen encoder leaves, less where it finds next to nothing, since labels
     that few of its hits agree with are as likely wrong as they are unforeseen."""
     # as if one query more had 0.6: few labels say little about the level
@@ -62,7 +62,7 @@ def posterior(prior: Prior, frozen: Tensor, gains: Tensor) -> tuple[Numbers, Num
 
     frozen: (n,), gains: (n, K), from `cross_validate`.
     """
-    scale = room(frozen.double().numpy())
+    scale = headroom(frozen.double().numpy())
     seen = gains.double().numpy() / scale
     n = len(seen)
     mean, covariance, noise = prior.at(n)

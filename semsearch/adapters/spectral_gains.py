@@ -10,8 +10,8 @@ from torch.func import grad
 
 from semsearch.adapters.basis import SpectralBasis
 from semsearch.adapters.losses import listwise_loss
-from semsearch.adapters.meta_parameters import Start, context, setting, settings
-from semsearch.adapters.states import State, axes_of, rescale
+from semsearch.adapters.meta_parameters import MetaParameters, hyperparameter, init_hyperparameters, task_features
+from semsearch.adapters.states import State, axes_of, transform
 from semsearch.adapters.support import Support
 
 BANDS = 8
@@ -21,7 +21,7 @@ STEPS = 5
 
 def bands(basis: SpectralBasis, like: Tensor) -> Tensor:
     """(dim, BANDS) a Gaussian bump for each band over the standardised logarithm of the eigenvalues; rows sum to 1."""
-    values = torch.from_numpy(basis.values).to(like)
+    values = torch.from_numpy(basis.eigenvalues).to(like)
     log = torch.log(values + 1e-3 * values.mean() + 1e-12)
     position = (log - log.mean()) / (log.std() + 1e-9)
     centres = torch.linspace(-2.0, 2.0, BANDS).to(like)
@@ -29,23 +29,23 @@ def bands(basis: SpectralBasis, like: Tensor) -> Tensor:
     return bumps / bumps.sum(dim=1, keepdim=True)
 
 
-def learn_gains(start: Start, basis: SpectralBasis, support: Support) -> State:
+def learn_gains(start: MetaParameters, basis: SpectralBasis, support: Support) -> State:
     """Band gains by gradient steps with learned rates (Meta-SGD, Li et al. 2017, arXiv:1707.09835), pulled to 1."""
     axes, bump = axes_of(basis, support.queries), bands(basis, support.queries)
-    given = context(basis, support)
-    temperature, pull = setting(start, "temperature", given), setting(start, "pull", given) / len(support)
+    given = task_features(basis, support)
+    temperature, pull = hyperparameter(start, "temperature", given), hyperparameter(start, "pull", given) / len(support)
     still = State.identity(support.queries)
 
     def loss(phi: Tensor) -> Tensor:
-        moved = rescale(replace(still, gains=torch.exp(bump @ phi)), axes, support.queries)
+        moved = transform(replace(still, spectral_gains=torch.exp(bump @ phi)), axes, support.queries)
         return listwise_loss(moved, support, temperature).mean() + pull * (phi * phi).sum()
 
     phi = support.queries.new_zeros(BANDS)
     for _ in range(STEPS):
         phi = phi - start["log_rates"].exp() * grad(loss)(phi)
-    return replace(still, gains=torch.exp(bump @ phi))
+    return replace(still, spectral_gains=torch.exp(bump @ phi))
 
 
-def begin_gains(_: int) -> dict[str, Tensor]:
+def init_gains(_: int) -> dict[str, Tensor]:
     """Where the outer loop begins."""
-    return {"log_rates": torch.full((BANDS,), 0.25).log()} | settings(temperature=0.035, pull=0.2)
+    return {"log_rates": torch.full((BANDS,), 0.25).log()} | init_hyperparameters(temperature=0.035, pull=0.2)

@@ -15,12 +15,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from semsearch.errors import StateError, StorageError
-from semsearch.system.files import whole
+from semsearch.system.files import atomic_write
 
 Array = npt.NDArray[np.float32]
 
 STATE_VERSION = 2
-MAX_CONTRACTION = 64
+MAX_SHRINKAGE = 64
 """Rows of a contraction at most: with MAX_KEYS they keep a state of 384 dimensions under 64 KiB on disk."""
 MAX_KEYS = 120
 """Keys, and values, of a state at most."""
@@ -30,9 +30,9 @@ MAX_KEYS = 120
 class DomainState:
     """What a domain has learned. All but the gains stands in the encoder's own coordinates."""
 
-    gains: Array
+    spectral_gains: Array
     """(dim,) float32 > 0, one factor per axis of the corpus; only their ratios matter."""
-    contraction: Array
+    shrinkage: Array
     """(r, dim) float32, r ≤ MAX_CONTRACTION; x loses contractionᵀ (contraction x)."""
     keys: Array
     """(m, dim) float32, m ≤ MAX_KEYS: where displacements are known."""
@@ -43,64 +43,62 @@ class DomainState:
     sharpness: Array
     """(m,) float32, each key's β in [0, 50]: how much more it counts for a near query than for a far one; 0 makes its
     displacement linear in the query."""
-    words: float | None = None
+    lexical_weight: float | None = None
     """The cosine in [0, 10] that a query's best lexical match is worth; None: what the index says."""
 
     def __post_init__(self) -> None:
         """Raise StateError where shapes disagree or a number is not finite."""
-        dimension = len(self.gains)
-        if self.contraction.ndim != 2 or self.contraction.shape[1] != dimension:
-            raise StateError(f"the contraction has shape {self.contraction.shape}, not (any, {dimension})")
+        dimension = len(self.spectral_gains)
+        if self.shrinkage.ndim != 2 or self.shrinkage.shape[1] != dimension:
+            raise StateError(f"the shrinkage has shape {self.shrinkage.shape}, not (any, {dimension})")
         if self.keys.shape != self.values.shape or self.keys.ndim != 2 or self.keys.shape[1] != dimension:
             raise StateError(f"keys {self.keys.shape} and values {self.values.shape} are not both (any, {dimension})")
-        if len(self.contraction) > MAX_CONTRACTION or len(self.keys) > MAX_KEYS:
+        if len(self.shrinkage) > MAX_SHRINKAGE or len(self.keys) > MAX_KEYS:
             raise StateError(
-                f"{len(self.contraction)} contractions and {len(self.keys)} keys: at most {MAX_CONTRACTION} and"
+                f"{len(self.shrinkage)} contractions and {len(self.keys)} keys: at most {MAX_SHRINKAGE} and"
                 f" {MAX_KEYS} fit a state"
             )
         if self.shift.shape != (dimension,):
             raise StateError(f"the shift has shape {self.shift.shape}, not ({dimension},)")
         if self.sharpness.shape != (len(self.keys),):
             raise StateError(f"the sharpness has shape {self.sharpness.shape}, not ({len(self.keys)},), one a key")
-        numbers = (self.gains, self.contraction, self.keys, self.values, self.shift, self.sharpness)
+        numbers = (self.spectral_gains, self.shrinkage, self.keys, self.values, self.shift, self.sharpness)
         if not all(np.isfinite(part).all() for part in numbers):
             raise StateError("a domain state holds numbers that are not finite")
-        if not (self.gains > 0).all() or not ((self.sharpness >= 0) & (self.sharpness <= 50)).all():
+        if not (self.spectral_gains > 0).all() or not ((self.sharpness >= 0) & (self.sharpness <= 50)).all():
             raise StateError("gains must be above 0 and the sharpness in [0, 50]")
-        if self.words is not None and not 0 <= self.words <= 10:
-            raise StateError(f"the weight of words is {self.words}, not in [0, 10]")
+        if self.lexical_weight is not None and not 0 <= self.lexical_weight <= 10:
+            raise StateError(f"the weight of words is {self.lexical_weight}, not in [0, 10]")
 
     @property
     def dimension(self) -> int:
         """Length of the query vectors that this state rescales."""
-        return len(self.gains)
+        return len(self.spectral_gains)
 
     @property
     def nbytes(self) -> int:
         """Bytes of its numbers in memory."""
-        parts = (self.gains, self.contraction, self.keys, self.values, self.shift, self.sharpness)
+        parts = (self.spectral_gains, self.shrinkage, self.keys, self.values, self.shift, self.sharpness)
         return sum(part.nbytes for part in parts)
 
     @cached_property
-    def linear(self) -> bool:
+    def is_linear(self) -> bool:
         """Whether every key's displacement is linear in the query."""
         return not self.sharpness.any()
 
     @cached_property
-    def turns(self) -> bool:
+    def has_gains(self) -> bool:
         """Whether the gains change anything: turning into the corpus's axes and back costs more than all else."""
-        return bool((self.gains != self.gains[0]).any())
+        return bool((self.spectral_gains != self.spectral_gains[0]).any())
 
     @classmethod
     def identity(cls, dimension: int) -> DomainState:
         """The state of a domain that has learned nothing."""
         empty = np.zeros((0, dimension), np.float32)
         still = np.zeros(dimension, np.float32)
-        return cls(
-            still + 1, contraction=empty, keys=empty, values=empty, shift=still, sharpness=np.zeros(0, np.float32)
-        )
+        return cls(still + 1, shrinkage=empty, keys=empty, values=empty, shift=still, sharpness=np.zeros(0, np.float32))
 
-    def rounded(self) -> DomainState:
+    def quantized(self) -> DomainState:
         """The state as it will be read from disk: contraction, keys and values in 4 bits a number."""
         return _unpacked(self._packed())
 
@@ -112,7 +110,7 @@ class DomainState:
     def save(self, path: Path, about: Mapping[str, JsonValue]) -> None:
         """Write `to_bytes` whole or not at all. Raises StorageError if the disk refuses."""
         try:
-            with whole(path) as unfinished:
+            with atomic_write(path) as unfinished:
                 unfinished.write_bytes(self.to_bytes(about))
         except OSError as error:
             raise StorageError(
@@ -138,14 +136,14 @@ class DomainState:
 
     def _packed(self) -> dict[str, npt.NDArray[np.generic]]:
         parts: dict[str, npt.NDArray[np.generic]] = {
-            "gains": np.ascontiguousarray(self.gains, np.float32),
+            "gains": np.ascontiguousarray(self.spectral_gains, np.float32),
             "shift": np.ascontiguousarray(self.shift, np.float32),
             "sharpness": np.ascontiguousarray(self.sharpness, np.float32),
         }
-        for name in ("contraction", "keys", "values"):
-            parts[name], parts[f"{name}_scale"] = _in_4_bits(getattr(self, name))
-        if self.words is not None:
-            parts["words"] = np.array([self.words], np.float32)
+        for name, rows in (("contraction", self.shrinkage), ("keys", self.keys), ("values", self.values)):
+            parts[name], parts[f"{name}_scale"] = _in_4_bits(rows)
+        if self.lexical_weight is not None:
+            parts["words"] = np.array([self.lexical_weight], np.float32)
         return parts
 
 
@@ -177,5 +175,5 @@ def _unpacked(parts: Mapping[str, npt.NDArray[np.generic]]) -> DomainState:
     )
     words = round(float(np.asarray(parts["words"], np.float32)[0]), 4) if "words" in parts else None
     return DomainState(
-        gains, contraction=contraction, keys=keys, values=values, shift=shift, sharpness=sharpness, words=words
+        gains, shrinkage=contraction, keys=keys, values=values, shift=shift, sharpness=sharpness, lexical_weight=words
     )

@@ -14,7 +14,7 @@ from torch import Tensor
 from semsearch.adapters.basis import SpectralBasis
 from semsearch.adapters.state import MAX_KEYS, DomainState
 
-LEAST_CONTRACTION = 0.01
+MIN_SHRINKAGE = 0.01
 """Share of a direction that a row must take away to be kept in the compact form."""
 
 
@@ -22,8 +22,8 @@ LEAST_CONTRACTION = 0.01
 class State:
     """A domain state in tensors, through which gradients pass; the fields are those of `DomainState`."""
 
-    gains: Tensor
-    contraction: Tensor
+    spectral_gains: Tensor
+    shrinkage: Tensor
     keys: Tensor
     values: Tensor
     shift: Tensor
@@ -37,11 +37,11 @@ class State:
         return cls(like.new_ones(dimension), empty, empty, empty, like.new_zeros(dimension), like.new_zeros(0))
 
     @classmethod
-    def of(cls, state: DomainState, like: Tensor) -> State:
+    def from_domain_state(cls, state: DomainState, like: Tensor) -> State:
         """A state from disk again, in the precision of `like`."""
         return cls(**{name: torch.from_numpy(getattr(state, name)).to(like) for name in _PARTS})
 
-    def fewer(self, most: int) -> State:
+    def truncated(self, most: int) -> State:
         """At most `most` keys whose displacement is as near as may be to that of all of them; keys of one sharpness
         stand for one another only."""
         if len(self.keys) <= most:
@@ -55,18 +55,18 @@ class State:
         keys, values, sharpness = (torch.cat(part) for part in zip(*parts, strict=True))
         return replace(self, keys=keys, values=values, sharpness=sharpness)
 
-    def compact(self) -> DomainState:
+    def to_domain_state(self) -> DomainState:
         """What goes to disk and serves: at most MAX_KEYS keys, rounded as the file will be."""
-        few = self.fewer(MAX_KEYS)
-        felt = (self.contraction * self.contraction).sum(dim=1) >= LEAST_CONTRACTION
+        few = self.truncated(MAX_KEYS)
+        felt = (self.shrinkage * self.shrinkage).sum(dim=1) >= MIN_SHRINKAGE
         return DomainState(
-            gains=self.gains.float().numpy(force=True),
-            contraction=self.contraction[felt].float().numpy(force=True),
+            spectral_gains=self.spectral_gains.float().numpy(force=True),
+            shrinkage=self.shrinkage[felt].float().numpy(force=True),
             keys=few.keys.float().numpy(force=True),
             values=few.values.float().numpy(force=True),
             shift=self.shift.float().numpy(force=True),
             sharpness=few.sharpness.float().numpy(force=True),
-        ).rounded()
+        ).quantized()
 
 
 def inheriting(start: Mapping[str, Tensor], parent: DomainState) -> dict[str, Tensor]:
@@ -81,12 +81,12 @@ def inherited(start: Mapping[str, Tensor], like: Tensor) -> State | None:
     return State(**{name: start[f"parent_{name}"].to(like) for name in _PARTS})
 
 
-_PARTS = ("gains", "contraction", "keys", "values", "shift", "sharpness")
+_PARTS = ("spectral_gains", "shrinkage", "keys", "values", "shift", "sharpness")
 
 
-def rescale(state: State, axes: Tensor, queries: Tensor) -> Tensor:
+def transform(state: State, axes: Tensor, queries: Tensor) -> Tensor:
     """What `Adapter.rescale` does, differentiable: (n, dim) unit rows → (n, dim) unit rows."""
-    x = prepare(state, axes, queries)
+    x = before_displacement(state, axes, queries)
     moved = x + kernel(x @ state.keys.T, state.sharpness) @ state.values + state.shift
     return torch.nn.functional.normalize(moved, dim=1)
 
@@ -96,10 +96,10 @@ def axes_of(basis: SpectralBasis, like: Tensor) -> Tensor:
     return torch.from_numpy(basis.axes).to(like)
 
 
-def prepare(state: State, axes: Tensor, queries: Tensor) -> Tensor:
+def before_displacement(state: State, axes: Tensor, queries: Tensor) -> Tensor:
     """Queries under gains and contraction: the space in which keys stand."""
-    x = ((queries @ axes) * state.gains) @ axes.T
-    x = x - (x @ state.contraction.T) @ state.contraction
+    x = ((queries @ axes) * state.spectral_gains) @ axes.T
+    x = x - (x @ state.shrinkage.T) @ state.shrinkage
     return torch.nn.functional.normalize(x, dim=1)
 
 

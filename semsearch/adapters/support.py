@@ -19,11 +19,11 @@ from semsearch.types import Vectors
 Judgments = Mapping[int, float]
 """Document row → gain ≥ 0, at least one above, for one query."""
 
-MOST_DOCUMENTS = 2048
+MAX_DOCUMENTS = 2048
 """Documents a support set holds, unless more than that are relevant."""
-UNKNOWN = 1000
+UNJUDGED = 1000
 """Nearest documents of a query that may answer it without anybody having said so, where it was judged in part only."""
-HARD_PER_QUERY = 24
+HARD_NEGATIVES_PER_QUERY = 24
 """Nearest documents of each query that a support set holds first of all."""
 
 
@@ -35,21 +35,21 @@ class Support:
     """(n, dim), unit rows."""
     documents: Tensor
     """(m, dim), unit rows."""
-    gains: Tensor
+    relevance: Tensor
     """(n, m) ≥ 0, how relevant each document is; every row holds a positive number."""
-    offsets: Tensor
+    log_sampling_weight: Tensor
     """(m,) logarithm of how many documents of the corpus each one stands for."""
-    unknown: Tensor | None = None
+    unjudged: Tensor | None = None
     """(n, m) bool, True where nobody knows whether a document answers a query: then it neither counts for nor against.
     None where everything is known."""
-    words: Tensor | None = None
+    lexical_scores: Tensor | None = None
     """(n, m) ≥ 0, the cosine that the words of a query and a document are worth beside their meaning. None where
     rankings go by meaning alone."""
 
     @property
     def targets(self) -> Tensor:
         """(n, m) the gains as distributions: each row sums to 1."""
-        return self.gains / self.gains.sum(dim=1, keepdim=True)
+        return self.relevance / self.relevance.sum(dim=1, keepdim=True)
 
     def __len__(self) -> int:
         return len(self.queries)
@@ -59,16 +59,16 @@ class Support:
         return replace(
             self,
             queries=self.queries[rows],
-            gains=self.gains[rows],
-            unknown=None if self.unknown is None else self.unknown[rows],
-            words=None if self.words is None else self.words[rows],
+            relevance=self.relevance[rows],
+            unjudged=None if self.unjudged is None else self.unjudged[rows],
+            lexical_scores=None if self.lexical_scores is None else self.lexical_scores[rows],
         )
 
-    def thinned(self, most: int) -> Support:
+    def subsample_negatives(self, most: int) -> Support:
         """The same queries with at most about `most` documents: every relevant one, the nearest of the others, and of
         the rest a few that stand for all of it."""
         columns = torch.arange(len(self.documents))
-        relevant = (self.gains > 0).any(dim=0)
+        relevant = (self.relevance > 0).any(dim=0)
         room = max(most - int(relevant.sum()), most // 4)
         others = columns[~relevant]
         if len(others) <= room:
@@ -77,15 +77,15 @@ class Support:
         near, rest = others[nearest[: room // 2]], others[nearest[room // 2 :].sort().values]
         few = rest[torch.linspace(0, len(rest) - 1, room - len(near)).long()]
         kept = torch.cat((columns[relevant], near, few))
-        offsets = self.offsets.clone()
+        offsets = self.log_sampling_weight.clone()
         offsets[few] += np.log(len(rest) / len(few))
         return replace(
             self,
             documents=self.documents[kept],
-            gains=self.gains[:, kept],
-            offsets=offsets[kept],
-            unknown=None if self.unknown is None else self.unknown[:, kept],
-            words=None if self.words is None else self.words[:, kept],
+            relevance=self.relevance[:, kept],
+            log_sampling_weight=offsets[kept],
+            unjudged=None if self.unjudged is None else self.unjudged[:, kept],
+            lexical_scores=None if self.lexical_scores is None else self.lexical_scores[:, kept],
         )
 
     def to(self, dtype: torch.dtype) -> Support:
@@ -94,29 +94,29 @@ class Support:
             self,
             queries=self.queries.to(dtype),
             documents=self.documents.to(dtype),
-            gains=self.gains.to(dtype),
-            offsets=self.offsets.to(dtype),
-            words=None if self.words is None else self.words.to(dtype),
+            relevance=self.relevance.to(dtype),
+            log_sampling_weight=self.log_sampling_weight.to(dtype),
+            lexical_scores=None if self.lexical_scores is None else self.lexical_scores.to(dtype),
         )
 
     def scores(self, queries: Tensor) -> Tensor:
         """(n, m) what the documents are ranked by for queries (n, dim) in place of the support set's own."""
         scores = queries @ self.documents.T
-        return scores if self.words is None else scores + self.words
+        return scores if self.lexical_scores is None else scores + self.lexical_scores
 
-    def known(self, scores: Tensor) -> Tensor:
+    def judged_scores(self, scores: Tensor) -> Tensor:
         """(n, m) scores or logits, those of unknown documents at minus infinity."""
-        return scores if self.unknown is None else scores.masked_fill(self.unknown, float("-inf"))
+        return scores if self.unjudged is None else scores.masked_fill(self.unjudged, float("-inf"))
 
 
-def gather(
+def build_support(
     documents: Vectors,
     queries: Vectors,
     judgments: Sequence[Judgments],
     *,
     partial: Sequence[bool] | None = None,
     words: Sequence[Mapping[int, float]] | None = None,
-    most: int = MOST_DOCUMENTS,
+    most: int = MAX_DOCUMENTS,
 ) -> Support:
     """The support set of judged queries over a corpus.
 
@@ -153,7 +153,7 @@ def gather(
     if partly.any():
         scores = queries @ documents[rows].T
         scores = scores if lexical is None else scores + lexical
-        depth = min(UNKNOWN, len(rows))
+        depth = min(UNJUDGED, len(rows))
         edge = np.partition(scores, len(rows) - depth, axis=1)[:, len(rows) - depth]
         known = _matrix([dict.fromkeys(judged, 1.0) for judged in judgments], place) > 0
         unknown = torch.from_numpy((scores >= edge[:, None]) & ~known & partly[:, None])
@@ -215,6 +215,6 @@ def _sample(
 
 def _nearest(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.intp]:
     """(n, HARD_PER_QUERY) columns of each row's highest scores, best first."""
-    top = np.argpartition(-scores, HARD_PER_QUERY, axis=1)[:, :HARD_PER_QUERY]
+    top = np.argpartition(-scores, HARD_NEGATIVES_PER_QUERY, axis=1)[:, :HARD_NEGATIVES_PER_QUERY]
     order = np.argsort(-np.take_along_axis(scores, top, 1), axis=1, kind="stable")
     return np.take_along_axis(top, order, 1)

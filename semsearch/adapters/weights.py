@@ -17,25 +17,28 @@ from safetensors.torch import save_file
 from semsearch.adapters.basis import SpectralBasis
 from semsearch.adapters.candidates import CANDIDATES, UNBOUNDED, Candidate
 from semsearch.adapters.guard import Verdict, decide
-from semsearch.adapters.meta_parameters import Start
+from semsearch.adapters.meta_parameters import MetaParameters
 from semsearch.adapters.prior import Prior
 from semsearch.adapters.state import DomainState
 from semsearch.adapters.support import Support
 from semsearch.errors import WeightsError
-from semsearch.system.files import whole
+from semsearch.system.files import atomic_write
 
 WEIGHTS_VERSION = 1
 DEFAULT_WEIGHTS = Path(__file__).parent.parent / "weights" / "default.safetensors"
 """Trained on openly licensed domains only; its model card lies beside it."""
+
+_FORMER_NAMES = {"contraction": "shrinkage", "fewest": "min_labels", "most": "max_labels"}
+"""What fields of a candidate were called in files of semsearch 0.1."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Weights:
     """All that adaptation needs beside a domain's own labels."""
 
-    starts: Mapping[str, Start]
+    meta_parameters: Mapping[str, MetaParameters]
     prior: Prior
-    about: Mapping[str, JsonValue]
+    metadata: Mapping[str, JsonValue]
     """Encoder, training domains, settings: where it comes from."""
     candidates: Sequence[Candidate] = CANDIDATES
 
@@ -52,14 +55,14 @@ class Weights:
         numbers of labels that it is meant for. Raises WeightsError where the dimensions disagree, or for a name that
         no candidate has.
         """
-        self.check(basis)
+        self.check_basis(basis)
         if learners is None:
-            return decide(self.candidates, self.starts, self.prior, basis, support, parent=parent)
-        places = self.places(learners)
-        chosen = [replace(self.candidates[place], fewest=1, most=UNBOUNDED) for place in places]
-        return decide(chosen, self.starts, self.prior.among(places), basis, support, parent=parent)
+            return decide(self.candidates, self.meta_parameters, self.prior, basis, support, parent=parent)
+        places = self.candidate_indices(learners)
+        chosen = [replace(self.candidates[place], min_labels=1, max_labels=UNBOUNDED) for place in places]
+        return decide(chosen, self.meta_parameters, self.prior.among(places), basis, support, parent=parent)
 
-    def places(self, learners: Sequence[str]) -> list[int]:
+    def candidate_indices(self, learners: Sequence[str]) -> list[int]:
         """Where the candidates of these names stand. Raises WeightsError for a name that none has."""
         names = [candidate.name for candidate in self.candidates]
         for name in learners:
@@ -70,9 +73,9 @@ class Weights:
                 )
         return [names.index(name) for name in learners]
 
-    def check(self, basis: SpectralBasis) -> None:
+    def check_basis(self, basis: SpectralBasis) -> None:
         """Raise WeightsError where the weights were learned for vectors of another dimension."""
-        dimension = self.about.get("dimension")
+        dimension = self.metadata.get("dimension")
         if dimension != basis.dimension:
             raise WeightsError(
                 f"the weights were learned for {dimension} dimensions, the index has {basis.dimension}: learn weights"
@@ -83,7 +86,7 @@ class Weights:
         """Write whole or not at all. Raises WeightsError if the disk refuses."""
         tensors = {
             f"start/{name}/{key}": value.detach().contiguous()
-            for name, s in self.starts.items()
+            for name, s in self.meta_parameters.items()
             for key, value in s.items()
         }
         for part in fields(Prior):
@@ -92,11 +95,11 @@ class Weights:
         header = {
             "format_version": WEIGHTS_VERSION,
             "candidates": [asdict(candidate) for candidate in self.candidates],
-            "about": dict(self.about),
+            "about": dict(self.metadata),
         }
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with whole(path) as unfinished:
+            with atomic_write(path) as unfinished:
                 save_file(tensors, unfinished, metadata={"semsearch": json.dumps(header, sort_keys=True)})
         except (OSError, SafetensorError) as error:
             raise WeightsError(f"the weights {path} cannot be written ({error}): choose another place") from error
@@ -119,7 +122,10 @@ class Weights:
                     _, member, key = name.split("/")
                     starts.setdefault(member, {})[key] = value
             prior = Prior(**{part.name: tensors[f"prior/{part.name}"].double().numpy() for part in fields(Prior)})
-            candidates = [Candidate(**values) for values in header["candidates"]]
+            candidates = [
+                Candidate(**{_FORMER_NAMES.get(name, name): value for name, value in values.items()})
+                for values in header["candidates"]
+            ]
             return cls(starts, prior, dict(header["about"]), candidates)
         except (OSError, SafetensorError, KeyError, ValueError, TypeError, AttributeError) as error:
             raise WeightsError(f"{path} holds no weights ({error}): give a file that semsearch learn wrote") from error

@@ -6,7 +6,6 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,14 +13,14 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from semsearch.cli.options import Device, Filter, Threads, WeightsFile, err, out, parsed_filter
+from semsearch.cli.options import Device, FilterOption, Threads, WeightsFile, err, out, parsed_filter
 from semsearch.errors import LabelError, QueryError, StateError
 from semsearch.types import DEFAULT_DOMAIN, Click, Label, Query
 
 # torch takes seconds to import: every command imports what it needs, so that --help answers at once
 if TYPE_CHECKING:
-    from semsearch.domains.registry import Domains
-    from semsearch.domains.versions import History
+    from semsearch.domains.registry import DomainRegistry
+    from semsearch.domains.versions import VersionHistory
     from semsearch.storage.corpus import Corpus
     from semsearch.storage.domains import DomainStore, Version
 
@@ -57,20 +56,20 @@ def adapt(
 
     Example: semsearch adapt index/python --labels docs/example --domain plain
     """
-    from semsearch.storage.labels import Chosen
+    from semsearch.storage.labels import EntryFilter
 
     more = labelled(labels, domain=domain)
     with opened(index, weights, device=device, threads=threads) as found:
         check(more, found.engine.corpus)
         if dry_run:
-            known = {label.id for _, label in found.log.labels(Chosen(domain=domain))}
+            known = {label.id for _, label in found.log.labels(EntryFilter(domain=domain))}
             new = [entry for entry in more if isinstance(entry, Label) and entry.id not in known]
             outcome, _ = found.decide(domain, [label for label in new if label.domain == domain])
-            out.print(outcome.words, soft_wrap=True, markup=False)
+            out.print(outcome.explanation, soft_wrap=True, markup=False)
             return
         if more:
             found.log.append(more)
-        out.print(found.adapt(domain).words, soft_wrap=True, markup=False)
+        out.print(found.adapt(domain).explanation, soft_wrap=True, markup=False)
 
 
 def compare(
@@ -78,7 +77,7 @@ def compare(
     index: Annotated[Path, typer.Option("--index", "-i", envvar="SEMSEARCH_INDEX", help="Folder of the index.")],
     domain: Domain = DEFAULT_DOMAIN,
     k: Annotated[int, typer.Option("-k", min=1, help="How many documents to show.")] = 10,
-    condition: Filter = None,
+    condition: FilterOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
     device: Device = "auto",
     threads: Threads = None,
@@ -88,37 +87,51 @@ def compare(
     Example: semsearch compare "what is in one group but not the other" -i index/python --domain plain
     """
     try:
-        asked = Query(query, k, 0, domain, compare=True, condition=parsed_filter(condition))
+        asked = Query(query, k, domain=domain, filter=parsed_filter(condition))
     except QueryError as error:
         raise typer.BadParameter(str(error), param_hint="QUERY") from None
     with err.status("loading the encoder"):
-        from semsearch.search.engine import COMPARED, SearchEngine, places_in
+        from semsearch.search.comparison import Comparison, compared
+        from semsearch.search.engine import SearchEngine
 
-        asked = replace(asked, k=max(k, COMPARED))
         engine = SearchEngine.open(index, device=device, threads=threads)
     with closing(engine):
-        [nearest] = engine.rank([asked])
-        frozen, hits = (engine.fetch(engine.order(asked, one)) for one in (nearest.frozen, nearest))
-    adapted = nearest.adapted
+        [outcome] = engine.search([compared(asked)])
+    comparison, adaptation = Comparison.of(outcome, k), outcome.adaptation
     if as_json:
-        by = {"domain": adapted.domain, "version": adapted.version, "learner": adapted.learner}
-        shown = {
-            side: [
-                {"id": hit.id, "title": hit.title or hit.id, "score": round(hit.score, 6), "other": place}
-                for hit, place in zip(found[:k], places_in(found[:k], other), strict=True)
-            ]
-            for side, found, other in (("frozen", frozen, hits), ("adapted", hits, frozen))
+        sides = {"frozen": comparison.frozen, "adapted": comparison.adapted}
+        printed = {
+            "query": query,
+            "adaptation": {
+                "domain": adaptation.domain,
+                "version": adaptation.version,
+                "learner": adaptation.learner,
+                "reason": adaptation.reason,
+            },
+            **{
+                side: [
+                    {
+                        "id": one.hit.id,
+                        "title": one.hit.title or one.hit.id,
+                        "score": round(one.hit.score, 6),
+                        "other_rank": one.other_rank,
+                    }
+                    for one in hits
+                ]
+                for side, hits in sides.items()
+            },
         }
-        sys.stdout.write(json.dumps({"query": query, "by": by, "reason": adapted.reason, **shown}) + "\n")
+        sys.stdout.write(json.dumps(printed) + "\n")
         return
-    by_whom = "nothing" if adapted.domain is None else f"{adapted.domain}, version {adapted.version}, {adapted.learner}"
-    table = Table(title=Text(f"adapted by {by_whom}: {adapted.reason}"), title_justify="left")
+    by = f"{adaptation.domain}, version {adaptation.version}, {adaptation.learner}" if adaptation.domain else "nothing"
+    table = Table(title=Text(f"adapted by {by}: {adaptation.reason}"), title_justify="left")
     for column in ("", "frozen", "adapted", "was"):
         table.add_column(column)
-    for place, (before, hit, was) in enumerate(zip(frozen[:k], hits[:k], places_in(hits[:k], frozen), strict=True), 1):
-        moved = "" if was == place else "new" if was is None else f"{was}"
-        title = Text(hit.title or hit.id, style="bold" if moved else "")
-        table.add_row(str(place), Text(before.title or before.id), title, moved)
+    for rank, (before, after) in enumerate(zip(comparison.frozen, comparison.adapted, strict=False), start=1):
+        was = after.other_rank
+        moved = "" if was == rank else "new" if was is None else f"{was}"
+        title = Text(after.hit.title or after.hit.id, style="bold" if moved else "")
+        table.add_row(str(rank), Text(before.hit.title or before.hit.id), title, moved)
     out.print(table)
 
 
@@ -169,11 +182,11 @@ def export_labels(
     """
     from semsearch.domains.exchange import write_lines, write_qrels
     from semsearch.storage.generations import read_manifest
-    from semsearch.storage.labels import Chosen, LabelLog, as_record
+    from semsearch.storage.labels import EntryFilter, LabelLog, as_record
 
     read_manifest(index)  # refuses what is no index
     with closing(LabelLog(index)) as log:
-        judged, clicks = log.labels(Chosen(domain=domain)), log.clicks(Chosen(domain=domain))
+        judged, clicks = log.labels(EntryFilter(domain=domain)), log.clicks(EntryFilter(domain=domain))
     if qrels:
         number = write_qrels(path, [label for _, label in judged])
         err.print(f"{number} judgments written to {path}", soft_wrap=True)
@@ -203,16 +216,16 @@ def withdraw(
     Example: semsearch labels withdraw index/python --source example
     """
     from semsearch.storage.generations import read_manifest
-    from semsearch.storage.labels import Chosen, LabelLog
+    from semsearch.storage.labels import EntryFilter, LabelLog
 
-    chosen = Chosen(id=identity, domain=domain, query=query, document=document, user=user, source=source)
+    chosen = EntryFilter(id=identity, domain=domain, query=query, document=document, user=user, source=source)
     if chosen.empty:
         raise typer.BadParameter("say which: by --source, --user, --domain, --query, --document or --id")
     read_manifest(index)
     with closing(LabelLog(index)) as log:
         gone: dict[str, int] = {}
         for kind in ("label", "click"):
-            for name, numbers in log.withdraw(kind, chosen, source="command line").items():
+            for name, numbers in log.retract(kind, chosen, source="command line").items():
                 gone[name] = gone.get(name, 0) + len(numbers)
     out.print(f"{sum(gone.values())} withdrawn" + (f"; adapt again: {', '.join(gone)}" if gone else ""), markup=False)
 
@@ -239,7 +252,7 @@ def list_domains(
         except StateError as error:
             err.print(f"[yellow]{name}[/yellow]: {error}", soft_wrap=True)
             continue
-        serving, held = store.serving(name), counts.get(name, {"label": 0, "click": 0})
+        serving, held = store.domain_adapter(name), counts.get(name, {"label": 0, "click": 0})
         if as_json:
             value = {**record.model_dump(mode="json"), **held, "served_by": serving.domain, "reason": serving.reason}
             sys.stdout.write(json.dumps(value) + "\n")
@@ -260,7 +273,7 @@ def history(index: Index, domain: Named) -> None:
     for version in record.versions:
         out.print(
             Text.assemble(
-                (f"{version.number:4}  ", "bold"), f"{version.at:%Y-%m-%d %H:%M} {version.how}: {version.words}"
+                (f"{version.number:4}  ", "bold"), f"{version.at:%Y-%m-%d %H:%M} {version.event}: {version.explanation}"
             ),
             soft_wrap=True,
         )
@@ -318,12 +331,12 @@ def export_state(index: Index, domain: Named, path: Annotated[Path, typer.Argume
 
     Example: semsearch domains export index/python plain plain.safetensors
     """
-    from semsearch.system.files import whole
+    from semsearch.system.files import atomic_write
 
     with _history(index) as found:
         content = found.export_state(domain)
     try:
-        with whole(path) as unfinished:
+        with atomic_write(path) as unfinished:
             unfinished.write_bytes(content)
     except OSError as error:
         raise StateError(f"{path} cannot be written ({error.strerror}): choose another place") from error
@@ -347,23 +360,28 @@ def import_state(
 
 
 @contextmanager
-def opened(index: Path, weights: Path | None, *, device: str, threads: int | None) -> Iterator[Domains]:
-    """The domains of an index with its encoder and what was learned beforehand."""
+def opened(index: Path, weights: Path | None, *, device: str, threads: int | None) -> Iterator[DomainRegistry]:
+    """The domains of an index with its encoder and the learners' weights; says so where those do not fit."""
     with err.status("opening the index and its encoder"):
         from semsearch.adapters.weights import DEFAULT_WEIGHTS, Weights
-        from semsearch.domains.registry import Domains as Opened
+        from semsearch.domains.registry import DomainRegistry as Opened
+        from semsearch.domains.registry import adapt_function
         from semsearch.search.engine import SearchEngine
 
-        learned = Weights.open(weights or DEFAULT_WEIGHTS)
+        loaded = Weights.open(weights or DEFAULT_WEIGHTS)
         engine = SearchEngine.open(index, device=device, threads=threads)
-    with closing(engine), closing(Opened(index, engine, learned.adapt)) as found:
-        yield found
+    with closing(engine):
+        adapt_with, reason = adapt_function(loaded, engine)
+        if adapt_with is None:
+            err.print(f"[yellow]judged queries are memorized, nothing is learned[/yellow]: {reason}", soft_wrap=True)
+        with closing(Opened(index, engine, adapt_with)) as registry:
+            yield registry
 
 
 @contextmanager
-def _history(index: Path) -> Iterator[History]:
+def _history(index: Path) -> Iterator[VersionHistory]:
     """The versions of an index's domains, without its encoder."""
-    from semsearch.domains.versions import History as Opened
+    from semsearch.domains.versions import VersionHistory as Opened
     from semsearch.storage.generations import read_manifest
     from semsearch.storage.labels import LabelLog
 
@@ -412,9 +430,9 @@ def check(judged: Sequence[Label | Click], store: Corpus) -> None:
 def missing(store: Corpus, entries: Sequence[Label | Click]) -> list[Label | Click]:
     """Entries that speak of documents that are not there."""
     named = [entry for entry in entries if entry.document is not None]
-    known = store.known(str(entry.document) for entry in named)
+    known = store.existing_ids(str(entry.document) for entry in named)
     return [entry for entry in named if entry.document not in known]
 
 
 def _print(version: Version) -> None:
-    out.print(f"version {version.number}: {version.words}", soft_wrap=True, markup=False)
+    out.print(f"version {version.number}: {version.explanation}", soft_wrap=True, markup=False)

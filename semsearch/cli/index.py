@@ -17,7 +17,7 @@ from semsearch.cli.options import Device, Threads, err, out
 
 if TYPE_CHECKING:
     from semsearch.ingest.recipe import FieldNames, Recipe, Source
-    from semsearch.ingest.updating import Changed
+    from semsearch.ingest.updating import UpdateResult
     from semsearch.storage.manifest import Manifest
 
 Index = Annotated[Path, typer.Argument(help="Folder of a built index.")]
@@ -112,8 +112,8 @@ def update(
         from itertools import chain
 
         from semsearch.ingest.readers.sources import read
-        from semsearch.ingest.recipe import Recipe, within
-        from semsearch.ingest.updating import Changed
+        from semsearch.ingest.recipe import Recipe, sources_for
+        from semsearch.ingest.updating import UpdateResult
         from semsearch.ingest.updating import update as update_index
         from semsearch.storage.generations import read_manifest
 
@@ -125,14 +125,14 @@ def update(
         sources: list[tuple[Source, Path | None]] = [(source, None) for source in recipe.sources]
         skip_bad = skip_bad or recipe.skip_bad
     else:
-        sources = within(built, inputs, named)
+        sources = sources_for(built, inputs, named)
     started = monotonic()
     readings = [read(source, root) for source, root in sources]
     events = update_index(
         index, chain.from_iterable(readings), prune=prune, skip_bad=skip_bad, device=device, threads=threads
     )
     last = _followed(events)
-    assert isinstance(last, Changed)
+    assert isinstance(last, UpdateResult)
     _print_changed(last, monotonic() - started)
 
 
@@ -158,12 +158,12 @@ def compact(index: Index, device: Device = "auto", threads: Threads = None) -> N
     After many changes a search looks at several pieces, and at what was deleted. semsearch info tells how many.
     """
     with err.status("starting"):
-        from semsearch.ingest.updating import Changed
+        from semsearch.ingest.updating import UpdateResult
         from semsearch.ingest.updating import compact as compact_index
 
     started = monotonic()
     last = _followed(compact_index(index, device=device, threads=threads))
-    assert isinstance(last, Changed)
+    assert isinstance(last, UpdateResult)
     _print_changed(last, monotonic() - started)
 
 
@@ -218,9 +218,9 @@ def info(
         "segments": _segments(manifest),
         "index": manifest.index.type
         + (f", {manifest.index.vectors} vectors" if manifest.index.vectors != "float32" else "")
-        + (f", {manifest.index.effort} candidates" if manifest.index.effort else "")
+        + (f", {manifest.index.ef_search} candidates" if manifest.index.ef_search else "")
         + (f", recall@10 {manifest.index.recall}" if manifest.index.recall else "")
-        + (f" ({manifest.index.why})" if manifest.index.why else ""),
+        + (f" ({manifest.index.reason})" if manifest.index.reason else ""),
         "search": str(manifest.search),
         "learners": str(manifest.adaptation),
         "tuned": manifest.tuned
@@ -296,7 +296,7 @@ def _model(recipe: Recipe) -> dict[str, object]:
     return recipe.encoder.model_dump(exclude={"batch_tokens"})
 
 
-def _print_changed(event: Changed, seconds: float) -> None:
+def _print_changed(event: UpdateResult, seconds: float) -> None:
     done = [
         f"{count:,} {what}"
         for what, count in (
@@ -366,9 +366,9 @@ def _shown(events: Iterator[object]) -> Iterator[object]:
         TimeRemainingColumn,
     )
 
-    from semsearch.ingest.building import Drawing, LoadingEncoder, Reading
+    from semsearch.ingest.building import LoadingEncoder, ProjectingMap, Reading
     from semsearch.ingest.encoding import Encoding
-    from semsearch.ingest.index_selection import Linking
+    from semsearch.ingest.index_selection import LinkingGraph
 
     columns = (
         SpinnerColumn(),
@@ -396,12 +396,12 @@ def _shown(events: Iterator[object]) -> Iterator[object]:
                     elapsed = progress.tasks[-1].elapsed or 0.0
                     rate = f", {passages / elapsed:,.0f}/s" if elapsed else ""
                     progress.update(task, completed=tokens, counts=f"{passages:,} of {of_passages:,} passages{rate}")
-                case Drawing(passages):
+                case ProjectingMap(passages):
                     progress.remove_task(task)
                     task = progress.add_task("drawing the map", total=None, counts=f"{passages:,} passages")
-                case Linking(rows=0, of_rows=of_rows):
+                case LinkingGraph(rows=0, of_rows=of_rows):
                     progress.remove_task(task)
                     task = progress.add_task("linking neighbours", total=of_rows, counts="")
-                case Linking(rows, of_rows):
+                case LinkingGraph(rows, of_rows):
                     progress.update(task, completed=rows, counts=f"{rows:,} of {of_rows:,} passages")
             yield event

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,9 +22,9 @@ from semsearch.cli import domains as feedback_commands
 from semsearch.cli import index as index_commands
 from semsearch.cli import tune as tuning_commands
 from semsearch.cli.metalearn import evaluate, learn
-from semsearch.cli.options import Device, Filter, Threads, WeightsFile, err, out, parsed_filter
-from semsearch.encoders.runtime import Choice
-from semsearch.errors import BundleError, QueryError, SemsearchError
+from semsearch.cli.options import Device, FilterOption, Threads, WeightsFile, err, out, parsed_filter
+from semsearch.encoders.runtime import RuntimeChoice
+from semsearch.errors import IndexFolderError, QueryError, SemsearchError
 from semsearch.server.schemas.search import Limits
 from semsearch.types import DEFAULT_DOMAIN, Mode, Query, Sort
 
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
     from semsearch.domains.position_bias import PositionBias
     from semsearch.server.security import WriteKeys
-    from semsearch.types import Hit, Parts
+    from semsearch.types import Hit, ScoreBreakdown
 
 app = typer.Typer(
     name="semsearch",
@@ -142,7 +143,7 @@ def serve(
     max_batch: Annotated[int, _limit("max_batch")] = DEFAULTS.max_batch,
     max_waiting: Annotated[int, _limit("max_waiting")] = DEFAULTS.max_waiting,
     deadline_s: Annotated[float, _limit("deadline_s")] = DEFAULTS.deadline_s,
-    remembered: Annotated[int, _limit("remembered")] = DEFAULTS.remembered,
+    query_cache_size: Annotated[int, _limit("query_cache_size")] = DEFAULTS.query_cache_size,
     suggestions: Annotated[bool, _limit("suggestions")] = DEFAULTS.suggestions,
     write_key: WriteKey = None,
     read_only: ReadOnly = False,
@@ -160,7 +161,7 @@ def serve(
     ] = None,
     weights: WeightsFile = None,
     runtime: Annotated[
-        Choice,
+        RuntimeChoice,
         typer.Option(
             envvar="SEMSEARCH_RUNTIME",
             help="What encodes queries on a CPU. auto: the fastest that gives what torch gives; fastest: in 8-bit"
@@ -187,7 +188,7 @@ def serve(
         max_batch=max_batch,
         max_waiting=max_waiting,
         deadline_s=deadline_s,
-        remembered=remembered,
+        query_cache_size=query_cache_size,
         suggestions=suggestions,
     )
     _serve(
@@ -228,7 +229,7 @@ def search(
             help="What to go by: meaning, words or both. \\[default: what the index does]", show_default=False
         ),
     ] = None,
-    condition: Filter = None,
+    condition: FilterOption = None,
     passages: Annotated[int, typer.Option(min=1, max=10, help="How many passages to show of each document.")] = 1,
     fold: Annotated[bool, typer.Option("--fold", help="Show what is nearly the same only once.")] = False,
     sort: Annotated[
@@ -255,9 +256,9 @@ def search(
             offset,
             domain,
             mode=mode,
-            condition=parsed_filter(condition),
+            filter=parsed_filter(condition),
             passages=passages,
-            fold=fold,
+            collapse=fold,
             sort=None if sort is None else Sort.parse(sort),
         )
     except QueryError as error:
@@ -267,17 +268,16 @@ def search(
         from semsearch.search.engine import SearchEngine
 
         engine = SearchEngine.open(folder, device=device, threads=threads)
-    nearest = engine.rank([asked])[0] if engine.mode(asked) is not Mode.LEXICAL else None
-    ranking = engine.order(asked, nearest)
-    hits = engine.fetch(ranking, passages=passages)
-    carried = (engine.carried(ranking) if explain else None) or [[]] * len(hits)
-    engine.close()
-    for place, (hit, its) in enumerate(zip(hits, carried, strict=True), start=offset + 1):
+    with closing(engine):
+        [outcome] = engine.search([asked], explain=explain)
+    attributions = outcome.attributions or [()] * len(outcome.hits)
+    for rank, (hit, words) in enumerate(zip(outcome.hits, attributions, strict=True), start=offset + 1):
         if as_json:
-            sys.stdout.write(json.dumps({**_as_json(hit), "carried": dict(its)}, ensure_ascii=False) + "\n")
+            line = {**_as_json(hit), "token_attributions": dict(words)}
+            sys.stdout.write(json.dumps(line, ensure_ascii=False) + "\n")
         else:
-            _print_hit(place, hit, query, its if explain else None)
-    if not hits:
+            _print_hit(rank, hit, query, words if explain else None)
+    if not outcome.hits:
         err.print("no more results")
 
 
@@ -312,14 +312,14 @@ def demo(
     """
     from semsearch.ingest.recipe import Recipe
     from semsearch.server.security import WriteKeys
-    from semsearch.storage.generations import is_bundle, read_manifest
+    from semsearch.storage.generations import is_index, read_manifest
 
     keys = WriteKeys.parsed(write_key or [], refuse_all=read_only)
-    built = is_bundle(folder)
+    built = is_index(folder)
     try:
         if built:
             read_manifest(folder)
-    except BundleError as error:
+    except IndexFolderError as error:
         err.print(f"building anew: {error}", soft_wrap=True)
         built = False
     if not built:
@@ -338,7 +338,7 @@ def _serve(
     weights: Path | None = None,
     after: int = 8,
     bias: PositionBias | None = None,
-    runtime: Choice = "auto",
+    runtime: RuntimeChoice = "auto",
     device: str,
     threads: int | None,
 ) -> None:
@@ -346,14 +346,15 @@ def _serve(
         from semsearch.adapters.weights import DEFAULT_WEIGHTS
         from semsearch.server.run import check_reach, open_indexes
         from semsearch.server.run import serve as serve_indexes
-        from semsearch.server.runtime.service import Learning
+        from semsearch.server.runtime.service import AdaptationSettings
 
         check_reach(host, keys)
-        learning = Learning(weights or DEFAULT_WEIGHTS, apart=True, after=after, bias=bias)
+        adaptation = AdaptationSettings(weights or DEFAULT_WEIGHTS, own_process=True, after=after, bias=bias)
         engines = open_indexes(folders, device=device, threads=threads, runtime=runtime)
 
+    names = ", ".join(engines)
+
     def announce(address: str) -> None:
-        names = ", ".join(engines)
         err.print(f"[bold green]serving[/bold green] {escape(names)} at [bold]{address}[/bold]  (Ctrl-C ends it)")
 
     serve_indexes(
@@ -363,15 +364,15 @@ def _serve(
         limits=limits,
         trusted_hosts=trusted_hosts,
         keys=keys,
-        learning=learning,
+        adaptation=adaptation,
         announce=announce,
     )
 
 
 def _only_index(parent: Path) -> Path:
-    from semsearch.storage.generations import is_bundle
+    from semsearch.storage.generations import is_index
 
-    found = sorted(path for path in parent.glob("*") if is_bundle(path))
+    found = sorted(path for path in parent.glob("*") if is_index(path))
     if len(found) == 1:
         return found[0]
     there = (
@@ -395,11 +396,11 @@ def _as_json(hit: Hit) -> Mapping[str, object]:
         "title": hit.title,
         "passage": hit.passage.text,
         "score": round(hit.score, 6),
-        "parts": None if hit.parts is None else asdict(hit.parts),
+        "score_breakdown": None if hit.score_breakdown is None else asdict(hit.score_breakdown),
         "source": hit.source,
         "metadata": dict(hit.metadata),
-        "others": [passage.text for passage in hit.others],
-        "alike": list(hit.alike),
+        "more_passages": [passage.text for passage in hit.more_passages],
+        "duplicates": list(hit.duplicates),
     }
 
 
@@ -408,25 +409,23 @@ def _print_hit(place: int, hit: Hit, query: str, carried: Sequence[tuple[str, fl
     from semsearch.text.snippets import snippet
 
     out.print(Text.assemble((f"{place:3}. ", "dim"), (hit.title or hit.id, "bold"), (f"  {hit.score:.3f}", "cyan")))
-    for passage in (hit.passage, *hit.others):
+    for passage in (hit.passage, *hit.more_passages):
         words = Text()
-        for text, marked in snippet(passage.text, query).parts:
+        for text, marked in snippet(passage.text, query).segments:
             words.append(text, style="bold yellow" if marked else "")
         out.print(Padding(words, (0, 0, 0, 5)))
-    if hit.alike:
-        out.print(Padding(Text(f"nearly the same: {', '.join(hit.alike)}", style="dim"), (0, 0, 0, 5)))
-    if carried is not None and hit.parts is not None:
-        out.print(Padding(Text(_made_of(hit.parts, carried), style="dim"), (0, 0, 0, 5)))
+    if hit.duplicates:
+        out.print(Padding(Text(f"nearly the same: {', '.join(hit.duplicates)}", style="dim"), (0, 0, 0, 5)))
+    if carried is not None and hit.score_breakdown is not None:
+        out.print(Padding(Text(_made_of(hit.score_breakdown, carried), style="dim"), (0, 0, 0, 5)))
     out.print(Padding(Text(hit.source, style="dim"), (0, 0, 1, 5)))
 
 
-def _made_of(parts: Parts, carried: Sequence[tuple[str, float]]) -> str:
+def _made_of(parts: ScoreBreakdown, carried: Sequence[tuple[str, float]]) -> str:
     said = []
     if parts.similarity is not None:
         words = ", ".join(f"{word} {share:+.3f}" for word, share in carried[:8])
-        said.append(
-            f"similarity {parts.similarity:.3f}, place {parts.similarity_place or '-'}" + f" ({words})" * bool(words)
-        )
-    if parts.words is not None:
-        said.append(f"words {parts.words:.2f}, place {parts.words_place or '-'}")
+        said.append(f"similarity {parts.similarity:.3f}, place {parts.dense_rank or '-'}" + f" ({words})" * bool(words))
+    if parts.lexical_score is not None:
+        said.append(f"words {parts.lexical_score:.2f}, place {parts.lexical_rank or '-'}")
     return "; ".join(said)

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from semsearch.adapters.weights import Weights
     from semsearch.encoders.encoder import Encoder
     from semsearch.evaluation.report import Gain
-    from semsearch.metalearn.episodes import Domain
+    from semsearch.metalearn.episodes import Dataset
     from semsearch.metalearn.outer_loop import Step
-    from semsearch.metalearn.training import Judged
+    from semsearch.metalearn.training import GuardTrial
 
 
 Domains = Annotated[
@@ -107,13 +107,13 @@ def learn(
 
     Example: semsearch learn data/domains --out weights.safetensors
     """
-    from semsearch.metalearn.outer_loop import Settings
+    from semsearch.metalearn.outer_loop import OuterLoopSettings
     from semsearch.metalearn.training import folds as split
-    from semsearch.metalearn.training import forget, train
+    from semsearch.metalearn.training import remove_checkpoint, train
 
     names = tuple(name.strip() for name in members.split(",") if name.strip())
     _check_members(names)
-    settings = Settings(members=names, steps=steps, episodes=episodes, seed=seed)
+    settings = OuterLoopSettings(learners=names, steps=steps, episodes=episodes, seed=seed)
     loaded, about = _load(domains, encoder=encoder, embeddings=embeddings, cache=cache, device=device, threads=threads)
     if open_only:
         loaded = [domain for domain in loaded if domain.texts.open_licence]
@@ -131,13 +131,13 @@ def learn(
             err.print(f"[bold]{path.name}[/bold], without {', '.join(left_out)}", soft_wrap=True)
         notes = (checkpoint or path.with_suffix(".checkpoint")) / (path.stem if checkpoint and left_out else "")
         _train(train(loaded, settings, about=about, left_out=left_out, checkpoint=notes, trial_seeds=trials), path)
-        forget(notes)
+        remove_checkpoint(notes)
 
 
-def _train(events: Iterator[Step | Judged | Weights], path: Path) -> None:
+def _train(events: Iterator[Step | GuardTrial | Weights], path: Path) -> None:
     from semsearch.adapters.weights import Weights
     from semsearch.metalearn.outer_loop import Step
-    from semsearch.metalearn.training import Judged
+    from semsearch.metalearn.training import GuardTrial
 
     with _progress() as progress:
         task = progress.add_task("outer loop", total=None, counts="")
@@ -148,11 +148,11 @@ def _train(events: Iterator[Step | Judged | Weights], path: Path) -> None:
                     progress.update(task, completed=number, total=of, counts=_losses(losses))
                     if validation is not None:
                         err.print(f"step {number}: held-out families {_losses(validation)}")
-                case Judged(domain, number, of):
-                    if stage is not Judged:
+                case GuardTrial(domain, number, of):
+                    if stage is not GuardTrial:
                         # a new task, so that the time left is judged by its own pace
                         progress.remove_task(task)
-                        task, stage = progress.add_task("trying the guard", total=of, counts=""), Judged
+                        task, stage = progress.add_task("trying the guard", total=of, counts=""), GuardTrial
                     progress.update(task, completed=number, total=of, counts=domain)
                 case Weights():
                     event.save(path)
@@ -232,7 +232,13 @@ def evaluate(
     if any(one.seen for one in measured):
         err.print("[yellow]some of these families were among those the weights were learned on[/yellow]")
     if json_out is not None:
-        settings = {**about, "labels": numbers, "seeds": seeds, "methods": names, "weights": [w.about for w in opened]}
+        settings = {
+            **about,
+            "labels": numbers,
+            "seeds": seeds,
+            "methods": names,
+            "weights": [w.metadata for w in opened],
+        }
         save_json(json_out, measured, lines, settings)
     if plots is not None:
         from semsearch.evaluation.plots import draw
@@ -266,11 +272,11 @@ def _show(lines: Sequence[Gain], labels: Sequence[int], methods: Sequence[str]) 
 
 def _check_members(names: tuple[str, ...]) -> None:
     from semsearch.adapters.candidates import CANDIDATES
-    from semsearch.adapters.learners import MEMBERS
+    from semsearch.adapters.learners import LEARNERS
 
-    unknown = [name for name in names if name not in MEMBERS]
+    unknown = [name for name in names if name not in LEARNERS]
     if unknown:
-        raise typer.BadParameter(f"no learner is called {unknown[0]!r}: {', '.join(MEMBERS)}", param_hint="--members")
+        raise typer.BadParameter(f"no learner is called {unknown[0]!r}: {', '.join(LEARNERS)}", param_hint="--members")
     missing = {candidate.member for candidate in CANDIDATES} - set(names)
     if missing:
         raise typer.BadParameter(f"the guard needs {', '.join(sorted(missing))}", param_hint="--members")
@@ -284,12 +290,12 @@ def _load(
     cache: Path | None,
     device: str,
     threads: int | None,
-) -> tuple[list[Domain], dict[str, JsonValue]]:
+) -> tuple[list[Dataset], dict[str, JsonValue]]:
     """The domains in vectors, and what encoded them."""
     with err.status("starting"):
         from semsearch.encoders.encoder import Encoder as Model
         from semsearch.encoders.locate import DEFAULT_MODEL
-        from semsearch.metalearn.datasets import find_domains
+        from semsearch.metalearn.datasets import find_datasets
         from semsearch.metalearn.episodes import Vectorizer, default_cache
         from semsearch.system.threads import available_cores, limit_threads
 
@@ -300,14 +306,14 @@ def _load(
     def opened() -> Encoder:
         return Model.open(name, device=device, threads=threads)
 
-    found = find_domains(folders)
+    found = find_datasets(folders)
     vectors = Vectorizer(opened, name, cache or default_cache(), embeddings)
     loaded = []
     with _progress() as progress:
         task = progress.add_task("vectors", total=len(found), counts="")
         for folder in found:
             progress.update(task, counts=folder.name)
-            loaded.append(vectors.domain(folder))
+            loaded.append(vectors.dataset(folder))
             progress.update(task, advance=1)
     return loaded, {"encoder": name}
 

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from semsearch.errors import FilterError
-from semsearch.filters.tree import Condition
+from semsearch.filters.tree import Filter
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -22,7 +22,7 @@ Device = Annotated[
     str,
     typer.Option(envvar="SEMSEARCH_DEVICE", help="auto, cpu, cuda or cuda:N; auto takes CUDA where there is one."),
 ]
-Filter = Annotated[
+FilterOption = Annotated[
     str | None,
     typer.Option(
         "--filter",
@@ -42,11 +42,11 @@ WeightsFile = Annotated[
 ]
 
 
-def parsed_filter(expression: str | None) -> Condition | None:
+def parsed_filter(expression: str | None) -> Filter | None:
     """What --filter says. Raises typer.BadParameter where it cannot be understood."""
-    from semsearch.filters.expression import parse_if_any
+    from semsearch.filters.expression import parse_optional_filter
 
     try:
-        return parse_if_any(expression)
+        return parse_optional_filter(expression)
     except FilterError as error:
         raise typer.BadParameter(str(error), param_hint="--filter") from None

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from semsearch.domains.judgments import JudgedQuery
-    from semsearch.domains.registry import Domains
-    from semsearch.domains.tuning import Budget, Trial, Tuned
+    from semsearch.domains.registry import DomainRegistry
+    from semsearch.domains.tuning import Budget, Trial, TuningResult
     from semsearch.types import Click, Label
 
 SHOWN = 12
@@ -82,9 +82,11 @@ def tune(
     _write(index, place, tuned, budget)
 
 
-def _judged(found: Domains, more: Sequence[Label | Click]) -> Mapping[str, Sequence[JudgedQuery]]:
+def _judged(found: DomainRegistry, more: Sequence[Label | Click]) -> Mapping[str, Sequence[JudgedQuery]]:
     names = {*found.log.counts(), *(entry.domain for entry in more)}
-    return {name: found.judged(name, [entry for entry in more if entry.domain == name]) for name in sorted(names)}
+    return {
+        name: found.judged_queries(name, [entry for entry in more if entry.domain == name]) for name in sorted(names)
+    }
 
 
 def _recipe(index: Path, recipe: Path | None) -> Path | None:
@@ -98,16 +100,18 @@ def _recipe(index: Path, recipe: Path | None) -> Path | None:
     return place
 
 
-def _tuned(found: Domains, weights: Path | None, judged: Mapping[str, Sequence[JudgedQuery]], budget: Budget) -> Tuned:
+def _tuned(
+    found: DomainRegistry, weights: Path | None, judged: Mapping[str, Sequence[JudgedQuery]], budget: Budget
+) -> TuningResult:
     from semsearch.adapters.weights import DEFAULT_WEIGHTS, Weights
-    from semsearch.domains.tuning import Tuned as Result
+    from semsearch.domains.tuning import TuningResult as Result
     from semsearch.domains.tuning import tune as tried
     from semsearch.errors import WeightsError
 
     learned: Weights | None = Weights.open(weights or DEFAULT_WEIGHTS)
     try:
         assert learned is not None
-        learned.check(found.engine.adapter.basis)
+        learned.check_basis(found.engine.adapter.basis)
     except WeightsError as error:
         err.print(f"[yellow]without learners[/yellow]: {error}", soft_wrap=True)
         learned = None
@@ -121,7 +125,7 @@ def _tuned(found: Domains, weights: Path | None, judged: Mapping[str, Sequence[J
     raise AssertionError("tuning ends with what it chose")
 
 
-def _rows(tuned: Tuned, budget: Budget) -> list[tuple[str, ...]]:
+def _rows(tuned: TuningResult, budget: Budget) -> list[tuple[str, ...]]:
     """The present setting, the chosen one, the one that changes nothing, and the best, by what they brought."""
     from semsearch.types import Mode
 
@@ -161,7 +165,7 @@ def _rows(tuned: Tuned, budget: Budget) -> list[tuple[str, ...]]:
 HEADINGS = ("search", "learners", "nDCG@10", "change", "ms", "KiB", "")
 
 
-def _table(tuned: Tuned, budget: Budget) -> Table:
+def _table(tuned: TuningResult, budget: Budget) -> Table:
     table = Table(
         title=Text(
             f"{tuned.queries} judged queries of {tuned.domains} domains; budget {budget.search_ms:g} ms a search,"
@@ -176,17 +180,17 @@ def _table(tuned: Tuned, budget: Budget) -> Table:
     return table
 
 
-def _words(tuned: Tuned) -> str:
+def _words(tuned: TuningResult) -> str:
     if tuned.chosen is tuned.trials[0]:
         return "The present setting stays: nothing else would surely help."
     setting = tuned.chosen.setting
     return (
-        f"Chosen: {setting.search}; learners: {setting.adaptation}. Choosing like this brought {tuned.gain:+.4f}"
+        f"Chosen: {setting.search}; learners: {setting.adaptation}. Choosing like this brought {tuned.improvement:+.4f}"
         f" nDCG@10 ({tuned.low:+.4f} to {tuned.high:+.4f}) on queries that were not chosen by."
     )
 
 
-def _write(index: Path, recipe: Path | None, tuned: Tuned, budget: Budget) -> None:
+def _write(index: Path, recipe: Path | None, tuned: TuningResult, budget: Budget) -> None:
     from semsearch.ingest.recipe import write_options
     from semsearch.storage.generations import republish
 

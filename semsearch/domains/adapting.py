@@ -11,11 +11,11 @@ from pydantic import JsonValue
 
 from semsearch.adapters.basis import SpectralBasis
 from semsearch.adapters.guard import Reason, Verdict
-from semsearch.adapters.memory import BESIDE, generalises, remember
+from semsearch.adapters.memory import MAX_KEYS_NEXT_TO_LEARNER, generalises, memorize
 from semsearch.adapters.state import MAX_KEYS, DomainState
-from semsearch.adapters.support import Support, gather
+from semsearch.adapters.support import Support, build_support
 from semsearch.domains.judgments import JudgedQuery
-from semsearch.domains.lexical_weight import weigh, weighted
+from semsearch.domains.lexical_weight import choose_lexical_weight, with_lexical_weight
 from semsearch.errors import LabelError
 from semsearch.search.engine import SearchEngine
 from semsearch.types import LexicalWeight, Mode, Rows, Scores, Vectors
@@ -24,44 +24,44 @@ Encode = Callable[[str], Vectors]
 """A query's text → (1, dim) float32, encoded alone."""
 Match = Callable[[str], tuple[Rows, Scores]]
 """A query's text → passage rows (n,) and BM25 scores (n,) > 0 of what its words find, best first."""
-Solve = Callable[[SpectralBasis, Support, DomainState | None, Sequence[str] | None], Verdict]
+AdaptFunction = Callable[[SpectralBasis, Support, DomainState | None, Sequence[str] | None], Verdict]
 """`Weights.adapt`, wherever it runs."""
 
-INSTEAD = 3
+REPLACEMENTS = 3
 """Documents that take the place of those a query was judged not to be answered by, where nobody said what does."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Outcome:
+class Adaptation:
     """What a domain's labels led to."""
 
     state: DomainState | None
     """What the domain is to be served with; None: what it inherits, or nothing."""
     learner: str
     """What made the state, or `none`."""
-    words: str
+    explanation: str
     """Why, for people."""
     labels: int
     """Judged queries."""
-    gone: int = 0
+    missing_documents: int = 0
     """Judgments on documents that the index does not have."""
     verdict: Verdict | None = None
     """Of the guard; None where it had nothing to judge."""
 
     def as_json(self) -> dict[str, JsonValue]:
         """For files and programs."""
-        return {} if self.verdict is None else {**self.verdict.as_json(), "gone": self.gone}
+        return {} if self.verdict is None else {**self.verdict.as_json(), "gone": self.missing_documents}
 
 
 def adapt(
     engine: SearchEngine,
-    solve: Solve | None,
+    solve: AdaptFunction | None,
     judged: Sequence[JudgedQuery],
     *,
     encode: Encode,
     match: Match | None = None,
     parent: DomainState | None = None,
-) -> Outcome:
+) -> Adaptation:
     """What to serve a domain with, from its judged queries, guarded; nothing of the engine changes.
 
     Of a document that was cut into passages the one nearest to the query counts as the answer. The judged queries
@@ -78,7 +78,7 @@ def adapt(
     """
     if len({query.text for query in judged}) < len(judged):
         raise LabelError("a query is judged twice: take its judgments together")
-    live, documents = engine.corpus.live()
+    live, documents = engine.corpus.live_passages()
     match = match or engine.match_label
     hybrid = engine.manifest.search.mode is Mode.HYBRID
     found = [
@@ -87,7 +87,7 @@ def adapt(
     ]
     for one in found:
         one.rows.update(_rows(engine, live, documents, one))
-    gone = sum(len(one.query.gains) + len(one.query.against) - len(one.rows) for one in found)
+    gone = sum(len(one.query.relevance) + len(one.query.negatives) - len(one.rows) for one in found)
     answered = [one for one in found if any(one.rows.values())]
     usual = weight = engine.lexical_weight(parent)
     learners = engine.manifest.adaptation.learners
@@ -97,9 +97,9 @@ def adapt(
         weight, verdict = _learned(engine, None if learners == () else solve, support, parent)
     found = [one for one in found if one.rows]
     learned = verdict is not None and verdict.adapted
-    refusal = "Not adapted: no query is labelled." if verdict is None else verdict.words()
+    refusal = "Not adapted: no query is labelled." if verdict is None else verdict.explanation()
     if not found or (verdict is not None and verdict.reason is Reason.ONE_DOCUMENT):
-        return Outcome(None, "none", refusal, len(answered), gone, verdict)
+        return Adaptation(None, "none", refusal, len(answered), gone, verdict)
     begun = verdict.state if verdict is not None and learned else parent
     kept = [
         one if any(one.rows.values()) else replace(one, rows={**one.rows, **_instead(documents, one)}) for one in found
@@ -107,16 +107,16 @@ def adapt(
     if support is None or len(kept) > len(answered):
         support = _support(documents, kept)
     with torch.no_grad():
-        state = remember(engine.adapter.basis, weighted(support, weight), begun)
+        state = memorize(engine.adapter.basis, with_lexical_weight(support, weight), begun)
     if weight != engine.manifest.search.lexical_weight:
         assert weight != "rrf"  # which no domain chooses
-        state = replace(state, words=weight)
+        state = replace(state, lexical_weight=weight)
     learner = "memory"
-    words = _remembered(len(kept), BESIDE if begun is not None else MAX_KEYS)
+    words = _remembered(len(kept), MAX_KEYS_NEXT_TO_LEARNER if begun is not None else MAX_KEYS)
     words = words if parent is None else f"{words} What is inherited serves beside."
     if verdict is not None and verdict.candidate is not None:
         learner = verdict.candidate.member
-        words = f"{verdict.words()} What was judged is remembered beside."
+        words = f"{verdict.explanation()} What was judged is remembered beside."
     elif learners == ():
         words = f"{words} The index asks for no learner."
     elif solve is None:
@@ -125,25 +125,25 @@ def adapt(
         words = f"{words} Beyond that: {refusal[:1].lower()}{refusal[1:]}"
     if weight != usual:
         words = f"{words} A query's words count {weight} here instead of {usual}."
-    return Outcome(state, learner, words, len(answered), gone, verdict)
+    return Adaptation(state, learner, words, len(answered), gone, verdict)
 
 
 def _learned(
-    engine: SearchEngine, solve: Solve | None, support: Support, parent: DomainState | None
+    engine: SearchEngine, solve: AdaptFunction | None, support: Support, parent: DomainState | None
 ) -> tuple[LexicalWeight, Verdict | None]:
     """What words are worth to the domain, and what the guard decided on what meaning is to add to them."""
-    weight = weigh(support, engine.lexical_weight(parent))
+    weight = choose_lexical_weight(support, engine.lexical_weight(parent))
     if solve is None:
         return weight, None
     # nothing generalises from a memory: a learner starts from a parent that learned more
     start = parent if parent is not None and generalises(parent) else None
     basis, learners = engine.adapter.basis, engine.manifest.adaptation.learners
-    verdict = solve(basis, weighted(support, weight), start, learners)
+    verdict = solve(basis, with_lexical_weight(support, weight), start, learners)
     if verdict.held_out is not None:
         # what was learned may leave more for words to do, or less
-        again = weigh(replace(support, queries=verdict.held_out), weight)
+        again = choose_lexical_weight(replace(support, queries=verdict.held_out), weight)
         if again != weight:
-            return again, solve(basis, weighted(support, again), start, learners)
+            return again, solve(basis, with_lexical_weight(support, again), start, learners)
     return weight, verdict
 
 
@@ -169,11 +169,11 @@ class _Found:
 
 
 def _support(documents: Vectors, judged: Sequence[_Found]) -> Support:
-    return gather(
+    return build_support(
         documents,
         np.stack([one.vector for one in judged]),
         [one.rows for one in judged],
-        partial=[one.query.partial for one in judged],
+        partial=[one.query.partially_judged for one in judged],
         words=[one.words or {} for one in judged] if judged[0].words is not None else None,
     )
 
@@ -186,7 +186,7 @@ def _shares(live: Rows, rows: Rows, scores: Scores) -> dict[int, float]:
 def _rows(engine: SearchEngine, live: Rows, documents: Vectors, one: _Found) -> dict[int, float]:
     """The query's judgments by the place of a passage; those of documents that are gone are left out."""
     rows: dict[int, float] = {}
-    judged: Mapping[str, float] = {**one.query.gains, **dict.fromkeys(sorted(one.query.against), 0.0)}
+    judged: Mapping[str, float] = {**one.query.relevance, **dict.fromkeys(sorted(one.query.negatives), 0.0)}
     for identity, gain in judged.items():
         passages = np.searchsorted(live, engine.corpus.passage_rows(identity))
         if len(passages):
@@ -197,4 +197,4 @@ def _rows(engine: SearchEngine, live: Rows, documents: Vectors, one: _Found) -> 
 def _instead(documents: Vectors, one: _Found) -> dict[int, float]:
     """What a query finds first that it was not judged on."""
     order = np.argsort(-(documents @ one.vector), kind="stable")
-    return {row: 1.0 for row in order[: INSTEAD + len(one.rows)].tolist() if row not in one.rows}
+    return {row: 1.0 for row in order[: REPLACEMENTS + len(one.rows)].tolist() if row not in one.rows}

@@ -9,11 +9,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from semsearch.errors import LabelError
 from semsearch.metalearn.datasets import read_labels
-from semsearch.system.files import whole
+from semsearch.storage.former_names import accept_former_names
+from semsearch.system.files import atomic_write
 from semsearch.types import Click, Label
 
 
@@ -29,9 +30,11 @@ class _Record(BaseModel):
 
 
 class _LabelRecord(_Record):
+    _former = model_validator(mode="before")(accept_former_names(gain="relevance"))
+
     kind: Literal["label"] = "label"
     document: str = Field(min_length=1)
-    gain: float = Field(1.0, ge=0, allow_inf_nan=False)
+    relevance: float = Field(1.0, ge=0, allow_inf_nan=False)
 
 
 class _ClickRecord(_Record):
@@ -49,7 +52,7 @@ def read_entries(path: Path, *, domain: str, source: str) -> list[Label | Click]
     """
     if path.is_dir():
         return [
-            _entry(_LabelRecord(query=query, document=document, gain=gain), domain, source)
+            _entry(_LabelRecord(query=query, document=document, relevance=gain), domain, source)
             for query, gains in read_labels(path)
             for document, gain in gains.items()
         ]
@@ -59,7 +62,7 @@ def read_entries(path: Path, *, domain: str, source: str) -> list[Label | Click]
 def write_lines(path: Path, records: Sequence[dict[str, Any]]) -> None:
     """Entries as JSON lines, whole or not at all. Raises LabelError if the disk refuses."""
     try:
-        with whole(path) as unfinished:
+        with atomic_write(path) as unfinished:
             unfinished.write_text(
                 "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records), encoding="utf-8"
             )
@@ -75,13 +78,13 @@ def write_qrels(folder: Path, labels: Sequence[Label]) -> int:
         if label.query.strip():
             if any(sign in label.document for sign in "\t\r\n"):
                 raise LabelError(f"the id {label.document!r} holds a tab or a line's end: export JSON lines instead")
-            judged[label.query, label.document] = label.gain
+            judged[label.query, label.document] = label.relevance
     queries = {query: number for number, query in enumerate(dict.fromkeys(query for query, _ in judged), start=1)}
     rows = [f"{queries[query]}\t{document}\t{gain:g}" for (query, document), gain in judged.items()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_lines(folder / "queries.jsonl", [{"_id": str(n), "text": query} for query, n in queries.items()])
-        with whole(folder / "qrels.tsv") as unfinished:
+        with atomic_write(folder / "qrels.tsv") as unfinished:
             unfinished.write_text("\n".join(["query-id\tcorpus-id\tscore", *rows]) + "\n", encoding="utf-8")
     except OSError as error:
         raise LabelError(f"{folder} cannot be written ({error.strerror}): choose another place") from error
@@ -115,9 +118,16 @@ def _entry(record: _LabelRecord | _ClickRecord, domain: str, source: str) -> Lab
     come = record.source or source
     document = record.document
     if isinstance(record, _LabelRecord):
-        content: list[object] = ["label", named, record.query, document, record.gain, record.user, come]
+        content: list[object] = ["label", named, record.query, document, record.relevance, record.user, come]
         return Label(
-            record.id or _identity(content), named, record.query, record.document, record.gain, record.user, come, at
+            record.id or _identity(content),
+            named,
+            record.query,
+            record.document,
+            record.relevance,
+            record.user,
+            come,
+            at,
         )
     content = ["click", named, record.query, document, record.position, record.shown, record.user, come]
     position = record.position

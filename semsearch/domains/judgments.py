@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 
-import numpy as np
-
-from semsearch.domains.position_bias import PositionBias, gains
+from semsearch.adapters.ndcg import ndcg
+from semsearch.domains.position_bias import PositionBias, click_relevance
 from semsearch.types import Click, Label
 
 
@@ -18,17 +17,15 @@ class JudgedQuery:
     """What somebody asked, and which documents answer it."""
 
     text: str
-    gains: Mapping[str, float]
+    relevance: Mapping[str, float]
     """Document id → gain > 0."""
-    against: frozenset[str] = field(default=frozenset())
+    negatives: frozenset[str] = field(default=frozenset())
     """Documents that were judged not to answer it."""
-    partial: bool = False
+    partially_judged: bool = False
     """Whether only some documents were judged, so that of the others nobody knows."""
 
 
-DEPTH = 10
-"""nDCG counts so many places."""
-MOST_QUERIES = 512
+MAX_QUERIES = 512
 """Judged queries that a domain is adapted to at most: time and memory grow with them."""
 
 
@@ -42,9 +39,9 @@ def judged_queries(labels: Sequence[Label], clicks: Sequence[Click], bias: Posit
     said: defaultdict[str, defaultdict[str, dict[tuple[str, str], float]]] = defaultdict(lambda: defaultdict(dict))
     for label in labels:
         if label.query.strip():
-            said[label.query.strip()][label.document][label.source, label.user] = label.gain
+            said[label.query.strip()][label.document][label.source, label.user] = label.relevance
     found: dict[str, dict[str, float]] = {
-        query.strip(): dict(rates) for query, rates in gains(clicks, bias).items() if query.strip()
+        query.strip(): dict(rates) for query, rates in click_relevance(clicks, bias).items() if query.strip()
     }
     clicked = set(found)
     for query, documents in said.items():
@@ -58,7 +55,7 @@ def judged_queries(labels: Sequence[Label], clicks: Sequence[Click], bias: Posit
             {document: gain for document, gain in sorted(documents.items()) if gain > 0},
             frozenset(document for document, gain in documents.items() if gain <= 0),
             # whoever names wrong answers, or clicks, saw a list and no more
-            partial=query in clicked or any(gain <= 0 for gain in documents.values()),
+            partially_judged=query in clicked or any(gain <= 0 for gain in documents.values()),
         )
         for query, documents in sorted(found.items())
         if documents and query in kept
@@ -69,15 +66,12 @@ def _last_spoken_of(entries: Sequence[Label | Click]) -> set[str]:
     """The MOST_QUERIES queries that stand last."""
     kept: dict[str, None] = {}
     for entry in reversed(entries):
-        if len(kept) == MOST_QUERIES:
+        if len(kept) == MAX_QUERIES:
             break
         kept.setdefault(entry.query.strip())
     return set(kept)
 
 
-def ndcg(found: Sequence[str], gains: Mapping[str, float]) -> float:
-    """nDCG@10 of document ids, best first; gains linear, at least one above 0, discount log2(rank + 1)."""
-    discount = 1 / np.log2(np.arange(2, DEPTH + 2))
-    reached = np.array([gains.get(identity, 0.0) for identity in found[:DEPTH]])
-    ideal = np.sort(list(gains.values()))[::-1][:DEPTH]
-    return float((reached @ discount[: len(reached)]) / (ideal @ discount[: len(ideal)]))
+def ranking_ndcg(doc_ids: Sequence[str], query: JudgedQuery) -> float:
+    """nDCG@10 of document ids, best first, by a query's judgments."""
+    return float(ndcg([query.relevance.get(doc_id, 0.0) for doc_id in doc_ids], list(query.relevance.values())))

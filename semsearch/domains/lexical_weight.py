@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from semsearch.adapters.losses import ndcg_of
+from semsearch.adapters.losses import scores_ndcg
 from semsearch.adapters.support import Support
 from semsearch.search.fusion import fuse
 from semsearch.types import LexicalWeight
@@ -25,7 +25,7 @@ CHARGE = 0.2
 """nDCG@10, divided by the number of labelled queries, that it must clear beyond that."""
 
 
-def surely_best(values: npt.NDArray[np.float64], usual: int = 0) -> int:
+def one_standard_error_rule(values: npt.NDArray[np.float64], usual: int = 0) -> int:
     """The column whose gain over the usual one is surest, or the usual one where none is sure.
 
     values: (n, ways) the measure of each labelled query under each way to rank.
@@ -39,21 +39,21 @@ def surely_best(values: npt.NDArray[np.float64], usual: int = 0) -> int:
     return int(np.argmax(sure))
 
 
-def weigh(support: Support, usual: LexicalWeight) -> LexicalWeight:
+def choose_lexical_weight(support: Support, usual: LexicalWeight) -> LexicalWeight:
     """The weight that surely helps the support set's queries most, or the usual one.
 
     support: its words in shares of each query's best match.
     """
-    if support.words is None:
+    if support.lexical_scores is None:
         return usual
     ways: list[LexicalWeight] = [usual, *(weight for weight in WEIGHTS if weight != usual)]
-    dense, words = (support.queries @ support.documents.T).numpy(), support.words.numpy()
-    values = [ndcg_of(torch.from_numpy(fuse(dense, words, way)), support).double().numpy() for way in ways]
-    return ways[surely_best(np.stack(values, axis=1))]
+    dense, words = (support.queries @ support.documents.T).numpy(), support.lexical_scores.numpy()
+    values = [scores_ndcg(torch.from_numpy(fuse(dense, words, way)), support).double().numpy() for way in ways]
+    return ways[one_standard_error_rule(np.stack(values, axis=1))]
 
 
-def weighted(support: Support, weight: LexicalWeight) -> Support:
+def with_lexical_weight(support: Support, weight: LexicalWeight) -> Support:
     """The support set with words worth so much; without words where they count by ranks, to which nothing adds up."""
-    if support.words is None or weight == "rrf":
-        return replace(support, words=None)
-    return replace(support, words=support.words * weight)
+    if support.lexical_scores is None or weight == "rrf":
+        return replace(support, lexical_scores=None)
+    return replace(support, lexical_scores=support.lexical_scores * weight)

@@ -13,7 +13,7 @@ RESAMPLES = 500
 Values = npt.NDArray[np.float64]
 
 
-def surely_better(values: Values, usual: int, *, rng: np.random.Generator) -> int:
+def reality_check(values: Values, usual: int, *, rng: np.random.Generator) -> int:
     """The column that is surely better than the usual one by most, or the usual one where none surely is.
 
     values: (n, K). Sure is what clears a bound that the luckiest of all columns would stay under in CONFIDENCE of
@@ -38,7 +38,7 @@ def _studentised(gains: Values, shares: Values) -> tuple[Values, Values]:
     return mean, np.sqrt((spread + 0.01 / len(gains)) / len(gains))
 
 
-def worth_of_choosing(
+def bias_corrected_cv(
     values: Values, usual: int, *, before: Values, rng: np.random.Generator
 ) -> tuple[float, float, float]:
     """What choosing by `surely_better` adds to `before`, with the bounds of its central 95% interval.
@@ -52,7 +52,7 @@ def worth_of_choosing(
         drawn = rng.integers(n, size=n)
         left = np.setdiff1d(np.arange(n), drawn)
         if len(left):
-            best = surely_better(values[drawn], usual, rng=rng)
+            best = reality_check(values[drawn], usual, rng=rng)
             gains.append(float((values[left, best] - before[left]).mean()))
     low, high = np.quantile(gains, [0.025, 0.975])
     return float(np.mean(gains)), float(low), float(high)

@@ -21,7 +21,7 @@ from semsearch.types import Click
 PRIOR_EXPONENT = 1.0
 PRIOR_SPREAD = 0.5
 """What exponents are like before a click is seen: most published ones lie between 0.5 and 1.5."""
-FAINT = 0.1
+MIN_SHARE_OF_BEST = 0.1
 """A document whose corrected rate is below this share of the query's best is not taken for an answer."""
 ENOUGH_LOOKS = 2.0
 """Expected times that a result was looked at, from which on not being clicked says something."""
@@ -42,7 +42,7 @@ class PositionBias:
         return float(min(position**self.exponent, self.clip))
 
 
-def estimate(clicks: Sequence[Click], *, clip: float = 10.0) -> PositionBias:
+def estimate_bias(clicks: Sequence[Click], *, clip: float = 10.0) -> PositionBias:
     """The position bias that a log of clicks shows.
 
     Uses only documents that the same query showed at several positions, and compares each with itself: how good it is
@@ -79,7 +79,7 @@ def estimate(clicks: Sequence[Click], *, clip: float = 10.0) -> PositionBias:
     return PositionBias(exponent, 1 / math.sqrt(curvature), clip)
 
 
-def gains(clicks: Sequence[Click], bias: PositionBias) -> dict[str, dict[str, float]]:
+def click_relevance(clicks: Sequence[Click], bias: PositionBias) -> dict[str, dict[str, float]]:
     """Query → document → gain in [0, 1]: clicks for each time the query was shown, corrected and capped at 1.
 
     0 for what was looked at often enough, by the bias, and yet hardly clicked: below FAINT of the query's best.
@@ -98,7 +98,7 @@ def gains(clicks: Sequence[Click], bias: PositionBias) -> dict[str, dict[str, fl
         rates = {document: min(1.0, weight / lists[query]) for document, weight in weights.items()}
         best = max(rates.values())
         found[query] = {document: 0.0 for document, seen in looks[query].items() if seen >= ENOUGH_LOOKS}
-        found[query] |= {document: rate for document, rate in rates.items() if rate >= FAINT * best}
+        found[query] |= {document: rate for document, rate in rates.items() if rate >= MIN_SHARE_OF_BEST * best}
     return found
 
 

@@ -39,7 +39,7 @@ _weights: Weights | None = None
 """In the process that adapts: what it starts from."""
 
 
-class AdaptingProcess:
+class AdaptationProcess:
     """What `Weights.adapt` does, elsewhere: one adaptation at a time, on one core."""
 
     def __init__(self, weights: Path) -> None:
@@ -126,6 +126,6 @@ def _adapt(path: str, learners: Sequence[str] | None) -> Verdict:
             given[value][part] = arrays[name]
     support = Support(**{part: torch.from_numpy(content) for part, content in given["support"].items()})
     parent = given["parent"]
-    if "words" in parent:
-        parent["words"] = float(parent["words"])
+    if "lexical_weight" in parent:
+        parent["lexical_weight"] = float(parent["lexical_weight"])
     return _weights.adapt(SpectralBasis(**given["basis"]), support, DomainState(**parent) if parent else None, learners)

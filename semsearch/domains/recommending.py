@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from semsearch.search.engine import SearchEngine
-from semsearch.types import Rows, Scores, Vectors, unit_rows
+from semsearch.types import Hit, Rows, Scores, Vectors, unit_rows
 
 SHARPNESS = 8.0
 """How much more a near liked document counts than a far one; chosen on MovieLens, see docs/feedback.md."""
-MOST_LIKED = 200
+MAX_LIKED = 200
 """The last liked documents that count."""
 NEIGHBOURS = 100
 """Passages near each liked document that are considered."""
@@ -21,12 +21,12 @@ CONSIDERED = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Recommended:
+class Recommendations:
     """Recommended documents, best first."""
 
-    rows: list[tuple[int, float]]
-    """(passage row, similarity to the nearest liked document)."""
-    because: list[tuple[str, ...]]
+    hits: list[Hit]
+    """Their score is the similarity to the nearest liked document."""
+    similar_to: list[tuple[str, ...]]
     """For each, the liked documents nearest to it, at most two."""
     liked: int
     """Liked documents that were judged by."""
@@ -40,7 +40,7 @@ def recommend(
     others: Mapping[str, int],
     k: int,
     diversity: float,
-) -> Recommended | None:
+) -> Recommendations | None:
     """At most k documents that are not among the `seen`; None where no liked document is in the index.
 
     liked: ids, the last one liked last. others: id → how many other people liked it.
@@ -50,7 +50,7 @@ def recommend(
     marginal relevance (Carbonell and Goldstein 1998, doi:10.1145/290941.291025) with λ = 1 − diversity.
     """
     corpus, mean = engine.corpus, engine.adapter.basis.mean
-    centres = {one: corpus.passage_rows(one) for one in list(dict.fromkeys(liked))[-MOST_LIKED:]}
+    centres = {one: corpus.passage_rows(one) for one in list(dict.fromkeys(liked))[-MAX_LIKED:]}
     centres = {one: rows for one, rows in centres.items() if len(rows)}
     if not centres:
         return None
@@ -58,23 +58,22 @@ def recommend(
     plain = unit_rows(np.stack([corpus.vectors(rows).mean(axis=0) for rows in centres.values()]))
     rows = _candidates(engine, plain, seen, others)
     if not len(rows):
-        return Recommended([], [], len(centres))
+        return Recommendations([], [], len(centres))
     vectors = corpus.vectors(rows)
     near = unit_rows(vectors - mean) @ unit_rows(plain - mean).T
-    liking = np.array([others.get(one, 0) for one in corpus.identities(rows)], np.float32)
+    liking = np.array([others.get(one, 0) for one in corpus.doc_ids(rows)], np.float32)
     scores = np.log(np.exp(SHARPNESS * near).sum(axis=1)) + np.log1p(liking)
     best = _one_of_each(scores, corpus.document_of[rows])[:CONSIDERED]
     chosen = best[_diverse(vectors[best], scores[best], k, diversity)]
     similar = vectors[chosen] @ plain.T
     because = [tuple(names[place] for place in np.argsort(-one, kind="stable")[:2]) for one in similar]
-    return Recommended(
-        list(zip(rows[chosen].tolist(), similar.max(axis=1).tolist(), strict=True)), because, len(centres)
-    )
+    best_rows = list(zip(rows[chosen].tolist(), similar.max(axis=1).tolist(), strict=True))
+    return Recommendations(corpus.hits(best_rows), because, len(centres))
 
 
 def _candidates(engine: SearchEngine, plain: Vectors, seen: Collection[str], others: Mapping[str, int]) -> Rows:
     """(n,) passages near a liked document, or of what many others like, without those of what was seen."""
-    _, near = engine.corpus.nearest(plain, min(NEIGHBOURS, engine.corpus.passages), exact=True)
+    _, near = engine.corpus.search_vectors(plain, min(NEIGHBOURS, engine.corpus.passages), exact=True)
     popular = sorted(others, key=lambda one: (-others[one], one))[:NEIGHBOURS]
     wanted = [near.ravel(), *(engine.corpus.passage_rows(one) for one in popular)]
     rows = np.unique(np.concatenate(wanted))

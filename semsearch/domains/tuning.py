@@ -15,23 +15,24 @@ from time import perf_counter
 import numpy as np
 from pydantic import JsonValue
 
-from semsearch.adapters.adapter import Adapter, Serving
+from semsearch.adapters.adapter import Adapter, DomainAdapter
+from semsearch.adapters.ndcg import DEPTH
 from semsearch.adapters.state import DomainState
 from semsearch.adapters.weights import Weights
-from semsearch.domains.adapting import adapt
-from semsearch.domains.judgments import DEPTH, JudgedQuery, ndcg
+from semsearch.domains.adapting import Encode, adapt
+from semsearch.domains.judgments import JudgedQuery, ranking_ndcg
 from semsearch.domains.lexical_weight import WEIGHTS
-from semsearch.domains.model_selection import Values, surely_better, worth_of_choosing
+from semsearch.domains.model_selection import Values, bias_corrected_cv, reality_check
 from semsearch.errors import LabelError
-from semsearch.search.engine import SearchEngine
-from semsearch.search.ranking import FUSED
+from semsearch.search.engine import Attributions, SearchEngine
+from semsearch.search.ranking import FUSION_DEPTH, DenseResult, ResultPage
 from semsearch.storage.manifest import AdaptationOptions, SearchOptions
 from semsearch.types import Mode, Query
 
-FEWEST = 10
+MIN_QUERIES = 10
 """Judged queries of a domain below which nothing can be cross-validated."""
 FOLDS = 5
-EFFORTS = (2, 4)
+EF_SEARCH_FACTORS = (2, 4)
 """Times an index's effort that are tried; less would find too little to be fused with words."""
 
 
@@ -77,13 +78,13 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
-class Tuned:
+class TuningResult:
     """What was tried, and what came of it."""
 
     trials: Sequence[Trial]
     """The first one is how the index is searched and learns now."""
     chosen: Trial
-    gain: float
+    improvement: float
     """What choosing like this adds to nDCG@10, measured on queries that were not chosen by."""
     low: float
     high: float
@@ -97,7 +98,7 @@ class Tuned:
             "queries": self.queries,
             "domains": self.domains,
             "folds": FOLDS,
-            "gain": round(self.gain, 4),
+            "gain": round(self.improvement, 4),
             "interval": [round(self.low, 4), round(self.high, 4)],
             "trials": [
                 {
@@ -129,15 +130,18 @@ def settings(now: Setting, weights: Weights | None, effort: int | None) -> list[
     if weights is not None:
         learners += [None, *((candidate.name,) for candidate in weights.candidates)]
     tried = [Setting(search, AdaptationOptions(learners=names)) for search in searches for names in learners]
-    tried.append(Setting(now.search.model_copy(update={"mode": Mode.LEXICAL}), AdaptationOptions(learners=())))
+    tried.append(Setting(now.search.model_copy(update={"mode": Mode.KEYWORD}), AdaptationOptions(learners=())))
     if effort is not None:
-        tried += [replace(now, search=now.search.model_copy(update={"effort": factor * effort})) for factor in EFFORTS]
+        tried += [
+            replace(now, search=now.search.model_copy(update={"ef_search": factor * effort}))
+            for factor in EF_SEARCH_FACTORS
+        ]
     return [now, *(setting for setting in tried if setting != now)]
 
 
 def tune(
     engine: SearchEngine, weights: Weights | None, judged: Mapping[str, Sequence[JudgedQuery]], budget: Budget
-) -> Iterator[Progress | Tuned]:
+) -> Iterator[Progress | TuningResult]:
     """Try every setting and choose; nothing of the engine changes.
 
     judged: by domain. Of settings within the budget the one is chosen that surely helps more than the present one (see
@@ -146,16 +150,16 @@ def tune(
 
     Raises LabelError where no domain has FEWEST judged queries that name a right answer, or nothing is within budget.
     """
-    asked = {domain: [query for query in queries if query.gains] for domain, queries in sorted(judged.items())}
-    asked = {domain: queries for domain, queries in asked.items() if len(queries) >= FEWEST}
+    asked = {domain: [query for query in queries if query.relevance] for domain, queries in sorted(judged.items())}
+    asked = {domain: queries for domain, queries in asked.items() if len(queries) >= MIN_QUERIES}
     if not asked:
         raise LabelError(
-            f"no domain has {FEWEST} judged queries with a right answer, which cross-validation takes: label more, or"
-            " give them with --labels"
+            f"no domain has {MIN_QUERIES} judged queries with a right answer, which cross-validation takes:"
+            " label more, or give them with --labels"
         )
     bench = _Bench(engine, weights)
     manifest = engine.manifest
-    tried = settings(Setting(manifest.search, manifest.adaptation), weights, engine.effort)
+    tried = settings(Setting(manifest.search, manifest.adaptation), weights, engine.ef_search)
     trials: list[Trial] = []
     for setting in tried:
         yield Progress(len(trials), len(tried))
@@ -193,32 +197,46 @@ class _Bench:
                     engine, [query for query, its in zip(queries, fold_of, strict=True) if its != fold]
                 )
                 kib.append(0.0 if state is None else state.nbytes / 1024)
-                engine.adapter = Adapter(engine.adapter.basis, {"tried": Serving(state)})
+                engine.adapter = Adapter(engine.adapter.basis, {"tried": DomainAdapter(state)})
                 for place in np.flatnonzero(fold_of == fold).tolist():
                     started = perf_counter()
-                    hits = self._searched(engine, queries[place])
+                    doc_ids = self._searched(engine, queries[place])
                     seconds.append(perf_counter() - started)
-                    found[place] = ndcg(hits, queries[place].gains)
+                    found[place] = ranking_ndcg(doc_ids, queries[place])
             values += [found[place] for place in range(len(queries))]
         return Trial(setting, np.array(values), 1000 * median(seconds), median(kib))
 
     def _learned(self, engine: SearchEngine, judged: Sequence[JudgedQuery]) -> DomainState | None:
-        if engine.manifest.search.mode is Mode.LEXICAL:
+        if engine.manifest.search.mode is Mode.KEYWORD:
             return None
         solve = None if self._weights is None else self._weights.adapt
         return adapt(engine, solve, judged, encode=self._encoded, match=self._matched).state
 
     def _searched(self, engine: SearchEngine, query: JudgedQuery) -> list[str]:
         """Ids of the documents that are found, best first; of a query judged in part, of its judged ones only."""
-        wanted = Query(query.text, FUSED if query.partial else DEPTH, domain="tried")
-        nearest = None
-        if engine.mode(wanted) is not Mode.LEXICAL:
-            [nearest] = engine.nearest([wanted], self._encoded(query.text))
-        hits = engine.corpus.identities(engine.order(wanted, nearest).passages)
-        return [hit for hit in hits if not query.partial or hit in query.gains or hit in query.against]
+        wanted = Query(query.text, FUSION_DEPTH if query.partially_judged else DEPTH, domain="tried")
+        [outcome] = engine.search([wanted], stages=_CachedVectors(engine, self._encoded))
+        doc_ids = [hit.id for hit in outcome.hits]
+        if not query.partially_judged:
+            return doc_ids
+        return [doc_id for doc_id in doc_ids if doc_id in query.relevance or doc_id in query.negatives]
 
 
-def _chosen(trials: Sequence[Trial], budget: Budget, domains: int) -> Tuned:
+@dataclass(frozen=True, slots=True)
+class _CachedVectors:
+    """The encoder's stages, with query vectors that are known already."""
+
+    engine: SearchEngine
+    encoded: Encode
+
+    def retrieve(self, queries: Sequence[Query]) -> list[DenseResult]:
+        return self.engine.search_vectors(queries, np.concatenate([self.encoded(query.text) for query in queries]))
+
+    def token_attributions(self, pages: Sequence[ResultPage]) -> list[Attributions | None]:
+        return self.engine.token_attributions(pages)
+
+
+def _chosen(trials: Sequence[Trial], budget: Budget, domains: int) -> TuningResult:
     allowed = [place for place, trial in enumerate(trials) if trial.within(budget)]
     if not allowed:
         cheapest = min(trials, key=lambda trial: (trial.search_ms, trial.domain_kib))
@@ -229,6 +247,6 @@ def _chosen(trials: Sequence[Trial], budget: Budget, domains: int) -> Tuned:
     values = np.stack([trials[place].values for place in allowed], axis=1)
     usual = 0 if allowed[0] == 0 else int(np.argmax(values.mean(axis=0)))
     rng = np.random.default_rng(0)
-    chosen = surely_better(values, usual, rng=rng)
-    gain, low, high = worth_of_choosing(values, usual, before=trials[0].values, rng=rng)
-    return Tuned(trials, trials[allowed[chosen]], gain, low, high, len(values), domains)
+    chosen = reality_check(values, usual, rng=rng)
+    gain, low, high = bias_corrected_cv(values, usual, before=trials[0].values, rng=rng)
+    return TuningResult(trials, trials[allowed[chosen]], gain, low, high, len(values), domains)

@@ -11,7 +11,7 @@ from semsearch.storage.domains import DomainStore, Version
 from semsearch.storage.labels import LabelLog
 
 
-class History:
+class VersionHistory:
     """The versions of one index's domains, beside the log they were made from."""
 
     def __init__(self, store: DomainStore, log: LabelLog, *, dimension: int) -> None:
@@ -39,13 +39,13 @@ class History:
         return self._store.append(
             domain,
             "rolled back",
-            words=f"Returned to version {to}{'' if found is None else f': {found.words}'}",
+            explanation=f"Returned to version {to}{'' if found is None else f': {found.explanation}'}",
             state=state,
             learner="none" if found is None else found.learner,
             labels=0 if found is None else found.labels,
             # what has been labelled since does not adapt it at once again
-            through=self._log.last(domain),
-            of=to,
+            last_entry=self._log.last_number(domain),
+            restored=to,
         )
 
     def reset(self, domain: str) -> Version | None:
@@ -53,9 +53,9 @@ class History:
         current = self._store.record(domain).current
         if current is None or current.state is None:
             return None
-        through = self._log.last(domain)
+        through = self._log.last_number(domain)
         words = "Reset: what was learned is not used."
-        return self._store.append(domain, "reset", words=words, state=None, through=through)
+        return self._store.append(domain, "reset", explanation=words, state=None, last_entry=through)
 
     def export_state(self, domain: str) -> bytes:
         """The state that serves the domain, as a safetensors file. Raises StateError where it has none of its own."""
@@ -63,7 +63,7 @@ class History:
         state = None if record.current is None else self._store.state(domain, record.current)
         if record.current is None or state is None:
             raise StateError(f"the domain {domain!r} has no state of its own to export")
-        about = record.current.model_dump(mode="json", include={"learner", "words", "labels", "verdict", "at"})
+        about = record.current.model_dump(mode="json", include={"learner", "explanation", "labels", "verdict", "at"})
         return state.to_bytes({"encoder_sha256": record.encoder_sha256, "domain": domain, **about})
 
     def import_state(self, domain: str, content: bytes) -> Version:
@@ -79,12 +79,13 @@ class History:
         if about.get("encoder_sha256") != encoder or state.dimension != self._dimension:
             raise StateError("the state was learned with another encoder than this index was built with")
         labels = about.get("labels")
+        explanation = str(about.get("explanation", about.get("words")))  # its name in semsearch 0.1
         return self._store.append(
             domain,
             "imported",
-            words=f"Imported from domain {str(about.get('domain', '?'))[:200]!r}: {str(about.get('words'))[:500]}",
+            explanation=f"Imported from domain {str(about.get('domain', '?'))[:200]!r}: {explanation[:500]}",
             state=state,
             learner=str(about.get("learner", "unknown"))[:50],
             labels=labels if isinstance(labels, int) and labels >= 0 else 0,
-            through=self._log.last(domain),
+            last_entry=self._log.last_number(domain),
         )

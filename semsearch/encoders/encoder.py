@@ -9,9 +9,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 from tokenizers import Tokenizer
 
-from semsearch.encoders.locate import DEFAULT_MODEL, chosen_device, locate
-from semsearch.encoders.onnx_cache import open_prepared
-from semsearch.encoders.runtime import Batch, Choice, Kind, Runtime
+from semsearch.encoders.locate import DEFAULT_MODEL, locate, resolve_device
+from semsearch.encoders.onnx_cache import open_cached
+from semsearch.encoders.runtime import Batch, Kind, Runtime, RuntimeChoice
 from semsearch.errors import EncoderError, first_line
 from semsearch.system.threads import available_cores
 from semsearch.types import Rows, Vectors, unit_rows
@@ -32,7 +32,7 @@ class Encoder:
         document_tokens: int | None = None,
     ) -> None:
         """Take a model that is loaded. prompts: in place of some of its own."""
-        facts = runtime.facts
+        facts = runtime.info
         self.name = name
         self.runtime = runtime
         self.prompts: Mapping[str, str] = {**facts.prompts, **(prompts or {})}
@@ -59,7 +59,7 @@ class Encoder:
         device: str = "auto",
         threads: int | None = None,
         prompts: Mapping[str, str] | None = None,
-        runtime: Choice = "auto",
+        runtime: RuntimeChoice = "auto",
         document_tokens: int | None = None,
     ) -> Encoder:
         """Load a model by name or by folder.
@@ -77,9 +77,9 @@ class Encoder:
         Raises EncoderError if the model cannot be found, is damaged, the device does not exist, or the runtime that was
         named cannot run the model.
         """
-        chosen, place = chosen_device(device), locate(name)
+        chosen, place = resolve_device(device), locate(name)
         threads = threads or available_cores()
-        found, why = (None, "of the device") if chosen != "cpu" else open_prepared(place, runtime, threads=threads)
+        found, why = (None, "of the device") if chosen != "cpu" else open_cached(place, runtime, threads=threads)
         if found is None:
             if runtime in {"onnx", "onnx-int8"}:
                 raise EncoderError(f"encoder {name!r} cannot be run by {runtime} ({why}): leave it to runtime 'auto'")
@@ -107,15 +107,15 @@ class Encoder:
         """
         return self._encode("document", texts)
 
-    def batches(self, kind: Kind, tokens: Rows) -> list[Rows]:
+    def plan_batches(self, kind: Kind, tokens: Rows) -> list[Rows]:
         """Places of texts in the batches that are encoded best, the longest first.
 
         tokens: (n,) of each, special tokens and prompts not included.
         """
-        beside = self.window - self.room(kind)
+        beside = self.window - self.available_tokens(kind)
         return self._batches_of(kind, np.minimum(tokens + beside, self.window))
 
-    def encoding(self, texts: Sequence[str], *, kind: Kind = "document") -> Future[Vectors]:
+    def submit(self, texts: Sequence[str], *, kind: Kind = "document") -> Future[Vectors]:
         """What `encode_documents` gives, or `encode_queries`, once it is there: it is encoded on one of as many other
         threads as there are workers, after what was asked for before."""
         with self._making:
@@ -126,23 +126,23 @@ class Encoder:
     def encode_all(self, kind: Kind, texts: Sequence[str]) -> Vectors:
         """As `encode_documents` or `encode_queries`, of any number of texts, on all those threads."""
         vectors = np.empty((len(texts), self.dimension), np.float32)
-        places = self.batches(kind, np.array(self.count_tokens(texts), np.int64))
-        waiting = [self.encoding([texts[row] for row in rows], kind=kind) for rows in places]
+        places = self.plan_batches(kind, np.array(self.count_tokens(texts), np.int64))
+        waiting = [self.submit([texts[row] for row in rows], kind=kind) for rows in places]
         for rows, found in zip(places, waiting, strict=True):
             vectors[rows] = found.result()
         return vectors
 
-    def shares(self, texts: Sequence[str], vector: Vectors) -> list[list[tuple[int, int, float]]] | None:
+    def token_attributions(self, texts: Sequence[str], vector: Vectors) -> list[list[tuple[int, int, float]]] | None:
         """How much each token of a document's text adds to its cosine with a vector: (first character, one past the
         last, share) in the text.
 
         vector: (dim,) float32, of unit length. Shares of a text add up to its cosine, but for what special tokens and
         the prompt add. None for a model whose vectors are no means of its tokens' vectors.
         """
-        if not self.runtime.facts.pools_by_mean:
+        if not self.runtime.info.pools_by_mean:
             return None
         prompt = self.prompts["document"]
-        batch = Batch.of("document", prompt, texts, self.runtime.facts)
+        batch = Batch.of("document", prompt, texts, self.runtime.info)
         found = []
         for text, rows in zip(texts, self.runtime.tokens(batch), strict=True):
             length = float(np.linalg.norm(rows.mean(axis=0)))
@@ -166,21 +166,21 @@ class Encoder:
         found = self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
         return [len(encoding) for encoding in found]
 
-    def room(self, kind: Kind) -> int:
+    def available_tokens(self, kind: Kind) -> int:
         """Tokens of the window that are left to a text once the special tokens and the prompt have theirs."""
         prompt = self.count_tokens([self.prompts[kind]])[0] if self.prompts[kind] else 0
         return self.window - self.tokenizer.num_special_tokens_to_add(is_pair=False) - prompt
 
     def _encode(self, kind: Kind, texts: Sequence[str]) -> Vectors:
         vectors = np.empty((len(texts), self.dimension), np.float32)
-        everything = Batch.of(kind, self.prompts[kind], texts, self.runtime.facts)
+        everything = Batch.of(kind, self.prompts[kind], texts, self.runtime.info)
         lengths = np.array([len(encoding.ids) for encoding in everything.encodings], np.int64)
         for rows in self._batches_of(kind, lengths):
             vectors[rows] = self._run(everything.part(rows.tolist()))
         return vectors
 
     def _batches_of(self, kind: Kind, lengths: Rows) -> list[Rows]:
-        return batches_of(lengths, self.batch_tokens[kind], overhead=self.runtime.overhead_tokens)
+        return plan_batches(lengths, self.batch_tokens[kind], overhead=self.runtime.overhead_tokens)
 
     def _run(self, batch: Batch) -> Vectors:
         try:
@@ -198,7 +198,7 @@ class Encoder:
         return unit_rows(found)
 
 
-def batches_of(lengths: Rows, most: int, *, overhead: int = 0) -> list[Rows]:
+def plan_batches(lengths: Rows, most: int, *, overhead: int = 0) -> list[Rows]:
     """Places of texts in batches of like length, the longest first: of each, texts times its longest is at most `most`,
     but for texts that are longer alone.
 

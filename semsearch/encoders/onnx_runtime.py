@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from semsearch.encoders.runtime import Batch, ModelFacts
+from semsearch.encoders.runtime import Batch, ModelInfo
 from semsearch.types import Vectors
 
 DOCUMENT_TOKENS = 1_024
@@ -21,7 +21,7 @@ class OnnxRuntime:
     def __init__(
         self,
         graph: Path,
-        facts: ModelFacts,
+        facts: ModelInfo,
         *,
         name: str,
         why: str,
@@ -42,8 +42,8 @@ class OnnxRuntime:
         self._inputs = [one.name for one in self._session.get_inputs()]
         self._pad = pad
         self.name = name
-        self.why = why
-        self.facts = facts
+        self.reason = why
+        self.info = facts
         self.workers = threads
         self.query_tokens = query_tokens
         self.document_tokens = DOCUMENT_TOKENS

@@ -13,13 +13,13 @@ from semsearch.types import Vectors
 
 Kind: TypeAlias = Literal["query", "document"]
 
-Choice: TypeAlias = Literal["auto", "fastest", "torch", "onnx", "onnx-int8"]
+RuntimeChoice: TypeAlias = Literal["auto", "fastest", "torch", "onnx", "onnx-int8"]
 """What a model is run by. `auto`: the fastest that gives what torch gives; `fastest`: also in 8-bit integers, where
 this processor gains from them."""
 
 
 @dataclass(frozen=True, eq=False)
-class ModelFacts:
+class ModelInfo:
     """What is known of a model without running it."""
 
     weights_sha256: str
@@ -54,7 +54,7 @@ class Batch:
     """Of the texts with the prompt and the special tokens, cut to the model's window."""
 
     @classmethod
-    def of(cls, kind: Kind, prompt: str, texts: Sequence[str], facts: ModelFacts) -> Self:
+    def of(cls, kind: Kind, prompt: str, texts: Sequence[str], facts: ModelInfo) -> Self:
         """Texts as a model reads them."""
         return cls(kind, prompt, texts, facts.cutting.encode_batch([prompt + text for text in texts]))
 
@@ -72,11 +72,11 @@ class Runtime(Protocol):
         """`torch`, `onnx` or `onnx-int8`."""
 
     @property
-    def why(self) -> str:
+    def reason(self) -> str:
         """Why it is this one, for people to read."""
 
     @property
-    def facts(self) -> ModelFacts:
+    def info(self) -> ModelInfo:
         """What is known of the model."""
 
     @property

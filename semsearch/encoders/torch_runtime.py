@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
-from semsearch.encoders.locate import DEFAULT_MODEL, Place
-from semsearch.encoders.runtime import Batch, ModelFacts
+from semsearch.encoders.locate import DEFAULT_MODEL, ModelLocation
+from semsearch.encoders.runtime import Batch, ModelInfo
 from semsearch.errors import EncoderError, first_line
 from semsearch.system.threads import available_cores, limit_threads
 from semsearch.types import Vectors
@@ -40,7 +40,7 @@ class TorchRuntime:
     def __init__(self, model: SentenceTransformer, *, name: str, why: str) -> None:
         """Wrap a loaded model. Raises EncoderError if it has no tokenizer that counts its tokens."""
         self.model = model.eval()
-        self.why = why
+        self.reason = why
         self._on_gpu = model.device.type == "cuda"
         # on a GPU one worker's batch is tokenised and copied while the other's runs
         self.workers = 2 if self._on_gpu else 1
@@ -51,7 +51,7 @@ class TorchRuntime:
         tokenizer = _plain_tokenizer(model, name)
         alone = Batch("document", "", [PROBE], [tokenizer.encode(PROBE)])
         vector = self.vectors(alone)
-        self.facts = ModelFacts(
+        self.info = ModelInfo(
             weights_sha256=_weights_sha256(model),
             dimension=vector.shape[1],
             window=int(window) if window and window < 1_000_000 else WINDOW_WHERE_UNSTATED,
@@ -61,7 +61,7 @@ class TorchRuntime:
         )
 
     @classmethod
-    def open(cls, place: Place, *, name: str, device: str, threads: int | None, why: str) -> TorchRuntime:
+    def open(cls, place: ModelLocation, *, name: str, device: str, threads: int | None, why: str) -> TorchRuntime:
         """Load a model. Raises EncoderError if it cannot be found, or is damaged."""
         from sentence_transformers import SentenceTransformer
 
@@ -69,7 +69,7 @@ class TorchRuntime:
         try:
             with _without_progress_bars():
                 model = SentenceTransformer(
-                    place.where, device=device, revision=place.revision, local_files_only=Path(place.where).is_dir()
+                    place.path, device=device, revision=place.revision, local_files_only=Path(place.path).is_dir()
                 )
         except (OSError, ValueError, RuntimeError, KeyError) as error:
             raise EncoderError(

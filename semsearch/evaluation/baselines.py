@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from semsearch.adapters.losses import listwise_loss
-from semsearch.adapters.states import State, axes_of, rescale
-from semsearch.adapters.support import MOST_DOCUMENTS, Support
+from semsearch.adapters.states import State, axes_of, transform
+from semsearch.adapters.support import MAX_DOCUMENTS, Support
 from semsearch.errors import InputError
-from semsearch.metalearn.datasets import Texts
-from semsearch.metalearn.episodes import Domain
+from semsearch.metalearn.datasets import LabelledTexts
+from semsearch.metalearn.episodes import Dataset
 from semsearch.types import Rows, Scores, Vectors, unit_rows
 
 
@@ -24,7 +24,7 @@ from semsearch.types import Rows, Scores, Vectors, unit_rows
 class Task:
     """One measurement: adapt on some judged queries of a domain, score all documents for others."""
 
-    domain: Domain
+    domain: Dataset
     labelled: Rows
     """Rows of the queries whose judgments may be used."""
     asked: Rows
@@ -34,7 +34,7 @@ class Task:
     @cached_property
     def support(self) -> Support:
         """The labelled queries as the learners take them."""
-        return self.domain.support(self.labelled, most=MOST_DOCUMENTS)
+        return self.domain.support(self.labelled, most=MAX_DOCUMENTS)
 
     @cached_property
     def centroids(self) -> Vectors:
@@ -134,7 +134,7 @@ def film(task: Task) -> Scores:
     optimizer = torch.optim.Adam([scale, shift], lr=0.003)
 
     def moved(queries: Tensor) -> Tensor:
-        return rescale(replace(still, gains=scale.exp(), shift=shift), axes, queries)
+        return transform(replace(still, spectral_gains=scale.exp(), shift=shift), axes, queries)
 
     for _ in range(30):
         optimizer.zero_grad()
@@ -147,7 +147,7 @@ def film(task: Task) -> Scores:
 class Lexical:
     """BM25 over a domain's texts (Robertson & Zaragoza 2009), k1 = 1.5, b = 0.75, in Lucene's form."""
 
-    def __init__(self, texts: Texts) -> None:
+    def __init__(self, texts: LabelledTexts) -> None:
         """Index the documents. Raises InputError where the library for it is not installed."""
         try:
             import bm25s

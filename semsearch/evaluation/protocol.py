@@ -13,15 +13,15 @@ import torch
 
 from semsearch.adapters.adapter import Adapter
 from semsearch.adapters.candidates import Candidate, candidate_state
-from semsearch.adapters.learners import MEMBERS
+from semsearch.adapters.learners import LEARNERS
 from semsearch.adapters.state import DomainState
 from semsearch.adapters.weights import Weights
-from semsearch.domains.lexical_weight import WEIGHTS, surely_best
+from semsearch.domains.lexical_weight import WEIGHTS, one_standard_error_rule
 from semsearch.errors import InputError, LabelError
 from semsearch.evaluation import baselines
 from semsearch.evaluation.baselines import Method, Task
 from semsearch.evaluation.measures import Values, measure
-from semsearch.metalearn.episodes import Domain
+from semsearch.metalearn.episodes import Dataset
 from semsearch.search.fusion import fuse
 
 LABEL_FREE = ("frozen", "bm25", "fused")
@@ -65,8 +65,8 @@ def chosen_methods(names: Sequence[str]) -> tuple[str, ...]:
     spelled: list[str] = []
     for name in names:
         if name == "members":
-            spelled += [f"member:{member}" for member in MEMBERS]
-        elif name in METHODS or (name.startswith("member:") and name[7:] in MEMBERS):
+            spelled += [f"member:{member}" for member in LEARNERS]
+        elif name in METHODS or (name.startswith("member:") and name[7:] in LEARNERS):
             spelled.append(name)
         else:
             raise InputError(f"no method is called {name!r}: choose from {', '.join(METHODS)}, member:NAME")
@@ -74,7 +74,7 @@ def chosen_methods(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def evaluate(
-    domains: Sequence[Domain], weights: Sequence[Weights], plan: Plan, *, processes: int = 1
+    domains: Sequence[Dataset], weights: Sequence[Weights], plan: Plan, *, processes: int = 1
 ) -> Iterator[list[Measured]]:
     """Measure every method on every domain; yields a domain's measurements when they are complete.
 
@@ -98,7 +98,7 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def _weights_for(domain: Domain, weights: Sequence[Weights]) -> Weights:
+def _weights_for(domain: Dataset, weights: Sequence[Weights]) -> Weights:
     if len(weights) == 1:
         return weights[0]
     found = without(domain.family, weights)
@@ -113,11 +113,11 @@ def without(family: str, weights: Sequence[Weights]) -> Weights | None:
 
 
 def _names(weights: Weights, key: str) -> list[str]:
-    names = weights.about.get(key, [])
+    names = weights.metadata.get(key, [])
     return [str(name) for name in names] if isinstance(names, list) else []
 
 
-def measured(domain: Domain, weights: Weights, plan: Plan) -> list[Measured]:
+def measured(domain: Dataset, weights: Weights, plan: Plan) -> list[Measured]:
     """All of one domain's measurements."""
     lexical = baselines.Lexical(domain.texts) if {"bm25", "fused", "hybrid"} & set(plan.methods) else None
     seen = domain.family in _names(weights, "families")
@@ -164,21 +164,23 @@ def _lexical_weight(task: Task, lexical: baselines.Lexical) -> float:
     dense, words = baselines.frozen(own), lexical(own)
     judgments = [task.domain.texts.judgments[row] for row in task.labelled]
     values = [measure(fuse(dense, words, weight), judgments)["nDCG@10"] for weight in WEIGHTS]
-    return WEIGHTS[surely_best(np.stack(values, axis=1))]
+    return WEIGHTS[one_standard_error_rule(np.stack(values, axis=1))]
 
 
 def _said(candidate: Candidate | None) -> str:
-    return "none" if candidate is None else f"contraction ×{candidate.contraction:g}, rate ×{candidate.rate:g}"
+    return "none" if candidate is None else f"contraction ×{candidate.shrinkage:g}, rate ×{candidate.rate:g}"
 
 
-def _check_untouched(domain: Domain, task: Task) -> None:
-    moved = Adapter.of(domain.basis, {}).rescale(task.queries, [domain.name] * len(task.queries))
+def _check_untouched(domain: Dataset, task: Task) -> None:
+    moved = Adapter.from_states(domain.basis, {}).transform(task.queries, [domain.name] * len(task.queries))
     if not np.array_equal(moved, task.queries):
         raise LabelError(f"{domain.name}: without a label the queries changed; this is a fault of semsearch")
 
 
-def _adapted(domain: Domain, state: DomainState, task: Task) -> np.ndarray:
-    return Adapter.of(domain.basis, {domain.name: state}).rescale(task.queries, [domain.name] * len(task.queries))
+def _adapted(domain: Dataset, state: DomainState, task: Task) -> np.ndarray:
+    return Adapter.from_states(domain.basis, {domain.name: state}).transform(
+        task.queries, [domain.name] * len(task.queries)
+    )
 
 
 def _method(name: str, weights: Weights, lexical: baselines.Lexical | None) -> Method:
@@ -203,13 +205,13 @@ def _unguarded(name: str, weights: Weights) -> Method:
     def method(task: Task) -> np.ndarray:
         with torch.no_grad():
             if name == "unguarded":
-                [plain] = [c for c in weights.candidates if c.contraction == 1 and c.rate == 1]
-                state = candidate_state(plain, weights.starts, task.domain.basis, task.support)
+                [plain] = [c for c in weights.candidates if c.shrinkage == 1 and c.rate == 1]
+                state = candidate_state(plain, weights.meta_parameters, task.domain.basis, task.support)
             else:
-                member = MEMBERS[name.removeprefix("member:")]
-                start = weights.starts.get(member.name) or member.begin(task.queries.shape[1])
+                member = LEARNERS[name.removeprefix("member:")]
+                start = weights.meta_parameters.get(member.name) or member.init(task.queries.shape[1])
                 state = member.learn(start, task.domain.basis, task.support)
-            return task.scores(_adapted(task.domain, state.compact(), task))
+            return task.scores(_adapted(task.domain, state.to_domain_state(), task))
 
     return method
 

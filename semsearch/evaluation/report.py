@@ -12,7 +12,7 @@ import numpy as np
 from semsearch.errors import InputError
 from semsearch.evaluation.measures import MEASURES, Values, macro_mean, paired_interval
 from semsearch.evaluation.protocol import Measured
-from semsearch.system.files import whole
+from semsearch.system.files import atomic_write
 
 OURS = ("semsearch", "hybrid")
 
@@ -153,7 +153,7 @@ def _table(lines: Mapping[tuple[str, int], Gain], labels: Sequence[int]) -> str:
 def _write(path: Path, text: str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with whole(path) as unfinished:
+        with atomic_write(path) as unfinished:
             unfinished.write_text(text, encoding="utf-8")
     except OSError as error:
         raise InputError(f"{path} cannot be written ({error.strerror}): choose another place") from error

@@ -17,9 +17,9 @@ from lark.exceptions import UnexpectedInput, UnexpectedToken, VisitError
 from pydantic import ValidationError
 
 from semsearch.errors import FilterError
-from semsearch.filters.tree import And, Comparison, Condition, Not, Or, bounded
+from semsearch.filters.tree import And, Comparison, Filter, Not, Or, check_size
 
-LONGEST = 4_000
+MAX_EXPRESSION_CHARS = 4_000
 """Characters of an expression."""
 
 _GRAMMAR = r"""
@@ -50,17 +50,17 @@ def _parser() -> Lark:
 class _Conditions(Transformer[Token, Any]):
     """The parsed expression as a condition."""
 
-    def start(self, parts: Sequence[Condition]) -> Condition:
+    def start(self, parts: Sequence[Filter]) -> Filter:
         return parts[0]
 
-    def either(self, parts: Sequence[Condition]) -> Condition:
+    def either(self, parts: Sequence[Filter]) -> Filter:
         return Or(any_of=tuple(parts))
 
-    def all(self, parts: Sequence[Condition]) -> Condition:
+    def all(self, parts: Sequence[Filter]) -> Filter:
         return And(all_of=tuple(parts))
 
-    def unless(self, parts: Sequence[Condition]) -> Condition:
-        return Not(unless=parts[0])
+    def unless(self, parts: Sequence[Filter]) -> Filter:
+        return Not(operand=parts[0])
 
     def text(self, parts: Sequence[Token]) -> str:
         token = parts[0]
@@ -69,33 +69,35 @@ class _Conditions(Transformer[Token, Any]):
         inner, mark = token[1:-1], token[0]
         return inner.replace(f"\\{mark}", mark).replace("\\\\", "\\")
 
-    def compared(self, parts: Sequence[str]) -> Condition:
+    def compared(self, parts: Sequence[str]) -> Filter:
         name, sign, value = parts
         if sign == "!=":
-            return Not(unless=Comparison(field=name, eq=value))
+            return Not(operand=Comparison(field=name, eq=value))
         if sign == "=":
             return Comparison(field=name, eq=value)
         if sign == "^=":
             return Comparison(field=name, prefix=value)
         return Comparison.model_validate({"field": name, _BOUNDS[sign]: value})
 
-    def one_of(self, parts: Sequence[str]) -> Condition:
+    def one_of(self, parts: Sequence[str]) -> Filter:
         return Comparison(field=parts[0], one_of=tuple(parts[1:]))
 
-    def none_of(self, parts: Sequence[str]) -> Condition:
-        return Not(unless=self.one_of(parts))
+    def none_of(self, parts: Sequence[str]) -> Filter:
+        return Not(operand=self.one_of(parts))
 
-    def exists(self, parts: Sequence[str]) -> Condition:
+    def exists(self, parts: Sequence[str]) -> Filter:
         return Comparison(field=parts[0], exists=True)
 
 
-def parse(expression: str) -> Condition:
+def parse_filter(expression: str) -> Filter:
     """The condition that an expression stands for. Raises FilterError naming what is wrong and where."""
-    if len(expression) > LONGEST:
-        raise FilterError(f"the filter has {len(expression)} characters, at most {LONGEST} are read: send it as JSON")
+    if len(expression) > MAX_EXPRESSION_CHARS:
+        raise FilterError(
+            f"the filter has {len(expression)} characters, at most {MAX_EXPRESSION_CHARS} are read: send it as JSON"
+        )
     try:
-        condition: Condition = _Conditions().transform(_parser().parse(expression))
-        return bounded(condition)
+        condition: Filter = _Conditions().transform(_parser().parse(expression))
+        return check_size(condition)
     except UnexpectedInput as error:
         ended = isinstance(error, UnexpectedToken) and error.token.type == "$END"
         place = "at its end" if ended else f"at {expression[error.pos_in_stream :][:20]!r}"
@@ -111,16 +113,16 @@ def parse(expression: str) -> Condition:
         raise FilterError(f"the filter {_excerpt(expression)}: {said}") from None
 
 
-def parse_if_any(expression: str | None) -> Condition | None:
+def parse_optional_filter(expression: str | None) -> Filter | None:
     """As `parse`; None for none and for a blank one."""
-    return None if expression is None or not expression.strip() else parse(expression)
+    return None if expression is None or not expression.strip() else parse_filter(expression)
 
 
 def _excerpt(expression: str) -> str:
     return repr(expression if len(expression) <= 80 else f"{expression[:79]}…")
 
 
-def quoted(value: object) -> str:
+def quote(value: object) -> str:
     """A name or a value as it stands in an expression, whatever is in it."""
     text = ("true" if value else "false") if isinstance(value, bool) else str(value)
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')

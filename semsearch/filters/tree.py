@@ -18,15 +18,15 @@ from typing import Annotated, Self, TypeAlias, Union
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, JsonValue, Tag, model_validator
 
-LONGEST_VALUE = 200
+MAX_VALUE_CHARS = 200
 """Characters of a text by which it is compared."""
-MOST_COMPARISONS = 100
+MAX_COMPARISONS = 100
 """In one condition."""
-DEEPEST = 20
+MAX_DEPTH = 20
 """Conditions within conditions."""
 
 Value: TypeAlias = str | bool | int | float
-Fact: TypeAlias = str | int | float
+FieldValue: TypeAlias = str | int | float
 """A value as it is compared: see `fact`."""
 
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,14})(\.[0-9]{1,15})?")
@@ -43,7 +43,7 @@ class _Part(BaseModel):
 class Comparison(_Part):
     """What a field is asked to be."""
 
-    field: str = Field(min_length=1, max_length=LONGEST_VALUE, description="Name of the metadata, `id`, `source`")
+    field: str = Field(min_length=1, max_length=MAX_VALUE_CHARS, description="Name of the metadata, `id`, `source`")
     eq: Value | None = None
     one_of: tuple[Value, ...] | None = Field(None, alias="in", max_length=1_000, description="One of these values")
     gt: Value | None = None
@@ -66,38 +66,40 @@ class Comparison(_Part):
         return self
 
     @property
-    def bounds(self) -> dict[str, Fact]:
+    def bounds(self) -> dict[str, FieldValue]:
         """Sign → what the value is to be on that side of, as it is compared."""
         given = {">": self.gt, ">=": self.gte, "<": self.lt, "<=": self.lte}
-        found: dict[str, Fact] = {sign: fact(value) for sign, value in given.items() if value is not None}
+        found: dict[str, FieldValue] = {
+            sign: normalize_value(value) for sign, value in given.items() if value is not None
+        }
         if any(isinstance(bound, str) for bound in found.values()):
             found = {sign: _as_date(sign, bound) for sign, bound in found.items()}
         return found
 
     @property
-    def years(self) -> dict[str, Fact]:
+    def year_bounds(self) -> dict[str, FieldValue]:
         """`bounds` as dates are compared by them, where all are years, which are numbers as well; else empty."""
         dates = {sign: _as_date(sign, bound) for sign, bound in self.bounds.items() if isinstance(bound, int)}
-        found: dict[str, Fact] = {sign: date for sign, date in dates.items() if isinstance(date, str)}
+        found: dict[str, FieldValue] = {sign: date for sign, date in dates.items() if isinstance(date, str)}
         return found if len(found) == len(self.bounds) else {}
 
 
 class And(_Part):
     """All of them."""
 
-    all_of: tuple[Condition, ...] = Field(alias="and", min_length=1)
+    all_of: tuple[Filter, ...] = Field(alias="and", min_length=1)
 
 
 class Or(_Part):
     """At least one of them."""
 
-    any_of: tuple[Condition, ...] = Field(alias="or", min_length=1)
+    any_of: tuple[Filter, ...] = Field(alias="or", min_length=1)
 
 
 class Not(_Part):
     """Whatever does not meet it."""
 
-    unless: Condition = Field(alias="not")
+    operand: Filter = Field(alias="not")
 
 
 _KINDS: Mapping[object, str] = {Comparison: "comparison", And: "and", Or: "or", Not: "not"}
@@ -109,7 +111,7 @@ def _kind(value: object) -> str | None:
     return _KINDS.get(type(value))
 
 
-Condition: TypeAlias = Annotated[
+Filter: TypeAlias = Annotated[
     Union[  # noqa: UP007 (the models are named before they exist)
         Annotated[Comparison, Tag("comparison")],
         Annotated[And, Tag("and")],
@@ -123,28 +125,28 @@ Or.model_rebuild()
 Not.model_rebuild()
 
 
-def bounded(condition: Condition) -> Condition:
+def check_size(condition: Filter) -> Filter:
     """The same. Raises ValueError where it has more comparisons or lies deeper than is taken."""
     comparisons, deepest = 0, 0
-    left: list[tuple[Condition, int]] = [(condition, 1)]
+    left: list[tuple[Filter, int]] = [(condition, 1)]
     while left:
         one, depth = left.pop()
         deepest = max(deepest, depth)
         if isinstance(one, Comparison):
             comparisons += 1
         elif isinstance(one, Not):
-            left.append((one.unless, depth + 1))
+            left.append((one.operand, depth + 1))
         else:
             left += [(part, depth + 1) for part in (one.all_of if isinstance(one, And) else one.any_of)]
-    if comparisons > MOST_COMPARISONS or deepest > DEEPEST:
+    if comparisons > MAX_COMPARISONS or deepest > MAX_DEPTH:
         raise ValueError(
-            f"{comparisons} comparisons, {deepest} deep: at most {MOST_COMPARISONS} and {DEEPEST} are taken; `in` takes"
-            " many values at once"
+            f"{comparisons} comparisons, {deepest} deep: at most {MAX_COMPARISONS} and {MAX_DEPTH} are taken; `in`"
+            " takes many values at once"
         )
     return condition
 
 
-def fact(value: Value) -> Fact:
+def normalize_value(value: Value) -> FieldValue:
     """A value as it is compared: texts that are numbers as numbers, moments in UTC, long texts by their beginning.
 
     The values of tables are all texts: whether 2024 is one must not depend on the file that it came from.
@@ -162,10 +164,10 @@ def fact(value: Value) -> Fact:
             return datetime.fromisoformat(value).astimezone(UTC).isoformat()
         except (ValueError, OverflowError):
             pass
-    return value[:LONGEST_VALUE]
+    return value[:MAX_VALUE_CHARS]
 
 
-def _as_date(sign: str, bound: Fact) -> Fact:
+def _as_date(sign: str, bound: FieldValue) -> FieldValue:
     """A bound as dates are compared by it: a day, a month or a year has moments in it."""
     text = str(bound) if isinstance(bound, int) else bound
     if not isinstance(text, str) or not _DAY.fullmatch(text):
@@ -173,7 +175,7 @@ def _as_date(sign: str, bound: Fact) -> Fact:
     return text + _END if sign in {">", "<="} else text
 
 
-def facts(metadata: Mapping[str, JsonValue]) -> Iterator[tuple[str, Fact]]:
+def field_values(metadata: Mapping[str, JsonValue]) -> Iterator[tuple[str, FieldValue]]:
     """(name, value) of everything in a document's metadata that can be compared; a value may come twice."""
     left: list[tuple[str, JsonValue]] = list(metadata.items())
     while left:
@@ -183,4 +185,4 @@ def facts(metadata: Mapping[str, JsonValue]) -> Iterator[tuple[str, Fact]]:
         elif isinstance(value, list):
             left += [(name, inner) for inner in value]
         elif value is not None and value != "":
-            yield name, fact(value)
+            yield name, normalize_value(value)

@@ -18,19 +18,19 @@ import numpy as np
 
 from semsearch.adapters.basis import SpectralBasis
 from semsearch.encoders.encoder import Encoder
-from semsearch.errors import BundleError, InputError
+from semsearch.errors import IndexFolderError, InputError
 from semsearch.ingest.chunking import Chunker
-from semsearch.ingest.encoding import Ahead, Encoding, Resuming, journal_of, resumed
-from semsearch.ingest.index_selection import Linking, Sized, size
+from semsearch.ingest.encoding import Encoding, PipelinedEncoder, Resuming, encode_resumable, open_checkpoint
+from semsearch.ingest.index_selection import LinkingGraph, SelectedIndex, select_index
 from semsearch.ingest.readers.files import BadRecord
 from semsearch.ingest.readers.sources import read
 from semsearch.ingest.recipe import ChunkingOptions, IndexOptions, Recipe
 from semsearch.storage.documents import DocumentWriter
-from semsearch.storage.embedding_checkpoint import forget
-from semsearch.storage.generations import SegmentFiles, building, publish
+from semsearch.storage.embedding_checkpoint import remove_checkpoint
+from semsearch.storage.generations import SegmentFiles, begin_build, publish
 from semsearch.storage.manifest import FIRST_SEGMENT, EncoderRecord, IndexRecord, Manifest, SegmentRecord
 from semsearch.storage.projection import Projection
-from semsearch.system.files import let_go, spilled
+from semsearch.system.files import drop_pages, temp_memmap
 from semsearch.system.threads import available_cores
 from semsearch.types import Document, Vectors
 
@@ -58,7 +58,7 @@ class Skipped:
 
 
 @dataclass(frozen=True, slots=True)
-class Drawing:
+class ProjectingMap:
     """A map of so many passages is drawn."""
 
     passages: int
@@ -72,7 +72,9 @@ class Published:
     manifest: Manifest
 
 
-BuildEvent: TypeAlias = LoadingEncoder | Reading | Skipped | Resuming | Encoding | Drawing | Linking | Published
+BuildEvent: TypeAlias = (
+    LoadingEncoder | Reading | Skipped | Resuming | Encoding | ProjectingMap | LinkingGraph | Published
+)
 
 ASKED = 200
 """Queries that an index's recall is measured on."""
@@ -100,7 +102,7 @@ def build(
     in `folder` before still serves.
     """
     threads = threads or available_cores()
-    with building(folder) as files:
+    with begin_build(folder) as files:
         segment = files.segment(FIRST_SEGMENT)
         try:
             segment.folder.mkdir()
@@ -116,11 +118,11 @@ def build(
             skipped = 0
             with (
                 DocumentWriter(segment.documents) as writer,
-                journal_of(folder, encoder, fresh=not resume) as journal,
+                open_checkpoint(folder, encoder, fresh=not resume) as journal,
             ):
-                ahead = Ahead(encoder, writer, journal)
+                ahead = PipelinedEncoder(encoder, writer, journal)
                 records = chain.from_iterable(readings)
-                for event in stored(records, encoder, recipe.chunking, writer, skip_bad=recipe.skip_bad):
+                for event in store_documents(records, encoder, recipe.chunking, writer, skip_bad=recipe.skip_bad):
                     skipped += isinstance(event, Skipped)
                     ahead.go_on()
                     yield event
@@ -131,21 +133,21 @@ def build(
                         + (f": all {skipped} records were bad" if skipped else ": nothing to index")
                     )
                 counts = writer.documents, writer.passages
-                vectors = spilled(segment.folder, (writer.passages, encoder.dimension))
-                yield from resumed(encoder, writer, vectors, journal, ahead=ahead.passages)
-                texts = as_asked(writer)
+                vectors = temp_memmap(segment.folder, (writer.passages, encoder.dimension))
+                yield from encode_resumable(encoder, writer, vectors, journal, ahead=ahead.passages)
+                texts = sample_queries(writer)
                 writer.close()
-            let_go(vectors)
-            basis = SpectralBasis.of(vectors)
+            drop_pages(vectors)
+            basis = SpectralBasis.from_vectors(vectors)
             basis.save(files.basis)
             if recipe.map:
-                yield Drawing(len(vectors))
-                drawn = Projection.of(vectors, basis, threads=threads)
+                yield ProjectingMap(len(vectors))
+                drawn = Projection.fit(vectors, basis, threads=threads)
                 drawn.save(files.map)
-                save_places(segment, drawn, vectors)
-            let_go(vectors)
+                save_map_points(segment, drawn, vectors)
+            drop_pages(vectors)
             asked = partial(encoder.encode_queries, texts)
-            record = yield from indexed(vectors, asked, recipe.index, segment, threads=threads)
+            record = yield from write_vector_index(vectors, asked, recipe.index, segment, threads=threads)
             manifest = Manifest(
                 built_by=version("semsearch"),
                 title=recipe.title or name or folder.name,
@@ -159,17 +161,17 @@ def build(
                 recipe=recipe.located().model_dump(mode="json", exclude_defaults=True),
             )
             manifest = publish(files, manifest)
-            forget(folder)
+            remove_checkpoint(folder)
         except OSError as error:
             reason = error.strerror or str(error)
-            raise BundleError(
+            raise IndexFolderError(
                 f"the index could not be written to {folder} ({reason}): make room or choose another folder with"
                 " --out; an index that was there before is untouched"
             ) from error
     yield Published(folder, manifest)
 
 
-def stored(
+def store_documents(
     records: Iterable[Document | BadRecord],
     encoder: Encoder,
     chunking: ChunkingOptions,
@@ -196,32 +198,32 @@ def _without_twin(record: Document | BadRecord, writer: DocumentWriter) -> Docum
     """The record, unless a document of its id is stored already."""
     if isinstance(record, BadRecord) or (first := writer.source_of(record.id)) is None:
         return record
-    return twin(record, first)
+    return duplicate_id(record, first)
 
 
-def twin(record: Document, first: str) -> BadRecord:
+def duplicate_id(record: Document, first: str) -> BadRecord:
     """What is said of a document whose id another one has, which was read at `first`."""
     return BadRecord(record.source, f"a second document of id {record.id!r}; the first one is {first}: ids are unique")
 
 
-def indexed(
+def write_vector_index(
     vectors: Vectors, asked: Callable[[], Vectors], options: IndexOptions, files: SegmentFiles, *, threads: int
-) -> Generator[Linking, None, IndexRecord]:
+) -> Generator[LinkingGraph, None, IndexRecord]:
     """Index the vectors of a segment as `size` does, and write them; returns what was chosen."""
-    for step in size(vectors, asked, options, threads=threads):
-        if isinstance(step, Linking):
+    for step in select_index(vectors, asked, options, threads=threads):
+        if isinstance(step, LinkingGraph):
             yield step
-    assert isinstance(step, Sized)
+    assert isinstance(step, SelectedIndex)
     step.index.save(files.vectors, files.graph)
     return step.record
 
 
-def save_places(files: SegmentFiles, drawn: Projection, vectors: Vectors) -> None:
+def save_map_points(files: SegmentFiles, drawn: Projection, vectors: Vectors) -> None:
     """Write where the passages of a segment stand on the map."""
-    np.save(files.places, drawn.place(vectors).astype(np.float16), allow_pickle=False)
+    np.save(files.map_points, drawn.project(vectors).astype(np.float16), allow_pickle=False)
 
 
-def as_asked(writer: DocumentWriter) -> list[str]:
+def sample_queries(writer: DocumentWriter) -> list[str]:
     """What people might ask: the first words of some passages."""
     rows = np.random.default_rng(0).permutation(writer.passages)[:ASKED]
     return [" ".join(text.split()[:FIRST_WORDS]) or text for text in writer.texts(np.sort(rows))]

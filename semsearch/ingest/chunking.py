@@ -11,7 +11,7 @@ from semantic_text_splitter import TextSplitter
 
 from semsearch.encoders.encoder import Encoder
 from semsearch.errors import RecipeError
-from semsearch.storage.documents import text_at_encoder
+from semsearch.storage.documents import encoder_text
 from semsearch.types import Passage
 
 HEADING_SHARE = 4
@@ -32,7 +32,7 @@ class Chunker:
         if the overlap leaves no room for progress.
         """
         self._encoder = encoder
-        self.room = encoder.room("document")
+        self.room = encoder.available_tokens("document")
         """Tokens that a title and a passage may have together."""
         if max_tokens is not None and max_tokens > self.room:
             raise RecipeError(
@@ -55,7 +55,7 @@ class Chunker:
         Together the passages cover the text, whitespace between them apart; a text that fits is one passage.
         """
         heading = self._heading(title)
-        whole, alone = self._encoder.count_tokens([text_at_encoder(heading, text), heading])
+        whole, alone = self._encoder.count_tokens([encoder_text(heading, text), heading])
         if whole <= self.room and len(text) <= LONGEST_TOKEN * self.room:
             return heading, [(Passage(text, 0, len(text)), whole)]
         splitter = self._splitter(self.room - alone)
@@ -71,7 +71,7 @@ class Chunker:
 
     def _halved(self, heading: str, text: str, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
         """A stretch with its tokens, cut in halves until it fits: few need it, those with endless words in them."""
-        (tokens,) = self._encoder.count_tokens([text_at_encoder(heading, text[start:stop])])
+        (tokens,) = self._encoder.count_tokens([encoder_text(heading, text[start:stop])])
         if stop - start < 2 or (tokens <= self.room and stop - start <= LONGEST_TOKEN * self.room):
             yield start, stop, tokens
             return

@@ -14,7 +14,7 @@ import numpy as np
 
 from semsearch.encoders.encoder import Encoder
 from semsearch.storage.documents import DocumentWriter
-from semsearch.storage.embedding_checkpoint import Journal
+from semsearch.storage.embedding_checkpoint import EmbeddingCheckpoint
 from semsearch.types import Mask, Rows, Vectors
 
 
@@ -45,10 +45,10 @@ KNOWN_AT_ONCE = 1_000
 """Passages that are looked for in the journal at once."""
 
 
-class Ahead:
+class PipelinedEncoder:
     """Has passages encoded while others are still being read; `encoded` finds them in the journal."""
 
-    def __init__(self, encoder: Encoder, writer: DocumentWriter, journal: Journal) -> None:
+    def __init__(self, encoder: Encoder, writer: DocumentWriter, journal: EmbeddingCheckpoint) -> None:
         """Begin with nothing."""
         self._encoder = encoder
         self._writer = writer
@@ -62,15 +62,15 @@ class Ahead:
     def go_on(self) -> None:
         """Take up what is encoded, and give out what was stored since, without waiting for either."""
         if self._writer.passages - self._taken >= AHEAD:
-            places = self._encoder.batches("document", self._writer.tokens(self._taken))
+            places = self._encoder.plan_batches("document", self._writer.tokens(self._taken))
             self._batches.extend(rows + self._taken for rows in places)
             self._taken = self._writer.passages
         while self._waiting and self._waiting[0][1].done():
             self._take()
         while self._batches and len(self._waiting) < 2 * self._encoder.workers:
-            texts = self._journal.unknown(self._writer.texts(self._batches.popleft()))
+            texts = self._journal.missing(self._writer.texts(self._batches.popleft()))
             if texts:
-                self._waiting.append((texts, self._encoder.encoding(texts)))
+                self._waiting.append((texts, self._encoder.submit(texts)))
 
     def finish(self) -> None:
         """Wait for what was given out."""
@@ -83,7 +83,7 @@ class Ahead:
         self.passages += len(texts)
 
 
-def encoded(
+def encode_passages(
     encode: Encode, encoder: Encoder, writer: DocumentWriter, vectors: np.ndarray, known: Mask
 ) -> Iterator[Encoding]:
     """Fill the rows of `vectors` that are not known; the longest batches first, so that one too large for the memory is
@@ -93,7 +93,7 @@ def encoded(
     yield Encoding(0, len(vectors), 0, of_tokens)
     passages, tokens = int(known.sum()), int(lengths[known].sum())
     unknown = np.flatnonzero(~known)
-    batches = [unknown[places] for places in encoder.batches("document", lengths[unknown])]
+    batches = [unknown[places] for places in encoder.plan_batches("document", lengths[unknown])]
     for rows, found in zip(batches, encode(map(writer.texts, batches)), strict=True):
         vectors[rows] = found
         passages += len(rows)
@@ -101,8 +101,8 @@ def encoded(
         yield Encoding(passages, len(vectors), tokens, of_tokens)
 
 
-def resumed(
-    encoder: Encoder, writer: DocumentWriter, vectors: np.ndarray, journal: Journal, *, ahead: int = 0
+def encode_resumable(
+    encoder: Encoder, writer: DocumentWriter, vectors: np.ndarray, journal: EmbeddingCheckpoint, *, ahead: int = 0
 ) -> Iterator[Resuming | Encoding]:
     """As `encoded`, but for what the journal knows; what is encoded is kept there for the next build, until one
     `forget`s it. ahead: passages that this build has encoded already."""
@@ -110,25 +110,25 @@ def resumed(
     if journal.filled:
         for start in range(0, len(vectors), KNOWN_AT_ONCE):
             rows = np.arange(start, min(start + KNOWN_AT_ONCE, len(vectors)))
-            found, known[rows] = journal.known(writer.texts(rows))
+            found, known[rows] = journal.lookup(writer.texts(rows))
             vectors[rows[known[rows]]] = found[known[rows]]
     if (earlier := int(known.sum()) - ahead) > 0:
         yield Resuming(earlier, len(vectors))
 
     def encode(batches: Iterable[Sequence[str]]) -> Iterator[Vectors]:
-        for texts, its in encoded_together(encoder, batches):
+        for texts, its in encode_in_parallel(encoder, batches):
             journal.add(texts, its)
             yield its
 
-    yield from encoded(encode, encoder, writer, vectors, known)
+    yield from encode_passages(encode, encoder, writer, vectors, known)
 
 
-def encoded_together(encoder: Encoder, batches: Iterable[Sequence[str]]) -> Iterator[tuple[Sequence[str], Vectors]]:
+def encode_in_parallel(encoder: Encoder, batches: Iterable[Sequence[str]]) -> Iterator[tuple[Sequence[str], Vectors]]:
     """Batches with their vectors, in their order; as many are encoded at once as the encoder has workers, and no more
     are taken than that and one for each."""
     waiting: deque[tuple[Sequence[str], Future[Vectors]]] = deque()
     for texts in batches:
-        waiting.append((texts, encoder.encoding(texts)))
+        waiting.append((texts, encoder.submit(texts)))
         if len(waiting) >= 2 * encoder.workers:
             first, vectors = waiting.popleft()
             yield first, vectors.result()
@@ -136,7 +136,7 @@ def encoded_together(encoder: Encoder, batches: Iterable[Sequence[str]]) -> Iter
         yield texts, vectors.result()
 
 
-def journal_of(folder: Path, encoder: Encoder, *, fresh: bool = False) -> Journal:
+def open_checkpoint(folder: Path, encoder: Encoder, *, fresh: bool = False) -> EmbeddingCheckpoint:
     """What was encoded for an index and is in none yet, by this encoder; nothing if it is to be `fresh`."""
     about = json.dumps([encoder.weights_sha256, encoder.prompts["document"], encoder.window])
-    return Journal(folder, about=about, dimension=encoder.dimension, fresh=fresh)
+    return EmbeddingCheckpoint(folder, about=about, dimension=encoder.dimension, fresh=fresh)

@@ -14,16 +14,16 @@ import numpy as np
 
 from semsearch.errors import InputError
 from semsearch.ingest.recipe import IndexOptions
-from semsearch.search.ranking import FUSED
+from semsearch.search.ranking import FUSION_DEPTH
 from semsearch.storage.manifest import IndexRecord
-from semsearch.storage.vectors import BREADTH, LINKS, Precision, VectorIndex
-from semsearch.system.files import let_go
+from semsearch.storage.vectors import EF_CONSTRUCTION, HNSW_M, Precision, VectorIndex
+from semsearch.system.files import drop_pages
 from semsearch.types import Rows, Scores, Vectors
 
-BREADTHS = (BREADTH, 3 * BREADTH)
+EF_CONSTRUCTION_STEPS = (EF_CONSTRUCTION, 3 * EF_CONSTRUCTION)
 """Candidates looked at for a row's neighbours while linking: more, which takes three times as long, where the first
 graph does not find enough."""
-EFFORTS = (FUSED, 150, 200, 300, 500, 800)
+EF_SEARCH_STEPS = (FUSION_DEPTH, 150, 200, 300, 500, 800)
 """Candidates kept along the graph, tried in turn; a search to be fused with words asks for the first of them anyway."""
 DEPTH = 10
 """Places that recall counts."""
@@ -31,14 +31,14 @@ TOLERANCE = 2e-6
 """Scores nearer than this are equal: sums of another order differ in the last bits."""
 NUMBER_BYTES: dict[Precision, int] = {"float32": 4, "float16": 2, "int8": 1}
 """Of one number of a vector; the most exact first."""
-LINK_BYTES = 4 * 2 * LINKS + 12
+LINK_BYTES = 4 * 2 * HNSW_M + 12
 """Of one vector's place in a graph, about."""
 AT_ONCE = 5_000
 """Rows added between two reports."""
 
 
 @dataclass(frozen=True, slots=True)
-class Linking:
+class LinkingGraph:
     """Rows linked to their neighbours so far."""
 
     rows: int
@@ -46,16 +46,16 @@ class Linking:
 
 
 @dataclass(frozen=True, slots=True)
-class Sized:
+class SelectedIndex:
     """The finished index, and why it is what it is."""
 
     index: VectorIndex
     record: IndexRecord
 
 
-def size(
+def select_index(
     vectors: Vectors, asked: Callable[[], Vectors], options: IndexOptions, *, threads: int
-) -> Iterator[Linking | Sized]:
+) -> Iterator[LinkingGraph | SelectedIndex]:
     """An index of (n, dim) float32 unit rows, of the type and the precision that the options ask for.
 
     asked: gives (m, dim) float32, unit rows that are not among the vectors, as people may ask; recall is measured on
@@ -71,22 +71,22 @@ def size(
     precision, kept = _precision(vectors.shape, options, linked=linked)
     reasons = [_type_reason(options, took_ms), *([kept] if kept else [])]
     if not linked and precision == "float32":
-        yield Sized(exact, IndexRecord(why="; ".join(reasons)))
+        yield SelectedIndex(exact, IndexRecord(reason="; ".join(reasons)))
         return
     queries = asked()
-    truth = exact.nearest(queries, DEPTH)[0]
+    truth = exact.search(queries, DEPTH)[0]
     del exact
     what, reached = f"{len(vectors)} vectors compared as {precision}", -1.0
-    for breadth in BREADTHS if linked else (None,):
+    for breadth in EF_CONSTRUCTION_STEPS if linked else (None,):
         if breadth is None:
             index = VectorIndex.exact(vectors.shape[1], precision=precision, threads=threads)
         else:
             what = f"a graph over {len(vectors)} vectors as {precision}"
-            index = VectorIndex.hnsw(vectors.shape[1], precision=precision, breadth=breadth, threads=threads)
+            index = VectorIndex.hnsw(vectors.shape[1], precision=precision, ef_construction=breadth, threads=threads)
         index.train(vectors)
         yield from _added(vectors, index)
-        for effort in EFFORTS if linked else (None,):
-            rows = index.nearest(queries, FUSED, effort=effort)[1]
+        for effort in EF_SEARCH_STEPS if linked else (None,):
+            rows = index.search(queries, FUSION_DEPTH, ef_search=effort)[1]
             # what was rounded is judged by what it was
             shares = recall_of(_true_scores(vectors, queries, rows[:, :DEPTH]), truth)
             reached = float(shares.mean())
@@ -96,28 +96,28 @@ def size(
                 record = IndexRecord(
                     type="hnsw" if linked else "exact",
                     vectors=precision,
-                    why="; ".join([*reasons, *([f"linked with {breadth} candidates"] if linked else []), took]),
-                    effort=effort,
+                    reason="; ".join([*reasons, *([f"linked with {breadth} candidates"] if linked else []), took]),
+                    ef_search=effort,
                     recall=round(reached, 4),
                     queries=len(queries),
                 )
-                yield Sized(index, record)
+                yield SelectedIndex(index, record)
                 return
     raise InputError(
         f"{what} reaches a recall@10 of {reached:.4f}"
-        + (f" with {EFFORTS[-1]} candidates" if linked else "")
+        + (f" with {EF_SEARCH_STEPS[-1]} candidates" if linked else "")
         + f", not {options.recall:g}: set index.recall lower, index.vectors to float32, or index.type to exact"
     )
 
 
-def _added(vectors: Vectors, index: VectorIndex) -> Iterator[Linking]:
+def _added(vectors: Vectors, index: VectorIndex) -> Iterator[LinkingGraph]:
     """Add vectors to an empty index, of which memory holds one copy at a time."""
     index.reserve(len(vectors))
     for start in range(0, len(vectors), AT_ONCE):
-        yield Linking(start, len(vectors))
+        yield LinkingGraph(start, len(vectors))
         index.add(vectors[start : start + AT_ONCE])
-        let_go(vectors)
-    yield Linking(len(vectors), len(vectors))
+        drop_pages(vectors)
+    yield LinkingGraph(len(vectors), len(vectors))
 
 
 def _type_reason(options: IndexOptions, took_ms: float) -> str:
@@ -161,7 +161,7 @@ def _one_query_ms(index: VectorIndex, queries: Vectors, *, effort: int | None = 
     seconds = []
     for row in range(min(50, len(queries))):
         started = perf_counter()
-        index.nearest(queries[row : row + 1], FUSED, effort=effort)
+        index.search(queries[row : row + 1], FUSION_DEPTH, ef_search=effort)
         seconds.append(perf_counter() - started)
     return 1000 * median(seconds)
 

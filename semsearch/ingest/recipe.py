@@ -26,7 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from semsearch.encoders.locate import DEFAULT_MODEL
 from semsearch.errors import RecipeError
 from semsearch.storage.manifest import AdaptationOptions, SearchOptions
-from semsearch.system.files import whole
+from semsearch.system.files import atomic_write
 
 
 class _Part(BaseModel):
@@ -172,7 +172,9 @@ class Recipe(_Part):
         return self.model_copy(update={"sources": tuple(sources)})
 
 
-def within(recipe: Recipe, paths: Sequence[Path], fields: FieldNames | None = None) -> list[tuple[Source, Path | None]]:
+def sources_for(
+    recipe: Recipe, paths: Sequence[Path], fields: FieldNames | None = None
+) -> list[tuple[Source, Path | None]]:
     """Paths as sources, each with its `root` as `read` takes it.
 
     What lies in a folder that the recipe names is read as the recipe says, and named as from there; everything else
@@ -206,7 +208,7 @@ def write_options(path: Path, search: SearchOptions, adaptation: AdaptationOptio
         if len(table):
             content.add(name, table)
     try:
-        with whole(path) as unfinished:
+        with atomic_write(path) as unfinished:
             unfinished.write_text(tomlkit.dumps(content), encoding="utf-8")
             Recipe.read(unfinished)
     except OSError as error:

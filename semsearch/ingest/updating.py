@@ -17,30 +17,30 @@ import numpy as np
 
 from semsearch.adapters.basis import SpectralBasis
 from semsearch.encoders.encoder import Encoder
-from semsearch.errors import BundleError, InputError
+from semsearch.errors import IndexFolderError, InputError
 from semsearch.ingest.building import (
-    Drawing,
     LoadingEncoder,
+    ProjectingMap,
     Reading,
     Skipped,
-    as_asked,
-    indexed,
-    save_places,
-    stored,
-    twin,
+    duplicate_id,
+    sample_queries,
+    save_map_points,
+    store_documents,
+    write_vector_index,
 )
-from semsearch.ingest.encoding import Encoding, Resuming, encoded, journal_of, resumed
-from semsearch.ingest.index_selection import Linking
+from semsearch.ingest.encoding import Encoding, Resuming, encode_passages, encode_resumable, open_checkpoint
+from semsearch.ingest.index_selection import LinkingGraph
 from semsearch.ingest.readers.files import BadRecord
 from semsearch.ingest.recipe import IndexOptions, Recipe
 from semsearch.storage.corpus import Corpus, Segment, save_deleted
-from semsearch.storage.documents import DocumentWriter, Stored
-from semsearch.storage.embedding_checkpoint import forget
-from semsearch.storage.generations import Generation, OpenGeneration, SegmentFiles, changing, publish
+from semsearch.storage.documents import DocumentWriter, StoredDocument
+from semsearch.storage.embedding_checkpoint import remove_checkpoint
+from semsearch.storage.generations import Generation, OpenGeneration, SegmentFiles, begin_update, publish
 from semsearch.storage.manifest import IndexRecord, Manifest, SegmentRecord
 from semsearch.storage.projection import Projection
 from semsearch.storage.vectors import VectorIndex
-from semsearch.system.files import let_go, spilled
+from semsearch.system.files import drop_pages, temp_memmap
 from semsearch.system.threads import available_cores
 from semsearch.types import Document, Rows, Vectors
 
@@ -55,7 +55,7 @@ can hold were drawn."""
 
 
 @dataclass(frozen=True, slots=True)
-class Changed:
+class UpdateResult:
     """The index is as it was asked to be."""
 
     folder: Path
@@ -71,11 +71,13 @@ class Changed:
     """Whether all segments were written as one."""
 
 
-ChangeEvent: TypeAlias = LoadingEncoder | Reading | Skipped | Resuming | Encoding | Drawing | Linking | Changed
+UpdateEvent: TypeAlias = (
+    LoadingEncoder | Reading | Skipped | Resuming | Encoding | ProjectingMap | LinkingGraph | UpdateResult
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class OpenIndex:
     """What a running server has open already, so that a change need not open it again."""
 
     corpus: Corpus
@@ -90,10 +92,10 @@ def update(
     *,
     prune: bool = False,
     skip_bad: bool = False,
-    opened: Opened | None = None,
+    opened: OpenIndex | None = None,
     device: str = "auto",
     threads: int | None = None,
-) -> Iterator[ChangeEvent]:
+) -> Iterator[UpdateEvent]:
     """Add documents to the index in `folder`; one whose id is there takes that one's place, if it differs.
 
     prune: delete all documents that are not among the records, but for those of files in which something could not be
@@ -118,36 +120,36 @@ def update(
         else:
             encoder = opened.encoder
         if encoder.weights_sha256 != made_by.weights_sha256:
-            raise BundleError(
+            raise IndexFolderError(
                 f"{folder} was built with encoder {made_by.name!r} of weights {made_by.weights_sha256[:12]}…, which now"
                 f" has {encoder.weights_sha256[:12]}…: its vectors cannot be mixed; build the index again with"
                 " `semsearch build`"
             )
         files = change.new_segment()
-        tally = _Tally(change.corpus)
+        tally = ChangeSet(change.corpus)
         with DocumentWriter(files.documents) as writer:
-            yield from stored(tally.changed(records), encoder, recipe.chunking, writer, skip_bad=skip_bad)
+            yield from store_documents(tally.changed(records), encoder, recipe.chunking, writer, skip_bad=skip_bad)
             gone = tally.replaced
             if prune:
                 if not tally.seen:
                     raise InputError(f"nothing was read: {folder} would lose all that it holds; look at what is named")
                 gone = gone + tally.missing()
             if not writer.documents and not gone:
-                yield Changed(folder, change.manifest, unchanged=tally.unchanged)
+                yield UpdateResult(folder, change.manifest, unchanged=tally.unchanged)
                 return
             change.delete(gone)
             if writer.documents:
                 vectors = [np.empty((writer.passages, encoder.dimension), np.float32)]
                 if opened is None:
-                    with journal_of(folder, encoder) as journal:
-                        yield from resumed(encoder, writer, vectors[0], journal)
+                    with open_checkpoint(folder, encoder) as journal:
+                        yield from encode_resumable(encoder, writer, vectors[0], journal)
                 else:
                     none = np.zeros(writer.passages, bool)
-                    yield from encoded(partial(map, opened.encode), encoder, writer, vectors[0], none)
+                    yield from encode_passages(partial(map, opened.encode), encoder, writer, vectors[0], none)
                 for one, its in change.take(_neighbours(change.corpus.segments, writer.passages)):
                     writer.add(one.document, one.heading, one.passages)
                     vectors.append(its)
-                counts, texts = (writer.documents, writer.passages), as_asked(writer)
+                counts, texts = (writer.documents, writer.passages), sample_queries(writer)
                 writer.close()
                 # a server's encoder belongs to another thread: it leaves linking to a compaction
                 options = recipe.index if counts[1] > SMALL and opened is None else None
@@ -157,9 +159,9 @@ def update(
             files.documents.unlink()
             files.folder.rmdir()
         manifest = change.publish()
-        forget(folder)
+        remove_checkpoint(folder)
         replaced = len(tally.replaced)
-        yield Changed(
+        yield UpdateResult(
             folder,
             manifest,
             added=tally.new - replaced,
@@ -169,21 +171,21 @@ def update(
         )
 
 
-def delete(folder: Path, identities: Sequence[str], *, opened: Opened | None = None) -> Changed:
+def delete(folder: Path, identities: Sequence[str], *, opened: OpenIndex | None = None) -> UpdateResult:
     """Delete documents of the index in `folder` by their ids; those that are not there are told.
 
     Raises BundleError as `update` does.
     """
     with _change(folder, opened) as change:
-        known = change.corpus.known(identities)
+        known = change.corpus.existing_ids(identities)
         unknown = tuple(one for one in dict.fromkeys(identities) if one not in known)
         if not known:
-            return Changed(folder, change.manifest, unknown=unknown)
+            return UpdateResult(folder, change.manifest, unknown=unknown)
         change.delete(sorted(known))
-        return Changed(folder, change.publish(), deleted=len(known), unknown=unknown)
+        return UpdateResult(folder, change.publish(), deleted=len(known), unknown=unknown)
 
 
-def compact(folder: Path, *, device: str = "auto", threads: int | None = None) -> Iterator[ChangeEvent]:
+def compact(folder: Path, *, device: str = "auto", threads: int | None = None) -> Iterator[UpdateEvent]:
     """Write all segments as one, without what was deleted, and measure its axes and its index anew.
 
     Takes the vectors' memory, and time with the index; nothing is encoded again. Raises BundleError as `update`
@@ -193,36 +195,36 @@ def compact(folder: Path, *, device: str = "auto", threads: int | None = None) -
     with _change(folder, None) as change:
         segments = change.corpus.segments
         if not change.corpus.documents or (len(segments) == 1 and not change.corpus.deleted):
-            yield Changed(folder, change.manifest)
+            yield UpdateResult(folder, change.manifest)
             return
         made_by, recipe = change.manifest.encoder, Recipe.model_validate(change.manifest.recipe)
         files = change.new_segment()
-        vectors = spilled(files.folder, (change.corpus.passages, made_by.dimension))
+        vectors = temp_memmap(files.folder, (change.corpus.passages, made_by.dimension))
         with DocumentWriter(files.documents) as writer:
             for one, its in change.take(segments):
                 vectors[writer.passages : writer.passages + len(its)] = its
                 writer.add(one.document, one.heading, one.passages)
                 yield Reading(writer.documents, writer.passages)
-            counts, texts = (writer.documents, writer.passages), as_asked(writer)
+            counts, texts = (writer.documents, writer.passages), sample_queries(writer)
             writer.close()
-        let_go(vectors)
-        basis = SpectralBasis.of(vectors)
+        drop_pages(vectors)
+        basis = SpectralBasis.from_vectors(vectors)
         basis.save(change.files.basis)
         if recipe.map and change.map_is_outgrown(len(vectors)):
-            yield Drawing(len(vectors))
-            Projection.of(vectors, basis, threads=threads).save(change.files.map)
-        let_go(vectors)
+            yield ProjectingMap(len(vectors))
+            Projection.fit(vectors, basis, threads=threads).save(change.files.map)
+        drop_pages(vectors)
 
         def asked() -> Vectors:
             encoder = Encoder.open(made_by.name, device=device, threads=threads, prompts=made_by.prompts)
             return encoder.encode_queries(texts)
 
         yield from change.add(counts, vectors, recipe.index, asked, threads=threads)
-        yield Changed(folder, change.publish(), compacted=True)
+        yield UpdateResult(folder, change.publish(), compacted=True)
 
 
 @dataclass
-class _Tally:
+class ChangeSet:
     """What becomes of the records of a change."""
 
     corpus: Corpus
@@ -236,7 +238,7 @@ class _Tally:
 
     def missing(self) -> list[str]:
         """Ids of documents that were not among the records, and are not of a file that could not be read whole."""
-        unseen = [one for one in self.corpus.all_identities() if one not in self.seen]
+        unseen = [one for one in self.corpus.all_doc_ids() if one not in self.seen]
         if not self.bad:
             return unseen
         kept = []
@@ -251,11 +253,11 @@ class _Tally:
         """Those that are bad, new or differ."""
         for record in records:
             if isinstance(record, BadRecord):
-                self.bad.append(_without_line(record.place))
+                self.bad.append(_without_line(record.location))
                 yield record
                 continue
             if record.id in self.seen:
-                yield twin(record, self.seen[record.id])
+                yield duplicate_id(record, self.seen[record.id])
                 continue
             self.seen[record.id] = record.source
             there = self.corpus.document(record.id)
@@ -278,7 +280,7 @@ def _same(there: Document, record: Document) -> bool:
     return (there.title, there.text, dict(there.metadata)) == (record.title, record.text, dict(record.metadata))
 
 
-class _Change:
+class _Update:
     """A new generation on its way: which segments it has, what is deleted in them."""
 
     def __init__(self, before: OpenGeneration, files: Generation, corpus: Corpus) -> None:
@@ -299,10 +301,10 @@ class _Change:
 
     def delete(self, identities: Sequence[str]) -> None:
         """Mark documents of the kept segments as deleted."""
-        for name, rows in self.corpus.where(identities).items():
+        for name, rows in self.corpus.rows_by_segment(identities).items():
             self.deleted[name] = np.union1d(self.deleted.get(name, np.empty(0, np.int64)), rows)
 
-    def take(self, segments: Sequence[Segment]) -> Iterator[tuple[Stored, Vectors]]:
+    def take(self, segments: Sequence[Segment]) -> Iterator[tuple[StoredDocument, Vectors]]:
         """What of these segments is not deleted, with the vectors of its passages; they are kept no longer."""
         for segment in segments:
             gone = self.deleted.pop(segment.name, np.empty(0, np.int64))
@@ -318,21 +320,21 @@ class _Change:
         asked: Callable[[], Vectors],
         *,
         threads: int,
-    ) -> Iterator[Linking]:
+    ) -> Iterator[LinkingGraph]:
         """Index the vectors of a new segment, whose documents are written already: so many, in so many passages.
 
         options: None for few vectors, which are compared one by one.
         """
         files = self.files.segment(self._name)
         if options is None:
-            index, record = VectorIndex.exact(vectors.shape[1]), IndexRecord(why="few passages")
+            index, record = VectorIndex.exact(vectors.shape[1]), IndexRecord(reason="few passages")
             index.add(vectors)
             index.save(files.vectors)
         else:
-            record = yield from indexed(vectors, asked, options, files, threads=threads)
+            record = yield from write_vector_index(vectors, asked, options, files, threads=threads)
         drawn = self._map()
         if drawn is not None:
-            save_places(files, drawn, vectors)
+            save_map_points(files, drawn, vectors)
         self._new.append(SegmentRecord(name=self._name, documents=counts[0], passages=counts[1], index=record))
 
     def map_is_outgrown(self, passages: int) -> bool:
@@ -360,7 +362,7 @@ class _Change:
         self.files.share(self._before.files, *shared)
         save_deleted(self.files.deleted, deleted)
         vouched = {name: file for name, file in self.manifest.files.items() if name.partition("/")[0] in shared}
-        manifest = self.manifest.changed([*left, *self._new])
+        manifest = self.manifest.with_segments([*left, *self._new])
         return publish(self.files, manifest.model_copy(update={"files": vouched}))
 
     def _marked(self, segment: Segment) -> SegmentRecord:
@@ -370,9 +372,9 @@ class _Change:
 
 
 @contextmanager
-def _change(folder: Path, opened: Opened | None) -> Iterator[_Change]:
-    with changing(folder) as (before, files):
-        yield _Change(
+def _change(folder: Path, opened: OpenIndex | None) -> Iterator[_Update]:
+    with begin_update(folder) as (before, files):
+        yield _Update(
             before, files, Corpus.open(before, threads=1, earlier=opened.corpus if opened is not None else None)
         )
 

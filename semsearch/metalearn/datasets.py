@@ -19,7 +19,7 @@ from semsearch.errors import LabelError
 
 
 @dataclass(frozen=True)
-class Texts:
+class LabelledTexts:
     """A domain as it stands on disk."""
 
     name: str
@@ -36,7 +36,7 @@ class Texts:
     """False where the corpus labelled itself."""
 
 
-def find_domains(paths: Sequence[Path]) -> list[Path]:
+def find_datasets(paths: Sequence[Path]) -> list[Path]:
     """Folders that hold a corpus.jsonl: those named, and those inside them. Raises LabelError where there is none, or
     where two have one name."""
     found: list[Path] = []
@@ -56,7 +56,7 @@ def find_domains(paths: Sequence[Path]) -> list[Path]:
     return found
 
 
-def read_texts(folder: Path) -> Texts:
+def read_texts(folder: Path) -> LabelledTexts:
     """A domain's folder. Raises LabelError, naming file and line, for one that cannot be read or has no judgments."""
     documents = read_records(folder / "corpus.jsonl")
     rows = {identity: row for row, identity in enumerate(documents)}
@@ -67,13 +67,13 @@ def read_texts(folder: Path) -> Texts:
         if len(queries) < 2:
             raise LabelError(f"{folder} has no qrels.tsv, and fewer than 2 documents have a title or two sentences")
         judgments = [{row: 1.0} for row in range(len(queries))]
-        return Texts(folder.name, family, open_licence, bodies, queries, judgments, labelled=False)
+        return LabelledTexts(folder.name, family, open_licence, bodies, queries, judgments, labelled=False)
     asked = read_records(folder / "queries.jsonl")
     judged = read_qrels(folder / "qrels.tsv", set(asked), rows)
     if len(judged) < 2:
         raise LabelError(f"{folder / 'qrels.tsv'} judges {len(judged)} queries: at least 2 are needed")
     chosen = [identity for identity in asked if identity in judged]
-    return Texts(
+    return LabelledTexts(
         folder.name,
         family,
         open_licence,

@@ -16,12 +16,12 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from semsearch.adapters.basis import SpectralBasis
-from semsearch.adapters.support import Support, gather
+from semsearch.adapters.support import Support, build_support
 from semsearch.encoders.encoder import Encoder
 from semsearch.encoders.runtime import Kind
 from semsearch.errors import LabelError
-from semsearch.metalearn.datasets import Texts, read_qrels, read_records, read_texts
-from semsearch.system.files import cache_folder, whole
+from semsearch.metalearn.datasets import LabelledTexts, read_qrels, read_records, read_texts
+from semsearch.system.files import atomic_write, cache_folder
 from semsearch.types import Vectors, unit_rows
 
 SELF_LABELLED_WEIGHT = 0.25
@@ -29,10 +29,10 @@ SELF_LABELLED_WEIGHT = 0.25
 
 
 @dataclass(frozen=True)
-class Domain:
+class Dataset:
     """A labelled domain in vectors."""
 
-    texts: Texts
+    texts: LabelledTexts
     documents: Vectors = field(repr=False)
     """(N, dim) float32, unit rows."""
     queries: Vectors = field(repr=False)
@@ -51,11 +51,11 @@ class Domain:
     @cached_property
     def basis(self) -> SpectralBasis:
         """The axes of its corpus."""
-        return SpectralBasis.of(self.documents)
+        return SpectralBasis.from_vectors(self.documents)
 
     def support(self, rows: npt.NDArray[np.intp], *, most: int) -> Support:
         """The support set of some of its queries."""
-        return gather(self.documents, self.queries[rows], [self.texts.judgments[row] for row in rows], most=most)
+        return build_support(self.documents, self.queries[rows], [self.texts.judgments[row] for row in rows], most=most)
 
     def halves(self, seed: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
         """Rows of its queries in two halves, drawn anew for each seed: to adapt on, and to measure on."""
@@ -80,15 +80,15 @@ class Vectorizer:
     known: Path | None = None
     """A folder of NAME.npz with `documents` and `queries` in the order of the files, computed by the same encoder."""
 
-    def domain(self, folder: Path) -> Domain:
+    def dataset(self, folder: Path) -> Dataset:
         """A domain with its vectors. Raises LabelError for a folder that is no domain."""
         texts = read_texts(folder)
         given = self.known / f"{texts.name}.npz" if self.known and texts.labelled else None
         if given is not None and given.exists():
             return self._given(texts, folder, given)
-        return Domain(texts, self._vectors(texts.documents, "document"), self._vectors(texts.queries, "query"))
+        return Dataset(texts, self._vectors(texts.documents, "document"), self._vectors(texts.queries, "query"))
 
-    def _given(self, texts: Texts, folder: Path, path: Path) -> Domain:
+    def _given(self, texts: LabelledTexts, folder: Path, path: Path) -> Dataset:
         with np.load(path, allow_pickle=False) as parts:
             documents, queries = parts["documents"].astype(np.float32), parts["queries"].astype(np.float32)
         asked = list(read_records(folder / "queries.jsonl"))
@@ -99,7 +99,7 @@ class Vectorizer:
             )
         judged = read_qrels(folder / "qrels.tsv", set(asked), None)
         chosen = [row for row, identity in enumerate(asked) if identity in judged]
-        return Domain(texts, unit_rows(documents), unit_rows(queries[chosen]))
+        return Dataset(texts, unit_rows(documents), unit_rows(queries[chosen]))
 
     def _vectors(self, texts: Sequence[str], kind: Kind) -> Vectors:
         digest = hashlib.sha256(json.dumps([self.fingerprint, kind, list(texts)]).encode()).hexdigest()
@@ -112,7 +112,7 @@ class Vectorizer:
         # a text without a word still has a vector: the model's own for nothing
         vectors = encoder.encode_all(kind, [text or " " for text in texts])
         self.cache.mkdir(parents=True, exist_ok=True)
-        with whole(path) as unfinished:
+        with atomic_write(path) as unfinished:
             save_file({"vectors": vectors.astype(np.float16)}, unfinished)
         return unit_rows(vectors.astype(np.float16).astype(np.float32))
 
@@ -121,13 +121,13 @@ class Vectorizer:
 class Episode:
     """One rehearsal: adapt on the support set, be judged on the held-out queries."""
 
-    domain: Domain
+    dataset: Dataset
     support: Support
     held_out: Support
 
 
-def draw(
-    domains: Sequence[Domain],
+def draw_episodes(
+    domains: Sequence[Dataset],
     rng: np.random.Generator,
     *,
     sizes: tuple[int, int] = (1, 128),

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 
 from semsearch.adapters.candidates import Candidate, candidate_state, cross_validate
-from semsearch.adapters.losses import ndcg
-from semsearch.adapters.meta_parameters import Start
-from semsearch.adapters.prior import Numbers, Prior, room
-from semsearch.adapters.states import axes_of, rescale
-from semsearch.adapters.support import MOST_DOCUMENTS
+from semsearch.adapters.losses import support_ndcg
+from semsearch.adapters.meta_parameters import MetaParameters
+from semsearch.adapters.prior import Numbers, Prior, headroom
+from semsearch.adapters.states import axes_of, transform
+from semsearch.adapters.support import MAX_DOCUMENTS
 from semsearch.errors import LabelError
-from semsearch.metalearn.episodes import Domain
+from semsearch.metalearn.episodes import Dataset
 
 SIZES = (4, 8, 16, 32, 64, 128)
 """Labelled queries that trials are made with."""
@@ -25,7 +25,7 @@ SIZES = (4, 8, 16, 32, 64, 128)
 class Trial:
     """One adaptation of a training domain: what cross-validation said, and what was true."""
 
-    domain: str
+    dataset: str
     family: str
     size: int
     frozen: Numbers
@@ -36,13 +36,13 @@ class Trial:
     """(K,) on the domain's other half, over its whole corpus."""
 
 
-def trials(
+def run_trials(
     candidates: Sequence[Candidate],
-    starts: Mapping[str, Start],
-    domains: Sequence[Domain],
+    starts: Mapping[str, MetaParameters],
+    domains: Sequence[Dataset],
     *,
     seeds: int = 3,
-    most_documents: int = MOST_DOCUMENTS,
+    most_documents: int = MAX_DOCUMENTS,
     most_queries: int = 300,
 ) -> Iterator[Trial]:
     """Adapt every domain at every size of SIZES that half of its queries reach, for each seed."""
@@ -50,7 +50,7 @@ def trials(
         for seed in range(seeds):
             half, others = domain.halves(seed)
             judged = domain.support(others[:most_queries], most=len(domain.documents))
-            frozen, axes = ndcg(judged.queries, judged), axes_of(domain.basis, judged.queries)
+            frozen, axes = support_ndcg(judged.queries, judged), axes_of(domain.basis, judged.queries)
             for size in SIZES:
                 if size > 1.6 * len(half):
                     continue
@@ -58,7 +58,7 @@ def trials(
                 with torch.no_grad():
                     own, seen, _ = cross_validate(candidates, starts, domain.basis, support)
                     true = [
-                        float((ndcg(rescale(state, axes, judged.queries), judged) - frozen).mean())
+                        float((support_ndcg(transform(state, axes, judged.queries), judged) - frozen).mean())
                         for state in (candidate_state(c, starts, domain.basis, support) for c in candidates)
                     ]
                 yield Trial(
@@ -79,11 +79,11 @@ def fit_prior(done: Sequence[Trial]) -> Prior:
 def _moments(done: Sequence[Trial]) -> tuple[Numbers, Numbers, Numbers]:
     domains: dict[str, set[str]] = {}
     for trial in done:
-        domains.setdefault(trial.family, set()).add(trial.domain)
-    times = {name: sum(trial.domain == name for trial in done) for trial in done for name in [trial.domain]}
-    weights = np.array([1 / len(domains) / len(domains[t.family]) / times[t.domain] for t in done])
-    true = np.array([trial.true / room(trial.frozen) for trial in done])
+        domains.setdefault(trial.family, set()).add(trial.dataset)
+    times = {name: sum(trial.dataset == name for trial in done) for trial in done for name in [trial.dataset]}
+    weights = np.array([1 / len(domains) / len(domains[t.family]) / times[t.dataset] for t in done])
+    true = np.array([trial.true / headroom(trial.frozen) for trial in done])
     mean = weights @ true
     apart = true - mean
-    noise = [np.cov((trial.seen / room(trial.frozen)).T).reshape(len(mean), -1) for trial in done]
+    noise = [np.cov((trial.seen / headroom(trial.frozen)).T).reshape(len(mean), -1) for trial in done]
     return mean, (apart * weights[:, None]).T @ apart, np.tensordot(weights, np.array(noise), axes=1)

@@ -13,25 +13,25 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from semsearch.adapters.learners import MEMBERS, Member
+from semsearch.adapters.learners import LEARNERS, LearnerSpec
 from semsearch.adapters.losses import listwise_loss
-from semsearch.adapters.meta_parameters import Start
-from semsearch.adapters.states import State, axes_of, rescale
+from semsearch.adapters.meta_parameters import MetaParameters
+from semsearch.adapters.states import State, axes_of, transform
 from semsearch.errors import LabelError
-from semsearch.metalearn.episodes import Domain, Episode, draw
-from semsearch.system.files import whole
+from semsearch.metalearn.episodes import Dataset, Episode, draw_episodes
+from semsearch.system.files import atomic_write
 
-TILT_PULL = 0.003
+SLOPE_DECAY = 0.003
 """Weight of the squared tilts in the outer loss."""
-JUDGED_AT = 0.05
+VALIDATION_SIZES = 0.05
 """Temperature of the loss on held-out queries, in cosine."""
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class OuterLoopSettings:
     """How the outer loop runs."""
 
-    members: tuple[str, ...] = ("gains", "contraction", "displacement", "listwise")
+    learners: tuple[str, ...] = ("gains", "contraction", "displacement", "listwise")
     steps: int = 150
     episodes: int = 4
     """Episodes a step."""
@@ -58,16 +58,16 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Learned:
+class OuterLoopResult:
     """Where the loop ended."""
 
-    starts: Mapping[str, Start]
+    meta_parameters: Mapping[str, MetaParameters]
     """By learner, those that did best on the held-out families."""
     validation: Mapping[str, float]
     steps: int
 
 
-def split_families(domains: Sequence[Domain], settings: Settings) -> tuple[list[Domain], list[Domain]]:
+def split_families(domains: Sequence[Dataset], settings: OuterLoopSettings) -> tuple[list[Dataset], list[Dataset]]:
     """Domains to train on, and those of held-out families; with fewer than 3 families the same for both."""
     families = sorted({domain.family for domain in domains})
     if len(families) < 3:
@@ -78,7 +78,9 @@ def split_families(domains: Sequence[Domain], settings: Settings) -> tuple[list[
     return [d for d in domains if d.family not in held], [d for d in domains if d.family in held]
 
 
-def learn(domains: Sequence[Domain], settings: Settings, *, checkpoint: Path | None = None) -> Iterator[Step | Learned]:
+def run_outer_loop(
+    domains: Sequence[Dataset], settings: OuterLoopSettings, *, checkpoint: Path | None = None
+) -> Iterator[Step | OuterLoopResult]:
     """Minimise L(M) = Σ L(mᵢ), each taken on held-out queries after the learner's inner loop.
 
     Yields a Step after each step and Learned at the end. Reproducible from the seed; with `checkpoint` it writes
@@ -91,34 +93,34 @@ def learn(domains: Sequence[Domain], settings: Settings, *, checkpoint: Path | N
     run = _Run.begin(settings, domains)
     if checkpoint is not None and checkpoint.exists():
         run.load(checkpoint)
-    looks = [draw(watched, np.random.default_rng([settings.seed, 3, number])) for number in range(20)]
+    looks = [draw_episodes(watched, np.random.default_rng([settings.seed, 3, number])) for number in range(20)]
     while run.step < settings.steps and run.stale < settings.patience:
         rng = np.random.default_rng([settings.seed, 4, run.step])
-        losses = run.advance([draw(training, rng) for _ in range(settings.episodes)])
+        losses = run.advance([draw_episodes(training, rng) for _ in range(settings.episodes)])
         validation = None
         if run.step % settings.every == 0 or run.step == settings.steps:
             validation = run.look(looks)
             if checkpoint is not None:
                 run.save(checkpoint)
         yield Step(run.step, settings.steps, losses, validation)
-    yield Learned(run.best, run.best_loss, run.step)
+    yield OuterLoopResult(run.best, run.best_loss, run.step)
 
 
-def loss_after(member: Member, start: Start, episode: Episode) -> Tensor:
+def loss_after(member: LearnerSpec, start: MetaParameters, episode: Episode) -> Tensor:
     """Loss of the held-out queries after the inner loop, as a share of the frozen one."""
-    return _loss_of(member.learn(start, episode.domain.basis, episode.support), episode)
+    return _loss_of(member.learn(start, episode.dataset.basis, episode.support), episode)
 
 
 def _loss_of(state: State, episode: Episode) -> Tensor:
-    axes = axes_of(episode.domain.basis, episode.held_out.queries)
-    adapted = listwise_loss(rescale(state, axes, episode.held_out.queries), episode.held_out, JUDGED_AT).mean()
-    return adapted / listwise_loss(episode.held_out.queries, episode.held_out, JUDGED_AT).mean().clamp_min(0.05)
+    axes = axes_of(episode.dataset.basis, episode.held_out.queries)
+    adapted = listwise_loss(transform(state, axes, episode.held_out.queries), episode.held_out, VALIDATION_SIZES).mean()
+    return adapted / listwise_loss(episode.held_out.queries, episode.held_out, VALIDATION_SIZES).mean().clamp_min(0.05)
 
 
 class _Run:
     """All that changes while the loop runs, and nothing else: what a checkpoint holds."""
 
-    def __init__(self, settings: Settings, identity: str, starts: dict[str, dict[str, Tensor]]) -> None:
+    def __init__(self, settings: OuterLoopSettings, identity: str, starts: dict[str, dict[str, Tensor]]) -> None:
         self.settings = settings
         self.identity = identity
         self.starts = starts
@@ -127,16 +129,18 @@ class _Run:
         self.best: dict[str, dict[str, Tensor]] = _copied(starts)
         self.best_loss = dict.fromkeys(starts, float("inf"))
         self.optimizers = {
-            name: torch.optim.Adam([{"params": [value], "lr": MEMBERS[name].pace(key)} for key, value in start.items()])
+            name: torch.optim.Adam(
+                [{"params": [value], "lr": LEARNERS[name].outer_lr(key)} for key, value in start.items()]
+            )
             for name, start in starts.items()
         }
 
     @classmethod
-    def begin(cls, settings: Settings, domains: Sequence[Domain]) -> _Run:
+    def begin(cls, settings: OuterLoopSettings, domains: Sequence[Dataset]) -> _Run:
         dimension = domains[0].documents.shape[1]
         if any(domain.documents.shape[1] != dimension for domain in domains):
             raise LabelError("the domains have vectors of different dimensions: encode them with one encoder")
-        starts = {name: MEMBERS[name].begin(dimension) for name in settings.members}
+        starts = {name: LEARNERS[name].init(dimension) for name in settings.learners}
         for start in starts.values():
             for value in start.values():
                 value.requires_grad_()
@@ -147,7 +151,7 @@ class _Run:
         """One step of every learner on the same episodes."""
         losses = {}
         for name, start in self.starts.items():
-            member, optimizer = MEMBERS[name], self.optimizers[name]
+            member, optimizer = LEARNERS[name], self.optimizers[name]
             if member.reptile:
                 losses[name] = _reptile(member, start, episodes)
                 continue
@@ -160,7 +164,7 @@ class _Run:
             # few families cannot tell much about contexts: the fewer numbers depend on one, the better they carry over
             tilts = [value for key, value in start.items() if key.startswith("tilt_")]
             if tilts:
-                pull = TILT_PULL * torch.cat(tilts).square().sum()
+                pull = SLOPE_DECAY * torch.cat(tilts).square().sum()
                 pull.backward()  # type: ignore[no-untyped-call]
             parameters = list(start.values())
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -174,7 +178,7 @@ class _Run:
         validation = {}
         with torch.no_grad():
             for name, start in self.starts.items():
-                losses = [float(loss_after(MEMBERS[name], start, episode)) for episode in episodes]
+                losses = [float(loss_after(LEARNERS[name], start, episode)) for episode in episodes]
                 validation[name] = float(np.mean(losses))
         better = [name for name, loss in validation.items() if loss < self.best_loss[name] - 1e-4]
         for name in better:
@@ -193,7 +197,7 @@ class _Run:
                 for slot, held in slots.get(value, {}).items():
                     tensors[f"adam/{name}/{key}/{slot}"] = torch.as_tensor(held).detach().clone()
         header = {"identity": self.identity, "step": self.step, "stale": self.stale, "best_loss": self.best_loss}
-        with whole(path) as unfinished:
+        with atomic_write(path) as unfinished:
             save_file(tensors, unfinished, metadata={"semsearch": json.dumps(header)})
 
     def load(self, path: Path) -> None:
@@ -217,15 +221,15 @@ class _Run:
                     self.optimizers[name].state[value] = slots
 
 
-def _reptile(member: Member, start: dict[str, Tensor], episodes: Sequence[Episode]) -> float:
+def _reptile(member: LearnerSpec, start: dict[str, Tensor], episodes: Sequence[Episode]) -> float:
     """Move the start toward what adaptation made of it (Reptile, Nichol et al. 2018, arXiv:1803.02999)."""
     moves = {key: torch.zeros_like(value) for key, value in start.items()}
     total = 0.0
     with torch.no_grad():
         for episode in episodes:
-            state = member.learn(start, episode.domain.basis, episode.support)
+            state = member.learn(start, episode.dataset.basis, episode.support)
             total += float(_loss_of(state, episode)) / len(episodes)
-            moves["scale"] += (state.gains.log() - start["scale"]) / len(episodes)
+            moves["scale"] += (state.spectral_gains.log() - start["scale"]) / len(episodes)
             moves["shift"] += (state.shift - start["shift"]) / len(episodes)
         for key, move in moves.items():
             start[key] += 0.1 * move

@@ -14,16 +14,16 @@ from pydantic import JsonValue
 from semsearch.adapters.candidates import CANDIDATES
 from semsearch.adapters.weights import Weights
 from semsearch.errors import LabelError
-from semsearch.metalearn.episodes import Domain
-from semsearch.metalearn.guard_prior import SIZES, Trial, fit_prior, trials
-from semsearch.metalearn.outer_loop import Learned, Settings, Step, learn
-from semsearch.system.files import whole
+from semsearch.metalearn.episodes import Dataset
+from semsearch.metalearn.guard_prior import SIZES, Trial, fit_prior, run_trials
+from semsearch.metalearn.outer_loop import OuterLoopResult, OuterLoopSettings, Step, run_outer_loop
+from semsearch.system.files import atomic_write
 
 OUTER_LOOP = "outer-loop.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class GuardTrial:
     """A domain on which the guard's candidates have been tried."""
 
     domain: str
@@ -33,14 +33,14 @@ class Judged:
 
 
 def train(
-    domains: Sequence[Domain],
-    settings: Settings,
+    domains: Sequence[Dataset],
+    settings: OuterLoopSettings,
     *,
     about: Mapping[str, JsonValue],
     left_out: Sequence[str] = (),
     checkpoint: Path | None = None,
     trial_seeds: int = 3,
-) -> Iterator[Step | Judged | Weights]:
+) -> Iterator[Step | GuardTrial | Weights]:
     """Learn weights; yields a Step for each step of the outer loop, a Judged for each domain, at the end the Weights.
 
     about: what the file shall say of its provenance, beside domains and settings.
@@ -56,24 +56,24 @@ def train(
     if checkpoint is not None:
         checkpoint.mkdir(parents=True, exist_ok=True)
     learned = None
-    for event in learn(used, settings, checkpoint=checkpoint / OUTER_LOOP if checkpoint else None):
-        if isinstance(event, Learned):
+    for event in run_outer_loop(used, settings, checkpoint=checkpoint / OUTER_LOOP if checkpoint else None):
+        if isinstance(event, OuterLoopResult):
             learned = event
         else:
             yield event
     assert learned is not None
-    starts = learned.starts
+    starts = learned.meta_parameters
     tried: list[Trial] = []
     identity = json.dumps([asdict(settings), sorted(domain.name for domain in used), trial_seeds])
     for number, domain in enumerate(labelled, start=1):
         path = checkpoint / f"trials-{domain.name}.json" if checkpoint else None
         done = _kept(path, identity) if path else None
         if done is None:
-            done = list(trials(CANDIDATES, starts, [domain], seeds=trial_seeds))
+            done = list(run_trials(CANDIDATES, starts, [domain], seeds=trial_seeds))
             if path:
                 _keep(path, identity, done)
         tried += done
-        yield Judged(domain.name, number, len(labelled))
+        yield GuardTrial(domain.name, number, len(labelled))
     yield Weights(
         starts,
         fit_prior(tried),
@@ -85,7 +85,7 @@ def train(
             "left_out": list[JsonValue](sorted(left_out)),
             "open_licence": all(domain.texts.open_licence for domain in used),
             "steps": learned.steps,
-            "settings": asdict(settings) | {"members": list(settings.members)},
+            "settings": asdict(settings) | {"learners": list(settings.learners)},
             "validation": dict(learned.validation),
             "trials": len(tried),
             "sizes": list(SIZES),
@@ -93,7 +93,7 @@ def train(
     )
 
 
-def forget(checkpoint: Path) -> None:
+def remove_checkpoint(checkpoint: Path) -> None:
     """Remove what `train` noted there, and the folder if nothing else is in it."""
     for path in (checkpoint / OUTER_LOOP, *checkpoint.glob("trials-*.json")):
         path.unlink(missing_ok=True)
@@ -101,7 +101,7 @@ def forget(checkpoint: Path) -> None:
         checkpoint.rmdir()
 
 
-def folds(domains: Sequence[Domain], count: int | None, seed: int) -> list[list[str]]:
+def folds(domains: Sequence[Dataset], count: int | None, seed: int) -> list[list[str]]:
     """Families in `count` groups as equal as may be, or each on its own: what each weights file leaves out."""
     families = sorted({domain.family for domain in domains})
     if count is None:
@@ -114,7 +114,7 @@ def folds(domains: Sequence[Domain], count: int | None, seed: int) -> list[list[
 
 def _keep(path: Path, identity: str, done: Sequence[Trial]) -> None:
     rows = [asdict(one) | {name: getattr(one, name).tolist() for name in ("frozen", "seen", "true")} for one in done]
-    with whole(path) as unfinished:
+    with atomic_write(path) as unfinished:
         unfinished.write_text(json.dumps({"identity": identity, "trials": rows}), encoding="utf-8")
 
 

@@ -1,4 +1,4 @@
-"""One ranking from two, by meaning and by words; knows scores only."""
+"""One score from two: dense and lexical."""
 
 from __future__ import annotations
 
@@ -6,29 +6,29 @@ import numpy as np
 
 from semsearch.types import LexicalWeight, Scores
 
-RANK_OFFSET = 60
-"""Of reciprocal rank fusion, as its authors set it."""
+RRF_K = 60
+"""The constant of reciprocal rank fusion, as its authors set it."""
 
 
 def fuse(dense: Scores, lexical: Scores, weight: LexicalWeight) -> Scores:
-    """What to rank by.
+    """Fuse dense and lexical scores into the scores to rank by.
 
-    dense: (..., n) cosines; lexical: (..., n) ≥ 0, 0 where no word is shared. Returns (..., n) float32: dense + weight
-    · lexical, the lexical scores of each query as shares of its best; or, of weight `rrf`, the sum of 1 / (60 + rank)
-    in both rankings (Cormack, Clarke & Büttcher 2009), where what shares no word has no lexical rank.
+    dense: (..., n) cosines; lexical: (..., n) ≥ 0, 0 where no term is shared. Returns (..., n) float32: dense + weight
+    · lexical, the lexical scores of each query divided by its best; or, for the weight `rrf`, the sum of
+    1 / (60 + rank) in both rankings (Cormack, Clarke & Büttcher 2009), where what shares no term has no lexical rank.
     """
     if weight == "rrf":
-        by_words = np.where(lexical > 0, 1 / (RANK_OFFSET + _ranks(lexical)), 0.0)
-        ranked: Scores = (1 / (RANK_OFFSET + _ranks(dense)) + by_words).astype(np.float32)
-        return ranked
+        lexical_part = np.where(lexical > 0, 1 / (RRF_K + _ranks(lexical)), 0.0)
+        fused: Scores = (1 / (RRF_K + _ranks(dense)) + lexical_part).astype(np.float32)
+        return fused
     if not weight:
         return dense
     best = np.maximum(lexical.max(axis=-1, keepdims=True, initial=0), np.float32(1e-9))
-    fused: Scores = dense + np.float32(weight) * lexical / best
-    return fused
+    added: Scores = dense + np.float32(weight) * lexical / best
+    return added
 
 
 def _ranks(scores: Scores) -> np.ndarray:
-    """The place of each score, from 1; of equal ones the first stands first."""
+    """The rank of each score, from 1; of equal scores the first has the better rank."""
     order = np.argsort(-scores, axis=-1, kind="stable")
     return np.argsort(order, axis=-1, kind="stable") + 1

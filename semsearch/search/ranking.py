@@ -1,250 +1,310 @@
-"""What is nearest by meaning and what fits by words, as one ranking of documents; knows rows, no documents' texts."""
+"""Dense and keyword results as one ranking of documents, by rows; no document's text is read here."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 
-from semsearch.adapters.adapter import Serving
+from semsearch.adapters.adapter import DomainAdapter
 from semsearch.search.fusion import fuse
-from semsearch.storage.corpus import Allowed, Corpus
+from semsearch.storage.corpus import AllowedRows, Corpus
 from semsearch.storage.vectors import SCORE_DECIMALS
-from semsearch.text.duplicates import leaders
-from semsearch.types import LexicalWeight, Mode, Parts, Rows, Scores, Vectors
+from semsearch.text.duplicates import collapse_duplicates
+from semsearch.types import LexicalWeight, Mode, Rows, ScoreBreakdown, Scores, Vectors
 
-FUSED = 100
-"""Documents nearest by meaning that are fused with what words find; what stands below follows by meaning alone, so
-that later pages never change earlier ones."""
+FUSION_DEPTH = 100
+"""Nearest documents that are fused with keyword results. Documents further down follow by similarity alone, so that
+later pages never change earlier ones."""
+KEYWORD_DEPTH = 200
+"""Passages that keyword search contributes to the fusion."""
 _NO_ROWS: Rows = np.empty(0, np.int64)
-PASSAGES = 200
-"""Passages that words bring to be fused."""
 
 
-@dataclass(frozen=True, slots=True)
-class Nearest:
-    """The documents nearest to one query by meaning."""
+@dataclass(frozen=True, slots=True, eq=False)
+class BatchTimes:
+    """Seconds that each stage of one batch took, whatever the number of queries in it."""
+
+    encode: float
+    adapt: float
+    search_vectors: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DenseResult:
+    """The documents whose vectors are nearest to one query."""
 
     vector: Vectors
-    """(dim,) the query as its domain sees it."""
+    """(dim,) float32, the query vector after adaptation."""
     passages: Rows
     """(n,) the best passage of each document, best first."""
     scores: Scores
-    """(n,) its cosine similarity."""
-    stages_s: Mapping[str, float]
-    """Seconds that each stage took for the whole batch this query was in."""
-    adapted: Serving
-    """What the query was rescaled with, or why with nothing."""
-    frozen: Nearest | None = None
-    """The same query, encoded once, as if its domain had learned nothing; where the query asked for it."""
+    """(n,) their cosine similarities."""
+    times: BatchTimes
+    """Of the batch that this query was part of."""
+    adaptation: DomainAdapter
+    """What the query was adapted with, or why it was not."""
+    frozen: DenseResult | None = None
+    """The same query without adaptation, encoded once; only where the query asks for the comparison."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ranking:
-    """One page of the best documents for one query, as rows: what is left to do is to fetch them."""
+@dataclass(frozen=True, slots=True, eq=False)
+class ResultPage:
+    """One page of ranked documents for one query, as rows that are still to be fetched."""
 
     passages: Rows
     """(n,) the best passage of each document, n ≤ k, best first."""
     scores: Scores
-    """(n,) what they are ranked by."""
-    parts: Sequence[Parts]
+    """(n,) the scores they are ranked by."""
+    breakdowns: Sequence[ScoreBreakdown]
     """n, what the scores are made of."""
+    duplicates: Sequence[Rows]
+    """n, for each document the best passages of the near-duplicates collapsed into it."""
     mode: Mode
-    """What the search went by."""
-    adapted: Serving
+    adaptation: DomainAdapter
     vector: Vectors | None
-    """(dim,) the query as its domain sees it; None where meaning was not gone by."""
-    found: Mapping[int, float]
-    """BM25 by passage row, of all that words found."""
-    weight: LexicalWeight
-    """What words are worth beside meaning."""
-    alike: Sequence[Rows]
-    """n, of each document the best passages of those that are folded into it."""
+    """(dim,) the query vector after adaptation; None for keyword search."""
+    lexical_scores: Mapping[int, float]
+    """BM25 by passage row, of all that keyword search found."""
+    lexical_weight: LexicalWeight
 
-    def at(self, places: Sequence[int]) -> Ranking:
-        """The documents in these places only, in this order."""
-        chosen = list(places)
+    def select(self, indices: Sequence[int]) -> ResultPage:
+        """The documents at these indices of the page, in this order."""
+        chosen = list(indices)
         return replace(
             self,
             passages=self.passages[chosen],
             scores=self.scores[chosen],
-            parts=[self.parts[place] for place in chosen],
-            alike=[self.alike[place] for place in chosen],
+            breakdowns=[self.breakdowns[index] for index in chosen],
+            duplicates=[self.duplicates[index] for index in chosen],
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Ranked:
+@dataclass(frozen=True, slots=True, eq=False)
+class RankedCandidates:
     """All documents that are ranked for one query, best first."""
 
     passages: Rows
+    """(n,) the best passage of each document."""
     scores: Scores
+    """(n,) the scores they are ranked by."""
     similarity: Scores | None
-    """(n,) cosines; None where meaning was not gone by."""
-    words: Scores | None
-    """(n,) BM25; None where words were not gone by."""
-    by_meaning: Rows
-    """Document rows as similarity alone ranks them."""
-    by_words: Rows
-    """Document rows as words alone rank them."""
-    found: Mapping[int, float]
-    """BM25 by passage row, of all that words found."""
+    """(n,) cosines; None for keyword search."""
+    bm25: Scores | None
+    """(n,) BM25; None for semantic search."""
+    dense_order: Rows
+    """Document rows in the order of similarity alone."""
+    lexical_order: Rows
+    """Document rows in the order of BM25 alone."""
+    lexical_scores: Mapping[int, float]
+    """BM25 by passage row, of all that keyword search found."""
 
-    def folded(self, corpus: Corpus, wanted: int) -> tuple[Rows, dict[int, Rows]]:
-        """Places of the first `wanted` documents that are not nearly the same as a better one, and, by place, the best
-        passages of those that are."""
-        many = 2 * wanted + 20
+    def collapse(self, corpus: Corpus, wanted: int) -> tuple[Rows, dict[int, Rows]]:
+        """Collapse near-duplicates until `wanted` documents are left, or all are read.
+
+        Returns the indices of the documents that stay, at most `wanted`, and by index the best passages of the
+        documents that are near-duplicates of it.
+        """
+        considered = 2 * wanted + 20
         while True:
-            rows = self.passages[:many]
-            first = np.array(leaders(corpus.vectors(rows), partial(_text_of, corpus, rows)), np.int64)
-            places = np.arange(len(rows))
-            kept = np.flatnonzero(first == places)[:wanted]
-            if len(kept) == wanted or many >= len(self.passages):
-                return kept, {place: rows[(first == place) & (places > place)] for place in kept.tolist()}
-            many *= 2
+            rows = self.passages[:considered]
+            texts = _PassageTexts(corpus, rows)
+            first = np.array(collapse_duplicates(corpus.vectors(rows), texts), np.int64)
+            indices = np.arange(len(rows))
+            kept = np.flatnonzero(first == indices)[:wanted]
+            if len(kept) == wanted or considered >= len(self.passages):
+                return kept, {index: rows[(first == index) & (indices > index)] for index in kept.tolist()}
+            considered *= 2
 
     def page(
-        self, places: Rows, corpus: Corpus, mode: Mode, serving: Serving, vector: Vectors | None, weight: LexicalWeight
-    ) -> Ranking:
-        """The documents in these places."""
-        documents = corpus.document_of[self.passages[places]].tolist()
+        self,
+        indices: Rows,
+        corpus: Corpus,
+        *,
+        mode: Mode,
+        adaptation: DomainAdapter,
+        vector: Vectors | None,
+        lexical_weight: LexicalWeight,
+        duplicates: Mapping[int, Rows] | None = None,
+    ) -> ResultPage:
+        """The documents at these indices, (n,), as a page."""
+        documents = corpus.document_of[self.passages[indices]].tolist()
         absent = [None] * len(documents)
-        similarity = absent if self.similarity is None else self.similarity[places].tolist()
-        words = absent if self.words is None else self.words[places].tolist()
-        parts = [
-            Parts(cosine, _place(document, self.by_meaning), bm25, _place(document, self.by_words))
-            for document, cosine, bm25 in zip(documents, similarity, words, strict=True)
+        similarity = absent if self.similarity is None else self.similarity[indices].tolist()
+        bm25 = absent if self.bm25 is None else self.bm25[indices].tolist()
+        breakdowns = [
+            ScoreBreakdown(
+                similarity=cosine,
+                dense_rank=_rank(document, self.dense_order),
+                lexical_score=score,
+                lexical_rank=_rank(document, self.lexical_order),
+            )
+            for document, cosine, score in zip(documents, similarity, bm25, strict=True)
         ]
-        return Ranking(
-            self.passages[places],
-            self.scores[places],
-            parts,
-            mode,
-            serving,
-            vector,
-            self.found,
-            weight,
-            [_NO_ROWS] * len(documents),
+        collapsed = duplicates or {}
+        return ResultPage(
+            passages=self.passages[indices],
+            scores=self.scores[indices],
+            breakdowns=breakdowns,
+            duplicates=[collapsed.get(index, _NO_ROWS) for index in indices.tolist()],
+            mode=mode,
+            adaptation=adaptation,
+            vector=vector,
+            lexical_scores=self.lexical_scores,
+            lexical_weight=lexical_weight,
         )
 
 
-def by_meaning(nearest: Nearest, document_of: Rows) -> Ranked:
-    """As similarity ranks them."""
-    documents = document_of[nearest.passages]
-    return Ranked(nearest.passages, nearest.scores, nearest.scores, None, documents, documents[:0], {})
-
-
-def by_words(text: str, wanted: int, corpus: Corpus, allowed: Allowed) -> Ranked:
-    """As BM25 ranks them: at least `wanted` documents, if so many that are allowed share a word with the query."""
-    named, many = _named(text, corpus, allowed), 2 * wanted
-    while True:
-        rows, scores = _with_named(named, *corpus.best(text, many, allowed=allowed))
-        first = _first_of_each(corpus.document_of[rows])
-        if len(first) >= wanted or len(rows) < many:
-            found = corpus.document_of[rows[first]]
-            return Ranked(rows[first], scores[first], None, scores[first], found[:0], found, _by_row(rows, scores))
-        many *= 4
-
-
-def by_both(text: str, nearest: Nearest, weight: LexicalWeight, corpus: Corpus, allowed: Allowed) -> Ranked:
-    """As both together rank them; where the query quotes a phrase, words count only where it stands."""
-    named = _named(text, corpus, allowed)
-    rows, bm25 = _with_named(named, *corpus.best(text, PASSAGES, allowed=allowed))
-    candidates = np.union1d(nearest.passages[:FUSED], rows)
-    similarity = corpus.similarity(nearest.vector, candidates)
-    words = np.zeros(len(candidates), np.float32)
-    words[np.searchsorted(candidates, rows)] = bm25
-    scores = np.round(fuse(similarity, words, weight), SCORE_DECIMALS)
-    is_named = candidates == named
-    scores[is_named] = scores.max(initial=0)
-    order = np.lexsort((candidates, ~is_named, -scores))
-    order = order[_first_of_each(corpus.document_of[candidates[order]])]
-    rest, rest_scores = nearest.passages[FUSED:], nearest.scores[FUSED:]
-    new = ~np.isin(corpus.document_of[rest], corpus.document_of[candidates])
-    nothing = np.zeros(int(new.sum()), np.float32)
-    return Ranked(
-        np.concatenate((candidates[order], rest[new])),
-        np.concatenate((scores[order], nothing if weight == "rrf" else rest_scores[new])),
-        np.concatenate((similarity[order], rest_scores[new])),
-        np.concatenate((words[order], nothing)),
-        corpus.document_of[nearest.passages],
-        _distinct(corpus.document_of[rows]),
-        _by_row(rows, bm25),
+def rank_dense(dense: DenseResult, document_of: Rows) -> RankedCandidates:
+    """Rank by similarity alone."""
+    documents = document_of[dense.passages]
+    return RankedCandidates(
+        passages=dense.passages,
+        scores=dense.scores,
+        similarity=dense.scores,
+        bm25=None,
+        dense_order=documents,
+        lexical_order=documents[:0],
+        lexical_scores={},
     )
 
 
-def best_passages(ranking: Ranking, many: int, corpus: Corpus) -> list[Rows]:
-    """Of each document of a ranking so many passages more than its best one, the best first: as they would be ranked.
+def rank_lexical(text: str, wanted: int, corpus: Corpus, allowed: AllowedRows) -> RankedCandidates:
+    """Rank by BM25 alone: at least `wanted` documents, if so many allowed ones share a term with the query."""
+    pinned, considered = _pinned_row(text, corpus, allowed), 2 * wanted
+    while True:
+        rows, bm25 = _with_pinned(pinned, *corpus.search_keywords(text, considered, allowed=allowed))
+        first = _first_of_each(corpus.document_of[rows])
+        if len(first) >= wanted or len(rows) < considered:
+            documents = corpus.document_of[rows[first]]
+            return RankedCandidates(
+                passages=rows[first],
+                scores=bm25[first],
+                similarity=None,
+                bm25=bm25[first],
+                dense_order=documents[:0],
+                lexical_order=documents,
+                lexical_scores=_by_row(rows, bm25),
+            )
+        considered *= 4
 
-    Where words alone were gone by, only passages that have one of them.
+
+def rank_hybrid(
+    text: str, dense: DenseResult, weight: LexicalWeight, corpus: Corpus, allowed: AllowedRows
+) -> RankedCandidates:
+    """Rank by both scores fused. Of a query that quotes a phrase, BM25 counts only where the phrase stands."""
+    pinned = _pinned_row(text, corpus, allowed)
+    lexical_rows, lexical_scores = _with_pinned(pinned, *corpus.search_keywords(text, KEYWORD_DEPTH, allowed=allowed))
+    candidates = np.union1d(dense.passages[:FUSION_DEPTH], lexical_rows)
+    similarity = corpus.cosine(dense.vector, candidates)
+    bm25 = np.zeros(len(candidates), np.float32)
+    bm25[np.searchsorted(candidates, lexical_rows)] = lexical_scores
+    scores = np.round(fuse(similarity, bm25, weight), SCORE_DECIMALS)
+    best_first = _pin(scores, candidates, pinned)
+    best_first = best_first[_first_of_each(corpus.document_of[candidates[best_first]])]
+    # documents below the fused ones follow by similarity alone
+    tail, tail_scores = dense.passages[FUSION_DEPTH:], dense.scores[FUSION_DEPTH:]
+    new = ~np.isin(corpus.document_of[tail], corpus.document_of[candidates])
+    nothing = np.zeros(int(new.sum()), np.float32)
+    return RankedCandidates(
+        passages=np.concatenate((candidates[best_first], tail[new])),
+        scores=np.concatenate((scores[best_first], nothing if weight == "rrf" else tail_scores[new])),
+        similarity=np.concatenate((similarity[best_first], tail_scores[new])),
+        bm25=np.concatenate((bm25[best_first], nothing)),
+        dense_order=corpus.document_of[dense.passages],
+        lexical_order=_distinct(corpus.document_of[lexical_rows]),
+        lexical_scores=_by_row(lexical_rows, lexical_scores),
+    )
+
+
+def more_passages(page: ResultPage, count: int, corpus: Corpus) -> list[Rows]:
+    """For each document of a page, up to `count` further passages, in the order in which they would be ranked.
+
+    In keyword search only passages that contain a term of the query.
     """
-    if not many:
-        return [_NO_ROWS] * len(ranking.passages)
-    best = []
-    highest = max(ranking.found.values(), default=0.0)
-    for row in ranking.passages.tolist():
-        rows = corpus.passages_beside(row)
-        words = np.array([ranking.found.get(one, 0.0) for one in rows.tolist()], np.float32)
-        if ranking.vector is None:
-            scores, rows = words[words > 0], rows[words > 0]
+    if not count:
+        return [_NO_ROWS] * len(page.passages)
+    chosen = []
+    highest = max(page.lexical_scores.values(), default=0.0)
+    for row in page.passages.tolist():
+        rows = corpus.sibling_rows(row)
+        bm25 = np.array([page.lexical_scores.get(sibling, 0.0) for sibling in rows.tolist()], np.float32)
+        if page.vector is None:
+            scores, rows = bm25[bm25 > 0], rows[bm25 > 0]
         else:
-            scores = corpus.similarity(ranking.vector, rows)
-            if highest and ranking.weight != "rrf":
-                scores = scores + ranking.weight * words / highest
-        best.append(rows[np.argsort(-scores, kind="stable")][:many])
-    return best
+            scores = corpus.cosine(page.vector, rows)
+            if highest and page.lexical_weight != "rrf":
+                scores = scores + page.lexical_weight * bm25 / highest
+        chosen.append(rows[np.argsort(-scores, kind="stable")][:count])
+    return chosen
 
 
-def _text_of(corpus: Corpus, rows: Rows, place: int) -> str:
-    return corpus.passages_in(rows[place : place + 1])[0].text
+def search_documents(
+    vectors: Vectors, wanted: int, corpus: Corpus, allowed: AllowedRows, *, ef_search: int | None = None
+) -> list[tuple[Rows, Scores]]:
+    """For each vector the best passage of each of the `wanted` nearest allowed documents, best first.
+
+    Asks for more passages until so many different documents are among them, or all passages are. ef_search: as in
+    `Corpus.search_vectors`.
+    """
+    wanted = min(wanted, allowed.document_count)
+    considered = wanted if allowed.passage_count == allowed.document_count else 2 * wanted
+    while True:
+        scores, rows = corpus.search_vectors(
+            vectors, min(considered, allowed.passage_count), ef_search=ef_search, allowed=allowed
+        )
+        # a graph may find fewer rows than it was asked for
+        kept = [(found[found >= 0], score[found >= 0]) for found, score in zip(rows, scores, strict=True)]
+        firsts = [_first_of_each(corpus.document_of[found]) for found, _ in kept]
+        if considered >= allowed.passage_count or all(len(first) >= wanted for first in firsts):
+            return [
+                (found[first][:wanted], score[first][:wanted])
+                for (found, score), first in zip(kept, firsts, strict=True)
+            ]
+        considered *= 2
+
+
+@dataclass(frozen=True, slots=True)
+class _PassageTexts:
+    """The text of the passage at an index, read when it is asked for."""
+
+    corpus: Corpus
+    rows: Rows
+
+    def __call__(self, index: int) -> str:
+        return self.corpus.passage_texts(self.rows[index : index + 1])[0].text
+
+
+def _pinned_row(text: str, corpus: Corpus, allowed: AllowedRows) -> int:
+    """The first passage of the document whose id is the query, or -1."""
+    rows = corpus.passage_rows(text.strip())
+    return int(rows[0]) if len(rows) and allowed.passages[rows[0]] else -1
+
+
+def _with_pinned(pinned: int, rows: Rows, bm25: Scores) -> tuple[Rows, Scores]:
+    """The keyword results, preceded by the document whose id is the query, if there is one."""
+    if pinned < 0:
+        return rows, bm25
+    rest = rows != pinned
+    top = np.array([bm25.max(initial=1.0)], np.float32)
+    return np.concatenate(([pinned], rows[rest])), np.concatenate((top, bm25[rest]))
+
+
+def _pin(scores: Scores, candidates: Rows, pinned: int) -> Rows:
+    """Indices of the candidates, best first, ties by row; the pinned one, if any, gets the best score and is first."""
+    is_pinned = candidates == pinned
+    scores[is_pinned] = scores.max(initial=0)
+    order: Rows = np.lexsort((candidates, ~is_pinned, -scores))
+    return order
 
 
 def _by_row(rows: Rows, values: Scores) -> dict[int, float]:
     return dict(zip(rows.tolist(), values.tolist(), strict=True))
 
 
-def nearest_documents(
-    vectors: Vectors, wanted: int, corpus: Corpus, allowed: Allowed, *, effort: int | None = None
-) -> list[tuple[Rows, Scores]]:
-    """For each vector the best passage of each of the `wanted` nearest documents that are allowed, best first.
-
-    Asks for more passages until so many different documents are among them, or all passages are. effort: as of
-    `Corpus.nearest`.
-    """
-    wanted = min(wanted, allowed.document_count)
-    many = wanted if allowed.passage_count == allowed.document_count else 2 * wanted
-    while True:
-        scores, rows = corpus.nearest(vectors, min(many, allowed.passage_count), effort=effort, allowed=allowed)
-        # a graph may find fewer than it was asked for
-        kept = [(found[found >= 0], score[found >= 0]) for found, score in zip(rows, scores, strict=True)]
-        firsts = [_first_of_each(corpus.document_of[found]) for found, _ in kept]
-        if many >= allowed.passage_count or all(len(first) >= wanted for first in firsts):
-            return [
-                (found[first][:wanted], score[first][:wanted])
-                for (found, score), first in zip(kept, firsts, strict=True)
-            ]
-        many *= 2
-
-
-def _named(text: str, corpus: Corpus, allowed: Allowed) -> int:
-    """The first passage of the document whose very id was asked for, or -1."""
-    rows = corpus.passage_rows(text.strip())
-    return int(rows[0]) if len(rows) and allowed.passages[rows[0]] else -1
-
-
-def _with_named(named: int, rows: Rows, bm25: Scores) -> tuple[Rows, Scores]:
-    """What words found, the document before it whose id is the query, if there is one."""
-    if named < 0:
-        return rows, bm25
-    others = rows != named
-    top = np.array([bm25.max(initial=1.0)], np.float32)
-    return np.concatenate(([named], rows[others])), np.concatenate((top, bm25[others]))
-
-
-def _place(document: int, documents: Rows) -> int | None:
-    found = np.flatnonzero(documents == document)
+def _rank(document: int, order: Rows) -> int | None:
+    found = np.flatnonzero(order == document)
     return int(found[0]) + 1 if len(found) else None
 
 
@@ -253,6 +313,6 @@ def _distinct(values: Rows) -> Rows:
 
 
 def _first_of_each(values: Rows) -> Rows:
-    """Places at which a value stands for the first time, in order."""
+    """Indices at which a value stands for the first time, in order."""
     _, first = np.unique(values, return_index=True)
     return np.sort(first)

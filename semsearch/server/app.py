@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
 
@@ -13,20 +13,17 @@ from flask_compress import Compress
 
 import semsearch
 from semsearch.search.engine import SearchEngine
-from semsearch.server import errors as problems
-from semsearch.server.api import compare as comparing
-from semsearch.server.api import documents, domains
-from semsearch.server.api import labels as feedback
-from semsearch.server.api import search as api
-from semsearch.server.api import suggest as suggesting
+from semsearch.server import errors
+from semsearch.server.api import compare, documents, domains, labels, suggest
+from semsearch.server.api import search as search_api
 from semsearch.server.i18n import Languages
-from semsearch.server.pages import document as reading
-from semsearch.server.pages import domain as learned
-from semsearch.server.pages import map as mapping
+from semsearch.server.pages import document as document_page
+from semsearch.server.pages import domain as domain_page
+from semsearch.server.pages import map as map_page
 from semsearch.server.pages import rendering, status
-from semsearch.server.pages import search as page
+from semsearch.server.pages import search as search_page
 from semsearch.server.runtime.metrics import Metrics
-from semsearch.server.runtime.service import Learning, SearchService
+from semsearch.server.runtime.service import AdaptationSettings, SearchService
 from semsearch.server.schemas.search import Limits
 from semsearch.server.security import WriteKeys
 from semsearch.system.files import sha256
@@ -47,12 +44,12 @@ SECURITY_HEADERS = {
 
 
 def create_app(
-    engines: dict[str, SearchEngine],
+    engines: Mapping[str, SearchEngine],
     *,
     limits: Limits | None = None,
     trusted_hosts: Sequence[str] | None = None,
     keys: WriteKeys | None = None,
-    learning: Learning | None = None,
+    adaptation: AdaptationSettings | None = None,
 ) -> Flask:
     """An app that searches the given indexes by name, the first one by default; its threads start here.
 
@@ -85,23 +82,25 @@ def create_app(
     app.jinja_options = {"trim_blocks": True, "lstrip_blocks": True}
     metrics = Metrics()
     keys = keys or WriteKeys({})
-    learning = learning or Learning()
-    service = SearchService(engines, limits=limits, metrics=metrics, learning=learning)
+    service = SearchService(engines, limits=limits, metrics=metrics, adaptation=adaptation or AdaptationSettings())
     app.extensions["semsearch"] = service
-    app.register_blueprint(api.blueprint(service))
-    app.register_blueprint(feedback.blueprint(service, keys))
-    app.register_blueprint(documents.blueprint(service, keys))
-    app.register_blueprint(domains.blueprint(service, keys))
-    app.register_blueprint(comparing.blueprint(service, keys))
-    app.register_blueprint(suggesting.blueprint(service, keys))
-    app.register_blueprint(page.blueprint(service, keys))
-    app.register_blueprint(reading.blueprint(service))
-    app.register_blueprint(learned.blueprint(service, keys))
-    app.register_blueprint(status.blueprint(service, keys))
-    app.register_blueprint(mapping.blueprint(service))
+    for blueprint in (
+        search_api.blueprint(service),
+        labels.blueprint(service, keys),
+        documents.blueprint(service, keys),
+        domains.blueprint(service, keys),
+        compare.blueprint(service, keys),
+        suggest.blueprint(service, keys),
+        search_page.blueprint(service, keys),
+        document_page.blueprint(service),
+        domain_page.blueprint(service, keys),
+        status.blueprint(service, keys),
+        map_page.blueprint(service),
+    ):
+        app.register_blueprint(blueprint)
     rendering.register(app, Languages(files / "static" / "texts"))
     app.context_processor(lambda: {"key_wanted": keys.wanted})
-    problems.register(app)
+    errors.register(app)
 
     @app.before_request
     def _begin() -> None:

@@ -11,8 +11,8 @@ from pydantic import ValidationError
 from werkzeug.exceptions import HTTPException
 
 from semsearch.errors import (
-    BusyError,
     ConflictError,
+    IndexBusyError,
     InputError,
     LabelError,
     OverloadedError,
@@ -23,7 +23,8 @@ from semsearch.errors import (
 )
 from semsearch.server.i18n import texts
 from semsearch.server.runtime.batching import AbandonedError
-from semsearch.server.runtime.service import NotLearningError, UnknownIndexError
+from semsearch.server.runtime.served_index import NotWritableError
+from semsearch.server.runtime.service import UnknownIndexError
 from semsearch.server.schemas.search import FieldError, Problem
 
 log = structlog.get_logger("semsearch.server")
@@ -77,8 +78,8 @@ def register(app: Flask) -> None:
     def _index(error: UnknownIndexError) -> Response:
         return _answer(HTTPStatus.NOT_FOUND, str(error), errors=(FieldError(field="index", message=str(error)),))
 
-    @app.errorhandler(NotLearningError)
-    def _not_learning(error: NotLearningError) -> Response:
+    @app.errorhandler(NotWritableError)
+    def _not_learning(error: NotWritableError) -> Response:
         return _answer(HTTPStatus.NOT_FOUND, str(error))
 
     @app.errorhandler(StateError)
@@ -90,7 +91,7 @@ def register(app: Flask) -> None:
     def _input(error: InputError) -> Response:
         return _answer(HTTPStatus.UNPROCESSABLE_ENTITY, str(error))
 
-    @app.errorhandler(BusyError)
+    @app.errorhandler(IndexBusyError)
     @app.errorhandler(ConflictError)
     def _conflict(error: SemsearchError) -> Response:
         return _answer(HTTPStatus.CONFLICT, str(error))

@@ -15,12 +15,12 @@ import structlog
 from waitress.server import create_server
 
 from semsearch.encoders.encoder import Encoder
-from semsearch.encoders.runtime import Choice
-from semsearch.errors import BundleError, SemsearchError
+from semsearch.encoders.runtime import RuntimeChoice
+from semsearch.errors import IndexFolderError, SemsearchError
 from semsearch.search.engine import SearchEngine
 from semsearch.server.admission import Dispatcher
 from semsearch.server.app import create_app
-from semsearch.server.runtime.service import Learning, SearchService
+from semsearch.server.runtime.service import AdaptationSettings, SearchService
 from semsearch.server.schemas.search import Limits
 from semsearch.server.security import WriteKeys
 from semsearch.storage.generations import read_manifest
@@ -37,7 +37,7 @@ class ListenError(SemsearchError):
 
 
 def open_indexes(
-    folders: Sequence[Path], *, device: str = "auto", threads: int | None = None, runtime: Choice = "auto"
+    folders: Sequence[Path], *, device: str = "auto", threads: int | None = None, runtime: RuntimeChoice = "auto"
 ) -> dict[str, SearchEngine]:
     """Open indexes by the names of their folders; those of one encoder share it.
 
@@ -53,7 +53,7 @@ def open_indexes(
     for folder in folders:
         name = folder.resolve().name
         if name in engines:
-            raise BundleError(f"two indexes are called {name!r}: rename one of the folders")
+            raise IndexFolderError(f"two indexes are called {name!r}: rename one of the folders")
         made_by = read_manifest(folder).encoder
         key = made_by.model_dump_json()
         if key not in encoders:
@@ -74,21 +74,26 @@ def serve(
     limits: Limits,
     trusted_hosts: Sequence[str] | None = None,
     keys: WriteKeys,
-    learning: Learning,
+    adaptation: AdaptationSettings,
     announce: Callable[[str], None] = lambda _address: None,
 ) -> None:
     """Answer requests until SIGINT or SIGTERM, then let go of everything.
 
+    engines: handed over: the dictionary is emptied, and the engines are closed at the end.
     announce: is called with the address once requests are answered. Raises ListenError if it cannot be had, and as
     `check_reach`.
     """
     check_reach(host, keys)
     _log_to_stderr()
     app = create_app(
-        engines, limits=limits, trusted_hosts=trusted_hosts or _own_names(host), keys=keys, learning=learning
+        engines, limits=limits, trusted_hosts=trusted_hosts or _own_names(host), keys=keys, adaptation=adaptation
     )
     service: SearchService = app.extensions["semsearch"]
-    _tell_opened(engines)
+    for index in service.indexes.values():
+        runtime = index.engine.encoder.runtime
+        log.info("opened", index=index.name, runtime=runtime.name, why=runtime.reason)
+    # whatever names an engine keeps its state open for good, also when the index has moved on
+    engines.clear()
     dispatcher = Dispatcher(limits.threads, service.metrics)
     try:
         try:
@@ -118,8 +123,8 @@ def serve(
     finally:
         dispatcher.shutdown()
         service.close()
-        for engine in engines.values():
-            engine.close()
+        for index in service.indexes.values():
+            index.engine.close()
 
 
 def check_reach(host: str, keys: WriteKeys) -> None:
@@ -129,12 +134,6 @@ def check_reach(host: str, keys: WriteKeys) -> None:
             f"whoever reaches {host} could label, adapt and reset: give --write-key NAME=KEY (or SEMSEARCH_WRITE_KEY),"
             " which those who may must send, or serve with --read-only"
         )
-
-
-def _tell_opened(engines: dict[str, SearchEngine]) -> None:
-    # not where the server runs: an engine that was named there would never be let go of
-    for name, engine in engines.items():
-        log.info("opened", index=name, runtime=engine.encoder.runtime.name, why=engine.encoder.runtime.why)
 
 
 def _leave(_signal: int, _frame: FrameType | None) -> None:

@@ -16,7 +16,7 @@ from semsearch.storage.corpus import Corpus, Segment
 from semsearch.storage.documents import DISAGREEMENTS
 from semsearch.storage.domains import DomainStore
 from semsearch.storage.fulltext import connected
-from semsearch.storage.generations import OpenGeneration, leftovers, open_current
+from semsearch.storage.generations import OpenGeneration, open_current, stale_paths
 from semsearch.storage.labels import FILE as LABELS
 
 AT_ONCE = 65_536
@@ -26,7 +26,7 @@ LENGTH_TOLERANCE = {"float32": 1e-3, "float16": 1e-2, "int8": 1e-1}
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class CheckReport:
     """What was found."""
 
     problems: tuple[str, ...]
@@ -39,22 +39,22 @@ class Checked:
     passages: int
 
 
-def check(folder: Path) -> Checked:
+def check(folder: Path) -> CheckReport:
     """Look at everything in the index in `folder`: checksums, counts, and whether its parts fit one another.
 
     Raises BundleError if there is no index at all; everything else that is wrong is told.
     """
-    notes = tuple(f"{path} is not needed any more: the next change removes it" for path in leftovers(folder))
+    notes = tuple(f"{path} is not needed any more: the next change removes it" for path in stale_paths(folder))
     try:
         generation = open_current(folder)
     except SemsearchError as error:
         if not (folder / "current").exists():
             raise
-        return Checked((str(error),), notes, 0, 0, 0)
+        return CheckReport((str(error),), notes, 0, 0, 0)
     with closing(generation):
         manifest = generation.manifest
         problems = [*_problems(generation), *_beside(folder, manifest.encoder.weights_sha256)]
-        return Checked(tuple(problems), notes, len(manifest.files), manifest.documents, manifest.passages)
+        return CheckReport(tuple(problems), notes, len(manifest.files), manifest.documents, manifest.passages)
 
 
 def _problems(generation: OpenGeneration) -> Iterator[str]:
@@ -66,7 +66,7 @@ def _problems(generation: OpenGeneration) -> Iterator[str]:
         return
     if {basis.dimension, corpus.dimension} != {generation.manifest.encoder.dimension}:
         yield f"{generation.files.folder}: axes, vectors and encoder are of different dimensions"
-    identities = corpus.all_identities()
+    identities = corpus.all_doc_ids()
     if len(set(identities)) < len(identities):
         yield f"{generation.files.folder}: {len(identities) - len(set(identities))} documents have another one's id"
     for segment in corpus.segments:

@@ -16,17 +16,17 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from semsearch.errors import BundleError
-from semsearch.filters.tree import Condition, Fact
+from semsearch.errors import IndexFolderError
+from semsearch.filters.tree import FieldValue, Filter
 from semsearch.storage.documents import DocumentStore, rows_of
 from semsearch.storage.fulltext import FullText
 from semsearch.storage.generations import OpenGeneration
 from semsearch.storage.manifest import FileRecord, IndexRecord, Manifest, SegmentRecord
-from semsearch.storage.projection import Places
+from semsearch.storage.projection import Points
 from semsearch.storage.vectors import VectorIndex
 from semsearch.system.threads import available_cores
-from semsearch.text.tokens import asked
-from semsearch.types import Document, Hit, Mask, Parts, Passage, Rows, Scores, Vectors
+from semsearch.text.tokens import parse_query
+from semsearch.types import Document, Hit, Mask, Passage, Rows, ScoreBreakdown, Scores, Vectors
 
 OWN_FREQUENCIES = 5_000
 """Passages from which on a segment knows by itself how rare its words are."""
@@ -59,14 +59,14 @@ class Segment:
         self.close = weakref.finalize(self, _close, documents, fulltext)
 
     @cached_property
-    def places(self) -> Places | None:
+    def map_points(self) -> Points | None:
         """(rows, 2) float16 in [0, 1], where its passages stand on the map; None where that is not known."""
         if self._places is None or not self._places.exists():
             return None
         try:
             found = np.load(self._places, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError) as error:
-            raise BundleError(f"{self._places} cannot be read ({error}): build the index again") from error
+            raise IndexFolderError(f"{self._places} cannot be read ({error}): build the index again") from error
         return found if found.shape == (self.vectors.count, 2) else None
 
     @classmethod
@@ -79,12 +79,12 @@ class Segment:
             DocumentStore(files.documents),
             FullText(files.documents, connections=available_cores()),
             record.index,
-            files.places,
+            files.map_points,
         )
         opened.content = _content(generation.manifest, record.name)
         counts = {opened.vectors.count, len(opened.documents.document_of), record.passages}
         if len(counts) > 1 or opened.documents.count != record.documents:
-            raise BundleError(f"the parts of {files.folder} disagree in number: build the index again")
+            raise IndexFolderError(f"the parts of {files.folder} disagree in number: build the index again")
         return opened
 
 
@@ -96,7 +96,7 @@ def _deleted(path: Path) -> dict[str, Rows]:
     try:
         return load_file(path) if path.exists() else {}
     except (OSError, SafetensorError) as error:
-        raise BundleError(f"{path} cannot be read ({error}): build the index again") from error
+        raise IndexFolderError(f"{path} cannot be read ({error}): build the index again") from error
 
 
 def save_deleted(path: Path, deleted: Mapping[str, Rows]) -> None:
@@ -111,7 +111,7 @@ def _close(documents: DocumentStore, fulltext: FullText) -> None:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Allowed:
+class AllowedRows:
     """What may be found."""
 
     passages: Mask
@@ -142,7 +142,7 @@ class Corpus:
             alive[first + gone] = False
         self._alive = alive
         self._everything = self._allowed(alive)
-        self._meeting: dict[Condition, Allowed] = {}
+        self._meeting: dict[Filter, AllowedRows] = {}
         # what a word is worth is asked of the largest
         self._largest = max(self.segments, key=lambda one: len(one.documents.document_of))
 
@@ -162,7 +162,7 @@ class Corpus:
         ]
         corpus = cls(segments, _deleted(generation.files.deleted))
         if (corpus.documents, corpus.passages) != (manifest.documents, manifest.passages):
-            raise BundleError(f"{generation.files.folder} disagrees with its manifest: build the index again")
+            raise IndexFolderError(f"{generation.files.folder} disagrees with its manifest: build the index again")
         return corpus
 
     @property
@@ -185,7 +185,7 @@ class Corpus:
         """Length of a vector."""
         return self.segments[0].vectors.dimension
 
-    def allowed(self, condition: Condition | None) -> Allowed:
+    def allowed_rows(self, condition: Filter | None) -> AllowedRows:
         """What may be found under a condition; kept in memory for the next search under the same one."""
         if condition is None:
             return self._everything
@@ -197,14 +197,14 @@ class Corpus:
             self._meeting[condition] = found
         return found
 
-    def nearest(
+    def search_vectors(
         self,
         queries: Vectors,
         k: int,
         *,
-        effort: int | None = None,
+        ef_search: int | None = None,
         exact: bool = False,
-        allowed: Allowed | None = None,
+        allowed: AllowedRows | None = None,
     ) -> tuple[Scores, Rows]:
         """As `VectorIndex.nearest`, over all segments.
 
@@ -212,8 +212,8 @@ class Corpus:
         """
         parts = []
         for segment, within in self._parts(allowed):
-            tried = None if exact else effort or segment.index.effort
-            found, rows = segment.vectors.nearest(queries, k, effort=tried, allowed=within)
+            tried = None if exact else ef_search or segment.index.ef_search
+            found, rows = segment.vectors.search(queries, k, ef_search=tried, allowed=within)
             rows[rows >= 0] += self._first(segment)
             parts.append((found, rows))
         if not parts:
@@ -224,21 +224,21 @@ class Corpus:
         order = np.lexsort((rows, -scores), axis=1)[:, :k]
         return np.take_along_axis(scores, order, axis=1), np.take_along_axis(rows, order, axis=1)
 
-    def places(self) -> Places | None:
+    def map_points(self) -> Points | None:
         """(rows, 2) float32 in [0, 1], where each passage stands on the map, NaN for what was deleted; None where a
         segment does not say."""
-        parts = [segment.places for segment in self.segments]
+        parts = [segment.map_points for segment in self.segments]
         if any(part is None for part in parts):
             return None
         found = np.concatenate([np.asarray(part, np.float32) for part in parts])
         found[~self._everything.passages] = np.nan
         return found
 
-    def similarity(self, query: Vectors, rows: Rows) -> Scores:
+    def cosine(self, query: Vectors, rows: Rows) -> Scores:
         """As `VectorIndex.similarity`, over all segments."""
         found = np.empty(len(rows), np.float32)
         for segment, places, local in self._by_segment(rows):
-            found[places] = segment.vectors.similarity(query, local)
+            found[places] = segment.vectors.cosine(query, local)
         return found
 
     def vectors(self, rows: Rows) -> Vectors:
@@ -248,19 +248,19 @@ class Corpus:
             found[places] = segment.vectors.vectors(local)
         return found
 
-    def live(self) -> tuple[Rows, Vectors]:
+    def live_passages(self) -> tuple[Rows, Vectors]:
         """(n,) rows, rising, and (n, dim) vectors of everything that was not deleted.
 
         The index's own memory where it is one segment of which nothing was deleted; else a copy.
         """
         rows = np.flatnonzero(self._everything.passages)
         if len(self.segments) == 1 and len(rows) == self.rows:
-            return rows, self.segments[0].vectors.all()
+            return rows, self.segments[0].vectors.all_vectors()
         return rows, self.vectors(rows)
 
-    def best(self, query: str, k: int, *, allowed: Allowed | None = None) -> tuple[Rows, Scores]:
+    def search_keywords(self, query: str, k: int, *, allowed: AllowedRows | None = None) -> tuple[Rows, Scores]:
         """As `FullText.best`, over all segments; a small one's words are worth what they are in the largest."""
-        what = asked(query)
+        what = parse_query(query)
         rows: list[int] = []
         scores: list[float] = []
         for segment, within in self._parts(allowed):
@@ -276,27 +276,29 @@ class Corpus:
         order = np.lexsort((all_rows, -all_scores))[:k]
         return all_rows[order], all_scores[order]
 
-    def hits(self, wanted: Sequence[tuple[int, float]], parts: Sequence[Parts | None] | None = None) -> list[Hit]:
+    def hits(
+        self, wanted: Sequence[tuple[int, float]], parts: Sequence[ScoreBreakdown | None] | None = None
+    ) -> list[Hit]:
         """One hit for each (passage row, score), in their order; parts: what the scores are made of."""
         hits: dict[int, Hit] = {}
         for segment, places, local in self._by_segment(np.array([row for row, _ in wanted], np.int64)):
             hits.update(zip(places.tolist(), segment.documents.hits(local.tolist()), strict=True))
         return [
-            replace(hits[place], score=score, parts=made_of)
+            replace(hits[place], score=score, score_breakdown=made_of)
             for place, ((_, score), made_of) in enumerate(zip(wanted, parts or [None] * len(wanted), strict=True))
         ]
 
-    def passages_in(self, rows: Rows) -> list[Passage]:
+    def passage_texts(self, rows: Rows) -> list[Passage]:
         """The passages in these rows, in their order."""
         return [hit.passage for hit in self.hits([(row, 0.0) for row in rows.tolist()])]
 
-    def passages_beside(self, row: int) -> Rows:
+    def sibling_rows(self, row: int) -> Rows:
         """(n,) the other passages of the document whose passage is in this row."""
         rows = rows_of(int(self.document_of[row]), self.document_of)
         beside: Rows = rows[rows != row]
         return beside
 
-    def at_encoder(self, rows: Rows) -> list[str]:
+    def encoder_texts(self, rows: Rows) -> list[str]:
         """What the encoder reads of passages."""
         found: dict[int, str] = {}
         for segment, places, local in self._by_segment(rows):
@@ -308,31 +310,31 @@ class Corpus:
         segment = self._home(identity)
         return None if segment is None else segment[0].documents.document(identity)
 
-    def known(self, identities: Iterable[str]) -> set[str]:
+    def existing_ids(self, identities: Iterable[str]) -> set[str]:
         """Those of the ids that a document has."""
         asked_for = list(dict.fromkeys(identities))
         return {identity for _, found in self._found(asked_for) for identity in found}
 
-    def where(self, identities: Iterable[str]) -> dict[str, Rows]:
+    def rows_by_segment(self, identities: Iterable[str]) -> dict[str, Rows]:
         """By segment, the rows of the documents that have one of these ids."""
         return {
             segment.name: np.array(sorted(found.values()), np.int64)
             for segment, found in self._found(list(dict.fromkeys(identities)))
         }
 
-    def identities(self, rows: Rows) -> list[str]:
+    def doc_ids(self, rows: Rows) -> list[str]:
         """The document ids of (n,) passage rows."""
         found: dict[int, str] = {}
         for segment, places, local in self._by_segment(rows):
-            found.update(zip(places.tolist(), segment.documents.identities(local), strict=True))
+            found.update(zip(places.tolist(), segment.documents.doc_ids(local), strict=True))
         return [found[place] for place in range(len(rows))]
 
-    def all_identities(self) -> list[str]:
+    def all_doc_ids(self) -> list[str]:
         """The ids of all documents."""
         return [
             identity
             for segment, first in zip(self.segments, self._first_document, strict=False)
-            for row, identity in enumerate(segment.documents.all_identities())
+            for row, identity in enumerate(segment.documents.all_doc_ids())
             if self._alive[first + row]
         ]
 
@@ -351,9 +353,9 @@ class Corpus:
                 if self._everything.passages[first + row]:
                     yield one
 
-    def counts(self, name: str, condition: Condition | None = None) -> dict[Fact, int]:
+    def facet_counts(self, name: str, condition: Filter | None = None) -> dict[FieldValue, int]:
         """How many documents have each value under a name, of those that meet the condition."""
-        total: dict[Fact, int] = {}
+        total: dict[FieldValue, int] = {}
         for place, (segment, gone) in enumerate(zip(self.segments, self._deleted, strict=True)):
             if condition is None and not len(gone):
                 chosen = None
@@ -362,7 +364,7 @@ class Corpus:
                 chosen = np.flatnonzero(self._alive[begin:end])
                 if condition is not None:
                     chosen = np.intersect1d(chosen, segment.documents.matching(condition))
-            for value, count in segment.documents.counts(name, chosen).items():
+            for value, count in segment.documents.facet_counts(name, chosen).items():
                 total[value] = total.get(value, 0) + count
         return total
 
@@ -374,7 +376,7 @@ class Corpus:
     def _first(self, segment: Segment) -> int:
         return int(self._first_passage[self.segments.index(segment)])
 
-    def _parts(self, allowed: Allowed | None) -> Iterator[tuple[Segment, Mask | None]]:
+    def _parts(self, allowed: AllowedRows | None) -> Iterator[tuple[Segment, Mask | None]]:
         """The segments in which something may be found, and what; None: everything."""
         mask = (allowed or self._everything).passages
         for place, segment in enumerate(self.segments):
@@ -402,12 +404,12 @@ class Corpus:
     def _home(self, identity: str) -> tuple[Segment, int] | None:
         return next(((segment, found[identity]) for segment, found in self._found([identity])), None)
 
-    def _matching(self, condition: Condition) -> Allowed:
+    def _matching(self, condition: Filter) -> AllowedRows:
         meets = np.zeros(len(self._alive), bool)
         for segment, first in zip(self.segments, self._first_document, strict=False):
             meets[first + segment.documents.matching(condition)] = True
         return self._allowed(meets & self._alive)
 
-    def _allowed(self, documents: Mask) -> Allowed:
+    def _allowed(self, documents: Mask) -> AllowedRows:
         passages = documents[self.document_of]
-        return Allowed(passages, int(np.count_nonzero(passages)), int(np.count_nonzero(documents)))
+        return AllowedRows(passages, int(np.count_nonzero(passages)), int(np.count_nonzero(documents)))

@@ -14,9 +14,9 @@ from typing import Any, Self
 import numpy as np
 from pydantic import JsonValue
 
-from semsearch.errors import BundleError
-from semsearch.filters.tree import Condition, Fact
-from semsearch.filters.tree import facts as facts_of
+from semsearch.errors import IndexFolderError
+from semsearch.filters.tree import FieldValue, Filter
+from semsearch.filters.tree import field_values as facts_of
 from semsearch.storage import fulltext
 from semsearch.storage import metadata as facts
 from semsearch.types import Document, Hit, Passage, Rows
@@ -65,7 +65,7 @@ _AT_ONCE = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class StoredDocument:
     """A document as it was stored: what `DocumentWriter.add` takes."""
 
     document: Document
@@ -123,7 +123,7 @@ class DocumentWriter:
                 "INSERT INTO passages VALUES (?, ?, ?, ?, ?, ?)",
                 (self.passages, self.documents, passage.start, passage.stop, passage.text, tokens),
             )
-            self._guarded(fulltext.ADD, (self.passages, fulltext.stems(text_at_encoder(heading, passage.text))))
+            self._guarded(fulltext.ADD, (self.passages, fulltext.stems(encoder_text(heading, passage.text))))
             self.passages += 1
         self.documents += 1
 
@@ -164,7 +164,7 @@ class DocumentStore:
             self.document_of: Rows = np.fromiter((row for (row,) in found), np.int64, passages)
             """(passages,) the document row of each passage row."""
         except sqlite3.Error as error:
-            raise BundleError(f"{path} is not a document store ({error}): build the index again") from error
+            raise IndexFolderError(f"{path} is not a document store ({error}): build the index again") from error
 
     def hits(self, wanted: Sequence[int]) -> list[Hit]:
         """One hit for each passage row, in their order; its score is yet to be told."""
@@ -185,7 +185,7 @@ class DocumentStore:
             hits.append(Hit(identity, title, Passage(text, start, stop), 0.0, source, _decoded(metadata)))
         return hits
 
-    def documents(self, rows: Sequence[int]) -> Iterator[Stored]:
+    def documents(self, rows: Sequence[int]) -> Iterator[StoredDocument]:
         """Whole documents by row, in the order of their rows, with all that was stored of them."""
         for row in sorted(rows):
             its = self.passage_rows(row)
@@ -197,7 +197,7 @@ class DocumentStore:
                     "SELECT text, start, stop, tokens FROM passages WHERE row BETWEEN ? AND ? ORDER BY row",
                     (int(its[0]), int(its[-1])),
                 ).fetchall()
-            yield Stored(
+            yield StoredDocument(
                 _document(*fields[:-1]),
                 fields[-1],
                 [(Passage(text, start, stop), tokens) for text, start, stop, tokens in passages],
@@ -222,19 +222,19 @@ class DocumentStore:
                 found |= self._connection.execute(f"SELECT id, row FROM documents WHERE id IN ({places})", part)  # noqa: S608
         return found
 
-    def all_identities(self) -> list[str]:
+    def all_doc_ids(self) -> list[str]:
         """The id of every document, by row."""
         with self._lock:
             return [identity for (identity,) in self._connection.execute("SELECT id FROM documents ORDER BY row")]
 
-    def matching(self, condition: Condition) -> Rows:
+    def matching(self, condition: Filter) -> Rows:
         """(n,) rows of the documents that meet a condition, rising."""
         test, values = facts.where(condition)
         with self._lock:
             found = self._connection.execute(f"SELECT row FROM documents WHERE {test} ORDER BY row", values)  # noqa: S608
             return np.array([row for (row,) in found], np.int64)
 
-    def counts(self, name: str, documents: Rows | None = None) -> dict[Fact, int]:
+    def facet_counts(self, name: str, documents: Rows | None = None) -> dict[FieldValue, int]:
         """How many documents have each value under a name: of all, or of those in the given rows."""
         select, values = "SELECT value, count(*) FROM facts WHERE name = ?", [name]
         if documents is not None:
@@ -243,7 +243,7 @@ class DocumentStore:
         with self._lock:
             return dict(self._connection.execute(f"{select} GROUP BY value", values).fetchall())
 
-    def identities(self, rows: Rows) -> list[str]:
+    def doc_ids(self, rows: Rows) -> list[str]:
         """The document ids of (n,) passage rows."""
         with self._lock:
             select = (
@@ -264,7 +264,7 @@ class DocumentStore:
                 "SELECT id, heading, passages.text FROM passages JOIN documents"
                 " ON documents.row = passages.document ORDER BY passages.row"
             ).fetchall()
-        return ((identity, text_at_encoder(heading, text)) for identity, heading, text in found)
+        return ((identity, encoder_text(heading, text)) for identity, heading, text in found)
 
     def texts(self, rows: Rows) -> list[str]:
         """What the encoder reads of passages in these rows."""
@@ -284,14 +284,14 @@ def rows_of(document: int, document_of: Rows) -> Rows:
     return rows
 
 
-def text_at_encoder(heading: str, passage: str) -> str:
+def encoder_text(heading: str, passage: str) -> str:
     """What the encoder reads of a passage: the document's heading before it, since few passages name their topic."""
     return f"{heading} {passage}".strip()
 
 
 def _texts(connection: sqlite3.Connection, rows: Rows) -> list[str]:
     found = {
-        row: text_at_encoder(heading, text)
+        row: encoder_text(heading, text)
         for row, heading, text in _select_by_row(connection, _AT_ENCODER, rows.tolist(), columns=3)
     }
     return [found[row] for row in rows.tolist()]

@@ -22,23 +22,24 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import quote, unquote
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
-from semsearch.adapters.adapter import UNKNOWN, Serving
+from semsearch.adapters.adapter import UNKNOWN_DOMAIN, DomainAdapter
 from semsearch.adapters.state import DomainState
 from semsearch.errors import StateError, StorageError
-from semsearch.system.files import flush, whole
+from semsearch.storage.former_names import accept_former_names
+from semsearch.system.files import atomic_write, sync_to_disk
 
 FOLDER = "domains"
 RECORD = "domain.json"
-KEPT_STATES = 20
+MAX_STATES = 20
 """Versions of a domain that can be returned to."""
-KEPT_VERSIONS = 200
+MAX_VERSIONS = 200
 """Versions of a domain that its history tells of."""
-DEEPEST = 8
+MAX_DEPTH = 8
 """Domains in a line from a domain to its last ancestor, at most."""
 
-How = Literal["adapted", "declined", "reset", "rolled back", "imported"]
+VersionEvent = Literal["adapted", "declined", "reset", "rolled back", "imported"]
 
 
 class Version(BaseModel):
@@ -46,16 +47,20 @@ class Version(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    _former = model_validator(mode="before")(
+        accept_former_names(how="event", words="explanation", through="last_entry", of="restored")
+    )
+
     number: int = Field(ge=1)
     at: datetime
-    how: How
-    words: str = Field(description="Why, for people")
+    event: VersionEvent
+    explanation: str = Field(description="Why, for people")
     state: str | None = Field(description="File of the state; None where the domain has none of its own")
     learner: str = Field(description="What made the state, or `none`")
     labels: int = Field(0, ge=0, description="Labelled queries it was decided on")
-    through: int = Field(0, ge=0, description="Number of the last entry of the log that it takes into account")
+    last_entry: int = Field(0, ge=0, description="Number of the last entry of the log that it takes into account")
     parent: str | None = Field(None, description="`DOMAIN/VERSION` whose state the inner loop started from")
-    of: int | None = Field(None, description="The version that a rolling back returned to")
+    restored: int | None = Field(None, description="The version that a rolling back returned to")
     verdict: dict[str, JsonValue] = Field(default_factory=dict, description="What the guard found")
 
 
@@ -123,15 +128,15 @@ class DomainStore:
     def append(
         self,
         domain: str,
-        how: How,
+        event: VersionEvent,
         *,
-        words: str,
+        explanation: str,
         state: DomainState | None,
         learner: str = "none",
         labels: int = 0,
-        through: int = 0,
+        last_entry: int = 0,
         parent: str | None = None,
-        of: int | None = None,
+        restored: int | None = None,
         verdict: Mapping[str, JsonValue] | None = None,
     ) -> Version:
         """The domain's next version, which serves from now on; whole or not at all. Raises StorageError if the disk
@@ -142,21 +147,21 @@ class DomainStore:
             version = Version(
                 number=number,
                 at=datetime.now(UTC),
-                how=how,
-                words=words,
+                event=event,
+                explanation=explanation,
                 state=None if state is None else f"{number:06d}.safetensors",
                 learner=learner,
                 labels=labels,
-                through=through,
+                last_entry=last_entry,
                 parent=parent,
-                of=of,
+                restored=restored,
                 verdict=dict(verdict or {}),
             )
             if state is not None and version.state is not None:
                 about = {"encoder_sha256": self._encoder, **version.model_dump(mode="json", exclude={"state"})}
                 state.save(folder / version.state, about)
-            versions = (*record.versions, version)[-KEPT_VERSIONS:]
-            kept = {one.state for one in versions if one.state is not None and one.number > number - KEPT_STATES}
+            versions = (*record.versions, version)[-MAX_VERSIONS:]
+            kept = {one.state for one in versions if one.state is not None and one.number > number - MAX_STATES}
             versions = tuple(one if one.state in kept else one.model_copy(update={"state": None}) for one in versions)
             self._write(record.model_copy(update={"versions": versions}))
             for path in folder.glob("*.safetensors"):
@@ -174,8 +179,10 @@ class DomainStore:
             line = [parent, *self.ancestors(parent)]
             if domain in line:
                 raise StateError(f"{parent!r} inherits from {domain!r} already: a domain cannot be its own ancestor")
-            if len(line) >= DEEPEST:
-                raise StateError(f"{parent!r} has {len(line) - 1} ancestors: at most {DEEPEST - 1} levels are followed")
+            if len(line) >= MAX_DEPTH:
+                raise StateError(
+                    f"{parent!r} has {len(line) - 1} ancestors: at most {MAX_DEPTH - 1} levels are followed"
+                )
         with self._changing(domain) as record:
             self._write(record.model_copy(update={"parent": parent}))
 
@@ -193,26 +200,26 @@ class DomainStore:
                     found.setdefault(parent, []).append(name)
         return found
 
-    def serving(self, domain: str) -> Serving:
+    def domain_adapter(self, domain: str) -> DomainAdapter:
         """What the domain's queries are to be rescaled with: its own state, else its nearest ancestor's, else nothing.
 
         A damaged record or state is as good as none, and the reason says so: one domain's damage is not another's.
         """
-        return self.servings([domain])[domain]
+        return self.domain_adapters([domain])[domain]
 
-    def servings(self, domains: Iterable[str]) -> dict[str, Serving]:
+    def domain_adapters(self, domains: Iterable[str]) -> dict[str, DomainAdapter]:
         """`serving` of several; a state that several are served with is read once, and one object."""
         read: dict[tuple[str, int], DomainState | None] = {}
         return {domain: self._serving(domain, read) for domain in domains}
 
-    def stamp(self) -> int:
+    def revision(self) -> int:
         """A number that changes whenever any domain does, in whatever process."""
         try:
             return (self.folder / "changed").stat().st_mtime_ns
         except OSError:
             return 0
 
-    def _serving(self, domain: str, read: dict[tuple[str, int], DomainState | None]) -> Serving:
+    def _serving(self, domain: str, read: dict[tuple[str, int], DomainState | None]) -> DomainAdapter:
         declined: Version | None = None
         try:
             for name, record in self._line(domain):
@@ -223,8 +230,8 @@ class DomainStore:
                     read[name, current.number] = self.state(name, current)
                 state = read[name, current.number]
                 if state is not None:
-                    reason = current.words if name == domain else f"inherited from {name!r}"
-                    return Serving(
+                    reason = current.explanation if name == domain else f"inherited from {name!r}"
+                    return DomainAdapter(
                         state,
                         domain=name,
                         version=current.number,
@@ -234,14 +241,18 @@ class DomainStore:
                     )
                 declined = declined or current
         except StateError as error:
-            return Serving(None, reason=f"damaged: {error}")
-        return UNKNOWN if declined is None else Serving(None, reason=declined.words, verdict=declined.verdict)
+            return DomainAdapter(None, reason=f"damaged: {error}")
+        return (
+            UNKNOWN_DOMAIN
+            if declined is None
+            else DomainAdapter(None, reason=declined.explanation, verdict=declined.verdict)
+        )
 
     def _line(self, domain: str) -> Iterator[tuple[str, DomainRecord]]:
         """The domain, its parent and so on, with their records; each is read when it is asked for."""
         passed: list[str] = []
         name: str | None = domain
-        while name is not None and name not in passed and len(passed) <= DEEPEST:
+        while name is not None and name not in passed and len(passed) <= MAX_DEPTH:
             record = self.record(name)
             passed.append(name)
             yield name, record
@@ -270,9 +281,9 @@ class DomainStore:
             (folder / RECORD, record.model_dump_json(indent=1) + "\n"),
             (self.folder / "changed", f"{record.domain} {record.number}\n"),
         ):
-            with whole(path) as unfinished:
+            with atomic_write(path) as unfinished:
                 unfinished.write_text(content, encoding="utf-8")
-        flush(folder)
+        sync_to_disk(folder)
 
 
 def _named(domain: str) -> str:

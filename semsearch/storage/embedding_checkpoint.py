@@ -23,7 +23,7 @@ COMMIT_EVERY_S = 2.0
 """Seconds of encoding that a kill may cost."""
 
 
-class Journal:
+class EmbeddingCheckpoint:
     """Remembers vectors by their texts. For one thread."""
 
     def __init__(self, folder: Path, *, about: str, dimension: int, fresh: bool = False) -> None:
@@ -36,11 +36,11 @@ class Journal:
         self._dimension = dimension
         self._committed = monotonic()
         if fresh:
-            forget(folder)
+            remove_checkpoint(folder)
         try:
             self._connection = _opened(folder, about)
         except sqlite3.Error:
-            forget(folder)
+            remove_checkpoint(folder)
             try:
                 self._connection = _opened(folder, about)
             except sqlite3.Error as error:
@@ -58,18 +58,18 @@ class Journal:
             empty = not self.filled
         self._connection.close()
         if empty:
-            forget(self._folder)
+            remove_checkpoint(self._folder)
 
     @property
     def filled(self) -> bool:
         """Whether it knows anything."""
         return self._connection.execute("SELECT 1 FROM vectors LIMIT 1").fetchone() is not None
 
-    def unknown(self, texts: Sequence[str]) -> list[str]:
+    def missing(self, texts: Sequence[str]) -> list[str]:
         """Those of the texts that are not known."""
         return [text for text in texts if self._vector(text) is None]
 
-    def known(self, texts: Sequence[str]) -> tuple[Vectors, Mask]:
+    def lookup(self, texts: Sequence[str]) -> tuple[Vectors, Mask]:
         """(n, dim) float32, of the texts that are known, anything in the other rows; and (n,), which are known."""
         vectors, known = np.empty((len(texts), self._dimension), np.float32), np.zeros(len(texts), bool)
         for place, text in enumerate(texts):
@@ -94,7 +94,7 @@ class Journal:
         return None if row is None else np.frombuffer(row[0], np.float32)
 
 
-def forget(folder: Path) -> None:
+def remove_checkpoint(folder: Path) -> None:
     """Throw away what is in an index's folder, if anything."""
     for path in folder.glob(f"{FILE}*"):
         path.unlink(missing_ok=True)

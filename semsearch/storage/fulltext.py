@@ -18,8 +18,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from semsearch.errors import BundleError
-from semsearch.text.tokens import Asked, words
+from semsearch.errors import IndexFolderError
+from semsearch.text.tokens import KeywordQuery, tokenize
 from semsearch.types import Mask, Rows, Scores
 
 # the stems are already as they are to be compared: the tokenizer has nothing to do but to split at spaces
@@ -68,9 +68,9 @@ class FullText:
             [(self.count,)] = self._fetched("SELECT count(*) FROM passages")
         except sqlite3.Error as error:
             self.close()
-            raise BundleError(f"{path} has no full text ({error}): build the index again") from error
+            raise IndexFolderError(f"{path} has no full text ({error}): build the index again") from error
 
-    def best(self, query: Asked, k: int, *, allowed: Mask | None = None) -> tuple[Rows, Scores]:
+    def best(self, query: KeywordQuery, k: int, *, allowed: Mask | None = None) -> tuple[Rows, Scores]:
         """The k passages that the query's words fit best: rows (n,) and BM25 scores (n,) > 0, n ≤ k, best first.
 
         What was quoted must be there, word by word. Rows of equal score stand by row number. allowed: rows that may be
@@ -96,7 +96,13 @@ class FullText:
             many *= 4
 
     def best_by(
-        self, query: Asked, k: int, frequency: Callable[[Stems], int], passages: int, *, allowed: Mask | None = None
+        self,
+        query: KeywordQuery,
+        k: int,
+        frequency: Callable[[Stems], int],
+        passages: int,
+        *,
+        allowed: Mask | None = None,
     ) -> tuple[Rows, Scores]:
         """As `best`, where what a word is worth is told from elsewhere: by how many of so many passages it is had."""
         scores: dict[int, float] = defaultdict(float)
@@ -154,7 +160,7 @@ def in_one(select: str, columns: int) -> str:
 
 def stems(text: str) -> str:
     """What `ADD` stores of a text."""
-    return " ".join(word.stem for word in words(text))
+    return " ".join(word.stem for word in tokenize(text))
 
 
 def _string(stems: Stems) -> str:
@@ -162,7 +168,7 @@ def _string(stems: Stems) -> str:
     return f'"{" ".join(stems)}"'
 
 
-def _counted(what: Asked) -> list[Stems]:
+def _counted(what: KeywordQuery) -> list[Stems]:
     """Everything that adds to a score, as often as it does."""
     again = what.phrases[:1] if what.phrases and what.terms else ()
     return [*what.phrases, *again, *what.terms]
@@ -178,7 +184,7 @@ def _arrays(found: Sequence[tuple[int, float]]) -> tuple[Rows, Scores]:
     return np.array([row for row, _ in found], np.int64), np.array([score for _, score in found], np.float32)
 
 
-def _expression(what: Asked) -> str:
+def _expression(what: KeywordQuery) -> str:
     """The query in FTS5's language; empty where it asks for no word."""
     phrases, terms = list(map(_string, what.phrases)), list(map(_string, what.terms))
     if not phrases:

@@ -31,10 +31,10 @@ from io import BufferedReader
 from pathlib import Path
 from time import monotonic, sleep
 
-from semsearch.errors import BundleError, BusyError
+from semsearch.errors import IndexBusyError, IndexFolderError
 from semsearch.storage.embedding_checkpoint import FILE as JOURNAL
-from semsearch.storage.manifest import FileRecord, Manifest, parsed
-from semsearch.system.files import flush, sha256
+from semsearch.storage.manifest import FileRecord, Manifest, parse_manifest
+from semsearch.system.files import sha256, sync_to_disk
 from semsearch.system.threads import available_cores
 
 CURRENT = "current"
@@ -59,7 +59,7 @@ class SegmentFiles:
         return self.folder / "graph.faiss"
 
     @property
-    def places(self) -> Path:
+    def map_points(self) -> Path:
         """Where its passages stand on the map; there where the index has one."""
         return self.folder / "places.npy"
 
@@ -119,7 +119,7 @@ class Generation:
                     os.link(path, new)
                 except OSError:  # not every filesystem can
                     shutil.copyfile(path, new)
-                    flush(new)
+                    sync_to_disk(new)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +135,7 @@ class OpenGeneration:
         self.held.close()
 
 
-def is_bundle(folder: Path) -> bool:
+def is_index(folder: Path) -> bool:
     """Whether `folder` holds a published index."""
     return (folder / CURRENT).is_file()
 
@@ -153,13 +153,13 @@ def open_current(folder: Path, known: Mapping[str, FileRecord] | None = None) ->
         except FileNotFoundError:
             if generation.folder != current(folder):
                 continue  # replaced and cleaned up between the two looks
-            raise BundleError(f"{generation.manifest} is missing: the index is damaged, build it again") from None
+            raise IndexFolderError(f"{generation.manifest} is missing: the index is damaged, build it again") from None
         try:
             fcntl.flock(held, fcntl.LOCK_SH)
             if not generation.manifest.exists():
                 held.close()
                 continue
-            manifest = parsed(generation.manifest, held.read())
+            manifest = parse_manifest(generation.manifest, held.read())
             names = sorted({*generation.parts, *manifest.files})
             unknown = [name for name in names if known is None or known.get(name) != manifest.files.get(name)]
             # gigabytes are read: hashing leaves the interpreter to others
@@ -175,21 +175,23 @@ def read_manifest(folder: Path) -> Manifest:
     """What the index in `folder` is, without opening it. Raises BundleError as `open_current` does."""
     generation = Generation(current(folder))
     try:
-        return parsed(generation.manifest, generation.manifest.read_bytes())
+        return parse_manifest(generation.manifest, generation.manifest.read_bytes())
     except OSError as error:
-        raise BundleError(f"{generation.manifest} cannot be read ({error.strerror}): build the index again") from error
+        raise IndexFolderError(
+            f"{generation.manifest} cannot be read ({error.strerror}): build the index again"
+        ) from error
 
 
 @contextmanager
-def building(folder: Path) -> Iterator[Generation]:
+def begin_build(folder: Path) -> Iterator[Generation]:
     """A new generation's files, to be filled and then given to `publish`; removed again if that does not happen.
 
     Raises BundleError if somebody else is writing this index, or if `folder` holds something that is no index.
     """
     if folder.exists() and not folder.is_dir():
-        raise BundleError(f"{folder} is a file: name a folder for the index")
-    if folder.is_dir() and not is_bundle(folder) and any(not _is_ours(path) for path in folder.iterdir()):
-        raise BundleError(f"{folder} holds files that are no index: name an empty or a new folder")
+        raise IndexFolderError(f"{folder} is a file: name a folder for the index")
+    if folder.is_dir() and not is_index(folder) and any(not _is_ours(path) for path in folder.iterdir()):
+        raise IndexFolderError(f"{folder} holds files that are no index: name an empty or a new folder")
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder):
         _clean(folder)
@@ -199,7 +201,7 @@ def building(folder: Path) -> Iterator[Generation]:
         finally:
             shutil.rmtree(aside, ignore_errors=True)
             _clean(folder)
-            if not is_bundle(folder):
+            if not is_index(folder):
                 # nothing came of it: leave nothing behind but what the next build takes up
                 (folder / LOCK).unlink(missing_ok=True)
                 with suppress(OSError):
@@ -207,7 +209,7 @@ def building(folder: Path) -> Iterator[Generation]:
 
 
 @contextmanager
-def changing(folder: Path) -> Iterator[tuple[OpenGeneration, Generation]]:
+def begin_update(folder: Path) -> Iterator[tuple[OpenGeneration, Generation]]:
     """The generation that serves and a new one's files, to be filled and given to `publish`, as `building` has it.
 
     No file is read for its checksum: what stays as it is keeps the one that it has, by which whoever opens it next
@@ -215,26 +217,26 @@ def changing(folder: Path) -> Iterator[tuple[OpenGeneration, Generation]]:
     as it was.
     """
     current(folder)
-    with building(folder) as files:
+    with begin_build(folder) as files:
         generation = open_current(folder, read_manifest(folder).files)
         try:
             yield generation, files
         except OSError as error:
-            raise BundleError(
+            raise IndexFolderError(
                 f"{folder} cannot be written ({error.strerror or error}): make room; it is as it was"
             ) from error
         finally:
             generation.close()
 
 
-def tidy(folder: Path) -> None:
+def remove_stale(folder: Path) -> None:
     """Remove what dead processes left, unless somebody is writing; where that is not allowed it stays, and harms
     nobody."""
-    with suppress(BundleError, OSError), _locked(folder, patience_s=0):
+    with suppress(IndexFolderError, OSError), _locked(folder, patience_s=0):
         _clean(folder)
 
 
-def leftovers(folder: Path) -> list[Path]:
+def stale_paths(folder: Path) -> list[Path]:
     """What of a writer's work is in the folder beside the generation that serves; of a living one's too."""
     serving = current(folder)
     return sorted(path for path in (*folder.glob("building-*"), *folder.glob("g-*")) if path != serving)
@@ -256,7 +258,7 @@ def _locked(folder: Path, *, patience_s: float = 1.0) -> Iterator[None]:
             if held:
                 break
             if monotonic() >= until:
-                raise BusyError(f"another build or change is writing {folder}: wait for it to end, or stop it")
+                raise IndexBusyError(f"another build or change is writing {folder}: wait for it to end, or stop it")
             sleep(0.05)
         yield
 
@@ -279,18 +281,18 @@ def publish(generation: Generation, manifest: Manifest) -> Manifest:
     generation.folder.chmod(0o755)  # made private, as temporary folders are
     for path in (*new, generation.manifest):
         path.chmod(0o644)
-        flush(path)
+        sync_to_disk(path)
     for inner in generation.folder.glob("s-*"):
-        flush(inner)
-    flush(generation.folder)
+        sync_to_disk(inner)
+    sync_to_disk(generation.folder)
     published = folder / f"g-{_newest(folder) + 1:06d}"
     generation.folder.rename(published)
-    flush(folder)
+    sync_to_disk(folder)
     aside = folder / f".{CURRENT}"
     aside.write_text(published.name + "\n", encoding="utf-8")
-    flush(aside)
+    sync_to_disk(aside)
     aside.replace(folder / CURRENT)
-    flush(folder)
+    sync_to_disk(folder)
     return manifest
 
 
@@ -299,7 +301,7 @@ def republish(folder: Path, change: Callable[[Manifest], Manifest]) -> Manifest:
 
     Raises BundleError as `changing` does.
     """
-    with changing(folder) as (generation, files):
+    with begin_update(folder) as (generation, files):
         files.share(
             generation.files, *(path.name for path in generation.files.folder.iterdir() if path.name != MANIFEST)
         )
@@ -311,29 +313,31 @@ def current(folder: Path) -> Path:
     try:
         name = (folder / CURRENT).read_text(encoding="utf-8").strip()
     except (FileNotFoundError, NotADirectoryError):
-        raise BundleError(
+        raise IndexFolderError(
             f"no index at {folder}: build one with `semsearch build {folder}.toml`,"
             f" or from files with `semsearch build FILES --out {folder}`"
         ) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise BundleError(f"{folder / CURRENT} cannot be read ({error}): build the index again") from error
+        raise IndexFolderError(f"{folder / CURRENT} cannot be read ({error}): build the index again") from error
     if not name.startswith("g-") or Path(name).name != name:
-        raise BundleError(f"{folder / CURRENT} names {name[:40]!r}, which is no generation: build the index again")
+        raise IndexFolderError(f"{folder / CURRENT} names {name[:40]!r}, which is no generation: build the index again")
     return folder / name
 
 
 def _check(generation: Generation, manifest: Manifest, name: str) -> None:
     path, expected = generation.folder / name, manifest.files.get(name)
     if expected is None:
-        raise BundleError(f"{generation.manifest} does not vouch for {name}: build the index again")
+        raise IndexFolderError(f"{generation.manifest} does not vouch for {name}: build the index again")
     try:
         size = path.stat().st_size
         if size != expected.bytes:
-            raise BundleError(f"{path} has {size} bytes, not {expected.bytes}: it is damaged, build the index again")
+            raise IndexFolderError(
+                f"{path} has {size} bytes, not {expected.bytes}: it is damaged, build the index again"
+            )
         if sha256(path) != expected.sha256:
-            raise BundleError(f"{path} has changed since it was built: it is damaged, build the index again")
+            raise IndexFolderError(f"{path} has changed since it was built: it is damaged, build the index again")
     except OSError as error:
-        raise BundleError(f"{path} cannot be read ({error.strerror}): build the index again") from error
+        raise IndexFolderError(f"{path} cannot be read ({error.strerror}): build the index again") from error
 
 
 def _newest(folder: Path) -> int:
@@ -350,7 +354,7 @@ def _clean(folder: Path) -> None:
     for path in folder.glob("building-*"):
         shutil.rmtree(path, ignore_errors=True)
     (folder / f".{CURRENT}").unlink(missing_ok=True)
-    serving = current(folder) if is_bundle(folder) else None
+    serving = current(folder) if is_index(folder) else None
     for path in folder.glob("g-*"):
         if path != serving:
             _remove_unless_read(path)

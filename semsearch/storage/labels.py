@@ -55,7 +55,7 @@ _AT_ONCE = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class EntryFilter:
     """Which entries are meant; what is None does not matter."""
 
     id: str | None = None
@@ -81,7 +81,7 @@ class Chosen:
 
 
 @dataclass(frozen=True, slots=True)
-class Teacher:
+class Annotator:
     """Somebody of whom a domain has labels or clicks."""
 
     user: str
@@ -125,7 +125,7 @@ class LabelLog:
             )
         return len(new)
 
-    def withdraw(self, kind: str, chosen: Chosen, *, source: str) -> dict[str, list[int]]:
+    def retract(self, kind: str, chosen: EntryFilter, *, source: str) -> dict[str, list[int]]:
         """Have the chosen `label`s or `click`s count no more; the numbers of those that did, by domain.
 
         source: who withdraws. Raises StorageError where the disk refuses.
@@ -148,26 +148,26 @@ class LabelLog:
         return withdrawn
 
     def labels(
-        self, chosen: Chosen, *, after: int = 0, most: int = -1, newest: bool = False
+        self, where: EntryFilter, *, after: int = 0, limit: int = -1, newest: bool = False
     ) -> list[tuple[int, Label]]:
         """(number, label) of those that stand, in the order they came; numbers above `after`, at most `most`.
 
         newest: the last one first.
         """
-        found = self._standing("label", chosen, after, most, newest=newest)
+        found = self._standing("label", where, after, limit, newest=newest)
         return [(seq, entry) for seq, entry in found if isinstance(entry, Label)]
 
-    def clicks(self, chosen: Chosen, *, after: int = 0, most: int = -1) -> list[tuple[int, Click]]:
+    def clicks(self, where: EntryFilter, *, after: int = 0, limit: int = -1) -> list[tuple[int, Click]]:
         """(number, click) of those that stand, as `labels`."""
-        found = self._standing("click", chosen, after, most)
+        found = self._standing("click", where, after, limit)
         return [(seq, entry) for seq, entry in found if isinstance(entry, Click)]
 
-    def last(self, domain: str) -> int:
+    def last_number(self, domain: str) -> int:
         """The number of the domain's last entry or withdrawal; 0 where it has none."""
         found = self._select("SELECT coalesce(max(seq), 0) FROM events WHERE domain = ?", [domain])
         return int(found[0][0]) if found else 0
 
-    def since(self, domain: str, number: int) -> int:
+    def count_since(self, domain: str, number: int) -> int:
         """Entries and withdrawals of the domain after this number."""
         found = self._select("SELECT count(*) FROM events WHERE domain = ? AND seq > ?", [domain, number])
         return int(found[0][0]) if found else 0
@@ -180,7 +180,7 @@ class LabelLog:
     def counts(self, domain: str | None = None) -> dict[str, dict[str, int]]:
         """How many labels and clicks stand, by domain; of all, or of one."""
         counted: dict[str, dict[str, int]] = {}
-        where, values = Chosen(domain=domain).where()
+        where, values = EntryFilter(domain=domain).where()
         found = self._select(
             f"SELECT domain, kind, count(*) FROM events WHERE kind != 'withdrawal'{where} AND {_STANDS}"  # noqa: S608
             " GROUP BY domain, kind ORDER BY domain",
@@ -190,7 +190,7 @@ class LabelLog:
             counted.setdefault(name, {"label": 0, "click": 0})[kind] = number
         return counted
 
-    def liked_by(self, others_than: str) -> dict[str, int]:
+    def like_counts(self, others_than: str) -> dict[str, int]:
         """Document → how many domains but this one have a label above 0 or a click on it."""
         found = self._select(
             "SELECT document, count(DISTINCT domain) FROM events WHERE document IS NOT NULL AND domain != ?"  # noqa: S608
@@ -199,7 +199,7 @@ class LabelLog:
         )
         return dict(found)
 
-    def asked(self, domain: str, part: str, most: int) -> list[str]:
+    def past_queries(self, domain: str, part: str, most: int) -> list[str]:
         """Queries of the domain's labels and clicks that hold this part, those with most of them first, of equal ones
         the last first."""
         sought = "".join("\\" * (one in "\\%_") + one for one in part)
@@ -210,7 +210,7 @@ class LabelLog:
         )
         return [query for (query,) in found]
 
-    def teachers(self, domain: str) -> list[Teacher]:
+    def annotators(self, domain: str) -> list[Annotator]:
         """Who labelled and clicked in the domain, those who said most first."""
         found = self._select(
             "SELECT user, source, sum(kind = 'label'), sum(kind = 'click'), max(at) FROM events"  # noqa: S608
@@ -218,7 +218,7 @@ class LabelLog:
             [domain],
         )
         return [
-            Teacher(user, source, labels, clicks, datetime.fromisoformat(at))
+            Annotator(user, source, labels, clicks, datetime.fromisoformat(at))
             for user, source, labels, clicks, at in found
         ]
 
@@ -230,7 +230,7 @@ class LabelLog:
                 self._connection = None
 
     def _standing(
-        self, kind: str, chosen: Chosen, after: int, most: int, *, newest: bool = False
+        self, kind: str, chosen: EntryFilter, after: int, most: int, *, newest: bool = False
     ) -> list[tuple[int, Label | Click]]:
         where, values = chosen.where()
         found = self._select(
@@ -322,7 +322,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
 def as_record(entry: Label | Click) -> dict[str, Any]:
     """An entry as a JSON object, as importing reads it."""
     if isinstance(entry, Label):
-        own: dict[str, Any] = {"kind": "label", "document": entry.document, "gain": entry.gain}
+        own: dict[str, Any] = {"kind": "label", "document": entry.document, "relevance": entry.relevance}
     else:
         own = {"kind": "click", "document": entry.document, "position": entry.position, "shown": list(entry.shown)}
     return {
@@ -340,7 +340,7 @@ def _row(entry: Label | Click) -> tuple[Any, ...]:
     common = (entry.id, entry.domain, entry.query, entry.document)
     last = (entry.user, entry.source, entry.at.isoformat())
     if isinstance(entry, Label):
-        return ("label", *common, entry.gain, None, "[]", *last)
+        return ("label", *common, entry.relevance, None, "[]", *last)
     return ("click", *common, None, entry.position, json.dumps(entry.shown), *last)
 
 

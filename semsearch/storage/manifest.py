@@ -8,9 +8,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
-from semsearch.errors import BundleError
+from semsearch.errors import IndexFolderError
+from semsearch.storage.former_names import accept_former_names
 from semsearch.types import Mode
 
 # an encoder takes seconds to import, and is looked at only where one is open
@@ -54,17 +55,19 @@ class SearchOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    _former = model_validator(mode="before")(accept_former_names(effort="ef_search"))
+
     mode: Mode = Mode.HYBRID
     lexical_weight: Annotated[float, Field(ge=0, le=10)] | Literal["rrf"] = Field(
         0.2, description="Cosine that a query's best lexical match is worth; rrf: reciprocal rank fusion"
     )
-    effort: int | None = Field(
+    ef_search: int | None = Field(
         None, ge=1, description="Candidates kept along the graph of an hnsw index; by default what its build found"
     )
 
     def __str__(self) -> str:
         by = f"hybrid {self.lexical_weight}" if self.mode is Mode.HYBRID else self.mode.value
-        return by if self.effort is None else f"{by}, {self.effort} candidates"
+        return by if self.ef_search is None else f"{by}, {self.ef_search} candidates"
 
 
 class IndexRecord(BaseModel):
@@ -72,10 +75,12 @@ class IndexRecord(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    _former = model_validator(mode="before")(accept_former_names(effort="ef_search", why="reason"))
+
     type: Literal["exact", "hnsw"] = "exact"
     vectors: Literal["float32", "float16", "int8"] = Field("float32", description="How their numbers are kept")
-    why: str = Field("", description="Why it is this type")
-    effort: int | None = Field(None, ge=1, description="Candidates kept along the graph while searching")
+    reason: str = Field("", description="Why it is this type")
+    ef_search: int | None = Field(None, ge=1, description="Candidates kept along the graph while searching")
     recall: float | None = Field(None, description="recall@10 against exact at that effort, measured when it was built")
     queries: int = Field(0, description="Queries that was measured on")
 
@@ -158,20 +163,20 @@ class Manifest(BaseModel):
         """How nearest vectors are found in the first segment, which a build or a compaction wrote."""
         return self.segments[0].index
 
-    def changed(self, segments: Sequence[SegmentRecord]) -> Manifest:
+    def with_segments(self, segments: Sequence[SegmentRecord]) -> Manifest:
         """The same index with other segments, now."""
         return self.model_copy(update={"segments": tuple(segments), "changed_at": now()})
 
 
-def parsed(path: Path, content: bytes) -> Manifest:
+def parse_manifest(path: Path, content: bytes) -> Manifest:
     """The manifest in a file's content. Raises BundleError naming the file for anything else."""
     try:
         values = json.loads(content)
         version = values.get("format_version")
     except (ValueError, AttributeError) as error:
-        raise BundleError(f"{path} is not a manifest ({error}): build the index again") from error
+        raise IndexFolderError(f"{path} is not a manifest ({error}): build the index again") from error
     if version != FORMAT_VERSION:
-        raise BundleError(
+        raise IndexFolderError(
             f"{path} has format version {version!r}, this semsearch reads {FORMAT_VERSION}: build the index again"
         )
     try:
@@ -179,4 +184,4 @@ def parsed(path: Path, content: bytes) -> Manifest:
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise BundleError(f"{path}: {place}: {first['msg']}: build the index again") from error
+        raise IndexFolderError(f"{path}: {place}: {first['msg']}: build the index again") from error

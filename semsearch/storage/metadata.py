@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from semsearch.filters.tree import And, Comparison, Condition, Fact, Not, Or, fact
+from semsearch.filters.tree import And, Comparison, FieldValue, Filter, Not, Or, normalize_value
 
 SCHEMA = """
 CREATE TABLE facts (
@@ -23,10 +23,10 @@ _NUMBER = "value < ''"
 _DATE = "value >= '0' AND value < ':'"
 
 
-def where(condition: Condition) -> tuple[str, list[Any]]:
+def where(condition: Filter) -> tuple[str, list[Any]]:
     """An expression over `documents.row`, and its parameters."""
     if isinstance(condition, Not):
-        inner, values = where(condition.unless)
+        inner, values = where(condition.operand)
         return f"NOT ({inner})", values
     if isinstance(condition, And | Or):
         parts = [where(part) for part in (condition.all_of if isinstance(condition, And) else condition.any_of)]
@@ -43,20 +43,20 @@ def _tested(condition: Comparison) -> tuple[str, list[Any]]:
         # an object has no value of its own, but what lies within it has
         return "name = ? OR (name >= ? AND name < ?)", [name, f"{name}.", f"{name}/"]
     if condition.eq is not None:
-        return "name = ? AND value = ?", [name, fact(condition.eq)]
+        return "name = ? AND value = ?", [name, normalize_value(condition.eq)]
     if condition.one_of is not None:
-        values = [fact(value) for value in condition.one_of]
+        values = [normalize_value(value) for value in condition.one_of]
         return f"name = ? AND value IN ({','.join('?' * len(values))})", [name, *values]
     if condition.prefix is not None:
         return "name = ? AND value >= ? AND value < ?", [name, condition.prefix, f"{condition.prefix}\U0010ffff"]
     test, values = _between(condition.bounds)
-    years = condition.years
+    years = condition.year_bounds
     if not years:
         return f"name = ? AND {test}", [name, *values]
     dates, texts = _between(years)
     return f"name = ? AND (({test}) OR ({_DATE} AND {dates}))", [name, *values, *texts]
 
 
-def _between(bounds: Mapping[str, Fact]) -> tuple[str, list[Any]]:
+def _between(bounds: Mapping[str, FieldValue]) -> tuple[str, list[Any]]:
     kind = _TEXT if any(isinstance(bound, str) for bound in bounds.values()) else _NUMBER
     return " AND ".join([kind, *(f"value {sign} ?" for sign in bounds)]), list(bounds.values())

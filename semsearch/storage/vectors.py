@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 import faiss
 import numpy as np
 
-from semsearch.errors import BundleError, first_line
+from semsearch.errors import IndexFolderError, first_line
 from semsearch.types import Mask, Rows, Scores, Vectors
 
 SCORE_DECIMALS = 6
@@ -18,9 +18,9 @@ SCORE_DECIMALS = 6
 
 EXACT_FROM = 1_000
 """Rows asked for, from which on every row is compared: a graph would visit most of them anyway."""
-LINKS = 32
+HNSW_M = 32
 """Neighbours of a row in a graph, twice as many on the lowest level."""
-BREADTH = 80
+EF_CONSTRUCTION = 80
 """Candidates looked at for a new row's neighbours, unless more are asked for (efConstruction)."""
 GATHERED = 0.25
 """Share of the rows of an index without a graph up to which those that are allowed are taken out and compared."""
@@ -64,14 +64,19 @@ class VectorIndex:
 
     @classmethod
     def hnsw(
-        cls, dimension: int, *, precision: Precision = "float32", breadth: int = BREADTH, threads: int = 1
+        cls,
+        dimension: int,
+        *,
+        precision: Precision = "float32",
+        ef_construction: int = EF_CONSTRUCTION,
+        threads: int = 1,
     ) -> VectorIndex:
         """An empty index that follows a hierarchical navigable small world graph (Malkov & Yashunin 2018,
         doi:10.1109/TPAMI.2018.2889473)."""
         rows = _rows(dimension, precision)
         # the stubs know of neither constructor, flags nor parameters of a graph
-        graph = faiss.IndexHNSW(rows, LINKS)  # type: ignore[arg-type]
-        graph.hnsw.efConstruction = breadth
+        graph = faiss.IndexHNSW(rows, HNSW_M)  # type: ignore[arg-type]
+        graph.hnsw.efConstruction = ef_construction
         return cls(rows, graph, threads=threads)
 
     @classmethod
@@ -85,7 +90,7 @@ class VectorIndex:
             rows = _mapped(path, (faiss.IndexFlat, faiss.IndexScalarQuantizer))
             return cls(rows, None if graph is None else _mapped(graph, (faiss.IndexHNSW,)), threads=threads)
         except (OSError, RuntimeError, ValueError) as error:
-            raise BundleError(f"{path} is not a vector index ({first_line(error)}): build it again") from error
+            raise IndexFolderError(f"{path} is not a vector index ({first_line(error)}): build it again") from error
 
     @property
     def dimension(self) -> int:
@@ -125,7 +130,7 @@ class VectorIndex:
         except RuntimeError as error:
             raise OSError(f"{path.name} could not be written ({first_line(error)})") from error
 
-    def all(self) -> Vectors:
+    def all_vectors(self) -> Vectors:
         """(count, dim) float32, every row; as float32 the index's own memory, to be read only and while it is open."""
         flat = self._flat
         return self.vectors(np.arange(self.count)) if flat is None else flat
@@ -140,7 +145,7 @@ class VectorIndex:
         found: Vectors = self._rows.sa_decode(np.ascontiguousarray(codes[rows]))
         return found
 
-    def similarity(self, query: Vectors, rows: Rows) -> Scores:
+    def cosine(self, query: Vectors, rows: Rows) -> Scores:
         """(n,) cosines of (dim,) float32, a unit vector, and n rows."""
         found: Scores = np.round(self.vectors(rows) @ query, SCORE_DECIMALS)
         return found
@@ -155,8 +160,8 @@ class VectorIndex:
         rows.flags.writeable = False
         return rows
 
-    def nearest(
-        self, queries: Vectors, k: int, *, effort: int | None = None, allowed: Mask | None = None
+    def search(
+        self, queries: Vectors, k: int, *, ef_search: int | None = None, allowed: Mask | None = None
     ) -> tuple[Scores, Rows]:
         """The k rows nearest to each query.
 
@@ -173,9 +178,9 @@ class VectorIndex:
         rows = np.full((len(queries), k), -1, np.int64)
         if wanted and len(queries):
             if allowed is None or there == self.count:
-                found, places = self._searched(queries, wanted, effort)
+                found, places = self._searched(queries, wanted, ef_search)
             else:
-                found, places = self._among(allowed, there, queries, wanted, effort)
+                found, places = self._among(allowed, there, queries, wanted, ef_search)
             found[places < 0] = -np.inf  # FAISS marks them by the lowest number that there is, which cannot be rounded
             found = np.round(found, SCORE_DECIMALS)
             order = np.lexsort((places, -found), axis=1)
@@ -206,7 +211,7 @@ class VectorIndex:
         share = there / self.count
         # to meet as many allowed candidates, a walk must keep so many more, and compares each one's neighbours
         widened = math.ceil(max(effort or 0, wanted) / share)
-        if there <= LINKS * widened if self._walked(wanted, effort) else share <= GATHERED:
+        if there <= HNSW_M * widened if self._walked(wanted, effort) else share <= GATHERED:
             return self._compared(np.flatnonzero(allowed), queries, wanted)
         bits = np.packbits(allowed, bitorder="little")
         selector = faiss.IDSelectorBitmap(bits)  # type: ignore[call-arg, arg-type]

@@ -26,18 +26,18 @@ def cache_folder(name: str) -> Path:
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """A name beside `path` to write to; what is written there is flushed and takes its place, or is removed."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         yield unfinished
-        flush(unfinished)
+        sync_to_disk(unfinished)
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
 
 
-def flush(path: Path) -> None:
+def sync_to_disk(path: Path) -> None:
     """Have a file's or a folder's content on the disk before going on."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -46,7 +46,7 @@ def flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def spilled(folder: Path, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+def temp_memmap(folder: Path, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
     """An array whose numbers are on disk as far as memory is wanted for others; its file has no name, and goes with it.
 
     Raises OSError where the disk has no room.
@@ -57,7 +57,7 @@ def spilled(folder: Path, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
         return np.memmap(file, np.float32, "r+", shape=shape)
 
 
-def let_go(array: npt.NDArray[np.float32]) -> None:
+def drop_pages(array: npt.NDArray[np.float32]) -> None:
     """Take a spilled array out of this process's memory until its numbers are asked for again; others stay."""
     mapping = getattr(array, "_mmap", None)
     if mapping is not None:

@@ -6,24 +6,24 @@ from collections.abc import Callable
 
 import numpy as np
 
-from semsearch.text.tokens import words
+from semsearch.text.tokens import tokenize
 from semsearch.types import Vectors
 
-NEAR = 0.9
+MIN_COSINE = 0.9
 """Cosine from which on two texts are compared word by word."""
-SHARED = 0.8
+MIN_OVERLAP = 0.8
 """Share of the runs of three words in either text that both must have (Broder 1997, doi:10.1109/SEQUEN.1997.666900)."""
-RUN = 3
+SHINGLE_WORDS = 3
 
 
-def leaders(vectors: Vectors, text: Callable[[int], str]) -> list[int]:
+def collapse_duplicates(vectors: Vectors, text: Callable[[int], str]) -> list[int]:
     """For each text the first one that it is nearly the same as: itself where there is none.
 
     vectors: (n, dim) float32, unit rows, of n texts. text: gives the one of a number; asked only of those that are near
     another.
     """
     found = list(range(len(vectors)))
-    near = vectors @ vectors.T >= NEAR
+    near = vectors @ vectors.T >= MIN_COSINE
     runs: dict[int, frozenset[tuple[str, ...]]] = {}
     for number in range(len(vectors)):
         for earlier in np.flatnonzero(near[number, :number]).tolist():
@@ -33,12 +33,14 @@ def leaders(vectors: Vectors, text: Callable[[int], str]) -> list[int]:
                 if one not in runs:
                     runs[one] = _runs(text(one))
             both = len(runs[earlier] & runs[number])
-            if both >= SHARED * len(runs[earlier] | runs[number]):
+            if both >= MIN_OVERLAP * len(runs[earlier] | runs[number]):
                 found[number] = earlier
                 break
     return found
 
 
 def _runs(text: str) -> frozenset[tuple[str, ...]]:
-    stems = [word.stem for word in words(text)]
-    return frozenset(tuple(stems[start : start + RUN]) for start in range(max(1, len(stems) - RUN + 1)))
+    stems = [word.stem for word in tokenize(text)]
+    return frozenset(
+        tuple(stems[start : start + SHINGLE_WORDS]) for start in range(max(1, len(stems) - SHINGLE_WORDS + 1))
+    )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from semsearch.text.tokens import found, subject
+from semsearch.text.tokens import content_stems, match_spans
 
 WIDTH = 320
 """Characters of a snippet, about three lines."""
@@ -24,7 +24,7 @@ class Snippet:
     """First character and one past the last of each marked stretch, rising, never overlapping."""
 
     @property
-    def parts(self) -> list[tuple[str, bool]]:
+    def segments(self) -> list[tuple[str, bool]]:
         """The text in pieces, each with whether it is marked."""
         pieces: list[tuple[str, bool]] = []
         at = 0
@@ -41,7 +41,7 @@ def snippet(passage: str, query: str, *, width: int = WIDTH) -> Snippet:
     White space is collapsed; an ellipsis stands where text was cut off.
     """
     text = " ".join(passage.split())
-    places = found(text, subject(query))
+    places = match_spans(text, content_stems(query))
     begin, end = _window(text, places, width)
     before, after = "… " * (begin > 0), " …" * (end < len(text))
     shift = len(before) - begin

@@ -15,7 +15,7 @@ from functools import lru_cache
 import regex
 from Stemmer import Stemmer
 
-MOST_TERMS = 128
+MAX_TERMS = 128
 """Different words of a query that are looked up; a longer query is known by its first ones."""
 
 _SCRIPTS = ["Han", "Hiragana", "Katakana", "Hangul", "Thai", "Lao", "Khmer", "Myanmar"]
@@ -40,7 +40,7 @@ _FUNCTION_WORDS = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Word:
+class Token:
     """One word, or one character of a script without spaces."""
 
     stem: str
@@ -51,12 +51,12 @@ class Word:
     """One past its last."""
     unspaced: bool
     """Whether it is a character that its neighbours are not separated from."""
-    function: bool
+    is_function_word: bool
     """Whether it is one of those that hold a sentence together and say nothing of its subject."""
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class KeywordQuery:
     """What a query asks of words."""
 
     phrases: tuple[tuple[str, ...], ...]
@@ -65,21 +65,21 @@ class Asked:
     """Single stems, and neighbours, each of which is the better for being there."""
 
 
-def words(text: str) -> list[Word]:
+def tokenize(text: str) -> list[Token]:
     """Every word of the text, in order."""
     if text.isascii():
         return [
-            Word(_stem(word := match.group().lower()), match.start(), match.end(), False, word in _FUNCTION_WORDS)
+            Token(_stem(word := match.group().lower()), match.start(), match.end(), False, word in _FUNCTION_WORDS)
             for match in _PLAIN_WORD.finditer(text)
         ]
     return [
-        Word(stem, match.start(), match.end(), match["unspaced"] is not None, word in _FUNCTION_WORDS)
+        Token(stem, match.start(), match.end(), match["unspaced"] is not None, word in _FUNCTION_WORDS)
         for match in _WORD.finditer(text)
         if (stem := _stem(word := _plain(match.group())))
     ]
 
 
-def found(text: str, stems: frozenset[str]) -> list[tuple[int, int, str]]:
+def match_spans(text: str, stems: frozenset[str]) -> list[tuple[int, int, str]]:
     """Where words of these stems stand in the text: first character, one past the last, stem."""
     matches: Iterator[re.Match[str] | regex.Match[str]]
     if text.isascii():
@@ -90,22 +90,22 @@ def found(text: str, stems: frozenset[str]) -> list[tuple[int, int, str]]:
 
 
 @lru_cache(maxsize=256)
-def subject(query: str) -> frozenset[str]:
+def content_stems(query: str) -> frozenset[str]:
     """Stems of a query's words that say something of its subject."""
-    return frozenset(word.stem for word in words(query) if not word.function)
+    return frozenset(word.stem for word in tokenize(query) if not word.is_function_word)
 
 
-def asked(query: str) -> Asked:
+def parse_query(query: str) -> KeywordQuery:
     """What is to be looked up for a query.
 
     Function words count only where there is nothing else. Words that are joined without a space, as in `os.path`,
     `SKU-1234` or `read_csv`, count as neighbours besides, so that exact names are found before their parts.
     """
-    phrases = [tuple(word.stem for word in words(first or second)) for first, second in _QUOTED.findall(query)]
+    phrases = [tuple(word.stem for word in tokenize(first or second)) for first, second in _QUOTED.findall(query)]
     terms: dict[tuple[str, ...], None] = {}
     spare: dict[tuple[str, ...], None] = {}
     for part in _QUOTED.sub(" ", query).split():
-        found = words(part)
+        found = tokenize(part)
         if len(found) > 1 and not any(word.unspaced for word in found):
             terms[tuple(word.stem for word in found)] = None
         for place, word in enumerate(found):
@@ -113,14 +113,14 @@ def asked(query: str) -> Asked:
             if word.unspaced and follows and follows.unspaced and follows.start == word.stop:
                 terms[word.stem, follows.stem] = None
             elif not word.unspaced or not _paired(found, place):
-                (spare if word.function else terms)[word.stem,] = None
-    return Asked(
+                (spare if word.is_function_word else terms)[word.stem,] = None
+    return KeywordQuery(
         tuple(phrase for phrase in phrases if phrase),
-        tuple(terms or spare)[:MOST_TERMS],
+        tuple(terms or spare)[:MAX_TERMS],
     )
 
 
-def _paired(found: list[Word], place: int) -> bool:
+def _paired(found: list[Token], place: int) -> bool:
     """Whether the character before this one already asked for it."""
     return place > 0 and found[place - 1].unspaced and found[place - 1].stop == found[place].start
 

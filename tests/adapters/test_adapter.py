@@ -11,8 +11,8 @@ import pytest
 
 from semsearch.adapters.adapter import Adapter
 from semsearch.adapters.basis import SpectralBasis
-from semsearch.adapters.state import MAX_CONTRACTION, MAX_KEYS, DomainState
-from semsearch.errors import BundleError, StateError
+from semsearch.adapters.state import MAX_KEYS, MAX_SHRINKAGE, DomainState
+from semsearch.errors import IndexFolderError, StateError
 from semsearch.types import Vectors
 
 DIMENSION = 8
@@ -27,8 +27,8 @@ def unit_rows(count: int, *, dimension: int = DIMENSION, seed: int = 0) -> Vecto
 def random_state(seed: int, *, dimension: int = DIMENSION, keys: int = 2, sharpness: float = 2.0) -> DomainState:
     draw = np.random.default_rng(seed)
     return DomainState(
-        gains=draw.uniform(0.5, 2.0, dimension).astype(np.float32),
-        contraction=(0.8 * unit_rows(min(keys, 3), dimension=dimension, seed=seed + 50)),
+        spectral_gains=draw.uniform(0.5, 2.0, dimension).astype(np.float32),
+        shrinkage=(0.8 * unit_rows(min(keys, 3), dimension=dimension, seed=seed + 50)),
         keys=unit_rows(keys, dimension=dimension, seed=seed + 90),
         values=draw.normal(size=(keys, dimension)).astype(np.float32),
         shift=draw.normal(size=dimension).astype(np.float32) * np.float32(0.1),
@@ -37,7 +37,7 @@ def random_state(seed: int, *, dimension: int = DIMENSION, keys: int = 2, sharpn
 
 
 def gains_only(gains: list[float]) -> DomainState:
-    return replace(DomainState.identity(len(gains)), gains=np.array(gains, np.float32))
+    return replace(DomainState.identity(len(gains)), spectral_gains=np.array(gains, np.float32))
 
 
 def plain_basis(dimension: int = DIMENSION) -> SpectralBasis:
@@ -47,14 +47,16 @@ def plain_basis(dimension: int = DIMENSION) -> SpectralBasis:
 
 def test_a_domain_that_has_learned_nothing_leaves_its_vectors_bit_identical() -> None:
     queries = unit_rows(5)
-    rescaled = Adapter.of(SpectralBasis.of(unit_rows(50, seed=1)), {}).rescale(queries, ["a", "b", "a", "default", ""])
+    rescaled = Adapter.from_states(SpectralBasis.from_vectors(unit_rows(50, seed=1)), {}).transform(
+        queries, ["a", "b", "a", "default", ""]
+    )
     assert rescaled.tobytes() == queries.tobytes()
 
 
 def test_gains_stretch_the_axes() -> None:
-    adapter = Adapter.of(plain_basis(2), {"team": gains_only([2.0, 1.0])})
+    adapter = Adapter.from_states(plain_basis(2), {"team": gains_only([2.0, 1.0])})
     # (0.6, 0.8) becomes (1.2, 0.8), of length sqrt(2.08)
-    rescaled = adapter.rescale(np.array([[0.6, 0.8]], np.float32), ["team"])
+    rescaled = adapter.transform(np.array([[0.6, 0.8]], np.float32), ["team"])
     np.testing.assert_allclose(rescaled, [[1.2 / 2.08**0.5, 0.8 / 2.08**0.5]], rtol=1e-6)
 
 
@@ -66,7 +68,9 @@ def test_a_linear_displacement_adds_what_its_keys_read() -> None:
         sharpness=np.zeros(1, np.float32),
     )
     # the key reads 0.6, so 1.8 is added along the second axis: (0.6, 2.6), of length sqrt(7.12)
-    rescaled = Adapter.of(plain_basis(2), {"team": state}).rescale(np.array([[0.6, 0.8]], np.float32), ["team"])
+    rescaled = Adapter.from_states(plain_basis(2), {"team": state}).transform(
+        np.array([[0.6, 0.8]], np.float32), ["team"]
+    )
     np.testing.assert_allclose(rescaled, [[0.6 / 7.12**0.5, 2.6 / 7.12**0.5]], rtol=1e-6)
 
 
@@ -79,7 +83,7 @@ def test_sharpness_favours_near_keys() -> None:
     )
     # k(s) = (4^s - 1) / 3: k(1) = 1 and k(1/2) = 1/3
     half = np.array([[1.0, 0.0], [0.5, -(0.75**0.5)]], np.float32)
-    rescaled = Adapter.of(plain_basis(2), {"team": state}).rescale(half, ["team"] * 2)
+    rescaled = Adapter.from_states(plain_basis(2), {"team": state}).transform(half, ["team"] * 2)
     np.testing.assert_allclose(rescaled[0], [0.5**0.5, 0.5**0.5], rtol=1e-6)
     moved = np.array([0.5, 1 / 3 - 0.75**0.5])
     np.testing.assert_allclose(rescaled[1], moved / np.linalg.norm(moved), rtol=1e-5)
@@ -89,11 +93,11 @@ def test_each_key_has_its_own_sharpness_within_bounds() -> None:
     keys = unit_rows(2, dimension=2)
     state = replace(DomainState.identity(2), keys=keys, values=keys, sharpness=np.array([0.0, 50.0], np.float32))
     query = unit_rows(1, dimension=2, seed=4)
-    both = Adapter.of(plain_basis(2), {"d": state}).rescale(query, ["d"])
+    both = Adapter.from_states(plain_basis(2), {"d": state}).transform(query, ["d"])
     near = [(query @ keys[n]).item() for n in (0, 1)]
     pulled = query + near[0] * keys[0] + math.expm1(50 * near[1]) / math.expm1(50) * keys[1]
     np.testing.assert_allclose(both, pulled / np.linalg.norm(pulled), atol=1e-4)
-    assert not state.linear
+    assert not state.is_linear
     for wrong in (-1.0, 51.0):
         with pytest.raises(StateError, match="sharpness"):
             replace(state, sharpness=np.array([0.0, wrong], np.float32))
@@ -101,56 +105,64 @@ def test_each_key_has_its_own_sharpness_within_bounds() -> None:
 
 def test_a_contraction_takes_its_share_of_a_direction_away() -> None:
     # c = (0, sqrt(3)/2): the second axis keeps 1 - 3/4 of itself
-    state = replace(DomainState.identity(2), contraction=np.array([[0.0, 0.75**0.5]], np.float32))
-    rescaled = Adapter.of(plain_basis(2), {"team": state}).rescale(np.array([[0.6, 0.8]], np.float32), ["team"])
+    state = replace(DomainState.identity(2), shrinkage=np.array([[0.0, 0.75**0.5]], np.float32))
+    rescaled = Adapter.from_states(plain_basis(2), {"team": state}).transform(
+        np.array([[0.6, 0.8]], np.float32), ["team"]
+    )
     np.testing.assert_allclose(rescaled, [[0.6 / 0.4**0.5, 0.2 / 0.4**0.5]], rtol=1e-5)
 
 
 def test_a_shift_is_added_to_every_query() -> None:
     state = replace(DomainState.identity(2), shift=np.array([0.0, 1.0], np.float32))
-    rescaled = Adapter.of(plain_basis(2), {"team": state}).rescale(np.array([[1.0, 0.0]], np.float32), ["team"])
+    rescaled = Adapter.from_states(plain_basis(2), {"team": state}).transform(
+        np.array([[1.0, 0.0]], np.float32), ["team"]
+    )
     np.testing.assert_allclose(rescaled, [[0.5**0.5, 0.5**0.5]], rtol=1e-6)
 
 
 def test_a_mixed_batch_gives_each_domain_what_it_gets_alone() -> None:
-    basis = SpectralBasis.of(unit_rows(100, seed=2))
+    basis = SpectralBasis.from_vectors(unit_rows(100, seed=2))
     states = {"a": random_state(1, keys=3), "b": random_state(2, keys=0), "c": random_state(3, keys=1, sharpness=0.0)}
-    adapter = Adapter.of(basis, states)
+    adapter = Adapter.from_states(basis, states)
     queries, domains = unit_rows(7, seed=4), ["c", "a", "nobody", "b", "a", "nobody", "c"]
-    together = adapter.rescale(queries, domains)
+    together = adapter.transform(queries, domains)
     for place, domain in enumerate(domains):
-        alone = adapter.rescale(queries[place : place + 1], [domain])[0]
+        alone = adapter.transform(queries[place : place + 1], [domain])[0]
         np.testing.assert_allclose(together[place], alone, atol=1e-6)
         assert (domain == "nobody") == np.array_equal(together[place], queries[place])
     np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1.0, rtol=1e-6)
 
 
 def test_another_domains_state_changes_nothing() -> None:
-    basis, queries = SpectralBasis.of(unit_rows(100, seed=2)), unit_rows(4)
-    before = Adapter.of(basis, {"a": random_state(1)}).rescale(queries, ["a"] * 4)
-    after = Adapter.of(basis, {"b": random_state(2), "a": random_state(1)}).rescale(queries, ["a"] * 4)
+    basis, queries = SpectralBasis.from_vectors(unit_rows(100, seed=2)), unit_rows(4)
+    before = Adapter.from_states(basis, {"a": random_state(1)}).transform(queries, ["a"] * 4)
+    after = Adapter.from_states(basis, {"b": random_state(2), "a": random_state(1)}).transform(queries, ["a"] * 4)
     assert before.tobytes() == after.tobytes()
 
 
 def test_the_scale_of_all_gains_does_not_matter() -> None:
-    basis, queries, gains = SpectralBasis.of(unit_rows(60)), unit_rows(4), [1.0, 2.0, 3.0, 4.0, 0.5, 0.2, 1.0, 1.0]
-    adapter = Adapter.of(basis, {"a": gains_only(gains), "b": gains_only([8 * gain for gain in gains])})
-    np.testing.assert_allclose(adapter.rescale(queries, ["a"] * 4), adapter.rescale(queries, ["b"] * 4), atol=1e-6)
+    basis, queries, gains = (
+        SpectralBasis.from_vectors(unit_rows(60)),
+        unit_rows(4),
+        [1.0, 2.0, 3.0, 4.0, 0.5, 0.2, 1.0, 1.0],
+    )
+    adapter = Adapter.from_states(basis, {"a": gains_only(gains), "b": gains_only([8 * gain for gain in gains])})
+    np.testing.assert_allclose(adapter.transform(queries, ["a"] * 4), adapter.transform(queries, ["b"] * 4), atol=1e-6)
 
 
 def test_a_state_of_another_dimension_is_refused_by_name() -> None:
     with pytest.raises(StateError, match="'odd' has 2 dimensions, the index 8"):
-        Adapter.of(plain_basis(), {"odd": gains_only([1.0, 2.0])})
+        Adapter.from_states(plain_basis(), {"odd": gains_only([1.0, 2.0])})
 
 
 @pytest.mark.parametrize(
     ("part", "value", "said"),
     [
         ("keys", np.zeros((2, 8), np.float32), "keys"),
-        ("contraction", np.zeros((1, 4), np.float32), "contraction"),
-        ("contraction", np.zeros((MAX_CONTRACTION + 1, 8), np.float32), "fit a state"),
+        ("shrinkage", np.zeros((1, 4), np.float32), "shrinkage"),
+        ("shrinkage", np.zeros((MAX_SHRINKAGE + 1, 8), np.float32), "fit a state"),
         ("shift", np.zeros(3, np.float32), "shift"),
-        ("gains", np.zeros(8, np.float32), "gains must be above 0"),
+        ("spectral_gains", np.zeros(8, np.float32), "gains must be above 0"),
         ("shift", np.full(8, np.nan, np.float32), "not finite"),
         ("sharpness", np.zeros(1, np.float32), "one a key"),
     ],
@@ -161,11 +173,11 @@ def test_a_state_that_makes_no_sense_is_refused(part: str, value: object, said: 
 
 
 def test_a_rounded_state_comes_back_from_disk_bit_for_bit(tmp_path: Path) -> None:
-    state = random_state(5, dimension=33, keys=7).rounded()
+    state = random_state(5, dimension=33, keys=7).quantized()
     state.save(tmp_path / "team", {"learner": "listwise", "labels": 8})
     opened, about = DomainState.open(tmp_path / "team")
     assert about == {"learner": "listwise", "labels": 8}
-    for name in ("gains", "contraction", "keys", "values", "shift", "sharpness"):
+    for name in ("spectral_gains", "shrinkage", "keys", "values", "shift", "sharpness"):
         np.testing.assert_array_equal(getattr(opened, name), getattr(state, name))
     assert [path.name for path in tmp_path.iterdir()] == ["team"]
 
@@ -173,24 +185,22 @@ def test_a_rounded_state_comes_back_from_disk_bit_for_bit(tmp_path: Path) -> Non
 def test_rounding_moves_a_query_by_less_than_two_degrees() -> None:
     state = random_state(6, dimension=384, keys=64)
     state = replace(state, values=state.values * np.float32(0.02))
-    adapter = Adapter.of(plain_basis(384), {"exact": state, "rounded": state.rounded()})
+    adapter = Adapter.from_states(plain_basis(384), {"exact": state, "rounded": state.quantized()})
     queries = unit_rows(50, dimension=384)
-    exact, rounded = (adapter.rescale(queries, [name] * 50) for name in ("exact", "rounded"))
+    exact, rounded = (adapter.transform(queries, [name] * 50) for name in ("exact", "rounded"))
     assert (np.einsum("nd,nd->n", exact, rounded) > math.cos(math.radians(2))).all()
 
 
 def test_what_words_are_worth_comes_back_from_disk(tmp_path: Path) -> None:
     for words in (None, 0.0, 0.4):
-        replace(DomainState.identity(8), words=words).save(tmp_path / "s", {})
-        assert DomainState.open(tmp_path / "s")[0].words == words
+        replace(DomainState.identity(8), lexical_weight=words).save(tmp_path / "s", {})
+        assert DomainState.open(tmp_path / "s")[0].lexical_weight == words
     with pytest.raises(StateError, match="the weight of words is 11"):
-        replace(DomainState.identity(8), words=11)
+        replace(DomainState.identity(8), lexical_weight=11)
 
 
 def test_the_largest_state_is_under_64_kib() -> None:
-    state = replace(
-        random_state(7, dimension=384, keys=MAX_KEYS), contraction=unit_rows(MAX_CONTRACTION, dimension=384)
-    )
+    state = replace(random_state(7, dimension=384, keys=MAX_KEYS), shrinkage=unit_rows(MAX_SHRINKAGE, dimension=384))
     assert len(state.to_bytes({"reason": "x" * 400, "labels": 200, "history": list(range(50))})) < 64 * 1024
 
 
@@ -214,32 +224,32 @@ def test_a_state_of_another_version_or_cut_short_is_refused(tmp_path: Path) -> N
 
 def test_the_basis_is_the_covariances() -> None:
     rows = unit_rows(500, seed=3) + np.float32(0.1)
-    basis = SpectralBasis.of(rows, rows_at_a_time=64)
+    basis = SpectralBasis.from_vectors(rows, rows_at_a_time=64)
     covariance = np.cov(rows.astype(np.float64), rowvar=False, bias=True)
-    np.testing.assert_allclose(basis.axes @ np.diag(basis.values) @ basis.axes.T, covariance, atol=1e-6)
+    np.testing.assert_allclose(basis.axes @ np.diag(basis.eigenvalues) @ basis.axes.T, covariance, atol=1e-6)
     np.testing.assert_allclose(basis.axes.T @ basis.axes, np.eye(DIMENSION), atol=1e-6)
     np.testing.assert_allclose(basis.mean, rows.mean(axis=0), atol=1e-6)
-    assert (np.diff(basis.values) <= 0).all()
+    assert (np.diff(basis.eigenvalues) <= 0).all()
 
 
 def test_the_basis_of_one_vector_has_no_spread() -> None:
-    basis = SpectralBasis.of(unit_rows(1))
-    np.testing.assert_allclose(basis.values, 0, atol=1e-7)
+    basis = SpectralBasis.from_vectors(unit_rows(1))
+    np.testing.assert_allclose(basis.eigenvalues, 0, atol=1e-7)
     np.testing.assert_allclose(basis.axes.T @ basis.axes, np.eye(DIMENSION), atol=1e-6)
 
 
 def test_a_basis_comes_back_from_disk_bit_for_bit(tmp_path: Path) -> None:
-    basis = SpectralBasis.of(unit_rows(40))
+    basis = SpectralBasis.from_vectors(unit_rows(40))
     basis.save(tmp_path / "basis")
     opened = SpectralBasis.open(tmp_path / "basis")
-    assert (opened.axes.tobytes(), opened.values.tobytes(), opened.mean.tobytes()) == (
+    assert (opened.axes.tobytes(), opened.eigenvalues.tobytes(), opened.mean.tobytes()) == (
         basis.axes.tobytes(),
-        basis.values.tobytes(),
+        basis.eigenvalues.tobytes(),
         basis.mean.tobytes(),
     )
 
 
 def test_a_file_that_is_no_basis_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "basis").write_bytes(b"\x00" * 100)
-    with pytest.raises(BundleError, match="basis is not a spectral basis"):
+    with pytest.raises(IndexFolderError, match="basis is not a spectral basis"):
         SpectralBasis.open(tmp_path / "basis")

@@ -11,21 +11,21 @@ import torch
 from semsearch.adapters.adapter import Adapter
 from semsearch.adapters.candidates import Candidate, cross_validate
 from semsearch.adapters.guard import Reason, Verdict, decide
-from semsearch.adapters.learners import MEMBERS
-from semsearch.adapters.losses import ndcg
-from semsearch.adapters.meta_parameters import Start
-from semsearch.adapters.prior import Prior, posterior, room
+from semsearch.adapters.learners import LEARNERS
+from semsearch.adapters.losses import support_ndcg
+from semsearch.adapters.meta_parameters import MetaParameters
+from semsearch.adapters.prior import Prior, headroom, posterior
 from semsearch.adapters.state import DomainState
-from semsearch.adapters.states import axes_of, inheriting, rescale
-from semsearch.adapters.support import Support, gather
-from semsearch.metalearn.guard_prior import Trial, fit_prior, trials
+from semsearch.adapters.states import axes_of, inheriting, transform
+from semsearch.adapters.support import Support, build_support
+from semsearch.metalearn.guard_prior import Trial, fit_prior, run_trials
 from tests.adapters.worlds import DIMENSION, domain, unit
 
 CANDIDATES = (Candidate("listwise", 0.0, 1.0), Candidate("listwise", 3.0, 1.0))
 
 
-def starts() -> dict[str, Start]:
-    return {"listwise": MEMBERS["listwise"].begin(DIMENSION)}
+def starts() -> dict[str, MetaParameters]:
+    return {"listwise": LEARNERS["listwise"].init(DIMENSION)}
 
 
 @lru_cache
@@ -34,7 +34,7 @@ def prior() -> Prior:
     worlds = [
         domain(seed, name=f"w{seed}", family=f"f{seed}", dialect=1.0 if seed % 2 else 0.0) for seed in range(20, 26)
     ]
-    return fit_prior(list(trials(CANDIDATES, starts(), worlds, seeds=1)))
+    return fit_prior(list(run_trials(CANDIDATES, starts(), worlds, seeds=1)))
 
 
 def judge(support: Support, *, seed: int = 0, parent: DomainState | None = None) -> Verdict:
@@ -46,14 +46,14 @@ def test_it_adapts_a_domain_that_labels_help(labels: int) -> None:
     world = domain(0)
     verdict = judge(world.support(np.arange(labels), most=500))
     held_out = world.support(np.arange(80, 160), most=500)
-    adapter = Adapter.of(world.basis, {"d": verdict.state})
-    moved = torch.from_numpy(adapter.rescale(held_out.queries.numpy(), ["d"] * 80))
-    gained = float((ndcg(moved, held_out) - ndcg(held_out.queries, held_out)).mean())
+    adapter = Adapter.from_states(world.basis, {"d": verdict.state})
+    moved = torch.from_numpy(adapter.transform(held_out.queries.numpy(), ["d"] * 80))
+    gained = float((support_ndcg(moved, held_out) - support_ndcg(held_out.queries, held_out)).mean())
     assert verdict.adapted
     assert verdict.reason is Reason.ADAPTED
     assert gained > 0.01
     assert verdict.low < verdict.estimate < verdict.high
-    assert "Adapted: expected +" in verdict.words()
+    assert "Adapted: expected +" in verdict.explanation()
 
 
 @pytest.mark.parametrize("labels", [8, 32, 128])
@@ -61,17 +61,17 @@ def test_it_adapts_a_domain_that_labels_help(labels: int) -> None:
 def test_it_declines_random_labels(labels: int, seed: int) -> None:
     world, rng = domain(seed, queries=260), np.random.default_rng(seed)
     judgments = [{int(rng.integers(300)): 1.0} for _ in range(labels)]
-    verdict = judge(gather(world.documents, world.queries[:labels], judgments), seed=seed)
+    verdict = judge(build_support(world.documents, world.queries[:labels], judgments), seed=seed)
     assert not verdict.adapted
     assert verdict.reason is Reason.NO_GAIN
-    assert "Not adapted" in verdict.words()
+    assert "Not adapted" in verdict.explanation()
     assert not verdict.state.keys.size
 
 
 @pytest.mark.parametrize("labels", [8, 32, 128])
 def test_it_declines_one_document_for_everything(labels: int) -> None:
     world = domain(4, queries=260)
-    verdict = judge(gather(world.documents, world.queries[:labels], [{7: 1.0}] * labels))
+    verdict = judge(build_support(world.documents, world.queries[:labels], [{7: 1.0}] * labels))
     assert verdict.reason is Reason.ONE_DOCUMENT
     assert not verdict.adapted
 
@@ -83,7 +83,7 @@ def test_it_declines_contradictions(labels: int) -> None:
     half = world.queries[: labels // 2]
     again = unit(half + 0.01 * rng.normal(size=half.shape))
     judgments = [{int(row): 1.0} for row in rng.choice(300, size=labels, replace=False)]
-    verdict = judge(gather(world.documents, np.concatenate([half, again]), judgments), seed=5)
+    verdict = judge(build_support(world.documents, np.concatenate([half, again]), judgments), seed=5)
     assert not verdict.adapted
 
 
@@ -96,7 +96,7 @@ def test_too_few_labels_fall_back_on_the_parent(labels: int) -> None:
     assert verdict.reason is Reason.TOO_FEW
     assert verdict.state is parent
     assert not judge(support).state.keys.size
-    assert "of the 4 queries that it takes to judge" in verdict.words()
+    assert "of the 4 queries that it takes to judge" in verdict.explanation()
 
 
 def test_a_domain_with_nothing_to_learn_is_left_alone() -> None:
@@ -115,7 +115,7 @@ def test_cross_validation_learns_nothing_from_what_it_judges() -> None:
     """Labels that can only be learned by heart bring no gain."""
     world, rng = domain(8), np.random.default_rng(8)
     documents = unit(rng.normal(size=(300, DIMENSION)))
-    support = gather(documents, world.queries[:40], [{row: 1.0} for row in range(40)])
+    support = build_support(documents, world.queries[:40], [{row: 1.0} for row in range(40)])
     _, gains, _ = cross_validate(CANDIDATES, starts(), world.basis, support)
     assert float(gains.mean()) < 0.02
 
@@ -125,7 +125,7 @@ def test_the_posterior_of_one_candidate_by_hand() -> None:
     one = np.ones((1, 1))
     prior = Prior(np.array([4.0]), 0.0 * one, 0.04 * one[None], 0.16 * one[None])
     frozen = torch.full((4,), (0.5 * 5 - 0.6) / 4)
-    assert room(frozen.double().numpy()) == pytest.approx(0.5)
+    assert headroom(frozen.double().numpy()) == pytest.approx(0.5)
     mean, deviation = posterior(prior, frozen, torch.full((4, 1), 0.1))
     between, error = 0.04 * 1.02, 0.16 * 16 / 19 / 4
     share = between / (between + error)
@@ -138,7 +138,7 @@ def test_the_prior_counts_families_alike() -> None:
         return Trial(name, family, 8, np.full(8, 0.4), np.zeros((8, 1)), np.array([true]))
 
     done = [trial("large", f"d{number}", 0.1) for number in range(9)] + [trial("small", "s", 0.3)]
-    scale = room(np.full(8, 0.4))
+    scale = headroom(np.full(8, 0.4))
     assert fit_prior(done).mean[0, 0] * scale == pytest.approx(0.2)
 
 
@@ -155,8 +155,12 @@ def test_a_childs_inner_loop_starts_from_its_parents_state_and_declining_leaves_
     support, held_out = world.support(np.arange(60, 76), most=500), world.support(np.arange(80, 160), most=500)
 
     def gain(state: DomainState) -> float:
-        moved = Adapter.of(world.basis, {"d": state}).rescale(held_out.queries.numpy(), ["d"] * len(held_out))
-        return float((ndcg(torch.from_numpy(moved), held_out) - ndcg(held_out.queries, held_out)).mean())
+        moved = Adapter.from_states(world.basis, {"d": state}).transform(
+            held_out.queries.numpy(), ["d"] * len(held_out)
+        )
+        return float(
+            (support_ndcg(torch.from_numpy(moved), held_out) - support_ndcg(held_out.queries, held_out)).mean()
+        )
 
     alone, child = judge(support), judge(support, parent=parent.state)
     assert gain(child.state) > gain(alone.state)
@@ -167,7 +171,9 @@ def test_a_childs_inner_loop_starts_from_its_parents_state_and_declining_leaves_
     assert not few.adapted
     # what the inner loop starts from is the parent's: without a step of its own it is the same displacement
     from_parent = inheriting({**starts()["listwise"], "log_rate": torch.tensor(-50.0)}, parent.state)
-    still = MEMBERS["listwise"].learn(from_parent, world.basis, support)
+    still = LEARNERS["listwise"].learn(from_parent, world.basis, support)
     axes = axes_of(world.basis, held_out.queries)
-    moved = Adapter.of(world.basis, {"d": parent.state}).rescale(held_out.queries.numpy(), ["d"] * len(held_out))
-    np.testing.assert_allclose(rescale(still, axes, held_out.queries).numpy(), moved, atol=2e-6)
+    moved = Adapter.from_states(world.basis, {"d": parent.state}).transform(
+        held_out.queries.numpy(), ["d"] * len(held_out)
+    )
+    np.testing.assert_allclose(transform(still, axes, held_out.queries).numpy(), moved, atol=2e-6)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from semsearch.adapters.support import Judgments
-from semsearch.metalearn.datasets import Texts
-from semsearch.metalearn.episodes import Domain
+from semsearch.metalearn.datasets import LabelledTexts
+from semsearch.metalearn.episodes import Dataset
 from semsearch.types import Vectors
 
 DIMENSION = 24
@@ -28,7 +28,7 @@ def domain(
     documents: int = 300,
     dimension: int = DIMENSION,
     open_licence: bool = True,
-) -> Domain:
+) -> Dataset:
     """Every query means one topic, and 2 documents are of each topic.
 
     The domain's own way of putting things moves every query by one and the same accent, and by a different amount
@@ -43,7 +43,7 @@ def domain(
     blurred = 0.5 * rng.normal(size=(queries, 4)) @ np.stack(nothing)
     asked = unit(topics[meant] + dialect * (0.5 * accent + blurred) + 0.1 * rng.normal(size=(queries, dimension)))
     judgments: list[Judgments] = [{int(2 * topic): 1.0, int(2 * topic + 1): 1.0} for topic in meant]
-    texts = Texts(
+    texts = LabelledTexts(
         name,
         family,
         open_licence,
@@ -52,4 +52,4 @@ def domain(
         judgments,
         labelled=True,
     )
-    return Domain(texts, bodies, asked)
+    return Dataset(texts, bodies, asked)

@@ -48,7 +48,7 @@ STATES: dict[str, tuple[str, Callable[[Page], None]]] = {
     "compared": ("/?q=animal&compare=1", _nothing),
     "marked and adapted": ("/?q=a+note&domain=states", _adapted),
     "filtered": ("/?q=animal&filter=kind+%3D+mammal&sort=-title", _nothing),
-    "nothing found": ("/?q=zzzqqq&mode=lexical", _nothing),
+    "nothing found": ("/?q=zzzqqq&mode=keyword", _nothing),
     "no more": ("/?q=animal&page=50", _nothing),
     "refused": ("/?q=animal&filter=kind+%3D", _nothing),
     "no such index": ("/?q=animal&index=none", _nothing),

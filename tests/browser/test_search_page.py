@@ -215,7 +215,7 @@ def test_what_to_search_by_can_be_chosen_and_stays_in_the_address(page: Page) ->
     expect(page.locator("#mode option:checked")).to_have_text("Meaning and words")
     page.select_option("#mode", label="Words")
     expect(page.locator(".notice h1")).to_have_text("Nothing found")
-    expect(page).to_have_url(re.compile("mode=lexical"))
+    expect(page).to_have_url(re.compile("mode=keyword"))
     page.get_by_role("link", name="Search by meaning instead").click()
     first(page, "Cat")
     expect(page).to_have_url(re.compile("mode=semantic"))

@@ -10,21 +10,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from semsearch.adapters.adapter import Serving
+from semsearch.adapters.adapter import DomainAdapter
 from semsearch.adapters.state import DomainState
 from semsearch.adapters.weights import Weights
 from semsearch.domains.adapting import adapt
 from semsearch.domains.judgments import JudgedQuery
 from semsearch.encoders.encoder import Encoder
 from semsearch.errors import LabelError
-from semsearch.metalearn.outer_loop import Settings
+from semsearch.metalearn.outer_loop import OuterLoopSettings
 from semsearch.metalearn.training import train
 from semsearch.search.engine import SearchEngine
 from semsearch.storage.generations import republish
 from semsearch.storage.manifest import AdaptationOptions
 from semsearch.types import Query
 from tests.adapters.worlds import domain
-from tests.conftest import Command, build_index, write_jsonl
+from tests.conftest import Command, build_index, hits_of, write_jsonl
 
 TOPICS = re.findall(
     r"\w+",
@@ -61,7 +61,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
         domain(seed, name=f"w{seed}", family=f"f{seed}", dimension=32, dialect=float(seed % 2), queries=100)
         for seed in range(6)
     ]
-    *_, last = train(worlds, Settings(members=("listwise",), steps=6, every=3), about={}, trial_seeds=1)
+    *_, last = train(worlds, OuterLoopSettings(learners=("listwise",), steps=6, every=3), about={}, trial_seeds=1)
     assert isinstance(last, Weights)
     path = tmp_path_factory.mktemp("weights") / "w.safetensors"
     last.save(path)
@@ -81,7 +81,7 @@ def labels(tmp_path: Path) -> Path:
 def found_first(folder: Path, encoder: Encoder, name: str) -> int:
     """How many of the topics that nobody labelled come first when they are asked for politely."""
     engine = SearchEngine.open(folder, encoder=encoder)
-    results = engine.search([Query(asked(topic, 100 + n), k=1, domain=name) for n, topic in enumerate(TOPICS[30:])])
+    results = hits_of(engine, [Query(asked(topic, 100 + n), k=1, domain=name) for n, topic in enumerate(TOPICS[30:])])
     engine.close()
     return sum(hits[0].id == topic for hits, topic in zip(results, TOPICS[30:], strict=True))
 
@@ -166,14 +166,15 @@ def test_compare_shows_what_moved(
     command("adapt", shop, "--labels", labels, "--domain", "shown", "--weights", weights)
     query = asked(TOPICS[3], 3)
     both = json.loads(command("compare", query, "-i", shop, "--domain", "shown", "--json", "-k", 5).stdout)
-    assert both["by"] == {"domain": "shown", "version": 1, "learner": "listwise"}
+    adaptation = both["adaptation"]
+    assert (adaptation["domain"], adaptation["version"], adaptation["learner"]) == ("shown", 1, "listwise")
     for side, name in (("frozen", "default"), ("adapted", "shown")):
         engine = SearchEngine.open(shop, encoder=tiny_encoder)
-        [hits] = engine.search([Query(query, 5, domain=name)])
+        [hits] = hits_of(engine, [Query(query, 5, domain=name)])
         engine.close()
         assert [one["id"] for one in both[side]] == [hit.id for hit in hits]
     was = {one["id"]: place for place, one in enumerate(both["frozen"], 1)}
-    assert all(one["other"] == was[one["id"]] for one in both["adapted"] if one["id"] in was)
+    assert all(one["other_rank"] == was[one["id"]] for one in both["adapted"] if one["id"] in was)
     assert "adapted by nothing" in command("compare", query, "-i", shop, "--domain", "nobody").stdout
 
 
@@ -189,7 +190,7 @@ def test_labels_that_nothing_generalises_from_are_remembered_and_decline_beyond(
     assert done.stdout.startswith("Remembered: 30 judged queries. Only they, and queries much like them, change.")
     assert "not adapted" in done.stdout
     engine = SearchEngine.open(shop, encoder=tiny_encoder)
-    results = engine.search([Query(asked(topic, n), k=3, domain="random") for n, topic in enumerate(TOPICS[:30])])
+    results = hits_of(engine, [Query(asked(topic, n), k=3, domain="random") for n, topic in enumerate(TOPICS[:30])])
     assert sum(one in [hit.id for hit in hits] for hits, one in zip(results, answers, strict=True)) >= 25
     engine.close()
 
@@ -199,7 +200,6 @@ def test_labels_that_nothing_generalises_from_are_remembered_and_decline_beyond(
     [
         (("adapt", "{shop}", "--labels", "{shop}"), 1, "queries.jsonl cannot be read"),
         (("adapt", "{shop}/none", "--labels", "{labels}", "--weights", "{weights}"), 1, "no index"),
-        (("adapt", "{shop}", "--labels", "{labels}"), 1, "learned for 384 dimensions, the index has 32"),
         (("domains", "reset", "{shop}", ".hidden"), 1, "cannot be a domain's name"),
         (("domains", "rollback", "{shop}", "nobody"), 1, "no version to return from"),
         (("domains", "reset", "{shop}/none", "a"), 1, "no index"),
@@ -219,11 +219,21 @@ def test_mistakes_are_explained(
     assert said in " ".join(done.stderr.replace("│", " ").split())
 
 
+def test_an_index_of_another_encoder_memorizes_as_the_server_does(
+    shop: Path, labels: Path, tmp_path: Path, command: Command
+) -> None:
+    shutil.copytree(shop, tmp_path / "shop")
+    done = command("adapt", tmp_path / "shop", "--labels", labels)
+    assert done.returncode == 0, done.stderr
+    assert "learned for 384 dimensions, the index has 32" in " ".join(done.stderr.split())
+    assert done.stdout.startswith("Remembered: ")
+
+
 def test_of_documents_that_are_gone_the_rest_is_learned_from(shop: Path, tiny_encoder: Encoder) -> None:
     engine = SearchEngine.open(shop, encoder=tiny_encoder)
     queries = [JudgedQuery("a", {"apple": 1.0, "missing": 1.0}), JudgedQuery("b", {"gone": 1.0})]
     outcome = adapt(engine, None, queries, encode=engine.encode_label)
-    assert (outcome.labels, outcome.gone, outcome.learner) == (1, 2, "memory")
+    assert (outcome.labels, outcome.missing_documents, outcome.learner) == (1, 2, "memory")
     assert adapt(engine, None, queries[1:], encode=engine.encode_label).state is None
     with pytest.raises(LabelError, match="judged twice"):
         adapt(engine, None, [queries[0], queries[0]], encode=engine.encode_label)
@@ -232,15 +242,15 @@ def test_of_documents_that_are_gone_the_rest_is_learned_from(shop: Path, tiny_en
 
 def test_a_query_that_only_wrong_answers_were_named_for_turns_from_them(shop: Path, tiny_encoder: Encoder) -> None:
     engine = SearchEngine.open(shop, encoder=tiny_encoder)
-    [hits] = engine.search([Query("please find apple", k=3)])
+    [hits] = hits_of(engine, [Query("please find apple", k=3)])
     wrong = frozenset(hit.id for hit in hits[:2])
     outcome = adapt(engine, None, [JudgedQuery("please find apple", {}, wrong)], encode=engine.encode_label)
     assert outcome.state is not None
-    engine.adapter = engine.adapter.replaced({"d": Serving(outcome.state)})
-    [after] = engine.search([Query("please find apple", k=2, domain="d")])
+    engine.adapter = engine.adapter.updated({"d": DomainAdapter(outcome.state)})
+    [after] = hits_of(engine, [Query("please find apple", k=2, domain="d")])
     assert wrong.isdisjoint(hit.id for hit in after)
-    [other] = engine.search([Query("zebra", k=3, domain="d")])
-    [frozen] = engine.search([Query("zebra", k=3)])
+    [other] = hits_of(engine, [Query("zebra", k=3, domain="d")])
+    [frozen] = hits_of(engine, [Query("zebra", k=3)])
     assert [hit.id for hit in other] == [hit.id for hit in frozen]
     engine.close()
 
@@ -255,21 +265,21 @@ def test_words_are_learned_for_as_well(tmp_path: Path, tiny_model: Path, tiny_en
     judged = [JudgedQuery(asked(topic, n), {topic: 1.0}) for n, topic in enumerate(TOPICS[:20])]
     outcome = adapt(engine, None, judged, encode=engine.encode_label)
     assert outcome.state is not None
-    assert outcome.state.words is not None
-    assert outcome.state.words > 0.03
-    assert f"words count {outcome.state.words} here instead of 0.03" in outcome.words
+    assert outcome.state.lexical_weight is not None
+    assert outcome.state.lexical_weight > 0.03
+    assert f"words count {outcome.state.lexical_weight} here instead of 0.03" in outcome.explanation
     others = [Query(asked(topic, n), k=1, domain="d") for n, topic in enumerate(TOPICS[20:], start=20)]
 
     def right() -> int:
-        return sum(hits[0].id == topic for hits, topic in zip(engine.search(others), TOPICS[20:], strict=True))
+        return sum(hits[0].id == topic for hits, topic in zip(hits_of(engine, others), TOPICS[20:], strict=True))
 
     before = right()
-    engine.adapter = engine.adapter.replaced({"d": Serving(outcome.state)})
+    engine.adapter = engine.adapter.updated({"d": DomainAdapter(outcome.state)})
     assert right() > before
     # a child that says nothing else keeps what its parent found words to be worth
     child = adapt(engine, None, judged[:1], encode=engine.encode_label, parent=outcome.state)
     assert child.state is not None
-    assert child.state.words == outcome.state.words
+    assert child.state.lexical_weight == outcome.state.lexical_weight
     engine.close()
 
 

@@ -14,7 +14,7 @@ from semsearch.encoders.encoder import Encoder
 from semsearch.metalearn.datasets import read_labels
 from semsearch.search.engine import SearchEngine
 from semsearch.types import Query
-from tests.conftest import build_index, write_jsonl
+from tests.conftest import build_index, hits_of, write_jsonl
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "example"
 UNLABELLED = {
@@ -47,10 +47,10 @@ def test_sixteen_labels_teach_the_demo_plain_words(builtins: Path, real_encoder:
     outcome = adapt(engine, Weights.open().adapt, judged, encode=engine.encode_label)
     assert outcome.state is not None
     assert (outcome.learner, outcome.labels) == ("listwise", 16)
-    engine.adapter = Adapter.of(engine.adapter.basis, {"plain": outcome.state})
+    engine.adapter = Adapter.from_states(engine.adapter.basis, {"plain": outcome.state})
     ranks = {}
     for name in ("default", "plain"):
-        found = engine.search([Query(text, k=1000, domain=name) for text in UNLABELLED])
+        found = hits_of(engine, [Query(text, k=1000, domain=name) for text in UNLABELLED])
         ranks[name] = [
             [hit.id for hit in hits].index(wanted) for hits, wanted in zip(found, UNLABELLED.values(), strict=True)
         ]

@@ -8,7 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from semsearch.domains.lexical_weight import WEIGHTS, surely_best, weigh, weighted
+from semsearch.domains.lexical_weight import (
+    WEIGHTS,
+    choose_lexical_weight,
+    one_standard_error_rule,
+    with_lexical_weight,
+)
 from tests.adapters.worlds import domain
 
 
@@ -16,30 +21,30 @@ from tests.adapters.worlds import domain
 def test_what_helps_everywhere_is_taken_once_there_are_labels_enough(labels: int, expected: float) -> None:
     values = np.full((labels, len(WEIGHTS)), 0.5)
     values[:, WEIGHTS.index(0.4)] += 0.06
-    assert WEIGHTS[surely_best(values, WEIGHTS.index(0.1))] == expected
+    assert WEIGHTS[one_standard_error_rule(values, WEIGHTS.index(0.1))] == expected
 
 
 def test_what_helps_by_luck_is_not() -> None:
     rng = np.random.default_rng(0)
-    taken = [surely_best(rng.normal(0.5, 0.2, size=(16, len(WEIGHTS)))) for _ in range(100)]
+    taken = [one_standard_error_rule(rng.normal(0.5, 0.2, size=(16, len(WEIGHTS)))) for _ in range(100)]
     assert sum(way > 0 for way in taken) < 40
 
 
 def test_words_count_as_much_as_the_labels_say() -> None:
     support = domain(0).support(np.arange(40), most=500)
-    assert weigh(support, 0.2) == 0.2
-    right = (support.gains > 0).float()
+    assert choose_lexical_weight(support, 0.2) == 0.2
+    right = (support.relevance > 0).float()
     wrong = right.roll(1, dims=1) * (1 - right)
-    assert weigh(replace(support, words=right), 0.03) in WEIGHTS[WEIGHTS.index(0.2) :]
-    assert weigh(replace(support, words=wrong), 1.6) in WEIGHTS[:4]
-    assert weigh(replace(support, words=wrong), "rrf") != "rrf"
-    noise = torch.rand(support.gains.shape, generator=torch.Generator().manual_seed(0))
-    assert weigh(replace(support, words=noise), 0.0) == 0.0
+    assert choose_lexical_weight(replace(support, lexical_scores=right), 0.03) in WEIGHTS[WEIGHTS.index(0.2) :]
+    assert choose_lexical_weight(replace(support, lexical_scores=wrong), 1.6) in WEIGHTS[:4]
+    assert choose_lexical_weight(replace(support, lexical_scores=wrong), "rrf") != "rrf"
+    noise = torch.rand(support.relevance.shape, generator=torch.Generator().manual_seed(0))
+    assert choose_lexical_weight(replace(support, lexical_scores=noise), 0.0) == 0.0
 
 
 def test_a_weight_scales_words_and_ranks_have_none() -> None:
     support = domain(0).support(np.arange(4), most=500)
-    worded = replace(support, words=torch.ones_like(support.gains))
-    assert torch.equal(weighted(worded, 0.4).words, worded.words * 0.4)  # type: ignore[arg-type, operator]
-    assert weighted(worded, "rrf").words is None
-    assert weighted(support, 0.4).words is None
+    worded = replace(support, lexical_scores=torch.ones_like(support.relevance))
+    assert torch.equal(with_lexical_weight(worded, 0.4).lexical_scores, worded.lexical_scores * 0.4)  # type: ignore[arg-type, operator]
+    assert with_lexical_weight(worded, "rrf").lexical_scores is None
+    assert with_lexical_weight(support, 0.4).lexical_scores is None

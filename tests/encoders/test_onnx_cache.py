@@ -13,9 +13,9 @@ import pytest
 from semsearch.encoders import onnx_cache as prepared
 from semsearch.encoders import onnx_export as prepare
 from semsearch.encoders.encoder import Encoder
-from semsearch.encoders.locate import Place, files_sha256, locate
-from semsearch.encoders.onnx_cache import GRAPHS, Measured, Speed, open_prepared
-from semsearch.encoders.runtime import Batch, Choice
+from semsearch.encoders.locate import ModelLocation, files_sha256, locate
+from semsearch.encoders.onnx_cache import GRAPHS, Speed, SpeedRecord, open_cached
+from semsearch.encoders.runtime import Batch, RuntimeChoice
 from semsearch.encoders.torch_runtime import TorchRuntime
 from semsearch.errors import EncoderError
 from semsearch.types import Vectors
@@ -29,7 +29,7 @@ def by_torch() -> Encoder:
 
 
 @pytest.mark.parametrize(("runtime", "least"), [("onnx", 0.99999), ("onnx-int8", 0.95)])
-def test_a_graph_gives_what_torch_gives(by_torch: Encoder, runtime: Choice, least: float) -> None:
+def test_a_graph_gives_what_torch_gives(by_torch: Encoder, runtime: RuntimeChoice, least: float) -> None:
     graph = Encoder.open(device="cpu", runtime=runtime)
     assert (graph.runtime.name, by_torch.runtime.name) == (runtime, "torch")
     assert graph.weights_sha256 == by_torch.weights_sha256
@@ -44,7 +44,9 @@ def test_a_graph_gives_what_torch_gives(by_torch: Encoder, runtime: Choice, leas
 def test_tokens_have_the_same_shares(by_torch: Encoder) -> None:
     graph = Encoder.open(device="cpu", runtime="onnx")
     vector = by_torch.encode_queries(["words"])[0]
-    for mine, its in zip(graph.shares(TEXTS, vector) or (), by_torch.shares(TEXTS, vector) or (), strict=True):
+    for mine, its in zip(
+        graph.token_attributions(TEXTS, vector) or (), by_torch.token_attributions(TEXTS, vector) or (), strict=True
+    ):
         assert [place[:2] for place in mine] == [place[:2] for place in its]
         np.testing.assert_allclose([place[2] for place in mine], [place[2] for place in its], atol=1e-5)
 
@@ -61,7 +63,7 @@ def test_a_prepared_model_opens_without_torch() -> None:
 
 def test_a_model_that_is_no_transformer_stays_with_torch(tiny_encoder: Encoder, tiny_model: Path) -> None:
     assert (tiny_encoder.runtime.name, tiny_encoder.workers) == ("torch", 1)
-    assert "no transformer" in tiny_encoder.runtime.why
+    assert "no transformer" in tiny_encoder.runtime.reason
     with pytest.raises(EncoderError, match=r"cannot be run by onnx .*leave it to runtime 'auto'"):
         Encoder.open(str(tiny_model), device="cpu", runtime="onnx")
 
@@ -70,11 +72,11 @@ def test_a_model_that_is_no_transformer_stays_with_torch(tiny_encoder: Encoder, 
 def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The default model's folder among prepared ones, to be damaged."""
     Encoder.open(device="cpu", runtime="onnx")
-    shutil.copytree(prepared.cache(), tmp_path / "semsearch" / "encoders")
+    shutil.copytree(prepared.cache_root(), tmp_path / "semsearch" / "encoders")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     folder = locate("all-MiniLM-L6-v2").folder
     assert folder is not None
-    return prepared.cache() / prepared._key(folder)
+    return prepared.cache_root() / prepared._key(folder)
 
 
 def test_a_damaged_graph_is_not_run(copied: Path) -> None:
@@ -82,7 +84,7 @@ def test_a_damaged_graph_is_not_run(copied: Path) -> None:
     content = bytearray(graph.read_bytes())
     content[len(content) // 2] ^= 1
     graph.write_bytes(content)
-    found, why = open_prepared(locate("all-MiniLM-L6-v2"), "onnx", threads=1)
+    found, why = open_cached(locate("all-MiniLM-L6-v2"), "onnx", threads=1)
     assert found is None
     assert why == f"{graph} is damaged: remove {copied}"
 
@@ -102,12 +104,12 @@ def test_where_nothing_can_be_kept_torch_runs_it(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     encoder = Encoder.open(device="cpu")
     assert encoder.runtime.name == "torch"
-    assert "could not be prepared" in encoder.runtime.why
+    assert "could not be prepared" in encoder.runtime.reason
 
 
 def test_without_onnxruntime_torch_runs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
-    found, why = open_prepared(locate("all-MiniLM-L6-v2"), "auto", threads=1)
+    found, why = open_cached(locate("all-MiniLM-L6-v2"), "auto", threads=1)
     assert (found, why) == (None, "onnxruntime is not installed: pip install 'semsearch[onnx]'")
 
 
@@ -116,7 +118,7 @@ class Shifted:
 
     def __init__(self, model: TorchRuntime, by: float) -> None:
         self.model, self.by = model, by
-        self.facts = model.facts
+        self.facts = model.info
 
     def vectors(self, batch: Batch) -> Vectors:
         return self.model.vectors(batch) + np.float32(self.by)
@@ -147,9 +149,9 @@ def test_the_fastest_is_chosen(
         name: Speed(lone_ms=ms, rate=rate, batch_tokens=100, overhead_tokens=10)
         for name, (ms, rate) in {"torch": torch, "onnx": onnx, "onnx-int8": small}.items()
     }
-    measured = Measured(machine="m", speeds=speeds)
+    measured = SpeedRecord(machine="m", speeds=speeds)
     assert (measured.best(exact=True), measured.best(exact=False)) == (exact, fastest)
-    assert Measured(machine="m", speeds={"torch": speeds["torch"]}).best(exact=False) == "torch"
+    assert SpeedRecord(machine="m", speeds={"torch": speeds["torch"]}).best(exact=False) == "torch"
 
 
 def test_models_are_told_apart_by_what_they_are_loaded_from(tmp_path: Path) -> None:
@@ -161,5 +163,5 @@ def test_models_are_told_apart_by_what_they_are_loaded_from(tmp_path: Path) -> N
     assert files_sha256(tmp_path) == first
     (tmp_path / "config.json").write_text('{"a": 1}')
     assert files_sha256(tmp_path) != first
-    assert Place(str(tmp_path)).folder == tmp_path
-    assert Place("no/such-model").folder is None
+    assert ModelLocation(str(tmp_path)).folder == tmp_path
+    assert ModelLocation("no/such-model").folder is None

@@ -14,7 +14,7 @@ from semsearch.evaluation.baselines import words
 from semsearch.evaluation.plots import draw
 from semsearch.evaluation.protocol import BASELINES, METHODS, Measured, Plan, chosen_methods, evaluate
 from semsearch.evaluation.report import Gain, save_json, save_markdown, summary
-from semsearch.metalearn.outer_loop import Settings
+from semsearch.metalearn.outer_loop import OuterLoopSettings
 from semsearch.metalearn.training import train
 from tests.adapters.worlds import domain
 
@@ -24,7 +24,7 @@ PLAN = Plan(labels=(0, 8, 40), seeds=2, methods=chosen_methods(METHODS))
 @pytest.fixture(scope="module")
 def weights() -> Weights:
     worlds = [domain(seed, name=f"w{seed}", family=f"f{seed}", queries=90) for seed in range(30, 34)]
-    *_, last = train(worlds, Settings(steps=4, episodes=1, members=("listwise",)), about={}, trial_seeds=1)
+    *_, last = train(worlds, OuterLoopSettings(steps=4, episodes=1, learners=("listwise",)), about={}, trial_seeds=1)
     assert isinstance(last, Weights)
     return last
 
@@ -119,7 +119,9 @@ def test_processes_give_the_same_numbers(weights: Weights) -> None:
 
 def test_folds_are_measured_on_the_family_they_left_out(weights: Weights) -> None:
     def leaving_out(family: str) -> Weights:
-        return Weights(weights.starts, weights.prior, {**weights.about, "left_out": [family]}, weights.candidates)
+        return Weights(
+            weights.meta_parameters, weights.prior, {**weights.metadata, "left_out": [family]}, weights.candidates
+        )
 
     plan = Plan(labels=(8,), seeds=1, methods=("frozen", "semsearch"))
     both = [leaving_out("f"), leaving_out("g")]

@@ -8,13 +8,13 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from semsearch.errors import FilterError
-from semsearch.filters.expression import parse, quoted
-from semsearch.filters.tree import Condition, bounded, fact, facts
+from semsearch.filters.expression import parse_filter, quote
+from semsearch.filters.tree import Filter, check_size, field_values, normalize_value
 
-CONDITION: TypeAdapter[Condition] = TypeAdapter(Condition)
+CONDITION: TypeAdapter[Filter] = TypeAdapter(Filter)
 
 
-def as_json(condition: Condition) -> Any:
+def as_json(condition: Filter) -> Any:
     return CONDITION.dump_python(condition, mode="json", by_alias=True, exclude_none=True)
 
 
@@ -40,7 +40,7 @@ def is_one(name: str) -> Any:
     ],
 )
 def test_an_expression_means_a_condition(expression: str, meaning: Any) -> None:
-    condition = parse(expression)
+    condition = parse_filter(expression)
     assert as_json(condition) == meaning
     assert CONDITION.validate_python(meaning) == condition
 
@@ -62,7 +62,7 @@ def test_an_expression_means_a_condition(expression: str, meaning: Any) -> None:
 )
 def test_nonsense_is_named_with_its_place(expression: str, complaint: str) -> None:
     with pytest.raises(FilterError, match=complaint) as caught:
-        parse(expression)
+        parse_filter(expression)
     assert len(str(caught.value)) < 300
 
 
@@ -87,7 +87,7 @@ def test_json_that_is_no_condition_is_refused(body: Any, complaint: str) -> None
 
 def test_conditions_are_bounded() -> None:
     with pytest.raises(ValueError, match="101 comparisons"):
-        bounded(CONDITION.validate_python({"or": [{"field": "a", "eq": n} for n in range(101)]}))
+        check_size(CONDITION.validate_python({"or": [{"field": "a", "eq": n} for n in range(101)]}))
 
 
 @pytest.mark.parametrize(
@@ -107,15 +107,15 @@ def test_conditions_are_bounded() -> None:
     ],
 )
 def test_values_are_compared_alike_whatever_file_they_came_from(value: Any, compared: Any) -> None:
-    assert fact(value) == compared
-    assert type(fact(value)) is type(compared)
+    assert normalize_value(value) == compared
+    assert type(normalize_value(value)) is type(compared)
 
 
 def test_everything_in_metadata_has_a_name() -> None:
     metadata: Any = {"a": [1, "x", [2.5]], "b": {"c": None, "d": {"e": False}}, "f": "", "g": []}
-    assert sorted(facts(metadata), key=str) == [("a", "x"), ("a", 1), ("a", 2.5), ("b.d.e", "false")]
+    assert sorted(field_values(metadata), key=str) == [("a", "x"), ("a", 1), ("a", 2.5), ("b.d.e", "false")]
 
 
 @pytest.mark.parametrize("value", ["plain", 'a "b" \\ c', "and", "", "ü 数", 'x" or 1=1'])
 def test_what_is_quoted_comes_back(value: str) -> None:
-    assert as_json(parse(f"{quoted(value or 'x')} = {quoted(value)}"))["eq"] == value
+    assert as_json(parse_filter(f"{quote(value or 'x')} = {quote(value)}"))["eq"] == value

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from semsearch.encoders.encoder import Encoder
-from semsearch.errors import BundleError, InputError
+from semsearch.errors import IndexFolderError, InputError
 from semsearch.ingest.building import LoadingEncoder, Published, Reading, Skipped, build
 from semsearch.ingest.encoding import Encoding, Resuming
 from semsearch.ingest.recipe import Recipe
 from semsearch.search.engine import SearchEngine
 from semsearch.types import Query, Vectors
-from tests.conftest import ANIMALS, build_index, write_jsonl
+from tests.conftest import ANIMALS, build_index, hits_of, write_jsonl
 
 
 def recipe(source: Path, model: Path, **more: object) -> Recipe:
@@ -34,7 +34,7 @@ def old(tmp_path: Path, tiny_model: Path) -> Path:
 def assert_serves(folder: Path, encoder: Encoder, *, documents: int = 6) -> None:
     engine = SearchEngine.open(folder, encoder=encoder)
     assert engine.manifest.documents == documents
-    assert engine.search([Query("nectar and honey")])[0][0].id == "bee"
+    assert hits_of(engine, [Query("nectar and honey")])[0][0].id == "bee"
     engine.close()
     left = sorted(path.name[:2] for path in folder.iterdir() if not path.name.startswith("unfinished.sqlite"))
     assert left == ["cu", "g-", "lo"]
@@ -55,7 +55,7 @@ def test_vectors_are_in_the_order_of_rows(old: Path, tiny_encoder: Encoder) -> N
     engine = SearchEngine.open(old, encoder=tiny_encoder)
     for row, (identity, text) in enumerate(engine.corpus.texts()):
         vector = tiny_encoder.encode_documents([text])
-        assert engine.corpus.nearest(vector, 1)[1].tolist() == [[row]]
+        assert engine.corpus.search_vectors(vector, 1)[1].tolist() == [[row]]
         assert identity == ANIMALS[row]["id"]
     engine.close()
 
@@ -89,7 +89,7 @@ def test_bad_input_is_named_and_the_old_index_serves(
 def test_bad_records_are_left_out_counted_and_listed(tmp_path: Path, tiny_model: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"id": 1, "text": "x"}\n{bad\n{"id": 1, "text": "y"}\n{"id": 2, "text": "z"}\n')
     events = list(build(recipe(tmp_path / "a.jsonl", tiny_model, skip_bad=True), tmp_path / "index", device="cpu"))
-    assert [event.record.place[-2:] for event in events if isinstance(event, Skipped)] == [":2", ":3"]
+    assert [event.record.location[-2:] for event in events if isinstance(event, Skipped)] == [":2", ":3"]
     last = events[-1]
     assert isinstance(last, Published)
     assert (last.manifest.documents, last.manifest.skipped) == (2, 2)
@@ -109,7 +109,7 @@ def test_a_full_disk_is_told_and_the_old_index_serves(
         raise RuntimeError("write error: No space left on device")
 
     monkeypatch.setattr(faiss, "write_index", full)
-    with pytest.raises(BundleError, match=r"No space left on device.*make room.*untouched"):
+    with pytest.raises(IndexFolderError, match=r"No space left on device.*make room.*untouched"):
         list(build(recipe(tmp_path / "old.jsonl", tiny_model), old, device="cpu"))
     assert_serves(old, tiny_encoder)
 
@@ -126,7 +126,7 @@ def test_a_build_that_is_broken_off_leaves_the_old_index(
     assert_serves(old, tiny_encoder)
 
 
-ENCODE = Encoder.encoding
+ENCODE = Encoder.submit
 
 
 def counted(monkeypatch: pytest.MonkeyPatch, *, fail_after: int = 10**9) -> list[str]:
@@ -139,7 +139,7 @@ def counted(monkeypatch: pytest.MonkeyPatch, *, fail_after: int = 10**9) -> list
         done.extend(texts)
         return ENCODE(self, texts)
 
-    monkeypatch.setattr(Encoder, "encoding", counting)
+    monkeypatch.setattr(Encoder, "submit", counting)
     return done
 
 
@@ -167,7 +167,7 @@ def test_a_build_goes_on_where_one_was_stopped(
     assert not list((tmp_path / "index").glob("unfinished*"))
     build_index(tmp_path / "fresh", source, model=tiny_model)
     engines = [SearchEngine.open(tmp_path / name, encoder=tiny_encoder) for name in ("index", "fresh")]
-    one, other = (engine.corpus.live()[1] for engine in engines)
+    one, other = (engine.corpus.live_passages()[1] for engine in engines)
     np.testing.assert_allclose(one, other, atol=1e-6)
 
 

@@ -11,32 +11,32 @@ import pytest
 from semsearch.encoders.encoder import Encoder
 from semsearch.errors import InputError
 from semsearch.ingest import index_selection as sizing
-from semsearch.ingest.index_selection import Linking, Sized, recall_of, size
+from semsearch.ingest.index_selection import LinkingGraph, SelectedIndex, recall_of, select_index
 from semsearch.ingest.recipe import IndexOptions
-from semsearch.ingest.updating import Changed, compact, delete, update
+from semsearch.ingest.updating import UpdateResult, compact, delete, update
 from semsearch.search.engine import SearchEngine
 from semsearch.storage.checking import check
 from semsearch.storage.generations import read_manifest
 from semsearch.storage.vectors import VectorIndex
 from semsearch.types import Document, Mode, Query
 from tests.adapters.test_adapter import unit_rows
-from tests.conftest import Command, build_index, write_jsonl
+from tests.conftest import Command, build_index, hits_of, write_jsonl
 
 VECTORS, QUERIES = unit_rows(6000, dimension=16), unit_rows(40, dimension=16, seed=9)
 
 
-def sized(**options: object) -> tuple[list[Linking], Sized]:
-    *linking, last = size(VECTORS, lambda: QUERIES, IndexOptions.model_validate(options), threads=1)
-    assert isinstance(last, Sized)
-    return [event for event in linking if isinstance(event, Linking)], last
+def sized(**options: object) -> tuple[list[LinkingGraph], SelectedIndex]:
+    *linking, last = select_index(VECTORS, lambda: QUERIES, IndexOptions.model_validate(options), threads=1)
+    assert isinstance(last, SelectedIndex)
+    return [event for event in linking if isinstance(event, LinkingGraph)], last
 
 
 @pytest.mark.parametrize(("options", "why"), [({"type": "exact"}, "asked for"), ({"exact_ms": 1e6}, "ms a query here")])
 def test_a_quick_index_stays_exact(options: dict[str, object], why: str) -> None:
     linking, found = sized(**options)
     assert not linking
-    assert (found.record.type, found.record.effort, found.record.recall) == ("exact", None, None)
-    assert why in found.record.why
+    assert (found.record.type, found.record.ef_search, found.record.recall) == ("exact", None, None)
+    assert why in found.record.reason
 
 
 @pytest.mark.parametrize(
@@ -47,9 +47,9 @@ def test_a_slow_one_gets_a_graph_of_the_recall_that_was_asked_for(options: dict[
     assert [event.rows for event in linking] == [0, 5000, 6000]
     record = found.record
     assert (record.type, record.queries) == ("hnsw", 40)
-    assert why in record.why
+    assert why in record.reason
     truth = np.argsort(-(QUERIES @ VECTORS.T), axis=1)[:, :10]
-    rows = found.index.nearest(QUERIES, 100, effort=record.effort)[1][:, :10]
+    rows = found.index.search(QUERIES, 100, ef_search=record.ef_search)[1][:, :10]
     share = np.mean([np.isin(true, row).mean() for true, row in zip(truth, rows, strict=True)])
     assert record.recall == pytest.approx(share, abs=1e-4)
     assert share >= 0.95
@@ -74,9 +74,9 @@ def test_vectors_are_kept_as_exactly_as_memory_allows(kind: str, options: dict[s
     record = found.record
     assert (record.type, record.vectors) == (kind, precision)
     if precision != "float32":
-        assert f"{precision} vectors take" in record.why
+        assert f"{precision} vectors take" in record.reason
         truth = np.argsort(-(QUERIES @ VECTORS.T), axis=1)[:, :10]
-        rows = found.index.nearest(QUERIES, 100, effort=record.effort)[1][:, :10]
+        rows = found.index.search(QUERIES, 100, ef_search=record.ef_search)[1][:, :10]
         share = np.mean([np.isin(true, row).mean() for true, row in zip(truth, rows, strict=True)])
         assert record.recall == pytest.approx(share, abs=1e-4)
 
@@ -85,18 +85,18 @@ def test_where_a_graph_finds_too_little_it_is_linked_with_more_care(monkeypatch:
     seen: list[int] = []
     make = VectorIndex.hnsw
 
-    def noting(*dimension: int, breadth: int, **options: Any) -> VectorIndex:
-        seen.append(breadth)
-        return make(*dimension, breadth=breadth, **options)
+    def noting(*dimension: int, ef_construction: int, **options: Any) -> VectorIndex:
+        seen.append(ef_construction)
+        return make(*dimension, ef_construction=ef_construction, **options)
 
     monkeypatch.setattr(VectorIndex, "hnsw", noting)
-    monkeypatch.setattr(sizing, "EFFORTS", (1,))
-    monkeypatch.setattr(sizing, "BREADTHS", (2, 200))
-    monkeypatch.setattr(sizing, "FUSED", 10)
+    monkeypatch.setattr(sizing, "EF_SEARCH_STEPS", (1,))
+    monkeypatch.setattr(sizing, "EF_CONSTRUCTION_STEPS", (2, 200))
+    monkeypatch.setattr(sizing, "FUSION_DEPTH", 10)
     linking, found = sized(type="hnsw", recall=0.8)
     assert seen == [2, 200]
     assert [event.rows for event in linking] == [0, 5000, 6000] * 2
-    assert "linked with 200 candidates" in found.record.why
+    assert "linked with 200 candidates" in found.record.reason
 
 
 def test_what_fits_no_memory_or_finds_too_little_is_refused() -> None:
@@ -120,15 +120,15 @@ def test_an_index_in_fewer_bits_is_built_changed_and_made_one_piece(
     ).folder
     assert read_manifest(index).index.vectors == "float16"
     *_, last = update(index, [Document("new", "", "word301 quite new", "", {})], device="cpu")
-    assert isinstance(last, Changed)
+    assert isinstance(last, UpdateResult)
     delete(index, ["7"])
     for step in (None, compact(index, device="cpu")):
         for _ in step or ():
             pass
         assert check(index).problems == ()
         engine = SearchEngine.open(index, encoder=tiny_encoder)
-        assert engine.search([Query("word301 quite new", mode=Mode.SEMANTIC)])[0][0].id == "new"
-        assert len(engine.corpus.live()[1]) == 300
+        assert hits_of(engine, [Query("word301 quite new", mode=Mode.SEMANTIC)])[0][0].id == "new"
+        assert len(engine.corpus.live_passages()[1]) == 300
         engine.close()
     assert [one.index.vectors for one in read_manifest(index).segments] == ["float16"]
 
@@ -160,13 +160,13 @@ def test_an_index_with_a_graph_is_built_opened_searched_and_checked(
     build_index(tmp_path / "graph", source, model=tiny_model, index={"type": "hnsw"})
     manifest = read_manifest(tmp_path / "graph")
     assert "s-000001/graph.faiss" in manifest.files
-    assert f"hnsw, {manifest.index.effort} candidates, recall@10" in command("info", tmp_path / "graph").stdout
+    assert f"hnsw, {manifest.index.ef_search} candidates, recall@10" in command("info", tmp_path / "graph").stdout
     queries = [Query(f"word{n} third3", k=5, mode=Mode.SEMANTIC) for n in range(30)]
     found = {}
     for name in ("exact", "graph"):
         engine = SearchEngine.open(tmp_path / name, encoder=tiny_encoder, threads=1)
-        found[name] = engine.search(queries)
-        assert len(engine.search([Query("word1", k=400, mode=Mode.SEMANTIC)])[0]) == 400
+        found[name] = hits_of(engine, queries)
+        assert len(hits_of(engine, [Query("word1", k=400, mode=Mode.SEMANTIC)])[0]) == 400
         engine.close()
     same = [
         len({hit.id for hit in one} & {hit.id for hit in other}) / 5

@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 
 from semsearch.encoders.encoder import Encoder
-from semsearch.errors import BundleError, BusyError, InputError
+from semsearch.errors import IndexBusyError, IndexFolderError, InputError
 from semsearch.ingest import updating as changing
 from semsearch.ingest.building import Skipped
 from semsearch.ingest.encoding import Encoding
 from semsearch.ingest.readers.files import BadRecord
-from semsearch.ingest.updating import Changed, compact, delete, update
+from semsearch.ingest.updating import UpdateResult, compact, delete, update
 from semsearch.search.engine import SearchEngine
 from semsearch.storage.checking import check
-from semsearch.storage.generations import building, current, open_current, read_manifest
+from semsearch.storage.generations import begin_build, current, open_current, read_manifest
 from semsearch.types import Document, Mode, Query
-from tests.conftest import ANIMALS, build_index, write_jsonl
+from tests.conftest import ANIMALS, build_index, hits_of, write_jsonl
 
 QUERIES = ["nectar and honey", "swims up rivers", "animal of the sea", "a bird of prey", "loyal", "purrs"]
 
@@ -36,9 +36,9 @@ def document(animal: Mapping[str, object]) -> Document:
     return Document(str(animal["id"]), str(animal["title"]), str(animal["text"]), "test", metadata)
 
 
-def added(index: Path, records: Iterable[Document | BadRecord], *, prune: bool = False) -> Changed:
+def added(index: Path, records: Iterable[Document | BadRecord], *, prune: bool = False) -> UpdateResult:
     *_, last = update(index, records, prune=prune, device="cpu", threads=1)
-    assert isinstance(last, Changed)
+    assert isinstance(last, UpdateResult)
     assert check(index).problems == ()
     return last
 
@@ -52,7 +52,7 @@ def more(count: int, begin: int = 0) -> list[Document]:
 
 def found(index: Path, encoder: Encoder, *, mode: Mode | None = None) -> list[list[tuple[str, float]]]:
     engine = SearchEngine.open(index, encoder=encoder, threads=1)
-    hits = engine.search([Query(text, k=10, mode=mode) for text in QUERIES])
+    hits = hits_of(engine, [Query(text, k=10, mode=mode) for text in QUERIES])
     engine.close()
     return [[(hit.id, round(hit.score, 4)) for hit in one] for one in hits]
 
@@ -68,8 +68,8 @@ def test_documents_are_added_replaced_and_left_alone(index: Path, tiny_encoder: 
     assert (last.manifest.documents, last.manifest.passages) == (7, 7)
     engine = SearchEngine.open(index, encoder=tiny_encoder, threads=1)
     assert engine.document("bee") == bee
-    assert engine.search([Query("hunts mice at night")])[0][0].id == "owl"
-    assert sorted(engine.corpus.all_identities()) == sorted([*(str(one["id"]) for one in ANIMALS), "owl"])
+    assert hits_of(engine, [Query("hunts mice at night")])[0][0].id == "owl"
+    assert sorted(engine.corpus.all_doc_ids()) == sorted([*(str(one["id"]) for one in ANIMALS), "owl"])
     engine.close()
 
 
@@ -100,13 +100,13 @@ def test_many_changes_find_what_one_build_finds(
     if mode is Mode.SEMANTIC:
         assert found(changed.folder, tiny_encoder, mode=mode) == found(fresh.folder, tiny_encoder, mode=mode)
     *_, last = compact(changed.folder, device="cpu", threads=1)
-    assert isinstance(last, Changed)
+    assert isinstance(last, UpdateResult)
     assert last.compacted
     assert len(last.manifest.segments) == 1
     assert check(changed.folder).problems == ()
     assert found(changed.folder, tiny_encoder, mode=mode) == found(fresh.folder, tiny_encoder, mode=mode)
     one, other = (SearchEngine.open(folder, encoder=tiny_encoder) for folder in (changed.folder, fresh.folder))
-    np.testing.assert_array_equal(one.adapter.basis.values, other.adapter.basis.values)
+    np.testing.assert_array_equal(one.adapter.basis.eigenvalues, other.adapter.basis.eigenvalues)
     one.close()
     other.close()
 
@@ -119,7 +119,7 @@ def test_a_word_is_worth_in_a_small_segment_what_it_is_in_the_large_one(
     added(index, [Document("cat2", "Cat", "A small animal that purrs and hunts mice.", "test", {})])
     engine = SearchEngine.open(index, encoder=tiny_encoder, threads=1)
     for query in ("purrs", "animal that purrs", '"hunts mice" small'):
-        (hits,) = engine.search([Query(query, mode=Mode.LEXICAL)])
+        (hits,) = hits_of(engine, [Query(query, mode=Mode.KEYWORD)])
         scores = {hit.id: hit.score for hit in hits}
         assert scores["cat2"] == pytest.approx(scores["cat"], rel=0.2)
     engine.close()
@@ -146,10 +146,10 @@ def test_new_documents_find_their_place_on_the_map_which_is_drawn_anew_once_it_i
 ) -> None:
     def drawn() -> tuple[bytes, dict[str, list[float]]]:
         engine = SearchEngine.open(index, encoder=tiny_encoder, threads=1)
-        places = engine.corpus.places()
+        places = engine.corpus.map_points()
         assert places is not None
         rows = np.flatnonzero(np.isfinite(places).all(axis=1))
-        found = dict(zip(engine.corpus.identities(rows), places[rows].tolist(), strict=True))
+        found = dict(zip(engine.corpus.doc_ids(rows), places[rows].tolist(), strict=True))
         engine.close()
         return (current(index) / "map.safetensors").read_bytes(), found
 
@@ -163,7 +163,7 @@ def test_new_documents_find_their_place_on_the_map_which_is_drawn_anew_once_it_i
     assert set(then) - set(places) == {"owl", "n0", "n1", "n2"}
     assert "dog" not in then
     *_, last = compact(index, device="cpu", threads=1)
-    assert isinstance(last, Changed)
+    assert isinstance(last, UpdateResult)
     assert drawn() == (before, then)
     added(index, more(20, begin=3))
     delete(index, ["owl"])
@@ -187,9 +187,9 @@ def test_deleted_documents_are_not_found_and_leave_when_all_are_gone(
         assert ids.isdisjoint({"bee", "owl"})
     engine = SearchEngine.open(index, encoder=tiny_encoder, threads=1)
     assert engine.document("bee") is None
-    assert engine.corpus.known(["bee", "cat"]) == {"cat"}
-    assert len(engine.search([Query("animal", k=100)])[0]) == 5
-    assert engine.search([Query("bee", mode=Mode.LEXICAL)]) == [[]]
+    assert engine.corpus.existing_ids(["bee", "cat"]) == {"cat"}
+    assert len(hits_of(engine, [Query("animal", k=100)])[0]) == 5
+    assert hits_of(engine, [Query("bee", mode=Mode.KEYWORD)]) == [[]]
     engine.close()
     assert added(index, [OWL]).added == 1
 
@@ -200,7 +200,7 @@ def test_an_index_may_lose_everything_and_be_filled_again(index: Path, tiny_enco
     assert check(index).problems == ()
     assert found(index, tiny_encoder) == [[]] * len(QUERIES)
     *_, last = compact(index, device="cpu", threads=1)
-    assert isinstance(last, Changed)
+    assert isinstance(last, UpdateResult)
     assert not last.compacted
     added(index, [OWL])
     assert [hits[0][0] for hits in found(index, tiny_encoder)] == ["owl"] * len(QUERIES)
@@ -215,16 +215,16 @@ def test_prune_deletes_what_was_not_read(index: Path) -> None:
 
 def test_whoever_reads_the_old_state_goes_on_with_it(index: Path, tiny_encoder: Encoder) -> None:
     before = SearchEngine.open(index, encoder=tiny_encoder, threads=1)
-    assert before.newer() is None
+    assert before.reopened() is None
     delete(index, ["bee"])
     added(index, [OWL])
-    assert before.search([Query("nectar and honey")])[0][0].id == "bee"
-    newer = before.newer()
+    assert hits_of(before, [Query("nectar and honey")])[0][0].id == "bee"
+    newer = before.reopened()
     assert newer is not None
-    assert newer.search([Query("hunts mice at night")])[0][0].id == "owl"
+    assert hits_of(newer, [Query("hunts mice at night")])[0][0].id == "owl"
     assert newer.manifest == read_manifest(index)
     before.close()
-    assert newer.search([Query("nectar and honey")])[0][0].id != "bee"
+    assert hits_of(newer, [Query("nectar and honey")])[0][0].id != "bee"
     newer.close()
 
 
@@ -234,7 +234,7 @@ def test_what_two_states_have_in_common_is_opened_once(
     monkeypatch.setattr(changing, "NEAR", 0)
     engine = SearchEngine.open(index, encoder=tiny_encoder, threads=1)
     added(index, [OWL])
-    newer = engine.newer()
+    newer = engine.reopened()
     assert newer is not None
     assert newer.corpus.segments[0] is engine.corpus.segments[0]
     assert newer.adapter.basis.mean.tolist() == engine.adapter.basis.mean.tolist()
@@ -251,7 +251,7 @@ def test_bad_records_end_a_change_or_are_left_out(index: Path) -> None:
         added(index, [OWL, OWL])
     assert current(index) == before
     events = list(update(index, [OWL, bad, OWL], skip_bad=True, device="cpu", threads=1))
-    assert [event.record.place for event in events if isinstance(event, Skipped)] == ["a.jsonl:2", "test"]
+    assert [event.record.location for event in events if isinstance(event, Skipped)] == ["a.jsonl:2", "test"]
     assert read_manifest(index).documents == 7
 
 
@@ -270,9 +270,9 @@ def test_a_change_that_is_broken_off_leaves_the_old_state_and_nothing_else(index
 
 
 def test_a_second_writer_is_told(index: Path) -> None:
-    with building(index):
+    with begin_build(index):
         for change in (lambda: delete(index, ["bee"]), lambda: list(update(index, [OWL], device="cpu"))):
-            with pytest.raises(BusyError, match="another build or change is writing"):
+            with pytest.raises(IndexBusyError, match="another build or change is writing"):
                 change()
 
 
@@ -285,7 +285,7 @@ def test_another_encoder_is_refused_with_the_remedy(index: Path, tiny_model: Pat
     save_file({name: torch.zeros_like(value) + 1 for name, value in load_file(weights).items()}, weights)
     manifest = next(index.glob("g-*")) / "manifest.json"
     manifest.write_text(manifest.read_text().replace(str(tiny_model), str(other)))
-    with pytest.raises(BundleError, match="cannot be mixed; build the index again"):
+    with pytest.raises(IndexFolderError, match="cannot be mixed; build the index again"):
         added(index, [OWL])
 
 
@@ -295,6 +295,6 @@ def test_a_damaged_segment_is_seen_at_the_next_opening(index: Path) -> None:
     content[-1] ^= 1
     path.write_bytes(content)
     delete(index, ["bee"])
-    with pytest.raises(BundleError, match="has changed since it was built"):
+    with pytest.raises(IndexFolderError, match="has changed since it was built"):
         open_current(index)
     assert "has changed since" in check(index).problems[0]

@@ -10,8 +10,8 @@ import pytest
 
 from semsearch.encoders.encoder import Encoder
 from semsearch.errors import LabelError
-from semsearch.metalearn.datasets import find_domains, read_texts
-from semsearch.metalearn.episodes import Vectorizer, draw
+from semsearch.metalearn.datasets import find_datasets, read_texts
+from semsearch.metalearn.episodes import Vectorizer, draw_episodes
 from tests.adapters.worlds import domain
 
 
@@ -89,12 +89,12 @@ def test_a_bad_folder_is_refused_with_file_and_line(tmp_path: Path, files: dict[
 
 def test_domains_are_found_in_and_under_what_is_named(tmp_path: Path) -> None:
     one, two = write_domain(tmp_path / "many" / "one"), write_domain(tmp_path / "many" / "two")
-    assert find_domains([tmp_path / "many"]) == [one, two]
-    assert find_domains([two, tmp_path / "many"]) == [two, one]
+    assert find_datasets([tmp_path / "many"]) == [one, two]
+    assert find_datasets([two, tmp_path / "many"]) == [two, one]
     with pytest.raises(LabelError, match="is no domain"):
-        find_domains([tmp_path])
+        find_datasets([tmp_path])
     with pytest.raises(LabelError, match="two domains are called 'one'"):
-        find_domains([one, write_domain(tmp_path / "one")])
+        find_datasets([one, write_domain(tmp_path / "one")])
 
 
 def test_vectors_are_encoded_once(tmp_path: Path, tiny_encoder: Encoder) -> None:
@@ -104,7 +104,7 @@ def test_vectors_are_encoded_once(tmp_path: Path, tiny_encoder: Encoder) -> None
         opened.append(True)
         return tiny_encoder
 
-    first, second = (Vectorizer(open_encoder, "tiny", tmp_path / "cache").domain(folder) for _ in range(2))
+    first, second = (Vectorizer(open_encoder, "tiny", tmp_path / "cache").dataset(folder) for _ in range(2))
     assert len(opened) == 2  # documents and queries, of the first time
     assert first.documents.tobytes() == second.documents.tobytes()
     assert (first.documents.shape, first.queries.shape) == ((3, 32), (2, 32))
@@ -120,17 +120,17 @@ def test_given_vectors_are_taken_in_the_order_of_the_files(tmp_path: Path) -> No
     def never() -> Encoder:
         raise AssertionError
 
-    read = Vectorizer(never, "any", tmp_path / "cache", tmp_path).domain(folder)
+    read = Vectorizer(never, "any", tmp_path / "cache", tmp_path).dataset(folder)
     np.testing.assert_allclose(read.queries[1], queries[2] / np.linalg.norm(queries[2]), atol=1e-6)
     np.savez(tmp_path / "help.npz", documents=documents[:2], queries=queries)
     with pytest.raises(LabelError, match=r"holds 2 documents and 3 queries, .* has 3 and 3"):
-        Vectorizer(never, "any", tmp_path / "cache", tmp_path).domain(folder)
+        Vectorizer(never, "any", tmp_path / "cache", tmp_path).dataset(folder)
 
 
 def test_an_episode_keeps_support_and_held_out_queries_apart() -> None:
     worlds = [domain(seed, name=f"w{seed}") for seed in range(3)]
     for number in range(20):
-        episode = draw(worlds, np.random.default_rng(number), sizes=(1, 64), held_out=30)
+        episode = draw_episodes(worlds, np.random.default_rng(number), sizes=(1, 64), held_out=30)
         taught = {row.numpy().tobytes() for row in episode.support.queries}
         asked = {row.numpy().tobytes() for row in episode.held_out.queries}
         assert 1 <= len(taught) <= 64
@@ -142,5 +142,5 @@ def test_families_are_drawn_alike_whatever_their_size() -> None:
     worlds = [domain(0, name=f"large{number}", family="large") for number in range(9)]
     worlds.append(domain(1, name="small", family="small"))
     rng = np.random.default_rng(0)
-    small = sum(draw(worlds, rng, sizes=(1, 2), held_out=2).domain.name == "small" for _ in range(200))
+    small = sum(draw_episodes(worlds, rng, sizes=(1, 2), held_out=2).dataset.name == "small" for _ in range(200))
     assert 70 < small < 130

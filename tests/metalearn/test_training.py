@@ -9,15 +9,15 @@ import pytest
 
 from semsearch.adapters.weights import DEFAULT_WEIGHTS, Weights
 from semsearch.errors import LabelError, WeightsError
-from semsearch.metalearn.episodes import Domain
-from semsearch.metalearn.outer_loop import Settings, Step
-from semsearch.metalearn.training import Judged, folds, train
+from semsearch.metalearn.episodes import Dataset
+from semsearch.metalearn.outer_loop import OuterLoopSettings, Step
+from semsearch.metalearn.training import GuardTrial, folds, train
 from tests.adapters.worlds import domain
 
-BRIEF = Settings(members=("listwise",), steps=4, episodes=1, every=2)
+BRIEF = OuterLoopSettings(learners=("listwise",), steps=4, episodes=1, every=2)
 
 
-def worlds() -> list[Domain]:
+def worlds() -> list[Dataset]:
     return [domain(seed, name=f"w{seed}", family=f"f{seed // 2}", queries=60) for seed in range(6)]
 
 
@@ -31,7 +31,7 @@ def weights() -> Weights:
 def test_training_tells_how_far_it_is_and_where_it_comes_from() -> None:
     *events, weights = train(worlds(), BRIEF, about={"encoder": "made up"}, left_out=["f1"], trial_seeds=1)
     assert [event.number for event in events if isinstance(event, Step)] == [1, 2, 3, 4]
-    judged = [event for event in events if isinstance(event, Judged)]
+    judged = [event for event in events if isinstance(event, GuardTrial)]
     assert [(event.domain, event.number, event.of) for event in judged] == [
         ("w0", 1, 4),
         ("w1", 2, 4),
@@ -39,16 +39,16 @@ def test_training_tells_how_far_it_is_and_where_it_comes_from() -> None:
         ("w5", 4, 4),
     ]
     assert isinstance(weights, Weights)
-    assert weights.about["families"] == ["f0", "f2"]
-    assert weights.about["left_out"] == ["f1"]
-    assert weights.about["open_licence"] is True
-    assert weights.about["dimension"] == 24
+    assert weights.metadata["families"] == ["f0", "f2"]
+    assert weights.metadata["left_out"] == ["f1"]
+    assert weights.metadata["open_licence"] is True
+    assert weights.metadata["dimension"] == 24
 
 
 def test_weights_come_back_from_disk_and_decide_the_same(tmp_path: Path, weights: Weights) -> None:
     weights.save(tmp_path / "w.safetensors")
     opened = Weights.open(tmp_path / "w.safetensors")
-    assert dict(opened.about) == dict(weights.about)
+    assert dict(opened.metadata) == dict(weights.metadata)
     assert list(opened.candidates) == list(weights.candidates)
     world = domain(0)
     support = world.support(np.arange(32), most=500)
@@ -59,7 +59,7 @@ def test_weights_come_back_from_disk_and_decide_the_same(tmp_path: Path, weights
 
 def test_an_interrupted_training_keeps_its_trials(tmp_path: Path, weights: Weights) -> None:
     for event in train(worlds(), BRIEF, about={"encoder": "made up"}, checkpoint=tmp_path, trial_seeds=1):
-        if isinstance(event, Judged) and event.number == 3:
+        if isinstance(event, GuardTrial) and event.number == 3:
             break
     before = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("trials-*.json")}
     *_, resumed = train(worlds(), BRIEF, about={"encoder": "made up"}, checkpoint=tmp_path, trial_seeds=1)
@@ -105,10 +105,10 @@ def test_nothing_labelled_is_an_error() -> None:
 
 def test_the_weights_that_come_with_semsearch_are_open_and_small() -> None:
     weights = Weights.open()
-    assert weights.about["open_licence"] is True
-    assert weights.about["dimension"] == 384
+    assert weights.metadata["open_licence"] is True
+    assert weights.metadata["dimension"] == 384
     assert DEFAULT_WEIGHTS.stat().st_size < 2**20
     card = (DEFAULT_WEIGHTS.parent / "README.md").read_text(encoding="utf-8")
-    domains = weights.about["domains"]
+    domains = weights.metadata["domains"]
     assert isinstance(domains, list)
     assert all(f"`{name}`" in card for name in domains)

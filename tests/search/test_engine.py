@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from semsearch.encoders.encoder import Encoder
-from semsearch.errors import BundleError
+from semsearch.errors import IndexFolderError
 from semsearch.search.engine import SearchEngine
 from semsearch.types import Mode, Query
-from tests.conftest import ANIMALS, build_index, write_jsonl
+from tests.conftest import ANIMALS, build_index, hits_of, write_jsonl
 
 
 def test_words_of_a_document_find_it_first(engine: SearchEngine) -> None:
-    results = engine.search([Query("nectar and honey"), Query("swims up rivers")])
+    results = hits_of(engine, [Query("nectar and honey"), Query("swims up rivers")])
     assert [hits[0].id for hits in results] == ["bee", "salmon"]
     assert results[0][0].metadata == {"kind": "insect"}
     assert results[0][0].passage.text == ANIMALS[4]["text"]
@@ -23,18 +23,18 @@ def test_words_of_a_document_find_it_first(engine: SearchEngine) -> None:
 
 
 def test_no_queries_no_results(engine: SearchEngine) -> None:
-    assert engine.search([]) == []
+    assert hits_of(engine, []) == []
 
 
 def test_scores_fall_and_no_document_comes_twice(engine: SearchEngine) -> None:
-    (hits,) = engine.search([Query("animal", k=100)])
+    (hits,) = hits_of(engine, [Query("animal", k=100)])
     assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
     assert sorted(hit.id for hit in hits) == sorted(str(animal["id"]) for animal in ANIMALS)
 
 
 def test_pages_join_without_gap_or_overlap(engine: SearchEngine) -> None:
-    (whole,) = engine.search([Query("animal of the sea", k=6)])
-    pages = engine.search([Query("animal of the sea", k=2, offset=offset) for offset in (0, 2, 4, 6)])
+    (whole,) = hits_of(engine, [Query("animal of the sea", k=6)])
+    pages = hits_of(engine, [Query("animal of the sea", k=2, offset=offset) for offset in (0, 2, 4, 6)])
     assert [hit.id for page in pages for hit in page] == [hit.id for hit in whole]
     assert pages[-1] == []
 
@@ -50,7 +50,7 @@ def test_a_long_document_is_found_once_by_its_best_passage(
     published = build_index(tmp_path / "notes", source, model=tiny_model, chunking=chunking)
     assert published.manifest.passages > 10
     engine = SearchEngine.open(tmp_path / "notes", encoder=tiny_encoder)
-    (hits,) = engine.search([Query("the volcano erupted at midnight", k=4)])
+    (hits,) = hits_of(engine, [Query("the volcano erupted at midnight", k=4)])
     engine.close()
     assert sorted(hit.id for hit in hits) == ["diary", "note-0", "note-1", "note-2"]
     diary = next(hit for hit in hits if hit.id == "diary")
@@ -59,13 +59,13 @@ def test_a_long_document_is_found_once_by_its_best_passage(
 
 
 def test_another_encoder_is_refused(animals: Path, real_encoder: Encoder) -> None:
-    with pytest.raises(BundleError, match=r"was built with encoder .*tiny.* not 'all-MiniLM-L6-v2'"):
+    with pytest.raises(IndexFolderError, match=r"was built with encoder .*tiny.* not 'all-MiniLM-L6-v2'"):
         SearchEngine.open(animals, encoder=real_encoder)
 
 
 def test_other_prompts_are_refused(animals: Path, tiny_model: Path) -> None:
     other = Encoder.open(str(tiny_model), device="cpu", prompts={"query": "question: "})
-    with pytest.raises(BundleError, match="built with the prompts"):
+    with pytest.raises(IndexFolderError, match="built with the prompts"):
         SearchEngine.open(animals, encoder=other)
 
 
@@ -73,7 +73,7 @@ def test_the_shipped_model_finds_by_meaning(tmp_path: Path, real_encoder: Encode
     source = write_jsonl(tmp_path / "animals.jsonl", ANIMALS)
     build_index(tmp_path / "animals", source, model="all-MiniLM-L6-v2")
     engine = SearchEngine.open(tmp_path / "animals", encoder=real_encoder)
-    results = engine.search([Query("kitten"), Query("puppy"), Query("what pollinates flowers"), Query("ocean giant")])
+    results = hits_of(engine, [Query("kitten"), Query("puppy"), Query("what pollinates flowers"), Query("ocean giant")])
     engine.close()
     assert [hits[0].id for hits in results] == ["cat", "dog", "bee", "whale"]
 
@@ -104,57 +104,69 @@ def catalogue(
 
 @pytest.mark.parametrize("mode", list(Mode))
 def test_pages_of_every_mode_join_without_gap_or_overlap(catalogue: SearchEngine, mode: Mode) -> None:
-    (whole,) = catalogue.search([Query("a red chair", k=301, mode=mode)])
-    pages = catalogue.search([Query("a red chair", k=25, offset=offset, mode=mode) for offset in range(0, 301, 25)])
+    (whole,) = hits_of(catalogue, [Query("a red chair", k=301, mode=mode)])
+    pages = hits_of(catalogue, [Query("a red chair", k=25, offset=offset, mode=mode) for offset in range(0, 301, 25)])
     assert [hit.id for page in pages for hit in page] == [hit.id for hit in whole]
     assert len({hit.id for hit in whole}) == len(whole)
-    assert len(whole) == (94 if mode is Mode.LEXICAL else 301)
+    assert len(whole) == (94 if mode is Mode.KEYWORD else 301)
 
 
 def test_exact_names_and_ids_come_first(catalogue: SearchEngine) -> None:
     queries = ["ZX-81", "zx 81", "SKU-123", "SKU-7"]
-    for mode in (Mode.LEXICAL, Mode.HYBRID):
-        found = catalogue.search([Query(query, k=1, mode=mode) for query in queries])
+    for mode in (Mode.KEYWORD, Mode.HYBRID):
+        found = hits_of(catalogue, [Query(query, k=1, mode=mode) for query in queries])
         assert [hits[0].id for hits in found] == ["code", "code", "SKU-123", "SKU-7"]
 
 
 def test_quoted_phrases_must_be_there_for_words_to_count(catalogue: SearchEngine) -> None:
-    lexical, both = catalogue.search(
-        [Query('"red chair" something', k=100, mode=mode) for mode in (Mode.LEXICAL, Mode.HYBRID)]
+    lexical, both = hits_of(
+        catalogue, [Query('"red chair" something', k=100, mode=mode) for mode in (Mode.KEYWORD, Mode.HYBRID)]
     )
     assert len(lexical) == 9
     assert all("red chair" in hit.passage.text for hit in lexical)
-    assert {hit.id for hit in both if hit.parts is not None and hit.parts.words} == {hit.id for hit in lexical}
-    assert catalogue.search([Query('"chair red"', mode=Mode.LEXICAL)]) == [[]]
+    assert {hit.id for hit in both if hit.score_breakdown is not None and hit.score_breakdown.lexical_score} == {
+        hit.id for hit in lexical
+    }
+    assert hits_of(catalogue, [Query('"chair red"', mode=Mode.KEYWORD)]) == [[]]
 
 
 def test_a_score_says_what_it_is_made_of(catalogue: SearchEngine) -> None:
-    semantic, lexical, hybrid = catalogue.search([Query("red chair", k=5, mode=mode) for mode in Mode])
+    semantic, lexical, hybrid = hits_of(catalogue, [Query("red chair", k=5, mode=mode) for mode in Mode])
     for place, hit in enumerate(semantic, start=1):
-        assert hit.parts is not None
-        assert (hit.parts.similarity, hit.parts.similarity_place, hit.parts.words) == (hit.score, place, None)
+        assert hit.score_breakdown is not None
+        assert (hit.score_breakdown.similarity, hit.score_breakdown.dense_rank, hit.score_breakdown.lexical_score) == (
+            hit.score,
+            place,
+            None,
+        )
     for place, hit in enumerate(lexical, start=1):
-        assert hit.parts is not None
-        assert (hit.parts.words, hit.parts.words_place, hit.parts.similarity) == (hit.score, place, None)
+        assert hit.score_breakdown is not None
+        assert (
+            hit.score_breakdown.lexical_score,
+            hit.score_breakdown.lexical_rank,
+            hit.score_breakdown.similarity,
+        ) == (hit.score, place, None)
     best = lexical[0].score
     for hit in hybrid:
-        assert hit.parts is not None
-        assert hit.parts.similarity is not None
-        assert hit.parts.words is not None
-        assert hit.score == pytest.approx(hit.parts.similarity + 0.2 * hit.parts.words / best, abs=2e-6)
+        assert hit.score_breakdown is not None
+        assert hit.score_breakdown.similarity is not None
+        assert hit.score_breakdown.lexical_score is not None
+        assert hit.score == pytest.approx(
+            hit.score_breakdown.similarity + 0.2 * hit.score_breakdown.lexical_score / best, abs=2e-6
+        )
 
 
 def test_without_a_common_word_both_is_meaning_alone(catalogue: SearchEngine) -> None:
-    semantic, hybrid = catalogue.search([Query("sofa", k=20, mode=mode) for mode in (Mode.SEMANTIC, Mode.HYBRID)])
+    semantic, hybrid = hits_of(catalogue, [Query("sofa", k=20, mode=mode) for mode in (Mode.SEMANTIC, Mode.HYBRID)])
     assert [(hit.id, hit.score) for hit in hybrid] == [(hit.id, hit.score) for hit in semantic]
-    assert catalogue.search([Query("sofa", mode=Mode.LEXICAL)]) == [[]]
+    assert hits_of(catalogue, [Query("sofa", mode=Mode.KEYWORD)]) == [[]]
 
 
 def test_ranks_may_be_fused_in_place_of_scores(tmp_path: Path, tiny_model: Path, tiny_encoder: Encoder) -> None:
     source = write_jsonl(tmp_path / "animals.jsonl", ANIMALS)
     build_index(tmp_path / "a", source, model=tiny_model, search={"lexical_weight": "rrf"})
     engine = SearchEngine.open(tmp_path / "a", encoder=tiny_encoder)
-    (hits,) = engine.search([Query("nectar and honey", k=6)])
+    (hits,) = hits_of(engine, [Query("nectar and honey", k=6)])
     engine.close()
     assert hits[0].id == "bee"
     assert hits[0].score == pytest.approx(2 / 61, abs=1e-6)
@@ -181,34 +193,35 @@ def story(tmp_path: Path, tiny_model: Path, tiny_encoder: Encoder) -> Iterator[S
 
 @pytest.mark.parametrize("mode", list(Mode))
 def test_several_passages_of_a_document_are_told_best_first(story: SearchEngine, mode: Mode) -> None:
-    (hits,) = story.search([Query("volcano", mode=mode, passages=2)])
+    (hits,) = hits_of(story, [Query("volcano", mode=mode, passages=2)])
     diary = next(hit for hit in hits if hit.id == "diary")
-    assert len(diary.others) == 1
-    texts = [diary.passage.text, diary.others[0].text]
+    assert len(diary.more_passages) == 1
+    texts = [diary.passage.text, diary.more_passages[0].text]
     # the small model knows words and no meanings
     assert mode is Mode.SEMANTIC or all("volcano" in text for text in texts)
     assert texts[0] != texts[1]
     document = story.document("diary")
     assert document is not None
-    for passage in (diary.passage, *diary.others):
+    for passage in (diary.passage, *diary.more_passages):
         assert document.text[passage.start : passage.stop] == passage.text
-    (many,) = story.search([Query("volcano", mode=mode, passages=10)])
+    (many,) = hits_of(story, [Query("volcano", mode=mode, passages=10)])
     # by words alone only passages count that have one
-    assert len(next(hit for hit in many if hit.id == "diary").others) == (1 if mode is Mode.LEXICAL else 2)
-    (one,) = story.search([Query("volcano", mode=mode)])
-    assert all(hit.others == () for hit in one)
+    assert len(next(hit for hit in many if hit.id == "diary").more_passages) == (1 if mode is Mode.KEYWORD else 2)
+    (one,) = hits_of(story, [Query("volcano", mode=mode)])
+    assert all(hit.more_passages == () for hit in one)
 
 
 @pytest.mark.parametrize("mode", list(Mode))
 def test_near_duplicates_are_told_with_the_best_of_them(story: SearchEngine, mode: Mode) -> None:
-    (plain,) = story.search([Query("a walk through the hills to a lake", mode=mode)])
-    (folded,) = story.search([Query("a walk through the hills to a lake", mode=mode, fold=True)])
+    (plain,) = hits_of(story, [Query("a walk through the hills to a lake", mode=mode)])
+    (folded,) = hits_of(story, [Query("a walk through the hills to a lake", mode=mode, collapse=True)])
     best = next(hit.id for hit in plain if hit.id.startswith("copy"))
     rest = ({"copy", "copy again"} - {best}).pop()
     assert [hit.id for hit in folded] == [hit.id for hit in plain if hit.id != rest]
-    assert {hit.id: hit.alike for hit in folded if hit.alike} == {best: (rest,)}
+    assert {hit.id: hit.duplicates for hit in folded if hit.duplicates} == {best: (rest,)}
     pages = [
-        story.search([Query("a walk through the hills to a lake", 1, n, mode=mode, fold=True)])[0] for n in range(4)
+        hits_of(story, [Query("a walk through the hills to a lake", 1, n, mode=mode, collapse=True)])[0]
+        for n in range(4)
     ]
     assert [hit.id for page in pages for hit in page] == [hit.id for hit in folded]
 
@@ -218,13 +231,13 @@ def test_words_that_made_a_passage_similar_add_up(real_encoder: Encoder, tmp_pat
     build_index(tmp_path / "animals", source, model="all-MiniLM-L6-v2")
     engine = SearchEngine.open(tmp_path / "animals", encoder=real_encoder)
     query = Query("kitten", k=3, mode=Mode.SEMANTIC)
-    ranking = engine.order(query, engine.rank([query])[0])
-    carried = engine.carried(ranking)
+    ranking = engine.rank(query, engine.retrieve([query])[0])
+    [carried] = engine.token_attributions([ranking])
     assert carried is not None
     assert carried[0][0][0] in {"Cat", "purrs", "mice"}
-    texts = engine.corpus.at_encoder(ranking.passages)
+    texts = engine.corpus.encoder_texts(ranking.passages)
     assert ranking.vector is not None
-    shares = real_encoder.shares(texts, ranking.vector)
+    shares = real_encoder.token_attributions(texts, ranking.vector)
     assert shares is not None
     for its, score in zip(shares, ranking.scores.tolist(), strict=True):
         # what is missing is the special tokens'
@@ -234,7 +247,7 @@ def test_words_that_made_a_passage_similar_add_up(real_encoder: Encoder, tmp_pat
 
 def test_an_encoder_that_does_not_tell_is_asked_in_vain(engine: SearchEngine) -> None:
     query = Query("honey", mode=Mode.SEMANTIC)
-    found = engine.carried(engine.order(query, engine.rank([query])[0]))
+    [found] = engine.token_attributions([engine.rank(query, engine.retrieve([query])[0])])
     assert found is None or all(isinstance(words, list) for words in found)
-    lexical = Query("honey", mode=Mode.LEXICAL)
-    assert engine.carried(engine.order(lexical, None)) is None
+    lexical = Query("honey", mode=Mode.KEYWORD)
+    assert engine.token_attributions([engine.rank(lexical, None)]) == [None]

@@ -11,7 +11,7 @@ from flask.testing import FlaskClient
 from semsearch.encoders.encoder import Encoder
 from semsearch.search.engine import SearchEngine
 from semsearch.server.app import create_app
-from semsearch.server.runtime.service import Learning
+from semsearch.server.runtime.service import AdaptationSettings
 from semsearch.server.security import WriteKeys
 from tests.conftest import ANIMALS, build_index, write_jsonl
 
@@ -34,7 +34,7 @@ def serve(index: Path, tiny_encoder: Encoder) -> Iterator[Serve]:
         for close in opened:
             close()
         engine = SearchEngine.open(index, encoder=tiny_encoder)
-        app = create_app({"zoo": engine}, keys=keys, learning=Learning(after=after))
+        app = create_app({"zoo": engine}, keys=keys, adaptation=AdaptationSettings(after=after))
         opened[:] = [app.extensions["semsearch"].close, engine.close]
         return app.test_client()
 

@@ -11,9 +11,9 @@ import faiss
 import numpy as np
 import pytest
 
-from semsearch.errors import BundleError
+from semsearch.errors import IndexFolderError
 from semsearch.storage.checking import check
-from semsearch.storage.generations import Generation, current, publish, read_manifest, tidy
+from semsearch.storage.generations import Generation, current, publish, read_manifest, remove_stale
 
 
 @pytest.fixture
@@ -73,12 +73,12 @@ def test_what_dead_processes_left_is_noted_and_removed_at_the_next_opening(copy:
     found = check(copy)
     assert found.problems == ()
     assert [note.split()[0].rpartition("/")[2] for note in found.notes] == ["building-dead", "g-000009"]
-    tidy(copy)
+    remove_stale(copy)
     assert check(copy).notes == ()
 
 
 def test_no_index_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match="no index at"):
+    with pytest.raises(IndexFolderError, match="no index at"):
         check(tmp_path)
 
 

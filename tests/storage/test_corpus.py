@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter
 
-from semsearch.filters.tree import And, Comparison, Condition, Not, Or, fact, facts
+from semsearch.filters.tree import And, Comparison, Filter, Not, Or, field_values, normalize_value
 from semsearch.storage.corpus import Corpus, Segment
 from semsearch.storage.documents import DocumentStore, DocumentWriter
 from semsearch.storage.fulltext import FullText
@@ -23,7 +23,7 @@ from semsearch.types import Document, Passage
 from tests.adapters.test_adapter import unit_rows
 
 DIMENSION = 16
-CONDITION: TypeAdapter[Condition] = TypeAdapter(Condition)
+CONDITION: TypeAdapter[Filter] = TypeAdapter(Filter)
 SIGNS: dict[str, Callable[[Any, Any], bool]] = {
     "gt": operator.gt, "gte": operator.ge, "lt": operator.lt, "lte": operator.le,
 }  # fmt: skip
@@ -73,7 +73,7 @@ class World:
         self.dead = {0, 5, 69, 73}
         self.corpus = Corpus(segments, self.deleted)
 
-    def alive(self, condition: Condition | None = None) -> set[int]:
+    def alive(self, condition: Filter | None = None) -> set[int]:
         return {
             n for n in range(120) if n not in self.dead and (condition is None or meets(self.documents[n], condition))
         }
@@ -87,19 +87,19 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         one.close()
 
 
-def meets(document: Document, condition: Condition) -> bool:
+def meets(document: Document, condition: Filter) -> bool:
     """What a condition means, in Python."""
     match condition:
-        case Not(unless=part):
+        case Not(operand=part):
             return not meets(document, part)
         case And(all_of=parts):
             return all(meets(document, part) for part in parts)
         case Or(any_of=parts):
             return any(meets(document, part) for part in parts)
     known = {"id": document.id, "title": document.title, "source": document.source, **document.metadata}
-    values = [value for name, value in facts(known) if name == condition.field]
+    values = [value for name, value in field_values(known) if name == condition.field]
     if condition.exists is not None:
-        within = any(name.startswith(f"{condition.field}.") for name, _ in facts(known))
+        within = any(name.startswith(f"{condition.field}.") for name, _ in field_values(known))
         return (bool(values) or within) is condition.exists
     return any(_fits(value, condition) for value in values)
 
@@ -109,14 +109,14 @@ def _fits(value: Any, condition: Comparison) -> bool:
         return isinstance(value, str) and value.startswith(condition.prefix)
     one_of = condition.one_of if condition.eq is None else (condition.eq,)
     if one_of is not None:
-        return value in [fact(one) for one in one_of]
+        return value in [normalize_value(one) for one in one_of]
     return all(_compares(value, sign, getattr(condition, sign)) for sign in SIGNS)
 
 
 def _compares(value: Any, sign: str, bound: Any) -> bool:
     if bound is None:
         return True
-    bound = fact(bound)
+    bound = normalize_value(bound)
     if isinstance(bound, int) and 1000 <= bound <= 9999 and isinstance(value, str) and value[:1].isdigit():
         bound = str(bound)  # a year
     if isinstance(value, str) is not isinstance(bound, str):
@@ -161,7 +161,7 @@ def test_conditions_choose_what_they_mean(world: World) -> None:
     draw, sizes = random.Random(3), set()
     for _ in range(400):
         condition = CONDITION.validate_python(drawn(draw))
-        allowed = world.corpus.allowed(condition)
+        allowed = world.corpus.allowed_rows(condition)
         expected = world.alive(condition)
         assert set(world.corpus.document_of[np.flatnonzero(allowed.passages)].tolist()) == expected, condition
         assert (allowed.document_count, allowed.passage_count) == (len(expected), 2 * len(expected))
@@ -174,13 +174,13 @@ def test_only_what_is_allowed_is_found_and_as_many_as_there_are(world: World) ->
     for _ in range(60):
         condition = CONDITION.validate_python(drawn(draw))
         rows = np.array(sorted(row for n in world.alive(condition) for row in (2 * n, 2 * n + 1)), np.int64)
-        scores, found = world.corpus.nearest(queries, 12, allowed=world.corpus.allowed(condition))
+        scores, found = world.corpus.search_vectors(queries, 12, allowed=world.corpus.allowed_rows(condition))
         for query, its_scores, its_rows in zip(queries, scores, found, strict=True):
             near = np.round(world.vectors[rows] @ query, 6)
             expected = rows[np.lexsort((rows, -near))][:12]
             assert its_rows[its_rows >= 0].tolist() == expected.tolist()
             assert np.isneginf(its_scores[len(expected) :]).all()
-        by_words, _ = world.corpus.best("common", 300, allowed=world.corpus.allowed(condition))
+        by_words, _ = world.corpus.search_keywords("common", 300, allowed=world.corpus.allowed_rows(condition))
         assert {row // 2 for row in by_words.tolist()} == world.alive(condition)
 
 
@@ -188,13 +188,13 @@ def test_rows_mean_the_same_everywhere(world: World) -> None:
     rows = np.array([239, 0, 141, 139, 200])
     np.testing.assert_array_equal(world.corpus.vectors(rows), world.vectors[rows])
     query = unit_rows(1, dimension=DIMENSION, seed=5)[0]
-    np.testing.assert_allclose(world.corpus.similarity(query, rows), world.vectors[rows] @ query, atol=1e-6)
-    assert world.corpus.identities(rows) == [f"d{row // 2}" for row in rows]
+    np.testing.assert_allclose(world.corpus.cosine(query, rows), world.vectors[rows] @ query, atol=1e-6)
+    assert world.corpus.doc_ids(rows) == [f"d{row // 2}" for row in rows]
     hits = world.corpus.hits([(row, float(row)) for row in rows.tolist()])
     assert [(hit.id, hit.score) for hit in hits] == [(f"d{row // 2}", row) for row in rows.tolist()]
     assert world.corpus.passage_rows("d110").tolist() == [220, 221]
     assert world.corpus.passage_rows("d5").tolist() == []
-    live, vectors = world.corpus.live()
+    live, vectors = world.corpus.live_passages()
     assert {row // 2 for row in live.tolist()} == world.alive()
     np.testing.assert_array_equal(vectors, world.vectors[live])
     assert [identity for identity, _ in world.corpus.texts()] == [f"d{row // 2}" for row in live]
@@ -207,9 +207,9 @@ def test_facets_count_the_documents_that_are_left(world: World, condition: Any) 
     for name in ("tags", "even", "author.name", "day", "missing"):
         expected: dict[Any, int] = {}
         for n in world.alive(chosen):
-            for value in {value for field, value in facts(world.documents[n].metadata) if field == name}:
+            for value in {value for field, value in field_values(world.documents[n].metadata) if field == name}:
                 expected[value] = expected.get(value, 0) + 1
-        assert world.corpus.counts(name, chosen) == expected
+        assert world.corpus.facet_counts(name, chosen) == expected
 
 
 def test_a_comparison_is_one_of_the_kinds() -> None:

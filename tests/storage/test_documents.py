@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from semsearch.errors import BundleError
+from semsearch.errors import IndexFolderError
 from semsearch.storage.documents import DocumentStore, DocumentWriter
 from semsearch.types import Document, Passage
 
@@ -80,5 +80,5 @@ def test_a_file_taken_away_while_open_is_still_read(tmp_path: Path) -> None:
 
 def test_a_file_that_is_no_store_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "documents").write_bytes(b"no database at all" * 100)
-    with pytest.raises(BundleError, match="documents is not a document store"):
+    with pytest.raises(IndexFolderError, match="documents is not a document store"):
         DocumentStore(tmp_path / "documents")

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from semsearch.errors import BundleError
+from semsearch.errors import IndexFolderError
 from semsearch.storage.documents import DocumentWriter
 from semsearch.storage.fulltext import FullText
-from semsearch.text.tokens import asked
+from semsearch.text.tokens import parse_query
 from semsearch.types import Document, Passage
 
 TEXTS = [
@@ -59,7 +59,7 @@ def full(tmp_path: Path) -> Iterator[FullText]:
     ],
 )
 def test_words_find_passages_best_first(full: FullText, query: str, rows: list[int]) -> None:
-    found, scores = full.best(asked(query), 10)
+    found, scores = full.best(parse_query(query), 10)
     assert found.tolist() == rows
     assert (scores > 0).all()
     assert scores.tolist() == sorted(scores.tolist(), reverse=True)
@@ -69,11 +69,11 @@ def test_words_find_passages_best_first(full: FullText, query: str, rows: list[i
     "query", ["a mouse hunting cats", "os.path join", '"os path"', '"path join" cat join', "数据库"]
 )
 def test_what_words_are_worth_can_be_told_from_elsewhere(full: FullText, query: str) -> None:
-    rows, scores = full.best(asked(query), 10)
-    again, same = full.best_by(asked(query), 10, full.frequency, full.count)
+    rows, scores = full.best(parse_query(query), 10)
+    again, same = full.best_by(parse_query(query), 10, full.frequency, full.count)
     assert again.tolist() == rows.tolist()
     assert same == pytest.approx(scores, rel=1e-5)
-    _, rarer = full.best_by(asked(query), 10, full.frequency, 100 * full.count)
+    _, rarer = full.best_by(parse_query(query), 10, full.frequency, 100 * full.count)
     assert (rarer > scores).all()
 
 
@@ -83,17 +83,17 @@ def test_only_allowed_passages_are_found(full: FullText, few: int, most: bool, m
     monkeypatch.setattr("semsearch.storage.fulltext.FEW", few)
     allowed = np.arange(len(TEXTS)) != 1 if most else np.arange(len(TEXTS)) < 1
     for query in ("cat", "join the cats"):
-        rows, scores = full.best(asked(query), 10)
-        found, values = full.best(asked(query), 10, allowed=allowed)
+        rows, scores = full.best(parse_query(query), 10)
+        found, values = full.best(parse_query(query), 10, allowed=allowed)
         kept = allowed[rows]
         assert (found.tolist(), values.tolist()) == (rows[kept].tolist(), scores[kept].tolist())
-        found, _ = full.best_by(asked(query), 10, full.frequency, full.count, allowed=allowed)
+        found, _ = full.best_by(parse_query(query), 10, full.frequency, full.count, allowed=allowed)
         assert found.tolist() == rows[kept].tolist()
-        assert full.best(asked(query), 10, allowed=np.zeros(len(TEXTS), bool))[0].tolist() == []
+        assert full.best(parse_query(query), 10, allowed=np.zeros(len(TEXTS), bool))[0].tolist() == []
 
 
 def test_the_score_is_bm25(full: FullText) -> None:
-    rows, scores = full.best(asked("mice"), 1)
+    rows, scores = full.best(parse_query("mice"), 1)
     lengths = [6, 3, 7, 7, 11, 7, 5, 6]
     mean = sum(lengths) / len(lengths)
     expected = log((8 - 1 + 0.5) / (1 + 0.5)) * 2.2 / (1 + 1.2 * (1 - 0.75 + 0.75 * 6 / mean))
@@ -105,17 +105,17 @@ def test_no_query_is_an_error(full: FullText) -> None:
     draw = random.Random(0)
     pieces = [*"\"()*^:-+{}'\\\0数a", "NEAR(", "AND", "OR", "NOT", "stems"]
     for _ in range(300):
-        query = asked(draw.choice(("", " ")).join(draw.choices(pieces, k=draw.randint(1, 12))))
+        query = parse_query(draw.choice(("", " ")).join(draw.choices(pieces, k=draw.randint(1, 12))))
         full.best(query, 5)
         full.best_by(query, 5, full.frequency, full.count)
 
 
 def test_many_threads_ask_at_once(full: FullText) -> None:
     with ThreadPoolExecutor(8) as pool:
-        assert {tuple(rows) for rows, _ in pool.map(lambda _: full.best(asked("cat"), 3), range(200))} == {(1, 0)}
+        assert {tuple(rows) for rows, _ in pool.map(lambda _: full.best(parse_query("cat"), 3), range(200))} == {(1, 0)}
 
 
 def test_a_file_without_full_text_is_refused(tmp_path: Path) -> None:
     sqlite3.connect(tmp_path / "other").execute("CREATE TABLE a (b)").connection.close()
-    with pytest.raises(BundleError, match="has no full text"):
+    with pytest.raises(IndexFolderError, match="has no full text"):
         FullText(tmp_path / "other")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from semsearch.errors import BundleError
-from semsearch.storage.generations import building, open_current, read_manifest, republish
+from semsearch.errors import IndexFolderError
+from semsearch.storage.generations import begin_build, open_current, read_manifest, republish
 from semsearch.storage.manifest import Manifest, SearchOptions
 
 
@@ -48,7 +48,7 @@ def flip_a_byte(folder: Path) -> None:
 )
 def test_damage_is_named_with_its_remedy(copy: Path, harm: Callable[[Path], object], complaint: str) -> None:
     harm(copy)
-    with pytest.raises(BundleError, match=complaint) as caught:
+    with pytest.raises(IndexFolderError, match=complaint) as caught:
         open_current(copy)
     assert "build" in str(caught.value)
 
@@ -67,21 +67,25 @@ def test_the_manifest_says_what_was_built(animals: Path) -> None:
 
 
 def test_a_second_builder_is_told_to_wait(copy: Path) -> None:
-    with building(copy), pytest.raises(BundleError, match="another build or change is writing"), building(copy):
+    with (
+        begin_build(copy),
+        pytest.raises(IndexFolderError, match="another build or change is writing"),
+        begin_build(copy),
+    ):
         pass
 
 
 def test_what_a_dead_builder_left_is_cleaned_up(copy: Path) -> None:
     (copy / "building-dead").mkdir()
     (copy / "building-dead" / "vectors.faiss").write_bytes(b"half")
-    with building(copy):
+    with begin_build(copy):
         assert not (copy / "building-dead").exists()
     open_current(copy).close()
 
 
 def test_a_failure_leaves_the_old_index_and_nothing_else(copy: Path) -> None:
     before = sorted(path.name for path in copy.rglob("*"))
-    with pytest.raises(IsADirectoryError), building(copy) as files:  # noqa: PT012 - the first line must not fail
+    with pytest.raises(IsADirectoryError), begin_build(copy) as files:  # noqa: PT012 - the first line must not fail
         files.basis.write_bytes(b"half")
         files.folder.write_bytes(b"this fails")
     assert sorted(path.name for path in copy.rglob("*")) == before
@@ -89,7 +93,7 @@ def test_a_failure_leaves_the_old_index_and_nothing_else(copy: Path) -> None:
 
 
 def test_a_first_build_that_fails_leaves_no_folder(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="disk"), building(tmp_path / "new"):
+    with pytest.raises(RuntimeError, match="disk"), begin_build(tmp_path / "new"):
         raise RuntimeError("disk")
     assert not (tmp_path / "new").exists()
 
@@ -99,17 +103,17 @@ def test_a_generation_is_kept_while_somebody_reads_it(copy: Path) -> None:
     (copy / "current").write_text("g-000009\n")
     reader = open_current(copy)
     (copy / "current").write_text("g-000001\n")
-    with building(copy):
+    with begin_build(copy):
         assert old.exists()
     reader.close()
-    with building(copy):
+    with begin_build(copy):
         assert not old.exists()
     open_current(copy).close()
 
 
 def test_a_folder_of_other_things_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("precious")
-    with pytest.raises(BundleError, match="holds files that are no index"), building(tmp_path):
+    with pytest.raises(IndexFolderError, match="holds files that are no index"), begin_build(tmp_path):
         pass
     assert (tmp_path / "thesis.txt").read_text() == "precious"
 

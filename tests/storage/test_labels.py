@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from semsearch.errors import ConflictError, StorageError
-from semsearch.storage.labels import Chosen, LabelLog
+from semsearch.storage.labels import EntryFilter, LabelLog
 from semsearch.types import Click, Label
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
@@ -29,12 +29,12 @@ CLICK = Click("click", "d", "a query", "doc", 2, ("other", "doc"), "ann", "key",
 def test_entries_come_back_as_they_were_in_their_order_also_after_a_restart(tmp_path: Path) -> None:
     log = LabelLog(tmp_path)
     nothing: Click = replace(CLICK, id="n", document=None, position=None)
-    assert log.append([label("a"), CLICK, label("b", gain=0.0), nothing]) == 4
+    assert log.append([label("a"), CLICK, label("b", relevance=0.0), nothing]) == 4
     log.close()
     log = LabelLog(tmp_path)
-    assert [entry for _, entry in log.labels(Chosen())] == [label("a"), label("b", gain=0.0)]
-    assert [entry for _, entry in log.clicks(Chosen())] == [CLICK, nothing]
-    assert (log.last("d"), log.since("d", 2), log.counts()) == (4, 2, {"d": {"label": 2, "click": 2}})
+    assert [entry for _, entry in log.labels(EntryFilter())] == [label("a"), label("b", relevance=0.0)]
+    assert [entry for _, entry in log.clicks(EntryFilter())] == [CLICK, nothing]
+    assert (log.last_number("d"), log.count_since("d", 2), log.counts()) == (4, 2, {"d": {"label": 2, "click": 2}})
     # nobody else on the machine reads what people search for
     assert {path.stat().st_mode & 0o077 for path in tmp_path.iterdir()} == {0}
     log.close()
@@ -42,7 +42,7 @@ def test_entries_come_back_as_they_were_in_their_order_also_after_a_restart(tmp_
 
 def test_a_log_that_was_never_written_is_empty_and_makes_no_file(tmp_path: Path) -> None:
     log = LabelLog(tmp_path)
-    assert (log.labels(Chosen()), log.last("d"), log.since("d", 0), log.counts()) == ([], 0, 0, {})
+    assert (log.labels(EntryFilter()), log.last_number("d"), log.count_since("d", 0), log.counts()) == ([], 0, 0, {})
     assert list(tmp_path.iterdir()) == []
 
 
@@ -51,20 +51,20 @@ def test_an_id_is_kept_once_and_with_another_content_refused_whole(tmp_path: Pat
     assert log.append([label("a"), label("a")]) == 1
     assert log.append([label("a", at=datetime(2027, 1, 1, tzinfo=UTC), source="another")]) == 0
     with pytest.raises(ConflictError, match="'a' is known with another content"):
-        log.append([label("b"), label("a", gain=2.0)])
-    assert [entry.id for _, entry in log.labels(Chosen())] == ["a"]
+        log.append([label("b"), label("a", relevance=2.0)])
+    assert [entry.id for _, entry in log.labels(EntryFilter())] == ["a"]
     log.close()
 
 
 def test_what_is_withdrawn_is_chosen_by_every_field_and_stays_in_the_file(tmp_path: Path) -> None:
     log = LabelLog(tmp_path)
     log.append([label("a"), label("b", domain="e"), label("c", source="bot"), label("d", user="bob"), CLICK])
-    assert log.withdraw("label", Chosen(source="bot"), source="ops") == {"d": [3]}
-    assert log.withdraw("label", Chosen(source="bot"), source="ops") == {}
-    assert log.withdraw("label", Chosen(user="ann", document="doc"), source="ops") == {"d": [1], "e": [2]}
-    assert [entry.id for _, entry in log.labels(Chosen())] == ["d"]
-    assert len(log.clicks(Chosen())) == 1
-    assert (log.last("e"), log.since("e", 2)) == (8, 1)
+    assert log.retract("label", EntryFilter(source="bot"), source="ops") == {"d": [3]}
+    assert log.retract("label", EntryFilter(source="bot"), source="ops") == {}
+    assert log.retract("label", EntryFilter(user="ann", document="doc"), source="ops") == {"d": [1], "e": [2]}
+    assert [entry.id for _, entry in log.labels(EntryFilter())] == ["d"]
+    assert len(log.clicks(EntryFilter())) == 1
+    assert (log.last_number("e"), log.count_since("e", 2)) == (8, 1)
     log.close()
     with sqlite3.connect(tmp_path / "labels.sqlite") as file:
         assert file.execute("SELECT count(*) FROM events").fetchone() == (8,)
@@ -86,7 +86,7 @@ def test_many_threads_and_two_processes_worth_of_logs_lose_nothing(tmp_path: Pat
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(logs[0].labels(Chosen())) == 200
+    assert len(logs[0].labels(EntryFilter())) == 200
     for log in logs:
         log.close()
 
@@ -108,12 +108,12 @@ def test_others_likes_are_counted_by_domain(tmp_path: Path) -> None:
         [
             label("a", domain="ann"),
             label("b", domain="bob"),
-            label("c", domain="bob", document="bad", gain=0.0),
+            label("c", domain="bob", document="bad", relevance=0.0),
             replace(CLICK, domain="cy", document="other", position=1),
             label("e", domain="bob", document="other"),
         ]
     )
-    assert log.liked_by(others_than="ann") == {"doc": 1, "other": 2}
+    assert log.like_counts(others_than="ann") == {"doc": 1, "other": 2}
     log.close()
 
 
@@ -121,12 +121,12 @@ def test_who_taught_a_domain_is_counted_and_the_newest_labels_are_told_first(tmp
     log = LabelLog(tmp_path)
     log.append([label("1"), label("2"), label("3", user="bob"), label("4", "other", user="eve")])
     log.append([Click(one, "d", "q", "x", 1, ("x",), "bob", "key", NOW) for one in "56"])
-    log.withdraw("label", Chosen(id="2"), source="s")
-    found = {one.user: (one.labels, one.clicks) for one in log.teachers("d")}
+    log.retract("label", EntryFilter(id="2"), source="s")
+    found = {one.user: (one.labels, one.clicks) for one in log.annotators("d")}
     assert found == {"bob": (1, 2), "ann": (1, 0)}
     assert list(found) == ["bob", "ann"]
-    assert log.teachers("nobody") == []
-    newest = log.labels(Chosen(domain="d"), most=2, newest=True)
+    assert log.annotators("nobody") == []
+    newest = log.labels(EntryFilter(domain="d"), limit=2, newest=True)
     assert [entry.id for _, entry in newest] == ["3", "1"]
     log.close()
 
@@ -134,7 +134,7 @@ def test_who_taught_a_domain_is_counted_and_the_newest_labels_are_told_first(tmp
 def test_a_file_that_is_no_log_or_a_newer_one_is_refused(tmp_path: Path) -> None:
     (tmp_path / "labels.sqlite").write_bytes(b"no database" * 500)
     with pytest.raises(StorageError, match=r"labels\.sqlite cannot be read"):
-        LabelLog(tmp_path).labels(Chosen())
+        LabelLog(tmp_path).labels(EntryFilter())
     (tmp_path / "labels.sqlite").unlink()
     with sqlite3.connect(tmp_path / "labels.sqlite") as file:
         file.execute("PRAGMA user_version = 9")

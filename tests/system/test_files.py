@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from semsearch.system.files import whole
+from semsearch.system.files import atomic_write
 
 
 def test_a_file_that_fails_halfway_leaves_what_was_there(tmp_path: Path) -> None:
     path = tmp_path / "file"
-    with whole(path) as unfinished:
+    with atomic_write(path) as unfinished:
         unfinished.write_text("old")
-    with pytest.raises(OSError, match="full"), whole(path) as unfinished:  # noqa: PT012 (both lines are the case)
+    with pytest.raises(OSError, match="full"), atomic_write(path) as unfinished:  # noqa: PT012 (both lines are the case)
         unfinished.write_text("ne")
         raise OSError("full")
     assert path.read_text() == "old"

@@ -10,7 +10,7 @@ from semsearch.system.threads import limit_arenas
 
 MANY_THREADS = """
 import ctypes, threading
-from semsearch.threads import limit_arenas
+from semsearch.system.threads import limit_arenas
 {limit}
 all_there = threading.Barrier(9)
 def hold():

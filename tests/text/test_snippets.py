@@ -30,11 +30,11 @@ def test_chinese_is_marked_by_its_characters() -> None:
 def test_nothing_in_common_marks_nothing() -> None:
     found = snippet("A small animal that purrs.", "kitten")
     assert (found.text, found.marks) == ("A small animal that purrs.", ())
-    assert found.parts == [("A small animal that purrs.", False)]
+    assert found.segments == [("A small animal that purrs.", False)]
 
 
 def test_an_empty_passage_is_an_empty_snippet() -> None:
-    assert (snippet("", "x").text, snippet("", "x").parts) == ("", [])
+    assert (snippet("", "x").text, snippet("", "x").segments) == ("", [])
 
 
 def test_a_long_passage_is_shown_where_most_words_are() -> None:
@@ -56,5 +56,5 @@ def test_parts_join_to_the_text_and_marks_rise_whatever_comes() -> None:
         flat = [place for mark in found.marks for place in mark]
         assert flat == sorted(set(flat))
         assert not flat or (flat[0] >= 0 and flat[-1] <= len(found.text))
-        assert "".join(text for text, _ in found.parts) == found.text
+        assert "".join(text for text, _ in found.segments) == found.text
         assert len(found.text) <= 330

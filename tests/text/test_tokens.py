@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from semsearch.text.tokens import MOST_TERMS, asked, words
+from semsearch.text.tokens import MAX_TERMS, parse_query, tokenize
 
 
 @pytest.mark.parametrize(
@@ -22,13 +22,13 @@ from semsearch.text.tokens import MOST_TERMS, asked, words
     ],
 )
 def test_a_word_is_compared_without_case_accents_and_endings(text: str, stems: list[str]) -> None:
-    assert [word.stem for word in words(text)] == stems
+    assert [word.stem for word in tokenize(text)] == stems
 
 
 def test_words_say_where_they_stand() -> None:
     text = "a naïve  数据"
-    assert [text[word.start : word.stop] for word in words(text)] == ["a", "naïve", "数", "据"]
-    assert [word.function for word in words(text)] == [True, False, False, False]
+    assert [text[word.start : word.stop] for word in tokenize(text)] == ["a", "naïve", "数", "据"]
+    assert [word.is_function_word for word in tokenize(text)] == [True, False, False, False]
 
 
 @pytest.mark.parametrize(
@@ -48,10 +48,10 @@ def test_words_say_where_they_stand() -> None:
     ],
 )
 def test_what_a_query_asks_for(query: str, phrases: list[str], terms: list[str]) -> None:
-    found = asked(query)
+    found = parse_query(query)
     assert [" ".join(phrase) for phrase in found.phrases] == phrases
     assert [" ".join(term) for term in found.terms] == terms
 
 
 def test_of_an_endless_query_the_first_words_count() -> None:
-    assert len(asked(" ".join(f"word{n}" for n in range(1000))).terms) == MOST_TERMS
+    assert len(parse_query(" ".join(f"word{n}" for n in range(1000))).terms) == MAX_TERMS

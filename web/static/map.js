@@ -47,7 +47,7 @@ export function openMap(canvas) {
     const ratio = devicePixelRatio;
     for (const result of [...lit.results].reverse()) {
       const isChosen = result.id === chosen;
-      dot(toX(result.place[0]), toY(result.place[1]), (isChosen ? 8 : 5) * ratio, accent, ground);
+      dot(toX(result.point[0]), toY(result.point[1]), (isChosen ? 8 : 5) * ratio, accent, ground);
     }
     if (lit.query) {
       const [x, y] = [toX(lit.query[0]), toY(lit.query[1])];
@@ -154,7 +154,7 @@ export function openMap(canvas) {
     const details = figure.querySelector("details");
     details.hidden = !lit.results.length;
     const place = ([x, y]) => `${(100 * x).toFixed(1)}, ${(100 * y).toFixed(1)}`;
-    const rows = lit.results.map((one) => [one.title || one.id, one.place]);
+    const rows = lit.results.map((one) => [one.title || one.id, one.point]);
     if (lit.query) rows.unshift([t("map.query"), lit.query]);
     if (lit.before) rows.push([t("map.before"), lit.before]);
     details.querySelector("tbody").replaceChildren(...rows.map(([name, at]) => make("tr", {}, make("th", { scope: "row", textContent: name, dir: "auto" }), make("td", { textContent: place(at) }))));

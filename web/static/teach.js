@@ -53,7 +53,7 @@ async function refresh() {
   const where = new URLSearchParams({ index: page.index, domain: page.domain });
   await attempt(async () => {
     const kept = await call("GET", `/api/labels?${where}&limit=1000&${new URLSearchParams({ query: page.query })}`);
-    marks = new Map(kept.labels.map((label) => [label.document, { id: label.id, gain: label.gain }]));
+    marks = new Map(kept.labels.map((label) => [label.document, { id: label.id, gain: label.relevance }]));
     press();
     await count(page);
   });
@@ -64,7 +64,7 @@ async function count(page) {
   const domain = await call("GET", `${pathOf(page)}?index=${encodeURIComponent(page.index)}`);
   const known = domain.labels + domain.clicks;
   tray.hidden = !known && !domain.history.length && !told.textContent;
-  tray.querySelector(".waiting").textContent = domain.waiting ? t("tray.waiting", { count: domain.waiting }) : known ? t("tray.learned", { count: known }) : "";
+  tray.querySelector(".waiting").textContent = domain.pending ? t("tray.waiting", { count: domain.pending }) : known ? t("tray.learned", { count: known }) : "";
   const undo = tray.querySelector('[data-act="undo"]');
   undo.disabled = !domain.history.length;
   undo.title = domain.history.length ? t("tray.undo-to", { version: domain.history[0].number - 1 }) : t("tray.nothing-to-undo");
@@ -84,7 +84,7 @@ async function mark(button) {
   if (before) await call("DELETE", `/api/labels?${new URLSearchParams({ index: page.index, id: before.id })}`);
   marks.delete(identity);
   if (!before || before.gain > 0 !== gain > 0) {
-    const kept = await call("POST", "/api/labels", { ...where, query: page.query, document: identity, gain, id: crypto.randomUUID?.() });
+    const kept = await call("POST", "/api/labels", { ...where, query: page.query, document: identity, relevance: gain, id: crypto.randomUUID?.() });
     marks.set(identity, { id: kept.ids[0], gain });
   }
   press();

@@ -42,7 +42,7 @@ if zstandard is not None:
 class BadRecord:
     """Something in the input that is no document."""
 
-    place: str
+    location: str
     """`file` or `file:line`."""
     reason: str
     """What is wrong and what to do about it."""
@@ -50,7 +50,7 @@ class BadRecord:
     """Whether nothing of the file could be read: in a folder it is told, and the rest goes on."""
 
     def __str__(self) -> str:
-        return f"{self.place}: {self.reason}"
+        return f"{self.location}: {self.reason}"
 
 
 Reading: TypeAlias = Iterator[Document | BadRecord]

@@ -64,7 +64,7 @@ def read(source: Source, root: Path | None = None) -> Reading:
 def _alone(reading: Reading) -> Reading:
     """As it is, but that a file which was named itself must be readable."""
     for one in reading:
-        yield BadRecord(one.place, one.reason) if isinstance(one, BadRecord) else one
+        yield BadRecord(one.location, one.reason) if isinstance(one, BadRecord) else one
 
 
 def _read_python() -> Reading:

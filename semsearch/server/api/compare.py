@@ -1,12 +1,14 @@
-"""The JSON endpoint's comparisons and recommendations: what adaptation does to a query, and what a person may like."""
+"""The JSON routes of comparisons and recommendations."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from flask import Blueprint, Response, request
 from werkzeug.exceptions import NotFound
 
-from semsearch.search.engine import COMPARED, places_in
-from semsearch.server.api.search import adapted, shown
+from semsearch.search.comparison import ComparedHit, Comparison, compared
+from semsearch.server.api.search import adaptation_model, hit_model
 from semsearch.server.http import answer, client_gone, from_address, from_body
 from semsearch.server.runtime.service import SearchService
 from semsearch.server.schemas.feedback import (
@@ -23,51 +25,46 @@ from semsearch.types import Query
 
 
 def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
-    """The routes of one service. Comparing is searching, and open; what somebody likes is not."""
-    routes = Blueprint("comparing", __name__)
+    """The routes of one service. Comparing is searching, and needs no key; recommendations tell what a person likes."""
+    routes = Blueprint("compare", __name__)
 
     @routes.post("/api/compare")
     def compare() -> Response:
         asked = from_body(CompareRequest)
-        return answer(compared(service, asked))
+        assert not isinstance(asked.filter, str)
+        query = compared(Query(asked.query, domain=asked.domain, mode=asked.mode, filter=asked.filter))
+        found = service.search(asked.index, [query], abandoned=client_gone())
+        [outcome] = found.outcomes
+        comparison = Comparison.of(outcome, asked.k)
+        return answer(
+            CompareResponse(
+                index=found.index,
+                domain=asked.domain,
+                query=asked.query,
+                adaptation=adaptation_model(outcome.adaptation),
+                frozen=_models(comparison.frozen, asked.query),
+                adapted=_models(comparison.adapted, asked.query),
+                moved=comparison.moved,
+                timing_ms=TimingModel.model_validate(found.timing_ms),
+            )
+        )
 
     @routes.get("/api/recommend")
     def recommend() -> Response:
         keys.source(request)
         asked = from_address(RecommendRequest)
-        name, domains = service.domains_of(asked.index)
-        found = domains.recommend(asked.domain, asked.k, diversity=asked.diversity)
+        index = service.index(asked.index)
+        found = index.domains.recommend(asked.domain, asked.k, diversity=asked.diversity)
         if found is None:
             raise NotFound(f"nothing is known of what {asked.domain[:200]!r} likes: send labels or clicks first")
         hits = tuple(
-            RecommendedModel(**shown(hit, "").model_dump(), because=because)
-            for hit, because in zip(service.engines[name].corpus.hits(found.rows), found.because, strict=True)
+            RecommendedModel(**hit_model(hit, "").model_dump(), similar_to=similar_to)
+            for hit, similar_to in zip(found.hits, found.similar_to, strict=True)
         )
-        return answer(RecommendResponse(index=name, domain=asked.domain, liked=found.liked, hits=hits))
+        return answer(RecommendResponse(index=index.name, domain=asked.domain, liked=found.liked, hits=hits))
 
     return routes
 
 
-def compared(service: SearchService, asked: CompareRequest) -> CompareResponse:
-    """Both rankings of a query, from one encoded batch."""
-    assert not isinstance(asked.filter, str)
-    query = Query(asked.query, COMPARED, 0, asked.domain, compare=True, mode=asked.mode, condition=asked.filter)
-    found = service.search(asked.index, [query], abandoned=client_gone())
-    [hits], [frozen] = found.results, found.frozen
-    sides = [
-        tuple(
-            ComparedModel(**shown(hit, asked.query).model_dump(), other=place)
-            for hit, place in zip(side[: asked.k], places_in(side[: asked.k], other), strict=True)
-        )
-        for side, other in ((frozen, hits), (hits, frozen))
-    ]
-    return CompareResponse(
-        index=found.index,
-        domain=asked.domain,
-        query=asked.query,
-        by=adapted(found.adapted[0]),
-        frozen=sides[0],
-        adapted=sides[1],
-        moved=sum(one.id != other.id for one, other in zip(*sides, strict=True)),
-        timing_ms=TimingModel.model_validate(found.timing_ms),
-    )
+def _models(hits: Sequence[ComparedHit], query: str) -> tuple[ComparedModel, ...]:
+    return tuple(ComparedModel(**hit_model(one.hit, query).model_dump(), other_rank=one.other_rank) for one in hits)

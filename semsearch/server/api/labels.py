@@ -13,23 +13,23 @@ from semsearch.server.errors import FieldProblem
 from semsearch.server.http import answer, from_address, from_body
 from semsearch.server.runtime.service import SearchService
 from semsearch.server.schemas.feedback import (
-    ChosenRequest,
     ClickModel,
     ClickRequest,
     ClicksRequest,
     ClicksResponse,
-    KeptResponse,
+    EntryFilterRequest,
     LabelModel,
     LabelRequest,
     LabelsRequest,
     LabelsResponse,
     ListRequest,
-    PlaceRequest,
-    WithdrawnResponse,
+    RetractedResponse,
+    StoredResponse,
+    TargetRequest,
 )
 from semsearch.server.schemas.search import FieldError
 from semsearch.server.security import WriteKeys
-from semsearch.storage.labels import Chosen
+from semsearch.storage.labels import EntryFilter
 from semsearch.types import Click, Label, is_unicode
 
 
@@ -43,7 +43,7 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
         sent = from_body(LabelsRequest) if _holds("labels") else from_body(LabelRequest)
         now = datetime.now(UTC)
         labels = [
-            Label(_identity(one.id), sent.domain, one.query, one.document, one.gain, one.user, source, now)
+            Label(_identity(one.id), sent.domain, one.query, one.document, one.relevance, one.user, source, now)
             for one in (sent.labels if isinstance(sent, LabelsRequest) else (sent,))
         ]
         return _keep(service, sent, labels)
@@ -54,7 +54,17 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
         sent = from_body(ClicksRequest) if _holds("clicks") else from_body(ClickRequest)
         now, domain = datetime.now(UTC), sent.domain
         clicks = [
-            Click(_identity(one.id), domain, one.query, one.document, one.place, one.shown, one.user, source, now)
+            Click(
+                _identity(one.id),
+                domain,
+                one.query,
+                one.document,
+                one.document_position,
+                one.shown,
+                one.user,
+                source,
+                now,
+            )
             for one in (sent.clicks if isinstance(sent, ClicksRequest) else (sent,))
         ]
         return _keep(service, sent, clicks)
@@ -63,41 +73,40 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
     def get_labels() -> Response:
         keys.source(request)
         asked = from_address(ListRequest)
-        index, domains = service.domains_of(asked.index)
-        found = domains.log.labels(_chosen(asked), after=asked.after, most=asked.limit)
+        index = service.index(asked.index)
+        found = index.domains.log.labels(_entry_filter(asked), after=asked.after, limit=asked.limit)
         labels = tuple(LabelModel.model_validate(label, from_attributes=True) for _, label in found)
-        return answer(LabelsResponse(index=index, labels=labels, next=_next(found, asked.limit)))
+        return answer(LabelsResponse(index=index.name, labels=labels, next=_next(found, asked.limit)))
 
     @routes.get("/api/clicks")
     def get_clicks() -> Response:
         keys.source(request)
         asked = from_address(ListRequest)
-        index, domains = service.domains_of(asked.index)
-        found = domains.log.clicks(_chosen(asked), after=asked.after, most=asked.limit)
+        index = service.index(asked.index)
+        found = index.domains.log.clicks(_entry_filter(asked), after=asked.after, limit=asked.limit)
         clicks = tuple(ClickModel.model_validate(click, from_attributes=True) for _, click in found)
-        return answer(ClicksResponse(index=index, clicks=clicks, next=_next(found, asked.limit)))
+        return answer(ClicksResponse(index=index.name, clicks=clicks, next=_next(found, asked.limit)))
 
     @routes.delete("/api/labels")
     def delete_labels() -> Response:
-        return _withdraw(service, "label", keys.source(request))
+        return _retract(service, "label", keys.source(request))
 
     @routes.delete("/api/clicks")
     def delete_clicks() -> Response:
-        return _withdraw(service, "click", keys.source(request))
+        return _retract(service, "click", keys.source(request))
 
     return routes
 
 
-def _keep(service: SearchService, sent: PlaceRequest, entries: Sequence[Label | Click]) -> Response:
-    name, domains = service.domains_of(sent.index)
-    domain = sent.domain
-    domains.store.check_name(domain)
-    known = service.engines[name].corpus.known(entry.document for entry in entries if entry.document is not None)
+def _keep(service: SearchService, sent: TargetRequest, entries: Sequence[Label | Click]) -> Response:
+    index, domain = service.index(sent.index), sent.domain
+    index.domains.store.check_name(domain)
+    known = index.engine.corpus.existing_ids(entry.document for entry in entries if entry.document is not None)
     several = len(entries) > 1
     wrong = [
         FieldError(
             field=f"{place}.document" if several else "document",
-            message=f"the index {name!r} has no document {entry.document[:200]!r}",
+            message=f"the index {index.name!r} has no document {entry.document[:200]!r}",
         )
         for place, entry in enumerate(entries)
         if entry.document is not None and entry.document not in known
@@ -109,12 +118,12 @@ def _keep(service: SearchService, sent: PlaceRequest, entries: Sequence[Label | 
     ]
     if wrong:
         raise FieldProblem(wrong[:20])
-    new = domains.log.append(entries)
+    new = index.domains.log.append(entries)
     service.metrics.entries.labels("label" if isinstance(entries[0], Label) else "click").inc(new)
-    service.worker.noted(name, domain, list(dict.fromkeys(entry.query for entry in entries)))
+    service.worker.noted(index.name, domain, list(dict.fromkeys(entry.query for entry in entries)))
     return answer(
-        KeptResponse(
-            index=name,
+        StoredResponse(
+            index=index.name,
             domain=domain,
             ids=tuple(entry.id for entry in entries),
             new=new,
@@ -124,20 +133,21 @@ def _keep(service: SearchService, sent: PlaceRequest, entries: Sequence[Label | 
     )
 
 
-def _withdraw(service: SearchService, kind: str, source: str) -> Response:
-    asked = from_address(ChosenRequest)
-    chosen = _chosen(asked)
-    if chosen.empty:
+def _retract(service: SearchService, kind: str, source: str) -> Response:
+    asked = from_address(EntryFilterRequest)
+    where = _entry_filter(asked)
+    if where.empty:
         raise FieldProblem([FieldError(field="", message="say which: by id, domain, query, document, user or source")])
-    name, domains = service.domains_of(asked.index)
-    withdrawn = domains.log.withdraw(kind, chosen, source=source)
-    for domain, numbers in withdrawn.items():
+    index = service.index(asked.index)
+    domains = index.domains
+    retracted = domains.log.retract(kind, where, source=source)
+    for domain, numbers in retracted.items():
         current = domains.store.record(domain).current
         # what was learned from it must not go on serving
-        if current is not None and current.through >= numbers[0]:
-            service.worker.adapt(name, domain)
-    counts = {domain: len(numbers) for domain, numbers in withdrawn.items()}
-    return answer(WithdrawnResponse(index=name, withdrawn=counts))
+        if current is not None and current.last_entry >= numbers[0]:
+            service.worker.adapt(index.name, domain)
+    counts = {domain: len(numbers) for domain, numbers in retracted.items()}
+    return answer(RetractedResponse(index=index.name, retracted=counts))
 
 
 def _holds(field: str) -> bool:
@@ -149,8 +159,8 @@ def _holds(field: str) -> bool:
     return isinstance(body, dict) and field in body
 
 
-def _chosen(asked: ChosenRequest) -> Chosen:
-    return Chosen(
+def _entry_filter(asked: EntryFilterRequest) -> EntryFilter:
+    return EntryFilter(
         id=asked.id,
         domain=asked.domain,
         query=asked.query,

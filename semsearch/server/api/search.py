@@ -9,42 +9,43 @@ from functools import lru_cache
 from flask import Blueprint, Response
 from werkzeug.exceptions import NotFound
 
-from semsearch.adapters.adapter import Serving
-from semsearch.filters.tree import Fact
+from semsearch.adapters.adapter import DomainAdapter
+from semsearch.filters.tree import FieldValue
+from semsearch.search.engine import Outcome
 from semsearch.server.api.openapi import openapi
 from semsearch.server.http import answer, client_gone, from_address, from_body
 from semsearch.server.runtime.service import SearchService
 from semsearch.server.schemas.search import (
-    AdaptedModel,
-    CarriedModel,
-    CountedValue,
+    AdaptationModel,
     DocumentRequest,
     DocumentResponse,
     FacetModel,
+    FacetValue,
     HitModel,
     IndexesResponse,
     IndexModel,
-    PartsModel,
     PassageModel,
     ResultModel,
+    ScoreBreakdownModel,
     SearchRequest,
     SearchResponse,
     TimingModel,
+    TokenAttributionModel,
 )
 from semsearch.text.snippets import snippet
-from semsearch.types import Hit, Parts, Passage, Query, Sort
+from semsearch.types import Hit, Passage, Query, ScoreBreakdown, Sort
 
 SCORE_DECIMALS = 6
-MOST_CARRIED = 10
+MAX_ATTRIBUTIONS = 10
 """Words that are told to have made a hit similar."""
-MOST_VALUES = 50
+MAX_FACET_VALUES = 50
 """Values of a field that are told."""
 
 
 def blueprint(service: SearchService) -> Blueprint:
     """The routes of one service."""
     routes = Blueprint("api", __name__)
-    model = SearchRequest.within(service.limits)
+    model = SearchRequest.with_limits(service.limits)
 
     @routes.get("/api/search")
     def search_get() -> Response:
@@ -57,7 +58,7 @@ def blueprint(service: SearchService) -> Blueprint:
     @routes.get("/api/document")
     def document() -> Response:
         asked = from_address(DocumentRequest)
-        found = service.document(asked.index, asked.id)
+        found = service.index(asked.index).engine.document(asked.id)
         if found is None:
             raise NotFound(f"no document has id {asked.id[:200]!r}")
         return answer(
@@ -68,7 +69,7 @@ def blueprint(service: SearchService) -> Blueprint:
 
     @routes.get("/api/indexes")
     def indexes() -> Response:
-        return answer(IndexesResponse(indexes=tuple(described(service))))
+        return answer(IndexesResponse(indexes=tuple(index_models(service))))
 
     @lru_cache(maxsize=1)
     def description() -> str:
@@ -95,7 +96,7 @@ def blueprint(service: SearchService) -> Blueprint:
     return routes
 
 
-def described(service: SearchService) -> list[IndexModel]:
+def index_models(service: SearchService) -> list[IndexModel]:
     """What is served, the default one first."""
     return [
         IndexModel(
@@ -110,17 +111,22 @@ def described(service: SearchService) -> list[IndexModel]:
             built_at=engine.manifest.built_at.isoformat(),
             changed_at=engine.manifest.changed_at and engine.manifest.changed_at.isoformat(),
         )
-        for name, engine in service.engines.items()
+        for name, engine in ((index.name, index.engine) for index in service.indexes.values())
     ]
 
 
-def adapted(serving: Serving) -> AdaptedModel:
-    """What rescaled a query, as a caller sees it."""
-    return AdaptedModel(domain=serving.domain, version=serving.version, learner=serving.learner, reason=serving.reason)
+def adaptation_model(adaptation: DomainAdapter) -> AdaptationModel:
+    """What a query was adapted with, as a response model."""
+    return AdaptationModel(
+        domain=adaptation.domain,
+        version=adaptation.version,
+        learner=adaptation.learner,
+        reason=adaptation.reason,
+    )
 
 
-def shown(
-    hit: Hit, query: str, *, explain: bool = False, carried: Sequence[tuple[str, float]] | None = None
+def hit_model(
+    hit: Hit, query: str, *, explain: bool = False, attributions: Sequence[tuple[str, float]] | None = None
 ) -> HitModel:
     """A hit as a caller sees it."""
     part = snippet(hit.passage.text, query)
@@ -132,9 +138,11 @@ def shown(
         score=round(hit.score, SCORE_DECIMALS),
         source=hit.source,
         metadata=hit.metadata,
-        parts=_explained(hit.parts, carried) if explain and hit.parts is not None else None,
-        others=tuple(_excerpt(passage, query) for passage in hit.others),
-        alike=hit.alike,
+        score_breakdown=_breakdown_model(hit.score_breakdown, attributions)
+        if explain and hit.score_breakdown is not None
+        else None,
+        more_passages=tuple(_excerpt(passage, query) for passage in hit.more_passages),
+        duplicates=hit.duplicates,
     )
 
 
@@ -143,22 +151,26 @@ def _excerpt(passage: Passage, query: str) -> PassageModel:
     return PassageModel(snippet=part.text, marks=part.marks, start=passage.start, stop=passage.stop)
 
 
-def counted(values: Mapping[Fact, int], *, most: int = MOST_VALUES) -> FacetModel:
+def facet_model(values: Mapping[FieldValue, int], *, most: int = MAX_FACET_VALUES) -> FacetModel:
     """A field's values as a caller sees them: the most frequent first, of equal frequency by value."""
     order = sorted(values.items(), key=lambda one: (-one[1], isinstance(one[0], str), one[0]))
-    shown = tuple(CountedValue(value=value, count=count) for value, count in order[:most])
+    shown = tuple(FacetValue(value=value, count=count) for value, count in order[:most])
     return FacetModel(values=shown, more=len(order) - len(shown))
 
 
-def _explained(parts: Parts, carried: Sequence[tuple[str, float]] | None) -> PartsModel:
-    return PartsModel(
-        similarity=None if parts.similarity is None else round(parts.similarity, SCORE_DECIMALS),
-        similarity_place=parts.similarity_place,
-        words=None if parts.words is None else round(parts.words, SCORE_DECIMALS),
-        words_place=parts.words_place,
-        carried=None
-        if carried is None
-        else tuple(CarriedModel(word=word, share=round(share, 4)) for word, share in carried[:MOST_CARRIED]),
+def _breakdown_model(
+    breakdown: ScoreBreakdown, attributions: Sequence[tuple[str, float]] | None
+) -> ScoreBreakdownModel:
+    return ScoreBreakdownModel(
+        similarity=None if breakdown.similarity is None else round(breakdown.similarity, SCORE_DECIMALS),
+        dense_rank=breakdown.dense_rank,
+        lexical_score=None if breakdown.lexical_score is None else round(breakdown.lexical_score, SCORE_DECIMALS),
+        lexical_rank=breakdown.lexical_rank,
+        token_attributions=None
+        if attributions is None
+        else tuple(
+            TokenAttributionModel(word=word, share=round(share, 4)) for word, share in attributions[:MAX_ATTRIBUTIONS]
+        ),
     )
 
 
@@ -171,35 +183,34 @@ def _search(service: SearchService, asked: SearchRequest) -> Response:
             asked.offset,
             asked.domain,
             mode=asked.mode,
-            condition=asked.filter,
+            filter=asked.filter,
             passages=asked.passages,
-            fold=asked.fold,
+            collapse=asked.collapse,
             sort=None if asked.sort is None else Sort.parse(asked.sort),
         )
         for text in asked.texts
     ]
     found = service.search(asked.index, queries, abandoned=client_gone(), facets=asked.facets, explain=asked.explain)
-    results = tuple(
-        ResultModel(
-            query=query.text,
-            mode=mode,
-            adapted=adapted(by),
-            hits=tuple(
-                shown(hit, query.text, explain=asked.explain, carried=its)
-                for hit, its in zip(hits, [None] * len(hits) if carried is None else carried, strict=True)
-            ),
-        )
-        for query, mode, by, hits, carried in zip(
-            queries, found.modes, found.adapted, found.results, found.carried, strict=True
-        )
-    )
     return answer(
         SearchResponse(
             index=found.index,
             domain=asked.domain,
             matching=found.matching,
-            facets={name: counted(values) for name, values in found.facets.items()},
-            results=results,
+            facets={name: facet_model(values) for name, values in found.facets.items()},
+            results=tuple(_result_model(outcome, explain=asked.explain) for outcome in found.outcomes),
             timing_ms=TimingModel.model_validate(found.timing_ms),
         )
+    )
+
+
+def _result_model(outcome: Outcome, *, explain: bool) -> ResultModel:
+    attributions: Sequence[Sequence[tuple[str, float]] | None] = outcome.attributions or [None] * len(outcome.hits)
+    return ResultModel(
+        query=outcome.query.text,
+        mode=outcome.mode,
+        adaptation=adaptation_model(outcome.adaptation),
+        hits=tuple(
+            hit_model(hit, outcome.query.text, explain=explain, attributions=words)
+            for hit, words in zip(outcome.hits, attributions, strict=True)
+        ),
     )

@@ -18,9 +18,9 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
     def suggestions() -> Response:
         keys.source(request)
         asked = from_address(SuggestionsRequest)
-        name, domains = service.domains_of(asked.index)
+        index = service.index(asked.index)
         part = asked.query.strip()
-        found = domains.log.asked(asked.domain, part, asked.k) if service.limits.suggestions else []
-        return answer(SuggestionsResponse(index=name, domain=asked.domain, suggestions=tuple(found)))
+        found = index.domains.log.past_queries(asked.domain, part, asked.k) if service.limits.suggestions else []
+        return answer(SuggestionsResponse(index=index.name, domain=asked.domain, suggestions=tuple(found)))
 
     return routes

@@ -13,7 +13,7 @@ from semsearch.server.http import client_gone
 from semsearch.server.i18n import texts
 from semsearch.server.pages.explanation import explain
 from semsearch.server.pages.rendering import html, web_address
-from semsearch.server.pages.search import PageAsked
+from semsearch.server.pages.search import PageRequest
 from semsearch.server.runtime.service import SearchService
 from semsearch.server.schemas.search import FieldError
 from semsearch.types import Document
@@ -26,8 +26,8 @@ def blueprint(service: SearchService) -> Blueprint:
 
     @routes.get("/document")
     def document() -> Response:
-        asked = PageAsked.of_request()
-        name = service.name_of(asked.index)
+        asked = PageRequest.of_request()
+        name = service.index(asked.index).name
         found = _found(service, name)
         start, stop = (_number(field, len(found.text)) for field in ("start", "stop"))
         passage = {"start": start, "stop": stop}
@@ -53,8 +53,8 @@ def blueprint(service: SearchService) -> Blueprint:
 
     @routes.get("/explanation")
     def explanation() -> Response:
-        asked = PageAsked.of_request()
-        name = service.name_of(asked.index)
+        asked = PageRequest.of_request()
+        name = service.index(asked.index).name
         identity = _found(service, name).id
         most = limits.max_offset + limits.max_k
         if len(asked.q.strip()) > limits.max_query_chars:
@@ -64,7 +64,7 @@ def blueprint(service: SearchService) -> Blueprint:
         except QueryError as error:
             raise FieldProblem([FieldError(field="q", message=str(error))]) from None
         found = explain(service, name, query, identity, abandoned=client_gone())
-        parts = () if found is None else (found.meaning, found.adaptation, found.words, found.score)
+        parts = () if found is None else (found.dense, found.adaptation, found.lexical, found.score)
         return html(
             "explanation.html",
             query=asked.q,
@@ -80,7 +80,7 @@ def blueprint(service: SearchService) -> Blueprint:
 def _found(service: SearchService, name: str) -> Document:
     """The document that the address names. Raises NotFound."""
     identity = request.args.get("id", "")
-    found = service.document(name, identity)
+    found = service.index(name).engine.document(identity)
     if found is None:
         raise NotFound(f"No document has the id {identity[:200]!r} here: it may have left the index.")
     return found
@@ -93,7 +93,7 @@ def _citation(service: SearchService, name: str, document: Document, link: str) 
         str(said["author"]) if isinstance(said.get("author"), str) else "",
         f"“{document.title or document.id}”",
         document.source if document.source != document.title else "",
-        service.engines[name].manifest.title,
+        service.index(name).engine.manifest.title,
         web_address(said) or link,
         texts()("read.accessed", date=datetime.now(UTC).date().isoformat()),
     ]

@@ -9,15 +9,15 @@ import numpy as np
 from flask import Blueprint, Response, request
 from pydantic import JsonValue
 
-from semsearch.adapters.adapter import Adapter, Serving
+from semsearch.adapters.adapter import Adapter, DomainAdapter
 from semsearch.search.engine import SearchEngine
 from semsearch.server.i18n import texts
 from semsearch.server.pages.explain_adaptation import of, sentence
-from semsearch.server.pages.rendering import PlaceAsked, html
+from semsearch.server.pages.rendering import TargetParameters, html
 from semsearch.server.runtime.service import SearchService
 from semsearch.server.security import WriteKeys
 from semsearch.storage.domains import Version
-from semsearch.storage.labels import Chosen
+from semsearch.storage.labels import EntryFilter
 from semsearch.types import Label, unit_rows
 
 MOST_MARKS = 30
@@ -50,12 +50,12 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
     @routes.get("/learned")
     def learned() -> Response:
         keys.source(request)
-        asked = PlaceAsked.of_request()
-        name, domains = service.domains_of(asked.index)
-        engine = service.engines[name]
-        standing = domains.standing(asked.domain)
-        serving = engine.adapter.serving(asked.domain)
-        marks = domains.log.labels(Chosen(domain=asked.domain), most=MOST_MARKS, newest=True)
+        asked = TargetParameters.of_request()
+        index = service.index(asked.index)
+        name, domains, engine = index.name, index.domains, index.engine
+        standing = domains.status(asked.domain)
+        serving = engine.adapter.for_domain(asked.domain)
+        marks = domains.log.labels(EntryFilter(domain=asked.domain), limit=MOST_MARKS, newest=True)
         return html(
             "learned.html",
             asked=asked,
@@ -65,7 +65,7 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
             verdict=sentence(texts(), serving, asked.domain),
             versions=[(one, of(texts(), one.verdict)) for one in reversed(standing.record.versions)],
             kept={one.number for one in standing.record.versions if one.state is not None or one.learner == "none"},
-            teachers=domains.log.teachers(asked.domain),
+            teachers=domains.log.annotators(asked.domain),
             marks=_titled(engine, [label for _, label in marks]),
             expected=_expected(standing.record.versions),
             gains=_gains(engine.adapter, serving, asked.domain),
@@ -104,21 +104,21 @@ def _within(before: float, change: JsonValue) -> float:
     return min(max(before + change, 0.0), 1.0)
 
 
-def _gains(adapter: Adapter, serving: Serving, domain: str) -> list[tuple[int, int, float, float]] | None:
+def _gains(adapter: Adapter, serving: DomainAdapter, domain: str) -> list[tuple[int, int, float, float]] | None:
     """By stretch of axes, from those that vary most: the first and the last one, from 1, their share of the corpus's
     variance, and how much they count in a query: the state's gains, relative to their geometric mean, or, where those
     change nothing, what adaptation does to the queries that the state remembers. None where it remembers none."""
     basis, state = adapter.basis, serving.state
-    if state is None or not (state.turns or len(state.keys)):
+    if state is None or not (state.has_gains or len(state.keys)):
         return None
-    if state.turns:
-        before = np.ones_like(state.gains)
-        after = state.gains / np.exp(np.log(state.gains).mean())
+    if state.has_gains:
+        before = np.ones_like(state.spectral_gains)
+        after = state.spectral_gains / np.exp(np.log(state.spectral_gains).mean())
     else:
         frozen = unit_rows(state.keys)
-        adapted = adapter.rescale(frozen, [domain] * len(frozen))
+        adapted = adapter.transform(frozen, [domain] * len(frozen))
         before, after = (np.sqrt(np.square(rows @ basis.axes).mean(axis=0)) for rows in (frozen, adapted))
-    shares = basis.values / max(float(basis.values.sum()), 1e-12)
+    shares = basis.eigenvalues / max(float(basis.eigenvalues.sum()), 1e-12)
     stretches = []
     for part in np.array_split(np.arange(len(after)), min(AXES_TOGETHER, len(after))):
         gain = np.linalg.norm(after[part]) / max(float(np.linalg.norm(before[part])), 1e-6)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from semsearch.adapters.adapter import UNKNOWN, Serving
-from semsearch.adapters.guard import FEWEST, Reason
-from semsearch.search.engine import UNENCODED
+from semsearch.adapters.adapter import UNKNOWN_DOMAIN, DomainAdapter
+from semsearch.adapters.guard import MIN_LABELS, Reason
+from semsearch.search.engine import ENCODER_FAILED, UNENCODED
 from semsearch.server.i18n import Texts
-from semsearch.server.runtime.service import ENCODER_FAILED
 
-_FIXED = ((UNKNOWN, "unknown"), (UNENCODED, "words-only"), (ENCODER_FAILED, "encoder-failed"))
+_FIXED = ((UNKNOWN_DOMAIN, "unknown"), (UNENCODED, "words-only"), (ENCODER_FAILED, "encoder-failed"))
 
 
-def sentence(t: Texts, serving: Serving, domain: str) -> str:
+def sentence(t: Texts, serving: DomainAdapter, domain: str) -> str:
     """Why the domain is served as it is; what there is no text for is told as it was logged."""
     for fixed, key in _FIXED:
         if serving is fixed:
@@ -27,7 +26,7 @@ def of(t: Texts, verdict: object) -> str:
         return ""
     reason, labels = verdict["reason"], int(verdict["labels"])
     if reason == Reason.TOO_FEW:
-        return t("verdict.too-few", count=labels, fewest=FEWEST)
+        return t("verdict.too-few", count=labels, fewest=MIN_LABELS)
     if reason == Reason.ONE_DOCUMENT:
         return t("verdict.one-document")
     low, high = (f"{bound:+.3f}" if isinstance(bound, float) else "…" for bound in verdict["interval"])

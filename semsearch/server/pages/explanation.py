@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from semsearch.server.runtime.service import SearchService
-from semsearch.types import Mode, Parts, Query
+from semsearch.types import Mode, Query, ScoreBreakdown
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,46 +17,47 @@ class Explanation:
 
     mode: Mode
     """What the search went by."""
-    place: int
+    rank: int
     """In the ranking, from 1."""
     of: int
     """Documents of the ranking that were looked at."""
     score: float
-    meaning: float | None
+    dense: float | None
     """Cosine of the query and the passage, as the encoder made them; None where meaning was not gone by."""
     adaptation: float | None
     """What the domain's adaptation adds to that."""
-    words: float | None
+    lexical: float | None
     """What words add: the rest of the score; None where they do not add up, because ranks decide."""
-    parts: Parts
-    carried: Sequence[tuple[str, float]]
+    score_breakdown: ScoreBreakdown
+    token_attributions: Sequence[tuple[str, float]]
     """Words of the passage and what each added to the cosine, the most first; none where that is not known."""
 
 
 def explain(
-    service: SearchService, index: str | None, query: Query, identity: str, *, abandoned: Callable[[], bool]
+    service: SearchService, index: str | None, query: Query, doc_id: str, *, abandoned: Callable[[], bool]
 ) -> Explanation | None:
-    """Why this document is found; None where it is not among the first `query.k`. Raises as `SearchService.search`."""
-    engine, ranking, nearest = service.ranked(index, replace(query, compare=True), abandoned=abandoned)
-    found = np.flatnonzero(np.isin(ranking.passages, engine.corpus.passage_rows(identity)))
-    if not len(found):
+    """Why a document is found; None where it is not among the first `query.k`. Raises as `SearchService.search`."""
+    found = service.search(index, [replace(query, compare=True)], abandoned=abandoned)
+    [outcome], engine = found.outcomes, found.engine
+    rows = np.flatnonzero(np.isin(outcome.page.passages, engine.corpus.passage_rows(doc_id)))
+    if not len(rows):
         return None
-    place = int(found[0])
-    alone = ranking.at([place])
-    [parts], score = alone.parts, float(alone.scores[0])
-    meaning = None
-    if nearest is not None and nearest.frozen is not None:
-        meaning = float(engine.corpus.similarity(nearest.frozen.vector, alone.passages)[0])
-    summed = ranking.mode is not Mode.HYBRID or ranking.weight != "rrf"
-    carried = service.carried(engine, alone) if alone.vector is not None else None
+    place = int(rows[0])
+    page = outcome.page.select([place])
+    [breakdown], score = page.breakdowns, float(page.scores[0])
+    dense = None
+    if outcome.dense is not None and outcome.dense.frozen is not None:
+        dense = float(engine.corpus.cosine(outcome.dense.frozen.vector, page.passages)[0])
+    adds_up = page.mode is not Mode.HYBRID or page.lexical_weight != "rrf"
+    [attributions] = service.token_attributions(engine, [page])
     return Explanation(
-        mode=ranking.mode,
-        place=query.offset + place + 1,
-        of=query.offset + len(ranking.passages),
+        mode=page.mode,
+        rank=query.offset + place + 1,
+        of=query.offset + len(outcome.page.passages),
         score=score,
-        meaning=meaning,
-        adaptation=None if meaning is None or parts.similarity is None else parts.similarity - meaning,
-        words=score - (parts.similarity or 0.0) if summed else None,
-        parts=parts,
-        carried=carried[0] if carried else (),
+        dense=dense,
+        adaptation=None if dense is None or breakdown.similarity is None else breakdown.similarity - dense,
+        lexical=score - (breakdown.similarity or 0.0) if adds_up else None,
+        score_breakdown=breakdown,
+        token_attributions=attributions[0] if attributions else (),
     )

@@ -16,7 +16,7 @@ LONGEST_TITLE = 200
 """Characters of a title where it is one of several."""
 
 
-class PlaceAsked(BaseModel):
+class TargetParameters(BaseModel):
     """What every page's address may say; anything else in it is ignored, as links pick up additions on their way."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")

@@ -8,15 +8,16 @@ from flask import Blueprint, Response
 from pydantic import Field, JsonValue, field_validator
 
 from semsearch.errors import FilterError, QueryError
-from semsearch.filters.expression import parse_if_any, quoted
-from semsearch.filters.tree import Fact
-from semsearch.search.engine import COMPARED, SORTED, places_in
-from semsearch.server.api.search import counted, described
+from semsearch.filters.expression import parse_optional_filter, quote
+from semsearch.filters.tree import FieldValue
+from semsearch.search.comparison import Comparison, compared
+from semsearch.search.engine import SORT_DEPTH
+from semsearch.server.api.search import facet_model, index_models
 from semsearch.server.http import client_gone
 from semsearch.server.i18n import texts
 from semsearch.server.pages.explain_adaptation import sentence
-from semsearch.server.pages.rendering import PlaceAsked, html, web_address
-from semsearch.server.runtime.service import Answer, SearchService
+from semsearch.server.pages.rendering import TargetParameters, html, web_address
+from semsearch.server.runtime.service import SearchAnswer, SearchService
 from semsearch.server.security import WriteKeys
 from semsearch.text.snippets import snippet
 from semsearch.types import Hit, Mode, Query, Sort
@@ -32,7 +33,7 @@ LONGEST_FACT = 60
 """Characters of a metadata value that is shown below a hit."""
 
 
-class PageAsked(PlaceAsked):
+class PageRequest(TargetParameters):
     """What the page's own address says."""
 
     q: str = ""
@@ -56,9 +57,9 @@ class PageAsked(PlaceAsked):
             offset,
             self.domain,
             mode=self.mode,
-            condition=parse_if_any(self.filter),
+            filter=parse_optional_filter(self.filter),
             passages=PASSAGES_OF_A_HIT,
-            fold=True,
+            collapse=True,
             sort=Sort.parse(self.sort) if self.sort.strip() else None,
         )
 
@@ -71,20 +72,20 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
 
     @routes.get("/")
     def search() -> Response:
-        asked = PageAsked.of_request()
-        name = service.name_of(asked.index)
-        manifest = service.engines[name].manifest
+        asked = PageRequest.of_request()
+        index = service.index(asked.index)
+        name, manifest = index.name, index.engine.manifest
         values: dict[str, object] = {
             "asked": asked,
             "name": name,
-            "indexes": described(service),
+            "indexes": index_models(service),
             "manifest": manifest,
             "max_query_chars": limits.max_query_chars,
             "modes": list(Mode)[::-1],
-            "markable": not keys.refuse_all and service.engines[name].folder is not None,
-            "mapped": service.engines[name].projection is not None,
+            "markable": not keys.refuse_all and index.writable,
+            "mapped": index.engine.projection is not None,
             "suggestions": limits.suggestions,
-            "most_sorted": SORTED,
+            "most_sorted": SORT_DEPTH,
         }
         query = asked.q.strip()
         if not query:
@@ -101,48 +102,37 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
         if asked.compare:
             return _compared(asked, name, values)
         answer = service.search(name, [many], abandoned=client_gone(), facets=manifest.facets)
-        hits = answer.results[0]
+        [outcome] = answer.outcomes
         return html(
             "search.html",
             **_told(answer, asked),
-            hits=[_shown(hit, query) for hit in hits[:HITS_ON_A_PAGE]],
-            sortable=_sortable(manifest.facets, hits, asked.sort),
+            hits=[_shown(hit, query) for hit in outcome.hits[:HITS_ON_A_PAGE]],
+            sortable=_sortable(manifest.facets, outcome.hits, asked.sort),
             matching=answer.matching,
             facets={field: _offered(field, counts, asked.filter) for field, counts in answer.facets.items()},
             first=many.offset + 1,
             page=page,
-            next_page=page + 1 if len(hits) > HITS_ON_A_PAGE and page < last_page else None,
+            next_page=page + 1 if len(outcome.hits) > HITS_ON_A_PAGE and page < last_page else None,
             **values,
         )
 
-    def _compared(asked: PageAsked, name: str, values: Mapping[str, object]) -> Response:
+    def _compared(asked: PageRequest, name: str, values: Mapping[str, object]) -> Response:
         """Frozen and adapted side by side; a document's place in the other ranking is looked for in its first 100."""
-        query = Query(
-            asked.q.strip(),
-            COMPARED,
-            0,
-            asked.domain,
-            compare=True,
-            mode=asked.mode,
-            condition=parse_if_any(asked.filter),
-        )
-        answer = service.search(name, [query], abandoned=client_gone())
-        frozen, adapted = answer.frozen[0], answer.results[0]
+        query = Query(asked.q.strip(), domain=asked.domain, mode=asked.mode, filter=parse_optional_filter(asked.filter))
+        answer = service.search(name, [compared(query)], abandoned=client_gone())
+        comparison = Comparison.of(answer.outcomes[0], HITS_ON_A_PAGE)
         shown = {
-            side: [
-                {**_shown(hit, query.text), "other": place}
-                for hit, place in zip(found[:HITS_ON_A_PAGE], places_in(found[:HITS_ON_A_PAGE], other), strict=True)
-            ]
-            for side, found, other in (("frozen", frozen, adapted), ("adapted", adapted, frozen))
+            side: [{**_shown(one.hit, query.text), "other": one.other_rank} for one in found]
+            for side, found in (("frozen", comparison.frozen), ("adapted", comparison.adapted))
         }
         return html("search.html", **_told(answer, asked), sides=shown, first=1, **values)
 
     return routes
 
 
-def _told(answer: Answer, asked: PageAsked) -> dict[str, object]:
+def _told(answer: SearchAnswer, asked: PageRequest) -> dict[str, object]:
     """What every answer says beside its hits."""
-    serving = answer.adapted[0]
+    serving = answer.outcomes[0].adaptation
     return {
         "adapted": serving,
         "verdict": sentence(texts(), serving, asked.domain),
@@ -150,18 +140,18 @@ def _told(answer: Answer, asked: PageAsked) -> dict[str, object]:
     }
 
 
-def _offered(field: str, counts: Mapping[Fact, int], present: str) -> list[tuple[Fact, int, str]]:
+def _offered(field: str, counts: Mapping[FieldValue, int], present: str) -> list[tuple[FieldValue, int, str]]:
     """(value, documents, the filter that chooses it besides the present one), the most frequent first."""
-    offered = counted(counts, most=MOST_OFFERED).values
+    offered = facet_model(counts, most=MOST_OFFERED).values
     if len(offered) < 2:  # of one there is nothing to choose
         return []
     before = f"({present}) and " if " or " in present.lower() else f"{present} and " if present.strip() else ""
-    return [(one.value, one.count, f"{before}{_name(field)} = {quoted(one.value)}") for one in offered]
+    return [(one.value, one.count, f"{before}{_name(field)} = {quote(one.value)}") for one in offered]
 
 
 def _name(field: str) -> str:
     plain = field.replace(".", "").replace("_", "").isalnum()
-    return field if plain and field.lower() not in {"and", "or", "not", "in", "exists"} else quoted(field)
+    return field if plain and field.lower() not in {"and", "or", "not", "in", "exists"} else quote(field)
 
 
 def _sortable(facets: Iterable[str], hits: Iterable[Hit], present: str) -> list[str]:
@@ -174,8 +164,8 @@ def _sortable(facets: Iterable[str], hits: Iterable[Hit], present: str) -> list[
 def _shown(hit: Hit, query: str) -> dict[str, object]:
     return {
         "hit": hit,
-        "parts": snippet(hit.passage.text, query).parts,
-        "others": [(passage, snippet(passage.text, query).parts) for passage in hit.others],
+        "parts": snippet(hit.passage.text, query).segments,
+        "others": [(passage, snippet(passage.text, query).segments) for passage in hit.more_passages],
         "link": web_address(hit.metadata),
         "facts": [(key, str(value)) for key, value in hit.metadata.items() if _short(key, value)][:MOST_FACTS],
     }

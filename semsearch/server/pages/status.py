@@ -6,13 +6,14 @@ from importlib.metadata import version
 
 from flask import Blueprint, Response
 
-from semsearch.server.api.search import described
+from semsearch.server.api.search import index_models
 from semsearch.server.pages.rendering import html
 from semsearch.server.runtime.rolling_stats import MINUTES
-from semsearch.server.runtime.service import NotLearningError, SearchService
+from semsearch.server.runtime.served_index import ServedIndex
+from semsearch.server.runtime.service import SearchService
 from semsearch.server.security import WriteKeys
 
-STAGES = ("wait", "encode", "rescale", "nearest", "fuse", "fetch", "total")
+STAGES = ("queue", "encode", "adapt", "search_vectors", "rank", "fetch", "explain", "total")
 LIBRARIES = ("semsearch", "sentence-transformers", "torch", "onnxruntime", "faiss-cpu", "Flask", "waitress")
 MOST_DOMAINS = 50
 REFRESHED_S = 5
@@ -26,18 +27,18 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
 
     @routes.get("/status")
     def status() -> Response:
-        times = service.metrics.recent.times()
+        times = service.metrics.rolling.times()
         return html(
             "status.html",
             200 if service.ready else 503,
             ready=service.ready,
-            indexes=[(one, service.engines[one.name]) for one in described(service)],
-            domains=[(name, *_domains(service, name, told=open_to_all)) for name in service.engines],
+            indexes=[(model, service.index(model.name).engine) for model in index_models(service)],
+            domains=[(index.name, *_domains(index, told=open_to_all)) for index in service.indexes.values()],
             waiting=service.waiting,
             max_waiting=service.limits.max_waiting,
             adapting=service.worker.waiting,
             times=[(stage, times[stage]) for stage in STAGES if stage in times],
-            batches=service.metrics.recent.batches(),
+            batches=service.metrics.rolling.batches(),
             minutes=MINUTES,
             libraries=libraries,
             refreshed_s=REFRESHED_S,
@@ -46,15 +47,14 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
     return routes
 
 
-def _domains(service: SearchService, name: str, *, told: bool) -> tuple[int, list[object]]:
+def _domains(index: ServedIndex, *, told: bool) -> tuple[int, list[object]]:
     """How many domains an index has, and those with most labels where they may be told."""
-    try:
-        standing = service.domains_of(name)[1].all_standing()
-    except NotLearningError:
+    if not index.writable:
         return 0, []
+    standing = index.domains.all_statuses()
     order = sorted(standing, key=lambda one: -one.labels - one.clicks)
-    adapter = service.engines[name].adapter
-    return len(standing), [(one, adapter.serving(one.record.domain)) for one in order[:MOST_DOMAINS] if told]
+    adapter = index.engine.adapter
+    return len(standing), [(one, adapter.for_domain(one.record.domain)) for one in order[:MOST_DOMAINS] if told]
 
 
 def _version(library: str) -> str | None:

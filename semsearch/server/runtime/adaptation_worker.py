@@ -14,7 +14,7 @@ import structlog
 import torch
 
 from semsearch.domains.process import NICENESS
-from semsearch.domains.registry import Domains
+from semsearch.domains.registry import DomainRegistry
 from semsearch.storage.domains import Version
 
 log = structlog.get_logger("semsearch.server")
@@ -26,23 +26,23 @@ Adapted = Callable[[str, float], None]
 """Told how an adaptation ended and the seconds it took."""
 
 
-class Worker:
+class AdaptationWorker:
     """Domains that wait to be adapted, each once, in the order they were asked for."""
 
     def __init__(
         self,
-        domains: Mapping[str, Domains],
+        domains: Mapping[str, DomainRegistry],
         *,
         after: int,
         adapted: Adapted = lambda _how, _seconds: None,
-        look: Callable[[], None] = lambda: None,
+        refresh: Callable[[], None] = lambda: None,
     ) -> None:
         """Start the thread.
 
         domains: by index. after: new labels and clicks after which a domain is adapted unasked; 0: never. look: is
         called as often as it is looked whether something changed on disk.
         """
-        self._also = look
+        self._refresh_indexes = refresh
         self._domains = dict(domains)
         self._after = after
         self._adapted = adapted
@@ -85,8 +85,8 @@ class Worker:
         those it was adapted on, so that a large domain is not adapted again and again."""
         if not self._after:
             return False
-        standing = self._domains[index].standing(domain)
-        return standing.waiting >= max(self._after, (standing.labels + standing.clicks) / 10)
+        standing = self._domains[index].status(domain)
+        return standing.pending >= max(self._after, (standing.labels + standing.clicks) / 10)
 
     def close(self) -> None:
         """Stop after what is being done; what waits is taken up at the next start, from the log."""
@@ -123,7 +123,7 @@ class Worker:
 
     def _look(self) -> None:
         """Take up what is new on disk: what was said before a stop or a crash, and what other processes do."""
-        self._also()
+        self._refresh_indexes()
         for index, domains in self._domains.items():
             domains.refresh()
             self._seen[index], spoken_of = domains.log.changed(self._seen[index])
@@ -133,7 +133,7 @@ class Worker:
 
     def _read(self, index: str, domain: str, queries: Sequence[str]) -> None:
         for query in queries:
-            self._domains[index].read_ahead(query)
+            self._domains[index].prefetch(query)
         if self.due(index, domain):
             self.adapt(index, domain)
 
@@ -152,10 +152,10 @@ class Worker:
         self._done(index, domain)
         future.set_result(version)
         seconds = perf_counter() - started
-        self._adapted(version.how, seconds)
-        log.info("adapted", index=index, version=version.number, how=version.how, ms=round(1000 * seconds, 1))
+        self._adapted(version.event, seconds)
+        log.info("adapted", index=index, version=version.number, how=version.event, ms=round(1000 * seconds, 1))
         # those below it started from what it was
-        for heir in self._domains[index].heirs(domain):
+        for heir in self._domains[index].descendants(domain):
             self.adapt(index, heir)
 
     def _done(self, index: str, domain: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
 from semsearch.server.runtime.batching import BatchingObserver
-from semsearch.server.runtime.rolling_stats import Recent
+from semsearch.server.runtime.rolling_stats import RollingStats
 from semsearch.storage.manifest import Manifest
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -19,7 +19,7 @@ class Metrics:
     def __init__(self) -> None:
         """Create them all, at zero."""
         self.registry = CollectorRegistry()
-        self.recent = Recent()
+        self.rolling = RollingStats()
         ProcessCollector(registry=self.registry)
         self.requests = Counter("semsearch_requests", "Requests answered", ("route", "status"), registry=self.registry)
         self.request_seconds = Histogram(
@@ -79,7 +79,7 @@ class Metrics:
     def observe_stage(self, stage: str, seconds: float) -> None:
         """A stage of a search took so long."""
         self._stage_seconds.labels(stage).observe(seconds)
-        self.recent.stage(stage, seconds)
+        self.rolling.stage(stage, seconds)
 
     def observe_vector(self, remembered: bool) -> None:
         """A query's vector was remembered, or had to be encoded."""
@@ -102,6 +102,6 @@ class Metrics:
         return generate_latest(self.registry)
 
     def _observe_batch(self, size: int, seconds: float) -> None:
-        self.recent.batch(size)
+        self.rolling.batch(size)
         self.batch_queries.observe(size)
         self.batch_seconds.observe(seconds)

@@ -1,4 +1,4 @@
-"""Recent queries' vectors as the encoder gives them; adaptation comes after."""
+"""Recent queries' vectors as the encoder gives them, before adaptation."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from semsearch.encoders.encoder import Encoder
 from semsearch.types import Vectors
 
 
-class QueryVectors:
-    """Vectors by text and model, the least recently asked for forgotten first. For any number of threads."""
+class QueryCache:
+    """A least-recently-used cache of query vectors by text and model. Thread-safe."""
 
-    def __init__(self, most: int, *, asked: Callable[[bool], None] = lambda _found: None) -> None:
-        """Begin with none. most: 0 remembers nothing. asked: is told of every question whether it was answered."""
-        self._most = most
-        self._asked = asked
+    def __init__(self, size: int, *, observe: Callable[[bool], None] = lambda _hit: None) -> None:
+        """Start empty. size: vectors kept at most; 0 keeps none. observe: called at each lookup, true for a hit."""
+        self._size = size
+        self._observe = observe
         self._vectors: OrderedDict[tuple[str, str, str], Vectors] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -24,21 +24,21 @@ class QueryVectors:
         return len(self._vectors)
 
     def get(self, encoder: Encoder, text: str) -> Vectors | None:
-        """(dim,) float32, of a query; None where it is not known."""
+        """(dim,) float32, the vector of a query; None where it is not cached."""
         key = _key(encoder, text)
         with self._lock:
-            found = self._vectors.get(key)
-            if found is not None:
+            vector = self._vectors.get(key)
+            if vector is not None:
                 self._vectors.move_to_end(key)
-        self._asked(found is not None)
-        return found
+        self._observe(vector is not None)
+        return vector
 
     def add(self, encoder: Encoder, text: str, vector: Vectors) -> None:
-        """Remember (dim,) float32, of a query."""
-        kept = vector.copy()  # and not the whole batch that it is a row of
+        """Cache (dim,) float32, the vector of a query."""
+        copied = vector.copy()  # a view would keep the whole batch in memory
         with self._lock:
-            self._vectors[_key(encoder, text)] = kept
-            while len(self._vectors) > self._most:
+            self._vectors[_key(encoder, text)] = copied
+            while len(self._vectors) > self._size:
                 self._vectors.popitem(last=False)
 
 

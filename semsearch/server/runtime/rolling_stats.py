@@ -16,7 +16,7 @@ A_DECADE = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Times:
+class StageTimes:
     """Of one stage, in seconds."""
 
     count: int
@@ -34,7 +34,7 @@ class _Minute:
     batches: Counter[int] = field(default_factory=Counter)
 
 
-class Recent:
+class RollingStats:
     """The last minutes; any number of threads may tell and ask."""
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
@@ -56,16 +56,16 @@ class Recent:
         with self._lock:
             self._present().batches[size] += 1
 
-    def times(self) -> dict[str, Times]:
+    def times(self) -> dict[str, StageTimes]:
         """By stage, of the last minutes."""
-        found: dict[str, Times] = {}
+        found: dict[str, StageTimes] = {}
         with self._lock:
             minutes = self._last()
             for name in dict.fromkeys(name for minute in minutes for name in minute.times):
                 classes = sum((minute.times.get(name, Counter()) for minute in minutes), Counter[int]())
                 slowest = max(minute.slowest.get(name, 0.0) for minute in minutes)
                 median, p95, p99 = (min(_percentile(classes, share), slowest) for share in (0.5, 0.95, 0.99))
-                found[name] = Times(classes.total(), median, p95, p99, slowest)
+                found[name] = StageTimes(classes.total(), median, p95, p99, slowest)
         return found
 
     def batches(self) -> list[tuple[int, int]]:

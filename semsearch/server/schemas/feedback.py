@@ -8,10 +8,10 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
-from semsearch.server.schemas.search import AdaptedModel, FilterField, HitModel, TimingModel
+from semsearch.server.schemas.search import AdaptationModel, FilterField, HitModel, TimingModel
 from semsearch.types import DEFAULT_DOMAIN, Mode
 
-MOST_ENTRIES = 1_000
+MAX_ENTRIES = 1_000
 """Labels or clicks in one request."""
 
 
@@ -19,7 +19,7 @@ class _Request(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class PlaceRequest(_Request):
+class TargetRequest(_Request):
     """Where what is sent belongs."""
 
     index: str | None = Field(None, max_length=200, description="Which index; by default the first served")
@@ -33,7 +33,7 @@ class LabelIn(_Request):
         max_length=2_000, description="Blank where a document is liked unasked: then it counts for recommending only"
     )
     document: str = Field(min_length=1, max_length=1_000, description="Its id")
-    gain: float = Field(
+    relevance: float = Field(
         1.0, ge=0, le=1_000, allow_inf_nan=False, description="0: not relevant; above, the more the better"
     )
     id: str | None = Field(
@@ -42,14 +42,14 @@ class LabelIn(_Request):
     user: str = Field("", max_length=200, description="Who judged, as the sender calls them")
 
 
-class LabelRequest(PlaceRequest, LabelIn):
+class LabelRequest(TargetRequest, LabelIn):
     """One label."""
 
 
-class LabelsRequest(PlaceRequest):
+class LabelsRequest(TargetRequest):
     """Several labels, kept all or none."""
 
-    labels: tuple[LabelIn, ...] = Field(min_length=1, max_length=MOST_ENTRIES)
+    labels: tuple[LabelIn, ...] = Field(min_length=1, max_length=MAX_ENTRIES)
 
 
 class ClickIn(_Request):
@@ -79,24 +79,24 @@ class ClickIn(_Request):
         return self
 
     @property
-    def place(self) -> int | None:
+    def document_position(self) -> int | None:
         """Where what was clicked stood, from 1."""
         if self.document is None or self.position is not None:
             return self.position
         return self.shown.index(self.document) + 1
 
 
-class ClickRequest(PlaceRequest, ClickIn):
+class ClickRequest(TargetRequest, ClickIn):
     """One click."""
 
 
-class ClicksRequest(PlaceRequest):
+class ClicksRequest(TargetRequest):
     """Several clicks, kept all or none."""
 
-    clicks: tuple[ClickIn, ...] = Field(min_length=1, max_length=MOST_ENTRIES)
+    clicks: tuple[ClickIn, ...] = Field(min_length=1, max_length=MAX_ENTRIES)
 
 
-class ChosenRequest(_Request):
+class EntryFilterRequest(_Request):
     """Which labels or clicks; what is left out does not matter."""
 
     index: str | None = Field(None, max_length=200)
@@ -108,7 +108,7 @@ class ChosenRequest(_Request):
     source: str | None = Field(None, max_length=200, description="The name of the key they came with, or the import")
 
 
-class ListRequest(ChosenRequest):
+class ListRequest(EntryFilterRequest):
     """Which labels or clicks, and which part of them."""
 
     after: int = Field(0, ge=0, description="The `next` of the part before")
@@ -139,7 +139,7 @@ class ParentRequest(DomainRequest):
     parent: str | None = Field(description="Its name; null for none", min_length=1, max_length=200)
 
 
-class CompareRequest(PlaceRequest):
+class CompareRequest(TargetRequest):
     """One query, frozen and adapted."""
 
     query: str = Field(min_length=1, max_length=2_000)
@@ -148,7 +148,7 @@ class CompareRequest(PlaceRequest):
     filter: FilterField = Field(None, description="As of a search")
 
 
-class RecommendRequest(PlaceRequest):
+class RecommendRequest(TargetRequest):
     """What might please whoever the domain belongs to."""
 
     k: int = Field(10, ge=1, le=100)
@@ -161,7 +161,7 @@ class _Answer(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
-class KeptResponse(_Answer):
+class StoredResponse(_Answer):
     """What was sent is on the disk."""
 
     index: str
@@ -178,7 +178,7 @@ class LabelModel(_Answer):
     domain: str
     query: str
     document: str
-    gain: float
+    relevance: float
     user: str
     source: str = Field(description="The name of the key it came with, `local`, or the import")
     at: datetime
@@ -214,11 +214,11 @@ class ClicksResponse(_Answer):
     next: int | None
 
 
-class WithdrawnResponse(_Answer):
+class RetractedResponse(_Answer):
     """What counts no more; the log keeps that it was there."""
 
     index: str
-    withdrawn: Mapping[str, int] = Field(description="How many, by domain; what was learned from them is learned anew")
+    retracted: Mapping[str, int] = Field(description="How many, by domain; what was learned from them is learned anew")
 
 
 class VersionModel(_Answer):
@@ -226,12 +226,12 @@ class VersionModel(_Answer):
 
     number: int
     at: datetime
-    how: str
-    words: str
+    event: str
+    explanation: str
     learner: str
     labels: int = Field(description="Labelled queries it was decided on")
-    kept: bool = Field(description="Whether it can be returned to")
-    of: int | None = Field(description="What a rolling back returned to")
+    restorable: bool = Field(description="Whether it can be returned to")
+    restored: int | None = Field(description="What a rolling back returned to")
     parent: str | None = Field(description="`DOMAIN/VERSION` that the inner loop started from")
     verdict: Mapping[str, JsonValue] = Field(description="The guard's: candidate, estimate, interval")
 
@@ -242,10 +242,10 @@ class DomainModel(_Answer):
     index: str
     domain: str
     parent: str | None
-    adapted: AdaptedModel
+    adaptation: AdaptationModel
     labels: int = Field(description="In the log, not withdrawn")
     clicks: int
-    waiting: int = Field(description="Entries of the log that the version does not take into account")
+    pending: int = Field(description="Entries of the log that the version does not take into account")
     adapting: bool = Field(description="Whether it waits to be adapted, or is being adapted")
 
 
@@ -265,7 +265,7 @@ class DomainResponse(DomainModel):
 class ComparedModel(HitModel):
     """A document of one of the two rankings."""
 
-    other: int | None = Field(description="Its place in the other ranking, from 1; null beyond its 100th")
+    other_rank: int | None = Field(description="Its place in the other ranking, from 1; null beyond its 100th")
 
 
 class CompareResponse(_Answer):
@@ -274,7 +274,7 @@ class CompareResponse(_Answer):
     index: str
     domain: str
     query: str
-    by: AdaptedModel
+    adaptation: AdaptationModel
     frozen: tuple[ComparedModel, ...]
     adapted: tuple[ComparedModel, ...]
     moved: int = Field(description="Places of the adapted ranking that hold another document than the frozen one's")
@@ -284,7 +284,7 @@ class CompareResponse(_Answer):
 class RecommendedModel(HitModel):
     """A recommended document."""
 
-    because: tuple[str, ...] = Field(description="Ids of what was liked that it is nearest to")
+    similar_to: tuple[str, ...] = Field(description="Ids of what was liked that it is nearest to")
 
 
 class RecommendResponse(_Answer):

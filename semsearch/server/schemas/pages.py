@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from semsearch.server.schemas.feedback import PlaceRequest
+from semsearch.server.schemas.feedback import TargetRequest
 from semsearch.server.schemas.search import FilterField
 from semsearch.types import Mode
 
@@ -13,7 +13,7 @@ class _Answer(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
-class SuggestionsRequest(PlaceRequest):
+class SuggestionsRequest(TargetRequest):
     """What somebody has typed so far."""
 
     query: str = Field("", max_length=200, description="Any part of a query, capitals or not")
@@ -28,7 +28,7 @@ class SuggestionsResponse(_Answer):
     suggestions: tuple[str, ...]
 
 
-class MapQueryRequest(PlaceRequest):
+class MapQueryRequest(TargetRequest):
     """What is searched for."""
 
     query: str = Field(min_length=1, max_length=2_000)
@@ -67,7 +67,7 @@ class MapPointModel(_Answer):
     row: int
     id: str
     title: str
-    place: tuple[float, float]
+    point: tuple[float, float]
 
 
 class MapQueryResponse(_Answer):

@@ -17,8 +17,8 @@ from pydantic import (
 )
 
 from semsearch.errors import FilterError, QueryError
-from semsearch.filters.expression import parse_if_any
-from semsearch.filters.tree import Condition, bounded
+from semsearch.filters.expression import parse_optional_filter
+from semsearch.filters.tree import Filter, check_size
 from semsearch.types import DEFAULT_DOMAIN, Mode, Sort
 
 
@@ -35,7 +35,7 @@ class Limits(BaseModel):
     max_batch: int = Field(32, ge=1, description="Queries encoded together, as far as their tokens allow")
     max_waiting: int = Field(64, ge=1, description="Queries that may wait; beyond, requests are answered 503")
     deadline_s: float = Field(10.0, gt=0, description="Seconds after which a request is given up")
-    remembered: int = Field(10_000, ge=0, description="Recent queries whose vectors are kept, 2 KB each; 0: none")
+    query_cache_size: int = Field(10_000, ge=0, description="Recent queries whose vectors are kept, 2 KB each; 0: none")
 
     suggestions: bool = Field(True, description="Whether past queries of a domain are suggested to whoever may write")
 
@@ -45,15 +45,15 @@ class Limits(BaseModel):
         return self.max_waiting + self.max_batch + 8
 
 
-def _understood(value: str | Condition | None) -> Condition | None:
+def _understood(value: str | Filter | None) -> Filter | None:
     """The condition that a request gives in either form. Raises ValueError for one that cannot be understood."""
     try:
-        return parse_if_any(value) if isinstance(value, str) else value and bounded(value)
+        return parse_optional_filter(value) if isinstance(value, str) else value and check_size(value)
     except FilterError as error:
         raise ValueError(str(error)) from None
 
 
-FilterField = Annotated[str | Condition | None, AfterValidator(_understood)]
+FilterField = Annotated[str | Filter | None, AfterValidator(_understood)]
 """A condition, or an expression for one; a condition or None once it is validated."""
 
 
@@ -88,7 +88,7 @@ class SearchRequest(BaseModel):
         " passages are encoded for it",
     )
     passages: int = Field(1, ge=1, le=10, description="Passages wanted of each document, its best ones")
-    fold: bool = Field(
+    collapse: bool = Field(
         False, description="Whether documents that are nearly the same as a better one are told with that one"
     )
     sort: SortField = Field(
@@ -124,7 +124,7 @@ class SearchRequest(BaseModel):
         return self.queries if self.queries is not None else (self.query or "",)
 
     @classmethod
-    def within(cls, limits: Limits) -> type[SearchRequest]:
+    def with_limits(cls, limits: Limits) -> type[SearchRequest]:
         """The same model with a server's limits, which then also stand in its OpenAPI document."""
         text = Annotated[str, Field(max_length=limits.max_query_chars)]
         described = {name: field.description for name, field in cls.model_fields.items()}
@@ -155,21 +155,23 @@ class _Answer(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
-class CarriedModel(_Answer):
+class TokenAttributionModel(_Answer):
     """A word of a passage that made it similar."""
 
     word: str = Field(description="As it stands there first")
     share: float = Field(description="What it adds to the cosine, wherever it stands")
 
 
-class PartsModel(_Answer):
+class ScoreBreakdownModel(_Answer):
     """What a score is made of; null is what the search did not go by, and a place that the document did not have."""
 
     similarity: float | None = Field(description="Cosine of query and passage, in [-1, 1]")
-    similarity_place: int | None = Field(description="The document's place by similarity alone, from 1")
-    words: float | None = Field(description="BM25 of query and passage; 0: they share no word that was looked up")
-    words_place: int | None = Field(description="The document's place by words alone, from 1")
-    carried: tuple[CarriedModel, ...] | None = Field(
+    dense_rank: int | None = Field(description="The document's place by similarity alone, from 1")
+    lexical_score: float | None = Field(
+        description="BM25 of query and passage; 0: they share no word that was looked up"
+    )
+    lexical_rank: int | None = Field(description="The document's place by words alone, from 1")
+    token_attributions: tuple[TokenAttributionModel, ...] | None = Field(
         None, description="The words that add most to the cosine, at most 10; null where the encoder does not tell"
     )
 
@@ -198,14 +200,18 @@ class HitModel(_Answer):
     )
     source: str = Field(description="Where the document was read")
     metadata: Mapping[str, JsonValue]
-    parts: PartsModel | None = Field(None, description="What the score is made of; null unless `explain` asks for it")
-    others: tuple[PassageModel, ...] = Field((), description="Its next best passages, where `passages` asks for more")
-    alike: tuple[str, ...] = Field(
+    score_breakdown: ScoreBreakdownModel | None = Field(
+        None, description="What the score is made of; null unless `explain` asks for it"
+    )
+    more_passages: tuple[PassageModel, ...] = Field(
+        (), description="Its next best passages, where `passages` asks for more"
+    )
+    duplicates: tuple[str, ...] = Field(
         (), description="Ids of documents that are nearly the same, where `fold` asks for it"
     )
 
 
-class AdaptedModel(_Answer):
+class AdaptationModel(_Answer):
     """What rescaled a query."""
 
     domain: str | None = Field(description="Whose state: the domain's own or an ancestor's; null for none")
@@ -219,23 +225,24 @@ class ResultModel(_Answer):
 
     query: str
     mode: Mode = Field(description="What the search went by; `lexical` also where the encoder failed")
-    adapted: AdaptedModel
+    adaptation: AdaptationModel
     hits: tuple[HitModel, ...] = Field(description="Best first; fewer than k where the index has no more")
 
 
 class TimingModel(_Answer):
     """Milliseconds by stage; encode, rescale and nearest are those of the batch that the request was part of."""
 
-    wait: float = Field(description="Until the batch began, and between batches")
+    queue: float = Field(description="Until the batch began, and between batches")
     encode: float
-    rescale: float
-    nearest: float
-    fuse: float = Field(description="Looking words up, and making one ranking of two")
+    adapt: float
+    search_vectors: float
+    rank: float = Field(description="Looking words up, and making one ranking of two")
     fetch: float
+    explain: float = Field(description="Finding the words that made hits similar, where asked for")
     total: float
 
 
-class CountedValue(_Answer):
+class FacetValue(_Answer):
     """One value of a field."""
 
     value: str | int | float = Field(description="As it is compared: a text that is a number is one")
@@ -245,7 +252,7 @@ class CountedValue(_Answer):
 class FacetModel(_Answer):
     """The values of a field."""
 
-    values: tuple[CountedValue, ...] = Field(description="The most frequent ones first, at most 50")
+    values: tuple[FacetValue, ...] = Field(description="The most frequent ones first, at most 50")
     more: int = Field(description="Other values that there are")
 
 

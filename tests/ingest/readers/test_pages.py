@@ -172,7 +172,7 @@ def test_parquet_is_read_by_row(tmp_path: Path) -> None:
     assert first == Document("k1", "", "Chair\n\nWooden", "a.parquet:1", metadata)
     assert second == Document("k2", "", "Table", "a.parquet:2", {"tags": []})
     assert isinstance(third, BadRecord)
-    assert (third.place, third.whole_file) == (f"{tmp_path / 'a.parquet'}:3", False)
+    assert (third.location, third.whole_file) == (f"{tmp_path / 'a.parquet'}:3", False)
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ def test_packed_files_are_read_as_what_is_in_them(tmp_path: Path, ending: str, p
     ]  # fmt: skip
     assert documents[2].title == "Title"
     [bad] = [one for one in found if isinstance(one, BadRecord)]
-    assert bad.place == f"{tmp_path / 'a.jsonl'}{ending}:2"
+    assert bad.location == f"{tmp_path / 'a.jsonl'}{ending}:2"
 
 
 @pytest.mark.parametrize(
@@ -222,7 +222,7 @@ def test_a_file_of_a_folder_that_cannot_be_read_does_not_end_the_build(
     *_, bad, good = read(Source(path=folder))
     assert isinstance(good, Document)
     assert isinstance(bad, BadRecord)
-    assert bad.place.startswith(str(folder / name))
+    assert bad.location.startswith(str(folder / name))
     assert reason in bad.reason
     assert bad.whole_file
     # named itself it must be readable

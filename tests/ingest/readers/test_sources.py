@@ -105,7 +105,7 @@ def test_what_is_no_document_is_told_with_its_place(
     path.write_bytes(content)
     bad = read_all(path)[-1]
     assert isinstance(bad, BadRecord)
-    assert bad.place == f"{path}{place}"
+    assert bad.location == f"{path}{place}"
     assert reason in bad.reason
 
 

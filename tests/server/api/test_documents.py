@@ -14,7 +14,7 @@ from semsearch.ingest.updating import delete
 from semsearch.server.runtime.service import SearchService
 from semsearch.server.security import WriteKeys
 from semsearch.storage.checking import check
-from semsearch.storage.generations import building, read_manifest
+from semsearch.storage.generations import begin_build, read_manifest
 from tests.server.conftest import Serve
 
 KEY = "a-key-of-enough-length"
@@ -45,8 +45,8 @@ def test_documents_are_found_as_soon_as_they_are_taken(client: FlaskClient, inde
         "segments": 1,
     }  # fmt: skip
     assert found(client, "hunts mice at night")[0] == "owl"
-    assert found(client, "carpets", mode="lexical") == ["bee"]
-    assert found(client, "nectar", mode="lexical") == []
+    assert found(client, "carpets", mode="keyword") == ["bee"]
+    assert found(client, "nectar", mode="keyword") == []
     shown = client.get("/api/document?id=owl").get_json()
     assert (shown["metadata"], shown["source"]) == ({"kind": "bird"}, "local")
     assert client.put("/api/documents", json={"documents": [OWL]}).get_json()["unchanged"] == 1
@@ -80,13 +80,13 @@ def test_compacting_makes_one_piece(client: FlaskClient, index: Path) -> None:
 
 
 def test_what_another_process_changes_is_served_within_seconds(client: FlaskClient, index: Path) -> None:
-    before = service(client).engines["zoo"]
+    before = service(client).index("zoo").engine
     delete(index, ["bee"])
     until = monotonic() + 20
     while "bee" in found(client, "nectar and honey", k=100) and monotonic() < until:
         sleep(0.05)
     assert "bee" not in found(client, "nectar and honey", k=100)
-    assert service(client).engines["zoo"] is not before
+    assert service(client).index("zoo").engine is not before
 
 
 def test_states_that_nobody_reads_any_more_are_removed(client: FlaskClient, index: Path) -> None:
@@ -110,7 +110,7 @@ def test_domains_go_on_over_another_state_of_the_index(client: FlaskClient) -> N
     assert found(client, **ask)[0] == "salmon"
     client.post("/api/labels", json={"query": "who is awake", "document": "owl"})
     adapted = client.post("/api/domains/default/adapt", json={}).get_json()
-    assert adapted["adapted"]["version"] == 2
+    assert adapted["adaptation"]["version"] == 2
     assert found(client, "who is awake")[0] == "owl"
 
 
@@ -182,7 +182,7 @@ def test_only_those_who_may_write_change_anything(serve: Serve, index: Path) -> 
 
 
 def test_two_writers_at_once_are_told(client: FlaskClient, index: Path) -> None:
-    with building(index):
+    with begin_build(index):
         done = client.put("/api/documents", json={"documents": [OWL]})
     assert done.status_code == 409
     assert "another build or change is writing" in done.get_json()["detail"]

@@ -30,7 +30,7 @@ def found(client: FlaskClient, query: str, domain: str = "default") -> list[tupl
 
 def adapted(client: FlaskClient, domain: str = "default") -> dict[str, Any]:
     answer = client.post("/api/search", json={"query": "an animal", "domain": domain}).get_json()
-    by: dict[str, Any] = answer["results"][0]["adapted"]
+    by: dict[str, Any] = answer["results"][0]["adaptation"]
     return by
 
 
@@ -49,23 +49,23 @@ def test_labels_are_kept_once_listed_in_parts_and_withdrawn(client: FlaskClient)
     kept = client.post("/api/labels", json=label(id="one", user="ann"))
     assert kept.status_code == 201
     assert kept.get_json() == {"index": "zoo", "domain": "default", "ids": ["one"], "new": 1, "known": 0}
-    many = {"domain": "team", "labels": [label(gain=0), label(document="bee", gain=2.5)]}
+    many = {"domain": "team", "labels": [label(relevance=0), label(document="bee", relevance=2.5)]}
     assert client.post("/api/labels", json=many).get_json()["new"] == 2
     again = client.post("/api/labels", json=label(id="one", user="ann")).get_json()
     assert (again["new"], again["known"]) == (0, 1)
     first = client.get("/api/labels?limit=2").get_json()
     rest = client.get(f"/api/labels?limit=2&after={first['next']}").get_json()
     listed = [*first["labels"], *rest["labels"]]
-    assert [(one["domain"], one["document"], one["gain"], one["user"], one["source"]) for one in listed] == [
+    assert [(one["domain"], one["document"], one["relevance"], one["user"], one["source"]) for one in listed] == [
         ("default", "whale", 1.0, "ann", "local"),
         ("team", "whale", 0.0, "", "local"),
         ("team", "bee", 2.5, "", "local"),
     ]
     assert rest["next"] is None
-    assert client.delete("/api/labels?domain=team&document=bee").get_json()["withdrawn"] == {"team": 1}
+    assert client.delete("/api/labels?domain=team&document=bee").get_json()["retracted"] == {"team": 1}
     assert len(client.get("/api/labels?domain=team").get_json()["labels"]) == 1
     # what was withdrawn does not come back because a client sends it again
-    assert client.delete("/api/labels?id=one").get_json()["withdrawn"] == {"default": 1}
+    assert client.delete("/api/labels?id=one").get_json()["retracted"] == {"default": 1}
     assert client.post("/api/labels", json=label(id="one", user="ann")).get_json()["known"] == 1
     assert client.get("/api/labels?id=one").get_json()["labels"] == []
 
@@ -85,7 +85,7 @@ def test_clicks_are_kept_with_what_was_shown(client: FlaskClient) -> None:
         ("dog", 7, []),
         (None, None, shown),
     ]
-    assert client.delete("/api/clicks?domain=default&document=dog").get_json()["withdrawn"] == {"default": 1}
+    assert client.delete("/api/clicks?domain=default&document=dog").get_json()["retracted"] == {"default": 1}
     assert "semsearch_entries_total" in client.get("/metrics").text
 
 
@@ -94,8 +94,8 @@ def test_clicks_are_kept_with_what_was_shown(client: FlaskClient) -> None:
     [
         ("labels", label(document="unicorn"), 422, "no document 'unicorn'"),
         ("labels", {"labels": [label(), label(document="unicorn")]}, 422, "1.document"),
-        ("labels", label(gain=-1), 422, "gain"),
-        ("labels", label(gain="much"), 422, "gain"),
+        ("labels", label(relevance=-1), 422, "relevance"),
+        ("labels", label(relevance="much"), 422, "relevance"),
         ("labels", label(colour="red"), 422, "colour"),
         ("labels", {"labels": []}, 422, "labels"),
         ("labels", {"labels": [label()] * 1001}, 422, "labels"),
@@ -138,7 +138,7 @@ def test_marks_change_their_domain_at_once_and_no_other_and_are_undone(client: F
     }
     client.post("/api/labels", json=label(domain="team", document="salmon"))
     described = client.post("/api/domains/team/adapt").get_json()
-    assert described["history"][0]["how"] == "adapted"
+    assert described["history"][0]["event"] == "adapted"
     by = adapted(client, "team")
     assert (by["domain"], by["version"], by["learner"]) == ("team", 1, "memory")
     assert by["reason"].startswith("Remembered: 1 judged query")
@@ -147,11 +147,11 @@ def test_marks_change_their_domain_at_once_and_no_other_and_are_undone(client: F
         assert found(client, query) == before
     assert client.post("/api/domains/team/adapt", json={}).get_json()["history"][0]["number"] == 1
     undone = client.post("/api/domains/team/rollback", json={}).get_json()
-    assert [one["how"] for one in undone["history"]] == ["rolled back", "adapted"]
+    assert [one["event"] for one in undone["history"]] == ["rolled back", "adapted"]
     assert found(client, "an animal", "team") == others["an animal"]
-    assert client.post("/api/domains/team/rollback", json={"to": 1}).get_json()["adapted"]["version"] == 3
+    assert client.post("/api/domains/team/rollback", json={"to": 1}).get_json()["adaptation"]["version"] == 3
     assert found(client, "an animal", "team")[0][0] == "salmon"
-    assert client.post("/api/domains/team/reset").get_json()["adapted"]["learner"] == "none"
+    assert client.post("/api/domains/team/reset").get_json()["adaptation"]["learner"] == "none"
     assert found(client, "an animal", "team") == others["an animal"]
 
 
@@ -175,9 +175,9 @@ def test_a_withdrawn_source_leaves_exactly_the_state_without_it(index: Path, ser
     client.post("/api/domains/team/adapt", headers=good)
     assert client.get("/api/domains/team/state", headers=good).data != first
     for kind in ("labels", "clicks"):
-        assert client.delete(f"/api/{kind}?source=bad", headers=good).get_json()["withdrawn"] == {"team": 1}
+        assert client.delete(f"/api/{kind}?source=bad", headers=good).get_json()["retracted"] == {"team": 1}
     until = monotonic() + 20
-    while client.get("/api/domains/team", headers=good).get_json()["waiting"] and monotonic() < until:
+    while client.get("/api/domains/team", headers=good).get_json()["pending"] and monotonic() < until:
         sleep(0.01)
     path = DomainStore(index, encoder_sha256="").folder / "team"
     states = [DomainState.open(one)[0].to_bytes({}) for one in sorted(path.glob("*.safetensors"))]
@@ -189,11 +189,11 @@ def test_enough_new_labels_adapt_a_domain_unasked_and_after_a_crash(serve: Serve
     client.post("/api/labels", json={"domain": "team", "labels": [label(), label(query="honey", document="bee")]})
     client.post("/api/labels", json=label(domain="team", query="fish", document="salmon"))
     described = wait_for(client, "team", lambda one: bool(one["history"]))
-    assert (described["labels"], described["waiting"], described["adapted"]["version"]) == (3, 0, 1)
+    assert (described["labels"], described["pending"], described["adaptation"]["version"]) == (3, 0, 1)
     client = serve(after=0)
     client.post("/api/labels", json={"domain": "late", "labels": [label(user=str(n)) for n in range(3)]})
     assert client.get("/api/domains/late").get_json()["history"] == []
-    assert wait_for(serve(after=3), "late", lambda one: bool(one["history"]))["adapted"]["learner"] == "memory"
+    assert wait_for(serve(after=3), "late", lambda one: bool(one["history"]))["adaptation"]["learner"] == "memory"
 
 
 def test_a_child_is_served_by_its_parent_until_it_learns_itself(client: FlaskClient) -> None:
@@ -229,11 +229,11 @@ def test_states_are_exported_and_imported_and_nonsense_is_not(client: FlaskClien
     client.post("/api/labels", json=label(domain="team", document="salmon"))
     client.post("/api/domains/team/adapt")
     state = client.get("/api/domains/team/state").data
-    assert client.put("/api/domains/copy/state", data=state).get_json()["history"][0]["how"] == "imported"
+    assert client.put("/api/domains/copy/state", data=state).get_json()["history"][0]["event"] == "imported"
     assert found(client, "an animal", "copy") == found(client, "an animal", "team")
     for content in (b"", state[:-5], b"{}" * 50, state.replace(b"encoder_sha256", b"encoder_sha255")):
         assert client.put("/api/domains/copy/state", data=content).status_code == 422
-    assert client.get("/api/domains/copy").get_json()["adapted"]["version"] == 1
+    assert client.get("/api/domains/copy").get_json()["adaptation"]["version"] == 1
     assert client.get("/api/domains/nobody/state").status_code == 422
 
 
@@ -244,9 +244,9 @@ def test_compare_shows_both_rankings_and_where_each_document_went(client: FlaskC
     assert [(hit["id"], hit["score"]) for hit in both["frozen"]] == found(client, "an animal")[:4]
     assert [(hit["id"], hit["score"]) for hit in both["adapted"]] == found(client, "an animal", "team")[:4]
     order = [one for one, _ in found(client, "an animal")]
-    assert [hit["other"] for hit in both["adapted"]] == [order.index(hit["id"]) + 1 for hit in both["adapted"]]
+    assert [hit["other_rank"] for hit in both["adapted"]] == [order.index(hit["id"]) + 1 for hit in both["adapted"]]
     assert both["moved"] > 0
-    assert both["by"]["version"] == 1
+    assert both["adaptation"]["version"] == 1
 
 
 def test_recommendations_are_near_what_was_liked_and_new(client: FlaskClient) -> None:
@@ -256,7 +256,7 @@ def test_recommendations_are_near_what_was_liked_and_new(client: FlaskClient) ->
     answer = client.get("/api/recommend?domain=ann&k=10").get_json()
     assert answer["liked"] == 2
     assert sorted(hit["id"] for hit in answer["hits"]) == ["dog", "salmon", "whale"]
-    assert all(set(hit["because"]) == {"cat", "bee"} for hit in answer["hits"])
+    assert all(set(hit["similar_to"]) == {"cat", "bee"} for hit in answer["hits"])
     client.post("/api/labels", json=label(domain="bob", query="", document="salmon"))
     answer = client.get("/api/recommend?domain=ann&diversity=0").get_json()
     assert answer["hits"][0]["id"] == "salmon"
@@ -372,7 +372,7 @@ def test_a_damaged_domain_is_served_frozen_and_says_so_while_others_go_on(
         assert adapted(client, domain)["reason"].startswith("damaged: ")
     assert found(client, "an animal", "well")[0][0] == "salmon"
     assert client.get("/api/domains/worse").status_code == 422
-    assert client.post("/api/domains/hurt/adapt").get_json()["adapted"]["version"] == 2
+    assert client.post("/api/domains/hurt/adapt").get_json()["adaptation"]["version"] == 2
     assert found(client, "an animal", "hurt")[0][0] == "salmon"
 
 
@@ -380,7 +380,7 @@ def test_what_another_process_changes_is_taken_up(index: Path, client: FlaskClie
     client.post("/api/labels", json=label(domain="team", document="salmon"))
     client.post("/api/domains/team/adapt")
     assert command("domains", "reset", index, "team").returncode == 0
-    assert wait_for(client, "team", lambda one: one["adapted"]["version"] == 0)["history"][0]["how"] == "reset"
+    assert wait_for(client, "team", lambda one: one["adaptation"]["version"] == 0)["history"][0]["event"] == "reset"
     assert found(client, "an animal", "team") == found(client, "an animal")
 
 

@@ -77,28 +77,30 @@ def test_a_hit_has_what_one_shows(client: FlaskClient) -> None:
     assert (hit["title"], hit["source"], hit["metadata"]) == ("Bee", "animals.jsonl:5", {"kind": "insect"})
     assert [hit["snippet"][start:stop] for start, stop in hit["marks"]] == ["nectar", "honey"]
     assert hit["score"] == round(hit["score"], 6)
-    assert set(answer["timing_ms"]) == {"wait", "encode", "rescale", "nearest", "fuse", "fetch", "total"}
+    assert set(answer["timing_ms"]) == {
+        *("queue", "encode", "adapt", "search_vectors", "rank", "fetch", "explain", "total")
+    }
     assert all(value >= 0 for value in answer["timing_ms"].values())
 
 
-@pytest.mark.parametrize("mode", ["semantic", "lexical", "hybrid", None])
+@pytest.mark.parametrize("mode", ["semantic", "keyword", "hybrid", None])
 def test_every_mode_answers_and_says_what_it_went_by(client: FlaskClient, mode: str | None) -> None:
     asked = {"query": "nectar and honey", "k": 2, "explain": True} | ({"mode": mode} if mode else {})
     (result,) = client.post("/api/search", json=asked).get_json()["results"]
     assert result["mode"] == mode or (mode is None and result["mode"] == "hybrid")
     assert result["hits"][0]["id"] == "bee"
-    parts = result["hits"][0]["parts"]
-    assert (parts["similarity"] is None) == (mode == "lexical")
-    assert (parts["words"] is None) == (mode == "semantic")
+    parts = result["hits"][0]["score_breakdown"]
+    assert (parts["similarity"] is None) == (mode == "keyword")
+    assert (parts["lexical_score"] is None) == (mode == "semantic")
     (plain,) = client.post("/api/search", json={**asked, "explain": False}).get_json()["results"]
-    assert plain["hits"][0]["parts"] is None
+    assert plain["hits"][0]["score_breakdown"] is None
     page = client.get("/", query_string={"q": "nectar and honey", "mode": mode or ""})
     assert page.status_code == 200
     assert "Bee" in page.text
 
 
 def test_a_page_without_a_hit_says_what_to_do(client: FlaskClient) -> None:
-    for asked in ({"q": "zeppelin", "mode": "lexical"}, {"q": '"honey nectar"', "mode": "lexical"}):
+    for asked in ({"q": "zeppelin", "mode": "keyword"}, {"q": '"honey nectar"', "mode": "keyword"}):
         page = client.get("/", query_string=asked)
         assert page.status_code == 200
         assert "Nothing found" in page.text
@@ -112,14 +114,14 @@ def test_where_the_encoder_fails_words_answer_and_say_so(
         raise EncoderError("encoder 'tiny' failed on 1 texts (out of memory)")
 
     # none of these was asked before: what is remembered needs no encoder
-    monkeypatch.setattr(app.extensions["semsearch"].engines["animals"].encoder, "encode_queries", broken)
+    monkeypatch.setattr(app.extensions["semsearch"].index("animals").engine.encoder, "encode_queries", broken)
     (result,) = client.get("/api/search?query=nectar+or+honey").get_json()["results"]
-    assert (result["mode"], result["hits"][0]["id"]) == ("lexical", "bee")
-    assert result["adapted"]["reason"] == "the encoder failed: the search went by words alone"
+    assert (result["mode"], result["hits"][0]["id"]) == ("keyword", "bee")
+    assert result["adaptation"]["reason"] == "the encoder failed: keyword search answered instead"
     assert "words alone" in client.get("/?q=nectar+only").text
     compared = client.post("/api/compare", json={"query": "only nectar"}).get_json()
     assert compared["frozen"] == compared["adapted"]
-    assert client.get("/api/search?query=some+nectar&mode=lexical").status_code == 200
+    assert client.get("/api/search?query=some+nectar&mode=lexical").get_json()["results"][0]["mode"] == "keyword"
     assert client.get("/api/search?query=some+nectar&mode=semantic").status_code == 500
 
 
@@ -370,14 +372,15 @@ def test_a_filter_that_cannot_be_understood_is_named(client: FlaskClient, wrong:
 
 
 def test_queries_with_and_without_filters_share_a_batch(app: Flask) -> None:
-    from semsearch.filters.expression import parse
+    from semsearch.filters.expression import parse_filter
     from semsearch.types import Query
 
     service: SearchService = app.extensions["semsearch"]
-    queries = [Query("animal", 5, condition=condition) for condition in (None, parse("kind = fish"), None)]
+    queries = [Query("animal", 5, filter=condition) for condition in (None, parse_filter("kind = fish"), None)]
     answer = service.search("animals", queries)
-    assert [len(hits) for hits in answer.results] == [5, 1, 5]
-    assert [hit.id for hit in answer.results[0]] == [hit.id for hit in answer.results[2]]
+    results = [outcome.hits for outcome in answer.outcomes]
+    assert [len(hits) for hits in results] == [5, 1, 5]
+    assert [hit.id for hit in results[0]] == [hit.id for hit in results[2]]
 
 
 def test_the_page_filters_and_says_what_it_cannot_read(client: FlaskClient) -> None:

@@ -6,14 +6,14 @@ import numpy as np
 from flask.testing import FlaskClient
 
 from semsearch.encoders.encoder import Encoder
-from semsearch.server.runtime.query_cache import QueryVectors
+from semsearch.server.runtime.query_cache import QueryCache
 
 VECTOR = np.ones(32, np.float32)
 
 
 def test_the_least_recently_asked_for_is_forgotten_first(tiny_encoder: Encoder) -> None:
     told: list[bool] = []
-    vectors = QueryVectors(2, asked=told.append)
+    vectors = QueryCache(2, observe=told.append)
     vectors.add(tiny_encoder, "a", VECTOR)
     vectors.add(tiny_encoder, "b", 2 * VECTOR)
     assert vectors.get(tiny_encoder, "a") is not None
@@ -24,14 +24,14 @@ def test_the_least_recently_asked_for_is_forgotten_first(tiny_encoder: Encoder) 
 
 
 def test_it_is_another_model_with_another_prompt(tiny_encoder: Encoder) -> None:
-    vectors = QueryVectors(2)
+    vectors = QueryCache(2)
     vectors.add(tiny_encoder, "a", VECTOR)
     other = Encoder(tiny_encoder.runtime, name="other", prompts={"query": "other: "})
     assert vectors.get(other, "a") is None
 
 
 def test_none_are_kept_where_none_are_wanted(tiny_encoder: Encoder) -> None:
-    vectors = QueryVectors(0)
+    vectors = QueryCache(0)
     vectors.add(tiny_encoder, "a", VECTOR)
     assert (len(vectors), vectors.get(tiny_encoder, "a")) == (0, None)
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from semsearch.server.runtime.rolling_stats import MINUTES, Recent
+from semsearch.server.runtime.rolling_stats import MINUTES, RollingStats
 
 
 def test_percentiles_are_right_to_a_few_percent() -> None:
-    recent = Recent(clock=lambda: 0.0)
+    recent = RollingStats(clock=lambda: 0.0)
     for ms in range(1, 101):
         recent.stage("encode", ms / 1000)
     its = recent.times()["encode"]
@@ -22,7 +22,7 @@ def test_percentiles_are_right_to_a_few_percent() -> None:
 
 def test_what_is_older_than_the_last_minutes_is_forgotten() -> None:
     now = [0.0]
-    recent = Recent(clock=lambda: now[0])
+    recent = RollingStats(clock=lambda: now[0])
     recent.stage("encode", 9.0)
     recent.batch(8)
     now[0] = 60.0 * (MINUTES - 1)
@@ -39,6 +39,6 @@ def test_what_is_older_than_the_last_minutes_is_forgotten() -> None:
 
 
 def test_a_time_of_nothing_is_counted() -> None:
-    recent = Recent(clock=lambda: 0.0)
+    recent = RollingStats(clock=lambda: 0.0)
     recent.stage("rescale", 0.0)
     assert recent.times()["rescale"].slowest == 0.0

@@ -1,0 +1,126 @@
+"""One index of a service: the engine that answers, its domains, and what changes it."""
+
+from __future__ import annotations
+
+import threading
+
+import structlog
+
+from semsearch.domains.adapting import AdaptFunction
+from semsearch.domains.position_bias import PositionBias
+from semsearch.domains.registry import DomainRegistry
+from semsearch.errors import IndexFolderError
+from semsearch.ingest.updating import OpenIndex
+from semsearch.search.engine import SearchEngine
+from semsearch.server.runtime.encoder_pool import EncoderPool
+from semsearch.server.runtime.index_writer import IndexWriter
+from semsearch.server.runtime.metrics import Metrics
+from semsearch.storage.generations import remove_stale, stale_paths
+
+log = structlog.get_logger("semsearch.server")
+
+
+class NotWritableError(LookupError):
+    """A request about labels, domains or changes of an index that is not on disk, where they could be kept."""
+
+
+class ServedIndex:
+    """An index by its name."""
+
+    def __init__(
+        self,
+        name: str,
+        engine: SearchEngine,
+        *,
+        pool: EncoderPool,
+        metrics: Metrics,
+        adapt: AdaptFunction | None,
+        bias: PositionBias | None,
+        patience_s: float,
+    ) -> None:
+        """Serve an engine; where its index is on disk, also its domains and changes.
+
+        adapt: None where the weights do not fit the index's encoder. patience_s: as of `IndexWriter`.
+        """
+        self.name = name
+        self.engine = engine
+        """Replaced as a whole when the index on disk changes; requests under way go on with the one they have."""
+        self._pool = pool
+        self._metrics = metrics
+        self._switching = threading.Lock()
+        self._failure = ""
+        self._domains: DomainRegistry | None = None
+        self._writer: IndexWriter | None = None
+        metrics.set_sizes(name, engine.manifest)
+        if engine.folder is not None:
+            self._domains = DomainRegistry(
+                engine.folder,
+                engine,
+                adapt,
+                encode=lambda text: pool.encode_label(lambda: self.engine, text),
+                bias=bias,
+            )
+            self._writer = IndexWriter(
+                name, engine.folder, open_index=self._open_index, on_change=self.switch, patience_s=patience_s
+            )
+
+    @property
+    def writable(self) -> bool:
+        """Whether labels can be kept and documents changed."""
+        return self._domains is not None
+
+    @property
+    def domains(self) -> DomainRegistry:
+        """The index's domains. Raises NotWritableError for an index in memory."""
+        if self._domains is None:
+            raise NotWritableError(f"the index {self.name!r} is not on disk: it keeps no labels")
+        return self._domains
+
+    @property
+    def writer(self) -> IndexWriter:
+        """What changes the index. Raises NotWritableError for an index in memory."""
+        if self._writer is None:
+            raise NotWritableError(f"the index {self.name!r} is not on disk: it cannot be changed")
+        return self._writer
+
+    def switch(self) -> None:
+        """Answer new requests from the index as it is on disk now."""
+        with self._switching:
+            try:
+                newer = self.engine.reopened()
+            except IndexFolderError as error:
+                if self._failure != str(error):
+                    log.exception("a changed index cannot be opened; the old one serves", index=self.name)
+                self._failure = str(error)
+                return
+            if newer is None:
+                return
+            if self._domains is not None:
+                self._domains.switch_engine(newer)
+            self.engine = newer
+            self._metrics.set_sizes(self.name, newer.manifest)
+            log.info(
+                "moved", index=self.name, documents=newer.manifest.documents, segments=len(newer.manifest.segments)
+            )
+
+    def refresh(self) -> None:
+        """As `switch`, and remove files of earlier states that no request reads any more."""
+        folder = self.engine.folder
+        if folder is None:
+            return
+        self.switch()
+        if stale_paths(folder):
+            remove_stale(folder)
+
+    def close(self) -> None:
+        """Stop changing the index and close its label log; the engine stays open."""
+        if self._writer is not None:
+            self._writer.close()
+        if self._domains is not None:
+            self._domains.close()
+
+    def _open_index(self) -> OpenIndex:
+        engine = self.engine
+        return OpenIndex(
+            engine.corpus, engine.encoder, lambda texts: self._pool.encode_passages(lambda: self.engine, texts)
+        )
