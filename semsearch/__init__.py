@@ -2,23 +2,91 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from semsearch.errors import SemsearchError
-from semsearch.types import Document, Hit, Passage, Query
+from semsearch.errors import (
+    ConflictError,
+    DeadlineError,
+    EncoderError,
+    FilterError,
+    IndexBusyError,
+    IndexFolderError,
+    InputError,
+    LabelError,
+    OverloadedError,
+    QueryError,
+    RecipeError,
+    SemsearchError,
+    StateError,
+    StorageError,
+    WeightsError,
+)
+from semsearch.types import Click, Document, Hit, Label, Mode, Passage, Query, ScoreBreakdown, Sort
 
 if TYPE_CHECKING:
-    from semsearch.search.engine import SearchEngine
+    from semsearch.api import AdaptResult, Domain, Index, IndexInfo
+    from semsearch.encoders.custom import TextEncoder
+    from semsearch.filters.expression import parse_filter
+    from semsearch.filters.tree import Filter
+    from semsearch.ingest.recipe import Recipe
+    from semsearch.search.comparison import Comparison
+    from semsearch.search.engine import Outcome, SearchEngine
 
 __version__ = "0.1.0"
 
-__all__ = ["Document", "Hit", "Passage", "Query", "SearchEngine", "SemsearchError", "__version__"]
+__all__ = [
+    "AdaptResult",
+    "Click",
+    "Comparison",
+    "ConflictError",
+    "DeadlineError",
+    "Document",
+    "Domain",
+    "EncoderError",
+    "Filter",
+    "FilterError",
+    "Hit",
+    "Index",
+    "IndexBusyError",
+    "IndexFolderError",
+    "IndexInfo",
+    "InputError",
+    "Label",
+    "LabelError",
+    "Mode",
+    "Outcome",
+    "OverloadedError",
+    "Passage",
+    "Query",
+    "QueryError",
+    "Recipe",
+    "RecipeError",
+    "ScoreBreakdown",
+    "SearchEngine",
+    "SemsearchError",
+    "Sort",
+    "StateError",
+    "StorageError",
+    "TextEncoder",
+    "WeightsError",
+    "__version__",
+    "parse_filter",
+]
+
+_IMPORTED_LATER = {
+    **dict.fromkeys(("AdaptResult", "Domain", "Index", "IndexInfo"), "semsearch.api"),
+    **dict.fromkeys(("Outcome", "SearchEngine"), "semsearch.search.engine"),
+    "Comparison": "semsearch.search.comparison",
+    "Filter": "semsearch.filters.tree",
+    "Recipe": "semsearch.ingest.recipe",
+    "TextEncoder": "semsearch.encoders.custom",
+    "parse_filter": "semsearch.filters.expression",
+}
+"""What is imported when it is first used: torch and FAISS take seconds."""
 
 
 def __getattr__(name: str) -> Any:
-    """Import the engine when it is first asked for: it brings torch, which takes seconds."""
-    if name == "SearchEngine":
-        from semsearch.search.engine import SearchEngine
-
-        return SearchEngine
+    if name in _IMPORTED_LATER:
+        return getattr(import_module(_IMPORTED_LATER[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -133,7 +133,7 @@ class Recipe(_Part):
     index: IndexOptions = IndexOptions()
     search: SearchOptions = SearchOptions()
     adaptation: AdaptationOptions = AdaptationOptions()
-    sources: tuple[Source, ...] = Field(min_length=1)
+    sources: tuple[Source, ...] = Field((), description="What to read; none for documents that a program gives")
 
     @classmethod
     def read(cls, path: Path) -> Recipe:
@@ -148,6 +148,7 @@ class Recipe(_Part):
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise RecipeError(f"{path} is not a recipe: {error}") from error
         try:
+            _RecipeFile.model_validate(values)
             recipe = cls.model_validate(values)
         except ValidationError as error:
             problems = error.errors(include_input=False, include_url=False)
@@ -170,6 +171,12 @@ class Recipe(_Part):
             for source in self.sources
         ]
         return self.model_copy(update={"sources": tuple(sources)})
+
+
+class _RecipeFile(Recipe):
+    """A recipe that stands in a file, which must say what to read."""
+
+    sources: tuple[Source, ...] = Field(min_length=1)
 
 
 def sources_for(

@@ -185,10 +185,14 @@ def delete(folder: Path, identities: Sequence[str], *, opened: OpenIndex | None 
         return UpdateResult(folder, change.publish(), deleted=len(known), unknown=unknown)
 
 
-def compact(folder: Path, *, device: str = "auto", threads: int | None = None) -> Iterator[UpdateEvent]:
+def compact(
+    folder: Path, *, encoder: Encoder | None = None, device: str = "auto", threads: int | None = None
+) -> Iterator[UpdateEvent]:
     """Write all segments as one, without what was deleted, and measure its axes and its index anew.
 
-    Takes the vectors' memory, and time with the index; nothing is encoded again. Raises BundleError as `update`
+    encoder: an open encoder of the index, to encode some queries for measuring recall; by default it is opened.
+
+    Takes the vectors' memory, and time with the index; nothing is encoded again. Raises IndexFolderError as `update`
     does, and InputError where no effort reaches the recall that the recipe asks for.
     """
     threads = threads or available_cores()
@@ -216,8 +220,8 @@ def compact(folder: Path, *, device: str = "auto", threads: int | None = None) -
         drop_pages(vectors)
 
         def asked() -> Vectors:
-            encoder = Encoder.open(made_by.name, device=device, threads=threads, prompts=made_by.prompts)
-            return encoder.encode_queries(texts)
+            opened = encoder or Encoder.open(made_by.name, device=device, threads=threads, prompts=made_by.prompts)
+            return opened.encode_queries(texts)
 
         yield from change.add(counts, vectors, recipe.index, asked, threads=threads)
         yield UpdateResult(folder, change.publish(), compacted=True)

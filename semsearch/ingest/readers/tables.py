@@ -46,7 +46,7 @@ def read_jsonl(path: Path, name: str, source: Source) -> Reading:
                 yield BadRecord(place, f"not JSON ({error}): each line must hold one object")
                 continue
             if isinstance(values, dict):
-                yield _document(values, source.fields, place=place, default_id=f"{name}:{number}")
+                yield document_from_fields(values, source.fields, place=place, default_id=f"{name}:{number}")
             else:
                 yield BadRecord(place, f"a JSON {type(values).__name__}, not an object with a text")
 
@@ -89,7 +89,7 @@ def _rows(rows: Any, path: Path, name: str, source: Source) -> Reading:
             yield BadRecord(place, f"{len(row)} fields in a table of {len(header)} columns")
         else:
             values = dict(zip(header, row, strict=True))
-            yield _document(values, source.fields, place=place, default_id=f"{name}:{rows.line_num}")
+            yield document_from_fields(values, source.fields, place=place, default_id=f"{name}:{rows.line_num}")
 
 
 def read_parquet(path: Path, name: str, source: Source) -> Reading:
@@ -110,7 +110,7 @@ def read_parquet(path: Path, name: str, source: Source) -> Reading:
                     number += 1
                     values = {key: as_json(value) for key, value in row.items()}
                     place = f"{path}:{number}"
-                    yield _document(values, source.fields, place=place, default_id=f"{name}:{number}")
+                    yield document_from_fields(values, source.fields, place=place, default_id=f"{name}:{number}")
     except Exception as error:  # noqa: BLE001 (of a damaged file a parser may complain in any way)
         yield BadRecord(str(path), f"cannot be read as Parquet ({first_line(error)[:200]})", whole_file=True)
 
@@ -127,7 +127,7 @@ def _without_text(columns: list[str], fields: FieldNames, place: str, said: str)
     )
 
 
-def _document(
+def document_from_fields(
     values: Mapping[str, JsonValue], fields: FieldNames, *, place: str, default_id: str
 ) -> Document | BadRecord:
     """A record as a document: the fields that mean something taken out, the rest its metadata."""

@@ -1,0 +1,91 @@
+"""Any object that encodes texts, as an encoder."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from semsearch.encoders.encoder import Encoder
+from semsearch.encoders.runtime import Batch, ModelInfo
+from semsearch.errors import EncoderError
+from semsearch.types import Vectors
+
+CUSTOM_PREFIX = "custom:"
+"""Begins the name of an encoder that only the caller can provide."""
+WINDOW = 256
+"""Words of a passage, where the object has no `window` of its own."""
+BATCH_WORDS = 8_192
+"""Words that go to the object in one call."""
+
+
+@runtime_checkable
+class TextEncoder(Protocol):
+    """What an object needs to serve as encoder. It may also have a `name: str` and a `window: int`, in words."""
+
+    dimension: int
+
+    def encode_queries(self, texts: Sequence[str], /) -> npt.ArrayLike:
+        """(n, dimension) vectors of queries; their length does not matter."""
+
+    def encode_documents(self, texts: Sequence[str], /) -> npt.ArrayLike:
+        """(n, dimension) vectors of passages."""
+
+
+def from_object(encoder: TextEncoder) -> Encoder:
+    """An object as an encoder; it is called on one thread at a time for each batch.
+
+    An index records the object's `name`, by default its class's name, and its dimension: they must be the same when
+    the index is opened again, as its weights cannot be checked. Raises EncoderError where the object is not one.
+    """
+    if not isinstance(encoder, TextEncoder):
+        raise EncoderError(
+            f"{encoder!r} cannot serve as encoder: it needs encode_queries(texts), encode_documents(texts) and"
+            " dimension"
+        )
+    name = f"{CUSTOM_PREFIX}{getattr(encoder, 'name', type(encoder).__qualname__)}"
+    return Encoder(_ObjectRuntime(encoder, name), name=name)
+
+
+class _ObjectRuntime:
+    """Runs an object that encodes texts; counts words where a model counts tokens."""
+
+    name = "object"
+    reason = "the encoder is an object of the caller"
+    workers = 1
+    query_tokens = BATCH_WORDS
+    document_tokens = BATCH_WORDS
+    overhead_tokens = BATCH_WORDS
+    """One call with texts of any length is better than several."""
+
+    def __init__(self, encoder: TextEncoder, name: str) -> None:
+        self._encoder = encoder
+        tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]"))  # noqa: S106 (not a password)
+        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        self.info = ModelInfo(
+            weights_sha256=hashlib.sha256(f"{name} {encoder.dimension}".encode()).hexdigest(),
+            dimension=encoder.dimension,
+            window=int(getattr(encoder, "window", WINDOW)),
+            prompts={"query": "", "document": ""},
+            pools_by_mean=False,
+            tokenizer=tokenizer,
+        )
+
+    def vectors(self, batch: Batch) -> Vectors:
+        """(n, dim) float32, not of unit length. Raises EncoderError where the object returns another shape."""
+        encode = self._encoder.encode_queries if batch.kind == "query" else self._encoder.encode_documents
+        vectors = np.asarray(encode([batch.prompt + text for text in batch.texts]), np.float32)
+        if vectors.shape != (len(batch.texts), self.info.dimension):
+            raise EncoderError(
+                f"the encoder returned vectors of shape {vectors.shape} for {len(batch.texts)} texts, not"
+                f" ({len(batch.texts)}, {self.info.dimension}): return one row for each text"
+            )
+        return vectors
+
+    def tokens(self, _batch: Batch) -> list[Vectors]:
+        """Never called: the model does not pool by the mean."""
+        raise KeyError("an encoder object has no token vectors")

@@ -1,0 +1,58 @@
+"""Documents as a program has them: mappings, documents, and paths of files and folders, in any mixture."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias, cast
+
+from semsearch.errors import InputError
+from semsearch.ingest.readers.files import BadRecord, as_json
+from semsearch.ingest.readers.sources import read
+from semsearch.ingest.readers.tables import document_from_fields
+from semsearch.ingest.recipe import FieldNames, Source
+from semsearch.types import Document
+
+Item: TypeAlias = Mapping[str, Any] | Document | str | os.PathLike[str]
+"""A mapping with `text`, and perhaps `id`, `title`, `source` and `metadata`; a document; or a path to read."""
+Documents: TypeAlias = Item | Iterable[Item]
+
+
+def records_of(documents: Documents) -> Iterator[Document | BadRecord]:
+    """The documents that a program gives, one after the other.
+
+    Other fields of a mapping than those of `Item` become metadata. A mapping without an id gets `document-N`, N counted
+    from 1. Raises InputError for what is no document, and for a path at which there is nothing to read.
+    """
+    single = isinstance(documents, Mapping | Document | str | os.PathLike)
+    items = cast("Iterable[object]", [documents] if single else documents)
+    for number, item in enumerate(items, start=1):
+        if isinstance(item, Document):
+            yield item
+        elif isinstance(item, Mapping):
+            yield _from_mapping(item, number)
+        elif isinstance(item, str | os.PathLike):
+            yield from read(Source(path=Path(item)))
+        else:
+            raise InputError(
+                f"item {number} of the documents is of type {type(item).__name__}: give mappings with a `text`,"
+                " Document objects, or paths of files and folders"
+            )
+
+
+def _from_mapping(item: Mapping[str, Any], number: int) -> Document | BadRecord:
+    values = {str(key): as_json(value) for key, value in item.items() if key not in {"metadata", "source"}}
+    metadata = item.get("metadata") or {}
+    if not isinstance(metadata, Mapping):
+        return BadRecord(f"document {number}", f"its metadata is of type {type(metadata).__name__}: give a mapping")
+    document = document_from_fields(values, FieldNames(), place=f"document {number}", default_id=f"document-{number}")
+    if isinstance(document, BadRecord):
+        return document
+    return Document(
+        id=document.id,
+        title=document.title,
+        text=document.text,
+        source=str(item.get("source") or document.id),
+        metadata={**document.metadata, **{str(key): as_json(value) for key, value in metadata.items()}},
+    )
