@@ -5,7 +5,8 @@
 DATASET is a folder in BEIR's layout. Each checkout builds an index of the data set, labels some queries, adapts a
 domain to them with `semsearch adapt`, and answers the remaining queries from its server, without and with the domain's
 adaptation. Printed are how many top 10 are the same, in their order, how far scores differ, and whether the states are
-bit-identical. Both run with this Python, on the CPU. Exit code 1 if anything differs.
+bit-identical. With --load both servers then run at once and are loaded in turns: answers a second, as a ratio. All run
+with this Python, on the CPU. Exit code 1 if documents or states differ.
 """
 
 from __future__ import annotations
@@ -19,23 +20,29 @@ import sys
 import tempfile
 import urllib.parse
 import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from statistics import median
 from time import sleep
 from typing import Any
 
 import numpy as np
+from load import loaded
 from safetensors.numpy import load_file
 
 LABELLED = 32
 ASKED = 200
 DOMAIN = "labelled"
+CLIENTS = (1, 16, 64)
+TURNS = 5
+SECONDS = 4.0
 
 
 class Checkout:
     """A folder with the package, run as another process."""
 
-    def __init__(self, folder: Path, work: Path) -> None:
-        self.work = work
+    def __init__(self, folder: Path) -> None:
         self._environment = {**os.environ, "PYTHONPATH": str(folder), "HF_HUB_OFFLINE": "1"}
 
     def run(self, *words: str | Path) -> str:
@@ -43,19 +50,26 @@ class Checkout:
         command = [sys.executable, "-m", "semsearch", *map(str, words)]
         return subprocess.run(command, env=self._environment, check=True, capture_output=True, text=True).stdout
 
-    def answers(self, index: Path, queries: list[str]) -> list[list[tuple[str, float]]]:
-        """(id, score) of the top 10 of each query, without and then with the domain's adaptation."""
+    @contextmanager
+    def serving(self, index: Path) -> Iterator[str]:
+        """A server of the index; gives its address. It caches no query vector."""
         options = ("--port", "0", "--adapt-after", "0", "--max-query-chars", "20000", "--device", "cpu")
         command = [sys.executable, "-m", "semsearch", "serve", str(index), *options]
-        log = self.work / "server.log"
+        # the option's present name and its name in 0.1
+        environment = {**self._environment, "SEMSEARCH_QUERY_CACHE_SIZE": "0", "SEMSEARCH_REMEMBERED": "0"}
+        log = index.with_suffix(".log")
         with log.open("w", encoding="utf-8") as file:
-            process = subprocess.Popen(command, env=self._environment, stderr=file)
+            process = subprocess.Popen(command, env=environment, stderr=file)
         try:
-            address = _address(log)
-            return [_answer(address, query, domain) for domain in ("default", DOMAIN) for query in queries]
+            yield _address(log)
         finally:
             process.terminate()
             process.wait(30)
+
+    def answers(self, index: Path, queries: list[str]) -> list[list[tuple[str, float]]]:
+        """(id, score) of the top 10 of each query, without and then with the domain's adaptation."""
+        with self.serving(index) as address:
+            return [_answer(address, query, domain) for domain in ("default", DOMAIN) for query in queries]
 
     def state(self, index: Path) -> dict[str, Any]:
         """The tensors of the domain's state; none where it has none."""
@@ -104,17 +118,19 @@ def prepared(dataset: Path, work: Path) -> tuple[Path, Path, list[str]]:
     return documents, labels, [queries[name] for name in judged if name not in labelled][:ASKED]
 
 
-def compared(dataset: Path, checkouts: list[Path]) -> bool:
+def compared(dataset: Path, checkouts: list[Path], *, load: bool) -> bool:
     """Print how the checkouts differ on a data set; whether they agree."""
     with tempfile.TemporaryDirectory() as folder:
         documents, labels, queries = prepared(dataset, Path(folder))
         answers, states = [], []
         for number, path in enumerate(checkouts):
-            checkout, index = Checkout(path, Path(folder)), Path(folder) / f"index-{number}"
+            checkout, index = Checkout(path), Path(folder) / f"index-{number}"
             checkout.run("build", documents, "--out", index, "--device", "cpu")
             checkout.run("adapt", index, "--labels", labels, "--domain", DOMAIN, "--device", "cpu")
             answers.append(checkout.answers(index, queries))
             states.append(checkout.state(index))
+        if load:
+            _loaded_in_turns(dataset.name, [Checkout(path) for path in checkouts], Path(folder), queries)
     same = sum([doc for doc, _ in mine] == [doc for doc, _ in other] for mine, other in zip(*answers, strict=True))
     differences = [
         abs(score - dict(mine)[doc])
@@ -134,14 +150,47 @@ def compared(dataset: Path, checkouts: list[Path]) -> bool:
     return same == len(answers[0]) and identical
 
 
+def _loaded_in_turns(name: str, checkouts: list[Checkout], folder: Path, queries: list[str]) -> None:
+    """Print answers a second of both servers, here over the other one, by clients; turn by turn, the median."""
+    texts = [text[:200] for text in queries]
+    with ExitStack() as stack:
+        addresses = [
+            stack.enter_context(checkout.serving(folder / f"index-{number}"))
+            for number, checkout in enumerate(checkouts)
+        ]
+        for clients in CLIENTS:
+            ratios, rates = [], []
+            for _ in range(TURNS):
+                turn = [_rate(address, texts, clients) for address in addresses]
+                ratios.append(turn[1] / turn[0])
+                rates.append(turn)
+            other, here = (median(rate) for rate in zip(*rates, strict=True))
+            print(
+                f"{name}, {clients} clients: {here:.0f} answers a second here, {other:.0f} in the other checkout;"
+                f" ratio {median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})",
+                flush=True,
+            )
+
+
+def _rate(address: str, texts: list[str], clients: int) -> float:
+    requests = [
+        {"method": "GET", "path": f"/api/search?{urllib.parse.urlencode({'query': text})}", "body": None}
+        for text in texts
+    ]
+    where = urllib.parse.urlsplit(address)
+    load = {"host": where.hostname, "port": where.port, "requests": requests, "seconds": SECONDS, "clients": clients}
+    return loaded(load).rate
+
+
 def main() -> int:
     """Compare on every data set."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("other", type=Path)
     parser.add_argument("datasets", type=Path, nargs="+")
+    parser.add_argument("--load", action="store_true", help="also compare answers a second")
     given = parser.parse_args()
     here = Path(__file__).resolve().parents[1]
-    agreed = [compared(dataset, [given.other.resolve(), here]) for dataset in given.datasets]
+    agreed = [compared(dataset, [given.other.resolve(), here], load=given.load) for dataset in given.datasets]
     return int(not all(agreed))
 
 
