@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""What an adaptation and a rescaling cost on one core: benchmark_adaptation.py [PASSAGES]
+"""The cost of an adaptation and of transforming queries on one core: benchmark_adaptation.py [PASSAGES]
 
-One adaptation, guard included, on 10,000 passages with 8 to 128 labelled queries, and rescaling 32 queries of 32
+One adaptation, guard included, on 10,000 passages with 8 to 128 labelled queries, and transforming 32 queries of 32
 domains; beside each, in the same run and on the same core, what encoding one query with the default encoder costs.
 The vectors are made up, of the default encoder's dimension: what is done does not depend on what they mean.
 """
@@ -61,13 +61,13 @@ def main() -> None:
         state = learned(labels)
         adapter = Adapter.from_states(basis, {str(domain): state for domain in range(32)})
         names = [str(domain) for domain in range(32)]
-        said = f"rescale 32 queries of 32 domains of {labels} labels"
-        work[said] = lambda adapter=adapter, names=names: adapter.rescale(queries[:32], names)  # type: ignore[misc]
+        said = f"transform 32 queries of 32 domains of {labels} labels"
+        work[said] = lambda adapter=adapter, names=names: adapter.transform(queries[:32], names)  # type: ignore[misc]
     taken: dict[str, list[float]] = {name: [] for name in work}
     with threadpool_limits(1):
         for _ in range(TIMES):
             for name, run in work.items():
-                repeats = 20 if name.startswith("rescale") else 1
+                repeats = 20 if name.startswith("transform") else 1
                 started = perf_counter()
                 for _ in range(repeats):
                     run()

@@ -1,12 +1,12 @@
-"""What a build costs: its rate as a ratio to the bare encoder on the same passages, and its peak memory.
+"""Measure a build: its rate relative to the bare encoder on the same passages, and its peak memory.
 
     python scripts/benchmark_build.py rate FILES... [--passages 2000] [--repeats 5]
     python scripts/benchmark_build.py memory FILES... [--passages 100000]
 
 FILES are JSONL corpora with `title` and `text`. `rate` alternates, for each repeat on other passages, the bare encoder
 (`Encoder.encode_all`, which sorts by length) and a whole build (reading, cutting, storing, encoding,
-basis, index, checksums, publishing; the model is loaded before). `memory` builds in processes of their own, one of a
-handful of passages for what the model alone takes, and prints what the operating system says of their peaks.
+basis, index, checksums, publishing; the model is loaded before). `memory` builds in separate processes, one of them of
+a single passage to measure the model alone, and prints the peak memory that the operating system reports.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from semsearch.storage.generations import open_current, read_manifest
 
 
 def records(files: Sequence[Path]) -> Iterator[dict[str, str]]:
-    """Texts of all files in turn, over and over, each with an id of its own."""
+    """Yield the records of all files, repeatedly, each with a unique id."""
     rounds = 0
     while True:
         rounds += 1
@@ -48,15 +48,15 @@ def records(files: Sequence[Path]) -> Iterator[dict[str, str]]:
                     }
 
 
-def write(path: Path, some: Iterator[dict[str, str]]) -> Path:
-    """A corpus of some records."""
+def write(path: Path, batch: Iterator[dict[str, str]]) -> Path:
+    """Write records to a JSONL file and return its path."""
     with path.open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(record) + "\n" for record in some)
+        file.writelines(json.dumps(record) + "\n" for record in batch)
     return path
 
 
 def rate(files: Sequence[Path], passages: int, repeats: int) -> None:
-    """Alternate bare encoding and building."""
+    """Alternate bare encoding and building, and print the ratios."""
     encoder = Encoder.open()
     stream = (record for record in records(files) if record["title"] or record["text"])
     ratios, encode_ratios = [], []
@@ -67,9 +67,9 @@ def rate(files: Sequence[Path], passages: int, repeats: int) -> None:
             times: dict[str, float] = {}
             order = ("build", "bare") if repeat % 2 else ("bare", "build")
             texts = _texts(corpus, folder)
-            for what in order:
+            for task in order:
                 started = perf_counter()
-                if what == "bare":
+                if task == "bare":
                     encoder.encode_all("document", texts)
                     times["bare"] = perf_counter() - started
                 else:
@@ -79,15 +79,15 @@ def rate(files: Sequence[Path], passages: int, repeats: int) -> None:
             print(
                 f"{repeat + 1}  {len(texts)} passages: bare {len(texts) / times['bare']:.1f}/s,"
                 f" build {len(texts) / times['all']:.1f}/s (ratio {ratios[-1]:.3f}),"
-                f" its encoding alone {len(texts) / times['encode']:.1f}/s (ratio {encode_ratios[-1]:.3f})",
+                f" encoding within the build {len(texts) / times['encode']:.1f}/s (ratio {encode_ratios[-1]:.3f})",
                 flush=True,
             )
     print(f"build against bare encoder, median of {repeats}: {statistics.median(ratios):.3f}")
-    print(f"its encoding alone against bare encoder: {statistics.median(encode_ratios):.3f}")
+    print(f"encoding within the build against bare encoder: {statistics.median(encode_ratios):.3f}")
 
 
 def _texts(corpus: Path, folder: Path) -> list[str]:
-    """The passages that a build of the corpus encodes; leaves an index behind, whose pages are then warm for both."""
+    """Return the passages that a build of the corpus encodes. The index it builds warms the page cache for both."""
     for _ in build(_recipe(corpus), folder):
         pass
     opened = open_current(folder)
@@ -101,12 +101,12 @@ def _recipe(corpus: Path) -> Recipe:
 
 
 def memory(files: Sequence[Path], passages: int) -> None:
-    """Build in processes of their own and print their peaks."""
+    """Build in separate processes and print their peak memory."""
     with tempfile.TemporaryDirectory() as work:
         long_first = sorted(islice(records(files), 2_000), key=lambda record: -len(record["text"]))
         small = write(Path(work, "small.jsonl"), islice(cycle(long_first[:1]), 1))
         large = write(Path(work, "large.jsonl"), islice(records(files), passages))
-        few_mib, _ = _peak(small, Path(work, "small"))
+        model_mib, _ = _peak(small, Path(work, "small"))
         started = perf_counter()
         peak_mib, folder = _peak(large, Path(work, "large"))
         seconds = perf_counter() - started
@@ -116,8 +116,10 @@ def memory(files: Sequence[Path], passages: int) -> None:
     print(f"documents      {manifest.documents}, passages {manifest.passages}, corpus {corpus_mib:.1f} MiB")
     print(f"time           {seconds:.0f} s, {manifest.passages / seconds:.1f} passages/s with start and loading")
     print(f"peak           {peak_mib:.0f} MiB")
-    print(f"of one passage {few_mib:.0f} MiB (model and libraries)")
-    print(f"vectors        {vectors_mib:.0f} MiB; peak / (model + vectors) = {peak_mib / (few_mib + vectors_mib):.2f}")
+    print(f"model alone    {model_mib:.0f} MiB (model and libraries, one passage)")
+    print(
+        f"vectors        {vectors_mib:.0f} MiB; peak / (model + vectors) = {peak_mib / (model_mib + vectors_mib):.2f}"
+    )
 
 
 def _peak(corpus: Path, folder: Path) -> tuple[float, Path]:
@@ -133,14 +135,14 @@ def _peak(corpus: Path, folder: Path) -> tuple[float, Path]:
 
 
 def main() -> None:
-    """Measure what is asked for."""
+    """Run the measurement named on the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("rate", "memory"))
+    parser.add_argument("task", choices=("rate", "memory"))
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
-    parser.add_argument("--passages", type=int, help="records, a passage each where they are short")
+    parser.add_argument("--passages", type=int, help="number of records; a short record is one passage")
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
-    if options.what == "rate":
+    if options.task == "rate":
         rate(options.files, options.passages or 2_000, options.repeats)
     else:
         memory(options.files, options.passages or 100_000)

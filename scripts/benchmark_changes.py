@@ -1,8 +1,8 @@
-"""What does adding documents to a large index cost? benchmark_changes.py EMBEDDINGS [--documents 100000] [--new 1000]
+"""Measure adding documents to a large index: benchmark_changes.py EMBEDDINGS [--documents 100000] [--new 1000]
 
-EMBEDDINGS is a folder of NAME.npz, as scripts/large_index.py takes it. Adds new documents to an index of so many, and
-builds an index of the new ones alone, in turn, several times; prints the seconds of both once the encoder is loaded,
-their ratio, and where the time of the addition went; then what deleting and compacting take.
+EMBEDDINGS is a folder of NAME.npz, as described in scripts/large_index.py. Several times in turn, adds new documents to
+the large index and builds an index of the new ones alone. Prints the seconds of both without loading the encoder,
+their ratio, and the time besides encoding; then the time of deleting and compacting.
 """
 
 from __future__ import annotations
@@ -35,24 +35,24 @@ def main() -> int:
     options = parser.parse_args()
     encoder = Encoder.open()
     vectors, queries = corpus(options.embeddings, options.documents)
-    with tempfile.TemporaryDirectory() as place:
-        large = Path(place, "large")
+    with tempfile.TemporaryDirectory() as work:
+        large = Path(work, "large")
         publish_index(large, vectors, queries[-200:], encoder, IndexOptions())
         ratios = []
         for turn in range(options.times):
-            path = Path(place, "new.jsonl")
+            path = Path(work, "new.jsonl")
             with path.open("w", encoding="utf-8") as file:
                 for number, text in enumerate(texts(options.new, seed=10 + turn)):
                     file.write(json.dumps({"id": f"n{turn}-{number}", "text": text}) + "\n")
             source = Source(path=path)
-            alone = timed(build(Recipe(sources=(source,)), Path(place, "alone")))
-            index = Path(shutil.copytree(large, Path(place, "copy")))
+            alone = timed(build(Recipe(sources=(source,)), Path(work, "alone")))
+            index = Path(shutil.copytree(large, Path(work, "copy")))
             added = timed(update(index, read(source)))
             ratios.append(added["all"] / alone["all"])
             rest = added["all"] - added["encode"], alone["all"] - alone["encode"]
             print(
                 f"adding {options.new:,} to {options.documents:,}: {added['all']:.2f} s, building them alone:"
-                f" {alone['all']:.2f} s, ratio {ratios[-1]:.3f}; beside encoding {rest[0]:.2f} and {rest[1]:.2f} s",
+                f" {alone['all']:.2f} s, ratio {ratios[-1]:.3f}; without encoding {rest[0]:.2f} and {rest[1]:.2f} s",
                 flush=True,
             )
             if turn == options.times - 1:

@@ -1,10 +1,10 @@
-"""A thousand adapted domains in one server's memory: what they weigh, what they cost a batch, and that they keep apart.
+"""A thousand adapted domains in one process: their memory, their cost per batch, and their isolation.
 
     python scripts/benchmark_domains.py INDEX --domains 1000
 
-Every domain gets a state of full size, of numbers that are made up; batches of 32 queries of random domains are
-encoded, rescaled and searched by the engine, alternately with the same queries of no domain. Then one domain's state is
-replaced, and every other domain's vectors and results must be the same, bit for bit.
+Every domain gets a random state of full size. Batches of 32 queries of random domains are encoded, adapted and searched
+by the engine, alternating with the same queries without a domain. Then one domain's state is replaced, and the vectors
+and results of all other domains must be bit-identical.
 
 Exit code 1 if they are not.
 """
@@ -32,8 +32,8 @@ BATCH = 32
 ROUNDS = 40
 
 
-def made_up(dimension: int, seed: int) -> DomainState:
-    """A state of full size, whose displacement is small, as learned ones are."""
+def random_state(dimension: int, seed: int) -> DomainState:
+    """Return a random state of full size with a small displacement, as learned states have."""
     rng = np.random.default_rng(seed)
 
     def rows(count: int, length: float) -> Vectors:
@@ -53,12 +53,12 @@ def made_up(dimension: int, seed: int) -> DomainState:
 
 
 def resident_mib() -> float:
-    """Memory of this process now."""
+    """Return the resident memory of this process in MiB."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
 
 
 def main() -> None:
-    """Measure, compare, print."""
+    """Measure the cost of adapted domains, and check their isolation."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("index", type=Path)
     parser.add_argument("--domains", type=int, default=1000)
@@ -70,13 +70,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         store = DomainStore(Path(folder), encoder_sha256=engine.manifest.encoder.weights_sha256)
         for number, name in enumerate(names):
-            state = made_up(engine.encoder.dimension, number)
-            store.append(name, "adapted", explanation="made up", state=state, learner="listwise")
+            state = random_state(engine.encoder.dimension, number)
+            store.append(name, "adapted", explanation="random", state=state, learner="listwise")
         sizes = [path.stat().st_size for path in Path(folder).glob("domains/*/*")]
         before, started = resident_mib(), perf_counter()
-        servings = store.domain_adapters(store.names())
+        adapters = store.domain_adapters(store.names())
         seconds, mib = perf_counter() - started, resident_mib() - before
-    engine.adapter = Adapter(engine.adapter.basis, servings)
+    engine.adapter = Adapter(engine.adapter.basis, adapters)
     print(f"{len(names)} domains: {sum(sizes) / len(names) / 1024:.0f} KiB each on disk,", end=" ")
     print(f"{1024 * mib / len(names):.0f} KiB in memory, opened in {seconds:.1f} s")
 
@@ -95,25 +95,27 @@ def main() -> None:
         ratios.append((perf_counter() - middle) / (middle - begun))
         shares.append(times.adapt / (times.encode + times.adapt + times.search_vectors))
     print(
-        f"rescaling a batch of {BATCH} queries of as many domains: {statistics.median(shares):.2%} of the batch's time"
+        f"adapting a batch of {BATCH} queries of {BATCH} domains: {statistics.median(shares):.2%} of the batch's time"
     )
-    print(f"(median of {ROUNDS}, worst {max(shares):.2%}); the whole batch against one of no domain:", end=" ")
+    print(f"(median of {ROUNDS}, worst {max(shares):.2%}); the whole batch against one without domains:", end=" ")
     print(f"{statistics.median(ratios):.3f} times")
 
     vectors = engine.encoder.encode_queries(texts[:BATCH])
-    domains = [names[int(place)] for place in rng.choice(len(names), BATCH, replace=False)]
+    domains = [names[int(index)] for index in rng.choice(len(names), BATCH, replace=False)]
     queries = [Query(text, domain=domain) for text, domain in zip(texts[:BATCH], domains, strict=True)]
     first = engine.adapter.transform(vectors, domains)
-    found = engine.retrieve(queries)
-    changed = {domains[3]: DomainAdapter(made_up(engine.encoder.dimension, -1 % 2**32), domain=domains[3], version=2)}
+    before_change = engine.retrieve(queries)
+    changed = {
+        domains[3]: DomainAdapter(random_state(engine.encoder.dimension, -1 % 2**32), domain=domains[3], version=2)
+    }
     engine.adapter = engine.adapter.updated(changed)
     again, after = engine.adapter.transform(vectors, domains), engine.retrieve(queries)
-    others = [place for place in range(BATCH) if place != 3]
+    others = [index for index in range(BATCH) if index != 3]
     same = np.array_equal(first[others], again[others]) and not np.array_equal(first[3], again[3])
     same &= all(
-        np.array_equal(found[place].passages, after[place].passages)
-        and np.array_equal(found[place].scores, after[place].scores)
-        for place in others
+        np.array_equal(before_change[index].passages, after[index].passages)
+        and np.array_equal(before_change[index].scores, after[index].scores)
+        for index in others
     )
     print(f"after one domain changed, the other {len(others)} of its batch are", "bit-identical" if same else "CHANGED")
     engine.close()

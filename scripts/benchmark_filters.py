@@ -1,12 +1,12 @@
-"""What does a filter cost, and does it lose anything? benchmark_filters.py EMBEDDINGS [--documents 100000]
+"""Measure the cost and the recall of filtered search: benchmark_filters.py EMBEDDINGS [--documents 100000]
 
-EMBEDDINGS is a folder of NAME.npz, as scripts/large_index.py takes it. An index of so many documents is made twice,
-with every vector compared and with a graph; for filters that keep 50%, 10%, 1% and 0.01% of the documents, whatever
-they say, and for some that keep documents which lie together, prints
+EMBEDDINGS is a folder of NAME.npz, as described in scripts/large_index.py. The index is built twice, exact and with an
+HNSW graph. For filters that keep 50%, 10%, 1% and 0.01% of the documents at random, and for some that keep documents
+which are near each other, prints
 
-- recall@10 against a comparison of every allowed document, on 500 queries, and of the worst tenth of them;
+- recall@10 against exact search over the allowed documents, on 500 queries, and of the worst tenth of them;
 - milliseconds of the nearest-neighbour search, of one query and of 32, and as a ratio to the unfiltered search in the
-  same run; of a whole hybrid search without encoding; and of looking the condition up for the first time.
+  same run; of a whole hybrid search without encoding; and of the first evaluation of the filter.
 """
 
 from __future__ import annotations
@@ -31,47 +31,47 @@ from semsearch.search.ranking import FUSION_DEPTH
 from semsearch.types import Query, Vectors
 
 FILTERS = ("", "half = 0", "tenth = 0", "percent = 0", "rare = 0", "near < 50", "near < 10", "near = 7")
-ASKED, TRIED, TIMED = 200, 500, 40
+SELECTION_QUERIES, RECALL_QUERIES, REPEATS = 200, 500, 40
 
 
-def median_ms(work: Callable[[int], object], turns: int = TIMED) -> float:
-    """Median milliseconds."""
-    taken = []
+def median_ms(work: Callable[[int], object], turns: int = REPEATS) -> float:
+    """Return the median milliseconds of a call."""
+    seconds = []
     for turn in range(turns):
         started = perf_counter()
         work(turn)
-        taken.append(perf_counter() - started)
-    return 1000 * median(taken)
+        seconds.append(perf_counter() - started)
+    return 1000 * median(seconds)
 
 
-def measured(engine: SearchEngine, queries: Vectors, words: list[str], expression: str) -> dict[str, float]:
-    """The figures of one filter."""
+def measure(engine: SearchEngine, queries: Vectors, texts: list[str], expression: str) -> dict[str, float]:
+    """Measure one filter. texts: keyword queries of the hybrid search."""
     index = engine.corpus
-    condition = parse_filter(expression) if expression else None
+    filter_ = parse_filter(expression) if expression else None
     started = perf_counter()
-    allowed = index.allowed_rows(condition)
-    found = {"look_up_ms": 1000 * (perf_counter() - started), "share": allowed.document_count / index.documents}
-    tried = queries[:TRIED]
+    allowed = index.allowed_rows(filter_)
+    figures = {"look_up_ms": 1000 * (perf_counter() - started), "share": allowed.document_count / index.documents}
+    tried = queries[:RECALL_QUERIES]
     rows = np.flatnonzero(allowed.passages)
     depth = min(10, len(rows))
     near = tried @ index.vectors(rows).T
     truth = -np.sort(-near, axis=1)[:, :depth]
     shares = recall_of(index.search_vectors(tried, FUSION_DEPTH, allowed=allowed)[0], truth)
-    found |= {"recall": float(shares.mean()), "worst_tenth": float(np.sort(shares)[: TRIED // 10].mean())}
+    figures |= {"recall": float(shares.mean()), "worst_tenth": float(np.sort(shares)[: RECALL_QUERIES // 10].mean())}
     for together in (1, 32):
 
         def semantic(turn: int, many: int = together) -> None:
-            index.search_vectors(queries[turn * many % TRIED :][:many], FUSION_DEPTH, allowed=allowed)
+            index.search_vectors(queries[turn * many % RECALL_QUERIES :][:many], FUSION_DEPTH, allowed=allowed)
 
-        found[f"ms_{together}"] = median_ms(semantic)
+        figures[f"ms_{together}"] = median_ms(semantic)
 
     def hybrid(turn: int) -> None:
-        query = Query(words[turn], filter=condition)
-        [nearest] = engine.search_vectors([query], queries[turn : turn + 1])
-        engine.fetch(engine.rank(query, nearest))
+        query = Query(texts[turn], filter=filter_)
+        [dense] = engine.search_vectors([query], queries[turn : turn + 1])
+        engine.fetch(engine.rank(query, dense))
 
-    found["hybrid_ms"] = median_ms(hybrid)
-    return found
+    figures["hybrid_ms"] = median_ms(hybrid)
+    return figures
 
 
 def main() -> int:
@@ -81,21 +81,23 @@ def main() -> int:
     options = parser.parse_args()
     encoder = Encoder.open()
     vectors, queries = corpus(options.embeddings, options.documents)
-    words = [" ".join(text.split()[:6]) for text in texts(TRIED, seed=5)]
+    keyword_queries = [" ".join(text.split()[:6]) for text in texts(RECALL_QUERIES, seed=5)]
     columns = ("share", "recall", "worst_tenth", "ms_1", "ms_32", "hybrid_ms", "look_up_ms")
     for kind in ("exact", "hnsw"):
-        with tempfile.TemporaryDirectory() as place:
-            folder = Path(place, "large")
-            publish_index(folder, vectors, queries[-ASKED:], encoder, IndexOptions.model_validate({"type": kind}))
+        with tempfile.TemporaryDirectory() as work:
+            folder = Path(work, "large")
+            publish_index(
+                folder, vectors, queries[-SELECTION_QUERIES:], encoder, IndexOptions.model_validate({"type": kind})
+            )
             engine = SearchEngine.open(folder, encoder=encoder)
             print(f"\n{kind}, {engine.manifest.documents:,} documents; {engine.manifest.index.reason}")
             print(f"{'filter':12}" + "".join(f"{name:>13}" for name in columns) + f"{'x of none':>12}")
             plain = 0.0
             for expression in FILTERS:
-                found = measured(engine, queries, words, expression)
-                plain = plain or found["ms_1"]
-                line = "".join(f"{found[name]:13.4f}" for name in columns)
-                print(f"{expression or 'none':12}{line}{found['ms_1'] / plain:12.2f}", flush=True)
+                figures = measure(engine, queries, keyword_queries, expression)
+                plain = plain or figures["ms_1"]
+                line = "".join(f"{figures[name]:13.4f}" for name in columns)
+                print(f"{expression or 'none':12}{line}{figures['ms_1'] / plain:12.2f}", flush=True)
             engine.close()
     return 0
 

@@ -1,9 +1,9 @@
-"""What the map costs: python scripts/benchmark_map.py EMBEDDINGS [--sizes 10000,100000]
+"""Measure the map of an index: python scripts/benchmark_map.py EMBEDDINGS [--sizes 10000,100000]
 
-EMBEDDINGS is a folder of NAME.npz as of benchmark_sizes.py. For each size: seconds to draw the map and to place all
-vectors on it, beside those that an exact index takes to find each one's ten nearest; the share of a landmark's ten
-nearest landmarks that are among its ten nearest on the map; what the page fetches; and, in Chromium, milliseconds
-between two frames while the map is zoomed, without a GPU.
+EMBEDDINGS is a folder of NAME.npz, as described in scripts/large_index.py. For each size: seconds to fit the map and to
+project all vectors, compared with an exact search for the ten nearest of each; the share of a landmark's ten nearest
+landmarks that are among its ten nearest on the map; the size of the map's data; and, in Chromium, milliseconds between
+two frames while the map is zoomed, without a GPU.
 """
 
 from __future__ import annotations
@@ -45,20 +45,20 @@ ZOOMED = """async () => {
 }"""
 
 
-def kept(projection: Projection) -> float:
-    """Share of the nearest landmarks that are among the nearest on the map."""
+def neighbours_kept(projection: Projection) -> float:
+    """Return the share of a landmark's nearest landmarks that are among its nearest on the map."""
     landmarks = projection.landmarks.astype(np.float32)
     tried = np.random.default_rng(0).permutation(len(landmarks))[:TRIED]
     shares = []
     for row in tried:
         near = np.argsort(-(landmarks @ landmarks[row]))[1 : NEAREST + 1]
-        far = np.linalg.norm(projection.points - projection.points[row], axis=1)
-        shares.append(len(np.intersect1d(near, np.argsort(far)[1 : NEAREST + 1])) / NEAREST)
+        distances = np.linalg.norm(projection.points - projection.points[row], axis=1)
+        shares.append(len(np.intersect1d(near, np.argsort(distances)[1 : NEAREST + 1])) / NEAREST)
     return float(np.mean(shares))
 
 
-def drawing(vectors: Vectors) -> str:
-    """Seconds of each part, and what is kept of who is near whom."""
+def measure_fit(vectors: Vectors) -> str:
+    """Describe the seconds of each part, and the share of neighbours kept."""
     basis = SpectralBasis.from_vectors(vectors)
     started = perf_counter()
     projection = Projection.fit(vectors, basis, threads=2)
@@ -70,13 +70,14 @@ def drawing(vectors: Vectors) -> str:
     exact.search(vectors[:TRIED], NEAREST)
     exact_s = (perf_counter() - placed) * len(vectors) / TRIED
     return (
-        f"drawn in {drawn - started:.1f} s, placed in {placed - drawn:.1f} s"
-        f" (each one's {NEAREST} nearest, exactly: {exact_s:.1f} s); {kept(projection):.2f} of neighbours kept"
+        f"fitted in {drawn - started:.1f} s, projected in {placed - drawn:.1f} s"
+        f" (exact search for the {NEAREST} nearest of each: {exact_s:.1f} s);"
+        f" {neighbours_kept(projection):.2f} of neighbours kept"
     )
 
 
-def looking(vectors: Vectors, queries: Vectors, encoder: Encoder) -> str:
-    """Milliseconds of a frame in Chromium."""
+def measure_page(vectors: Vectors, queries: Vectors, encoder: Encoder) -> str:
+    """Describe the size of the map's data and the milliseconds of a frame in Chromium."""
     with tempfile.TemporaryDirectory() as folder:
         index = Path(folder) / "large"
         publish_index(index, vectors, queries, encoder, IndexOptions(type="exact"), mapped=True)
@@ -95,7 +96,7 @@ def looking(vectors: Vectors, queries: Vectors, encoder: Encoder) -> str:
             process.terminate()
             process.wait(30)
     late = float(np.percentile(deltas, 95))
-    return f"{fetched / 1024:.0f} KiB fetched; {median(deltas):.1f} ms a frame, 95th percentile {late:.1f}"
+    return f"{fetched / 1024:.0f} KiB fetched; {median(deltas):.1f} ms per frame, 95th percentile {late:.1f}"
 
 
 def main() -> None:
@@ -107,8 +108,8 @@ def main() -> None:
     encoder = Encoder.open("all-MiniLM-L6-v2")
     for size in map(int, options.sizes.split(",")):
         vectors, queries = corpus(options.embeddings, size)
-        print(f"{size:,} vectors: {drawing(vectors)}", flush=True)
-        print(f"{size:,} vectors: {looking(vectors, queries, encoder)}", flush=True)
+        print(f"{size:,} vectors: {measure_fit(vectors)}", flush=True)
+        print(f"{size:,} vectors: {measure_page(vectors, queries, encoder)}", flush=True)
 
 
 if __name__ == "__main__":

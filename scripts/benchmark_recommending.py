@@ -1,11 +1,11 @@
-"""Recommendations on MovieLens against popularity, the mean of liked vectors and collaborative filters.
+"""Compare recommendations on MovieLens with popularity, the mean of liked vectors and collaborative filtering.
 
     python scripts/benchmark_recommending.py MOVIELENS_DIR      (needs: pip install implicit)
 
 MOVIELENS_DIR holds items.jsonl and interactions.tsv. Films are indexed by title and genres only. The last fifth of each
-user's ratings, by time, is held out; ratings from 4 on are likes. Every user with five likes before and one after is
-recommended ten films that they had not rated before: recall@10 and nDCG@10 over the likes held out, mean over users,
-with 95% intervals of the difference to popularity (paired bootstrap over users).
+user's ratings, by time, is held out; ratings of at least 4 are likes. Every user with five likes before the cut and one
+after it is recommended ten films that they had not rated. Prints recall@10 and nDCG@10 over the held-out likes, mean
+over users, with 95% intervals of the difference to popularity (paired bootstrap over users).
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ K = 10
 
 @dataclass(frozen=True)
 class User:
-    """One person's past and future."""
+    """The ratings of one user before and after the cut."""
 
     liked: list[str]
-    """In the order of time."""
+    """In chronological order."""
     seen: set[str]
-    wanted: set[str]
+    held_out: set[str]
 
 
 def read_users(path: Path) -> list[User]:
-    """Users with enough likes on both sides of the cut."""
+    """Read the users with enough likes on both sides of the cut."""
     rated: dict[str, list[tuple[float, str, float]]] = defaultdict(list)
     with path.open(encoding="utf-8") as file:
         for row in csv.DictReader(file, delimiter="\t"):
@@ -51,30 +51,30 @@ def read_users(path: Path) -> list[User]:
         rows.sort()
         held = max(1, len(rows) // 5)
         past, future = rows[:-held], rows[-held:]
-        liked, wanted = ([one for _, one, rating in part if rating >= 4] for part in (past, future))
-        if len(liked) >= 5 and wanted:
-            users.append(User(liked, {one for _, one, _ in past}, set(wanted)))
+        liked, held_out = ([item for _, item, rating in part if rating >= 4] for part in (past, future))
+        if len(liked) >= 5 and held_out:
+            users.append(User(liked, {item for _, item, _ in past}, set(held_out)))
     return users
 
 
-def scored(users: list[User], name: str, chosen: Callable[[int, User], list[str]]) -> npt.NDArray[np.float64]:
-    """(users, 2) recall@10 and nDCG@10; prints their means."""
+def evaluate(users: list[User], name: str, recommended: Callable[[int, User], list[str]]) -> npt.NDArray[np.float64]:
+    """Return (users, 2) recall@10 and nDCG@10 of a method, and print their means."""
     discount = 1 / np.log2(np.arange(2, K + 2))
     rows = []
     for number, user in enumerate(users):
-        found = chosen(number, user)
-        assert len(found) <= K
-        assert not user.seen & set(found)
-        hits = np.array([one in user.wanted for one in found] + [False] * (K - len(found)), float)
-        ideal = discount[: min(K, len(user.wanted))].sum()
-        rows.append((hits.sum() / len(user.wanted), hits @ discount / ideal))
+        items = recommended(number, user)
+        assert len(items) <= K
+        assert not user.seen & set(items)
+        hits = np.array([item in user.held_out for item in items] + [False] * (K - len(items)), float)
+        ideal = discount[: min(K, len(user.held_out))].sum()
+        rows.append((hits.sum() / len(user.held_out), hits @ discount / ideal))
     values = np.array(rows)
     print(f"{name:44} recall@10 {values[:, 0].mean():.4f}   nDCG@10 {values[:, 1].mean():.4f}", end="", flush=True)
     return values
 
 
 def interval(difference: npt.NDArray[np.float64]) -> str:
-    """Mean of a paired difference with its bootstrap interval."""
+    """Describe the mean of a paired difference with its bootstrap interval."""
     rng = np.random.default_rng(0)
     means = [difference[rng.integers(len(difference), size=len(difference))].mean() for _ in range(2000)]
     low, high = np.quantile(means, [0.025, 0.975])
@@ -82,61 +82,61 @@ def interval(difference: npt.NDArray[np.float64]) -> str:
 
 
 def main() -> int:
-    """Build, recommend, measure."""
+    """Build the index, and evaluate all methods."""
     if len(sys.argv) != 2:
         sys.stderr.write(__doc__ or "")
         return 2
     data = Path(sys.argv[1])
     items = [json.loads(line) for line in (data / "items.jsonl").read_text(encoding="utf-8").splitlines()]
     users = read_users(data / "interactions.tsv")
-    likes = Counter(one for user in users for one in user.liked)
+    likes = Counter(item for user in users for item in user.liked)
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "films.jsonl"
         with source.open("w", encoding="utf-8") as file:
-            for one in items:
-                text = f"Genres: {', '.join(one['genres']) or 'none'}"
-                file.write(json.dumps({"id": one["_id"], "title": one["title"], "text": text}) + "\n")
+            for item in items:
+                text = f"Genres: {', '.join(item['genres']) or 'none'}"
+                file.write(json.dumps({"id": item["_id"], "title": item["title"], "text": text}) + "\n")
         for _ in build(Recipe(sources=(Source(path=source),)), Path(folder) / "films"):
             pass
         engine = SearchEngine.open(Path(folder) / "films")
         print(f"{len(users)} users, {len(items)} films")
         rows, vectors = engine.corpus.live_passages()
-        identities = engine.corpus.doc_ids(rows)
-        place = {one: row for row, one in enumerate(identities)}
+        doc_ids = engine.corpus.doc_ids(rows)
+        rows_by_id = {doc_id: row for row, doc_id in enumerate(doc_ids)}
 
         def best(user: User, scores: npt.NDArray[np.float64]) -> list[str]:
             scores = scores.copy()
-            scores[[place[one] for one in user.seen]] = -np.inf
-            return [identities[row] for row in np.argsort(-scores, kind="stable")[:K].tolist()]
+            scores[[rows_by_id[item] for item in user.seen]] = -np.inf
+            return [doc_ids[row] for row in np.argsort(-scores, kind="stable")[:K].tolist()]
 
-        def ours(diversity: float, *, others: bool) -> Callable[[int, User], list[str]]:
-            def chosen(_: int, user: User) -> list[str]:
-                mine = set(user.liked)
-                liking = {one: number - (one in mine) for one, number in likes.items()} if others else {}
-                found = recommend(engine, user.liked, seen=user.seen, others=liking, k=K, diversity=diversity)
-                assert found is not None
-                return [hit.id for hit in found.hits]
+        def semsearch(diversity: float, *, use_likes: bool) -> Callable[[int, User], list[str]]:
+            def recommended(_: int, user: User) -> list[str]:
+                own = set(user.liked)
+                other_likes = {item: count - (item in own) for item, count in likes.items()} if use_likes else {}
+                result = recommend(engine, user.liked, seen=user.seen, others=other_likes, k=K, diversity=diversity)
+                assert result is not None
+                return [hit.id for hit in result.hits]
 
-            return chosen
+            return recommended
 
-        popular = np.array([float(likes[one]) for one in identities])
-        base = scored(users, "popularity", lambda _, user: best(user, popular))
+        popular = np.array([float(likes[doc_id]) for doc_id in doc_ids])
+        base = evaluate(users, "popularity", lambda _, user: best(user, popular))
         print()
-        ways: list[tuple[str, Callable[[int, User], list[str]]]] = [
+        methods: list[tuple[str, Callable[[int, User], list[str]]]] = [
             (
                 "mean of liked vectors",
                 lambda _, user: best(
-                    user, (vectors @ vectors[[place[one] for one in user.liked]].mean(0)).astype(float)
+                    user, (vectors @ vectors[[rows_by_id[item] for item in user.liked]].mean(0)).astype(float)
                 ),
             ),
-            ("semsearch, what others like not known", ours(0.0, others=False)),
-            ("semsearch, diversity 0", ours(0.0, others=True)),
-            ("semsearch, diversity 0.3 (default)", ours(0.3, others=True)),
-            ("semsearch, diversity 0.6", ours(0.6, others=True)),
-            *collaborative(users, identities, best),
+            ("semsearch, without others' likes", semsearch(0.0, use_likes=False)),
+            ("semsearch, diversity 0", semsearch(0.0, use_likes=True)),
+            ("semsearch, diversity 0.3 (default)", semsearch(0.3, use_likes=True)),
+            ("semsearch, diversity 0.6", semsearch(0.6, use_likes=True)),
+            *collaborative(users, doc_ids, best),
         ]
-        for name, way in ways:
-            values = scored(users, name, way)
+        for name, method in methods:
+            values = evaluate(users, name, method)
             print(interval(values[:, 1] - base[:, 1]))
         engine.close()
     return 0
@@ -144,25 +144,28 @@ def main() -> int:
 
 def collaborative(
     users: list[User],
-    identities: list[str],
+    doc_ids: list[str],
     best: Callable[[User, npt.NDArray[np.float64]], list[str]],
 ) -> list[tuple[str, Callable[[int, User], list[str]]]]:
-    """The library implicit's alternating least squares and item neighbours, on the same likes."""
+    """Return alternating least squares and item neighbours of the library `implicit`, fitted on the same likes."""
     from implicit.als import AlternatingLeastSquares
     from implicit.nearest_neighbours import BM25Recommender
     from scipy.sparse import csr_matrix
 
-    place = {one: row for row, one in enumerate(identities)}
+    rows_by_id = {doc_id: row for row, doc_id in enumerate(doc_ids)}
     rows = np.repeat(np.arange(len(users)), [len(user.liked) for user in users])
-    columns = np.array([place[one] for user in users for one in user.liked])
-    liked = csr_matrix((np.ones(len(rows), np.float32), (rows, columns)), shape=(len(users), len(identities)))
+    columns = np.array([rows_by_id[item] for user in users for item in user.liked])
+    liked = csr_matrix((np.ones(len(rows), np.float32), (rows, columns)), shape=(len(users), len(doc_ids)))
     factors = AlternatingLeastSquares(factors=32, regularization=0.05, alpha=1, random_state=0, num_threads=1)
     factors.fit(liked, show_progress=False)
-    near = BM25Recommender(K=50, num_threads=1)
-    near.fit(liked, show_progress=False)
+    neighbours = BM25Recommender(K=50, num_threads=1)
+    neighbours.fit(liked, show_progress=False)
     return [
         ("implicit, ALS (32 factors)", lambda n, user: best(user, factors.item_factors @ factors.user_factors[n])),
-        ("implicit, item neighbours (BM25)", lambda n, user: best(user, (liked[n] @ near.similarity).toarray()[0])),
+        (
+            "implicit, item neighbours (BM25)",
+            lambda n, user: best(user, (liked[n] @ neighbours.similarity).toarray()[0]),
+        ),
     ]
 
 

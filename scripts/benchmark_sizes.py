@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
-"""What does an index of so many vectors get, and cost? benchmark_sizes.py EMBEDDINGS [--sizes 10000,100000,1000000]
-[--vectors float32,float16,int8]
+"""Measure the vector index that is selected for a number of vectors.
 
-EMBEDDINGS is a folder of NAME.npz with `documents` and `queries` (float16 or float32, unit rows). Where a size asks for
-more documents than there are, they are repeated with noise (0.02 a number, then brought to unit length). For each size
-prints what `semsearch build` would choose, how long that took, recall@10 against exact on up to 500 other queries than
-those it was chosen by, milliseconds for one query and for 32 together (100 places each, as a search
-asks for), chosen and exact, what is on disk, and, in a
-process of its own, how long opening takes and what it holds in memory then and after 500 searches.
+    python scripts/benchmark_sizes.py EMBEDDINGS [--sizes 10000,100000,1000000] [--vectors float32,float16,int8]
+
+EMBEDDINGS is a folder of NAME.npz with `documents` and `queries` (float16 or float32, unit rows). If a size asks for
+more documents than there are, they are repeated with noise (0.02 per dimension, then normalised). For each size prints
+the index that `semsearch build` would select, the time of the selection, recall@10 against exact search on up to 500
+queries that the selection did not use, milliseconds for one query and for 32 together (100 results each, as a search
+uses), selected and exact, the size on disk, and, measured in a separate process, the time to open it and its memory
+then and after 500 searches.
 """
 
 from __future__ import annotations
@@ -33,34 +34,34 @@ from semsearch.storage.vectors import VectorIndex
 from semsearch.system.threads import available_cores
 from semsearch.types import Vectors
 
-ASKED = 200
-TRIED = 500
-TIMED = 40
+SELECTION_QUERIES = 200
+RECALL_QUERIES = 500
+REPEATS = 40
 
 
-def timed_ms(index: VectorIndex, queries: Vectors, together: int, effort: int | None) -> float:
-    """Median milliseconds of a search for so many queries at once."""
-    taken = []
-    for turn in range(TIMED if together == 1 or effort else 8):
+def timed_ms(index: VectorIndex, queries: Vectors, together: int, ef_search: int | None) -> float:
+    """Return the median milliseconds of a search for `together` queries at once."""
+    seconds = []
+    for turn in range(REPEATS if together == 1 or ef_search else 8):
         start = turn * together % (len(queries) - together)
         started = perf_counter()
-        index.search(queries[start : start + together], FUSION_DEPTH, ef_search=effort)
-        taken.append(perf_counter() - started)
-    return 1000 * median(taken)
+        index.search(queries[start : start + together], FUSION_DEPTH, ef_search=ef_search)
+        seconds.append(perf_counter() - started)
+    return 1000 * median(seconds)
 
 
-def opened(folder: Path, effort: int | None, threads: int) -> dict[str, float]:
-    """Seconds to open what is in the folder, and MiB of memory that is not the file's; in a process of its own."""
+def run_opening(folder: Path, ef_search: int | None, threads: int) -> dict[str, float]:
+    """Run `measure_opening` in a separate process and return its figures."""
     done = subprocess.run(
-        [sys.executable, __file__, "--open", str(folder), str(effort or 0), str(threads)],
+        [sys.executable, __file__, "--open", str(folder), str(ef_search or 0), str(threads)],
         capture_output=True, check=True, text=True,
     )  # fmt: skip
-    found: dict[str, float] = json.loads(done.stdout)
-    return found
+    figures: dict[str, float] = json.loads(done.stdout)
+    return figures
 
 
-def measure_opening(folder: Path, effort: int | None, threads: int) -> None:
-    """What the process of its own does."""
+def measure_opening(folder: Path, ef_search: int | None, threads: int) -> None:
+    """Print seconds to open the index in the folder, and MiB of memory, anonymous and mapped, at rest and after use."""
 
     def resident() -> dict[str, float]:
         lines = (line.split() for line in Path("/proc/self/status").read_text().splitlines())
@@ -75,13 +76,13 @@ def measure_opening(folder: Path, effort: int | None, threads: int) -> None:
     at_rest = resident()
     queries = np.load(folder / "queries.npy")
     for row in range(len(queries)):
-        index.search(queries[row : row + 1], FUSION_DEPTH, ef_search=effort)
+        index.search(queries[row : row + 1], FUSION_DEPTH, ef_search=ef_search)
     after = resident()
-    found = {"seconds": seconds}
+    figures = {"seconds": seconds}
     for kind in ("anonymous", "mapped"):
-        found[f"{kind}_at_rest_mib"] = at_rest[kind] - before[kind]
-        found[f"{kind}_after_mib"] = after[kind] - before[kind]
-    sys.stdout.write(json.dumps(found))
+        figures[f"{kind}_at_rest_mib"] = at_rest[kind] - before[kind]
+        figures[f"{kind}_after_mib"] = after[kind] - before[kind]
+    sys.stdout.write(json.dumps(figures))
 
 
 def main() -> int:
@@ -93,36 +94,39 @@ def main() -> int:
     parser.add_argument("--sizes", default="10000,100000,1000000")
     parser.add_argument("--vectors", default="float32")
     parser.add_argument("--threads", type=int, default=available_cores())
-    given = parser.parse_args()
-    for count, precision in product(map(int, given.sizes.split(",")), given.vectors.split(",")):
-        documents, queries = corpus(given.embeddings, count)
-        plain = VectorIndex.exact(documents.shape[1], threads=given.threads)
+    options = parser.parse_args()
+    for count, precision in product(map(int, options.sizes.split(",")), options.vectors.split(",")):
+        documents, queries = corpus(options.embeddings, count)
+        plain = VectorIndex.exact(documents.shape[1], threads=options.threads)
         plain.add(documents)
         started = perf_counter()
-        *_, sized = select_index(
-            documents, partial(np.copy, queries[:ASKED]), IndexOptions(vectors=precision), threads=given.threads
+        *_, selected = select_index(
+            documents,
+            partial(np.copy, queries[:SELECTION_QUERIES]),
+            IndexOptions(vectors=precision),
+            threads=options.threads,
         )
         seconds = perf_counter() - started
-        assert isinstance(sized, SelectedIndex)
-        index, record = sized.index, sized.record
-        others = queries[ASKED : ASKED + TRIED]
-        found = index.search(others, FUSION_DEPTH, ef_search=record.ef_search)[1][:, :10]
-        scores = np.einsum("nd,nkd->nk", others, documents[np.maximum(found, 0)])
-        shares = recall_of(np.where(found >= 0, scores, -np.inf), plain.search(others, 10)[0])
-        with tempfile.TemporaryDirectory() as place:
-            folder = Path(place)
+        assert isinstance(selected, SelectedIndex)
+        index, record = selected.index, selected.record
+        others = queries[SELECTION_QUERIES : SELECTION_QUERIES + RECALL_QUERIES]
+        rows = index.search(others, FUSION_DEPTH, ef_search=record.ef_search)[1][:, :10]
+        scores = np.einsum("nd,nkd->nk", others, documents[np.maximum(rows, 0)])
+        shares = recall_of(np.where(rows >= 0, scores, -np.inf), plain.search(others, 10)[0])
+        with tempfile.TemporaryDirectory() as work:
+            folder = Path(work)
             index.save(folder / "vectors", folder / "graph")
             np.save(folder / "queries.npy", others)
             disk = {path.name: path.stat().st_size / 2**20 for path in folder.iterdir()}
-            opening = opened(folder, record.ef_search, given.threads)
+            opening = run_opening(folder, record.ef_search, options.threads)
         row = {
             "vectors": count,
             "chosen": record.model_dump(),
             "build_s": round(seconds, 1),
             "recall_on_others": round(float(shares.mean()), 4),
             **{
-                f"{name}_{together}_ms": round(timed_ms(one, queries, together, effort), 3)
-                for name, one, effort in (("chosen", index, record.ef_search), ("exact", plain, None))
+                f"{name}_{together}_ms": round(timed_ms(timed_index, queries, together, ef_search), 3)
+                for name, timed_index, ef_search in (("chosen", index, record.ef_search), ("exact", plain, None))
                 for together in (1, 32)
             },
             "disk_mib": {name: round(mib, 1) for name, mib in disk.items() if name != "queries.npy"},

@@ -1,4 +1,4 @@
-"""Builds an index from a recipe or from files, just as `semsearch build`: `python scripts/build_index.py --help`."""
+"""Build an index from a recipe or from files, as `semsearch build` does: `python scripts/build_index.py --help`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the time of a build or a change goes, for the scripts that measure it."""
+"""Measure where the time of a build or an update goes, for the scripts of this folder."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from semsearch.ingest.encoding import Encoding
 
 
 def timed(events: Iterable[object]) -> dict[str, float]:
-    """Seconds from the first event after the encoder was loaded to the end (`all`), and of encoding (`encode`)."""
+    """Consume the events and return seconds: `all` from loading the encoder to the end, `encode` of encoding alone."""
     loaded = first = last = 0.0
     for event in events:
         now = perf_counter()
         if isinstance(event, LoadingEncoder):
             continue
-        # reading begins once the model is loaded, and is told after the first document
+        # reading begins once the model is loaded; its first event comes after the first document
         loaded = loaded or now
         if isinstance(event, Encoding):
             first, last = first or now, now

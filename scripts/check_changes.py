@@ -1,13 +1,14 @@
-"""Searches a served index without pause while it is changed 1,000 times and compacted 10 times.
+"""Search a served index continuously while it is changed 1,000 times and compacted 10 times.
 
     python scripts/check_changes.py index/python
 
-A copy of the index is served. First some clients search it alone for a while: the quiet latencies. Then one more client
-adds, replaces and deletes documents, one change after the other, and has the index compacted now and then, while the
-others go on. Every answer is compared with what must be true of it: a document is found, in the version that was
-acknowledged before the search was asked or a later one, and none that was deleted before then; and documents that were
-there from the beginning are always found. Prints what was answered, what was wrong, and the latencies as ratios; exit
-code 1 if anything was wrong.
+A copy of the index is served. First some clients only search, for the quiet latencies. Then another client adds,
+replaces and deletes documents, one change after the other, and compacts the index from time to time, while the others
+continue to search. Every answer is checked: a changed document must be found in the version that was acknowledged
+before the search or a later one, a deleted document must not be found, and documents from the original index must
+always be found. Prints the numbers of answers, the errors, and the latencies with their ratios.
+
+Exit code 1 if an answer was wrong.
 """
 
 from __future__ import annotations
@@ -32,78 +33,84 @@ from semsearch.storage.generations import open_current
 
 SLOWEST_S = 60
 FRESH = 200
-"""Documents that changes are about at any time."""
+"""Number of added documents from which on changes only delete."""
 
 
 @dataclass
-class Story:
-    """What became of one document: its texts in turn, None where it was deleted."""
+class Hihistory:
+    """The versions of one document, oldest first; None where it was deleted."""
 
     versions: list[int | None] = field(default_factory=list)
-    begun: int = 0
-    """Versions that were sent."""
-    done: int = 0
-    """Versions that were acknowledged."""
+    sent: int = 0
+    """Number of versions sent."""
+    acknowledged: int = 0
+    """Number of versions acknowledged."""
 
 
 @dataclass
-class Watch:
-    """What the searching clients saw."""
+class Observations:
+    """Latencies and errors that the searching clients saw."""
 
     seconds: list[float] = field(default_factory=list)
-    wrong: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
 
 
-def search(client: Client, stories: dict[str, Story], old: list[str], stop: threading.Event, watch: Watch) -> None:
-    """Ask until told to stop."""
+def search(
+    client: Client,
+    histories: dict[str, Hihistory],
+    original: list[str],
+    stop: threading.Event,
+    observations: Observations,
+) -> None:
+    """Search until `stop` is set."""
     draw = random.Random(threading.get_ident())
     while not stop.is_set():
-        identity = draw.choice(list(stories)) if stories and draw.random() < 0.5 else draw.choice(old)
-        story = stories.get(identity)
-        first = story.done if story else 0
-        began = time.perf_counter()
+        doc_id = draw.choice(list(histories)) if histories and draw.random() < 0.5 else draw.choice(original)
+        history = histories.get(doc_id)
+        first = history.acknowledged if history else 0
+        started = time.perf_counter()
         try:
-            answer = client.call("POST", "/api/search", {"query": identity, "k": 10})
+            answer = client.call("POST", "/api/search", {"query": doc_id, "k": 10})
         except (OSError, RuntimeError) as error:
-            watch.wrong.append(f"{identity}: {error}")
+            observations.errors.append(f"{doc_id}: {error}")
             continue
-        watch.seconds.append(time.perf_counter() - began)
+        observations.seconds.append(time.perf_counter() - started)
         hits = {hit["id"]: hit for hit in answer["results"][0]["hits"]}
-        if story is None:
-            if identity not in hits:
-                watch.wrong.append(f"{identity} was always there and is missing")
+        if history is None:
+            if doc_id not in hits:
+                observations.errors.append(f"{doc_id} is in the original index and was not found")
             continue
-        last = story.begun
-        possible = story.versions[max(0, first - 1) : last] if first else [None, *story.versions[:last]]
-        found = int(hits[identity]["metadata"]["version"]) if identity in hits else None
-        if found not in possible:
-            watch.wrong.append(f"{identity}: version {found}, not one of {possible}")
+        last = history.sent
+        possible = history.versions[max(0, first - 1) : last] if first else [None, *history.versions[:last]]
+        version = int(hits[doc_id]["metadata"]["version"]) if doc_id in hits else None
+        if version not in possible:
+            observations.errors.append(f"{doc_id}: version {version}, not one of {possible}")
 
 
-def change(client: Client, stories: dict[str, Story], number: int, draw: random.Random) -> str:
-    """One change: mostly of a document of our own, so that what must be found is known."""
-    there = [identity for identity, story in stories.items() if story.versions[-1] is not None]
-    kind = draw.choices(("add", "replace", "delete"), (5, 3, 2))[0] if len(there) > 20 else "add"
-    if len(there) > FRESH:
+def change(client: Client, histories: dict[str, Hihistory], number: int, draw: random.Random) -> str:
+    """Change one document that this script added, so that the expected answers are known. Return the change's kind."""
+    present = [doc_id for doc_id, history in histories.items() if history.versions[-1] is not None]
+    kind = draw.choices(("add", "replace", "delete"), (5, 3, 2))[0] if len(present) > 20 else "add"
+    if len(present) > FRESH:
         kind = "delete"
-    identity = f"fresh-{number}" if kind == "add" else draw.choice(there)
-    story = stories[identity] if identity in stories else Story()
-    story.versions.append(None if kind == "delete" else number)
-    stories[identity] = story
-    story.begun += 1
+    doc_id = f"fresh-{number}" if kind == "add" else draw.choice(present)
+    history = histories[doc_id] if doc_id in histories else Hihistory()
+    history.versions.append(None if kind == "delete" else number)
+    histories[doc_id] = history
+    history.sent += 1
     if kind == "delete":
-        done = client.call("DELETE", f"/api/documents?id={identity}")
+        result = client.call("DELETE", f"/api/documents?id={doc_id}")
     else:
-        text = f"Note {number} on {identity}: harvests, rivers and the price of salt."
-        document = {"id": identity, "title": identity, "text": text, "metadata": {"version": number}}
-        done = client.call("PUT", "/api/documents", {"documents": [document]})
-    story.done += 1
-    assert done["added"] + done["replaced"] + done["deleted"] == 1, done
+        text = f"Note {number} on {doc_id}: harvests, rivers and the price of salt."
+        document = {"id": doc_id, "title": doc_id, "text": text, "metadata": {"version": number}}
+        result = client.call("PUT", "/api/documents", {"documents": [document]})
+    history.acknowledged += 1
+    assert result["added"] + result["replaced"] + result["deleted"] == 1, result
     return kind
 
 
 def percentiles(seconds: list[float]) -> tuple[float, float]:
-    """p50 and p99 in milliseconds."""
+    """Return p50 and p99 in milliseconds."""
     p50, p99 = 1000 * np.percentile(seconds, [50, 99])
     return float(p50), float(p99)
 
@@ -115,57 +122,62 @@ def main() -> int:
     parser.add_argument("--compactions", type=int, default=10)
     parser.add_argument("--clients", type=int, default=2)
     parser.add_argument("--quiet-s", type=float, default=20.0)
-    parser.add_argument("--pause-ms", type=float, default=0.0, help="between two changes")
+    parser.add_argument("--pause-ms", type=float, default=0.0, help="pause between two changes")
     options = parser.parse_args()
     draw = random.Random(1)
-    with tempfile.TemporaryDirectory() as place:
-        index = Path(place, "index")
+    with tempfile.TemporaryDirectory() as work_folder:
+        index = Path(work_folder, "index")
         shutil.copytree(options.index, index, ignore=shutil.ignore_patterns("domains", "labels.sqlite*"))
         generation = open_current(index)
-        old = draw.sample(Corpus.open(generation, threads=1).all_doc_ids(), 500)
+        original = draw.sample(Corpus.open(generation, threads=1).all_doc_ids(), 500)
         generation.close()
         server, writer = start(index)
         try:
-            stories: dict[str, Story] = {}
-            quiet = searched(options.clients, writer, stories, old, lambda: time.sleep(options.quiet_s))
+            histories: dict[str, Hihistory] = {}
+            quiet = search_while(options.clients, writer, histories, original, lambda: time.sleep(options.quiet_s))
             kinds: dict[str, int] = {}
             every = max(1, options.changes // max(1, options.compactions))
 
             def work() -> None:
                 for number in range(options.changes):
-                    kind = change(writer, stories, number, draw)
+                    kind = change(writer, histories, number, draw)
                     kinds[kind] = kinds.get(kind, 0) + 1
                     if (number + 1) % every == 0:
                         writer.call("POST", "/api/compact", {})
                         kinds["compact"] = kinds.get("compact", 0) + 1
                     time.sleep(options.pause_ms / 1000)
 
-            began = time.perf_counter()
-            during = searched(options.clients, writer, stories, old, work)
-            took = time.perf_counter() - began
-            [told] = writer.call("GET", "/api/indexes")["indexes"]
+            started = time.perf_counter()
+            during = search_while(options.clients, writer, histories, original, work)
+            seconds = time.perf_counter() - started
+            [info] = writer.call("GET", "/api/indexes")["indexes"]
         finally:
             writer.close()
             server.terminate()
             server.wait(30)
-        found = check(index)
-        alive = sum(story.versions[-1] is not None for story in stories.values())
+        report = check(index)
+        alive = sum(history.versions[-1] is not None for history in histories.values())
     before, after = percentiles(quiet.seconds), percentiles(during.seconds)
-    print(f"{', '.join(f'{count} x {kind}' for kind, count in kinds.items())} in {took:.1f} s")
+    print(f"{', '.join(f'{count} x {kind}' for kind, count in kinds.items())} in {seconds:.1f} s")
     print(f"quiet:  {len(quiet.seconds):6} answers, p50 {before[0]:6.1f} ms, p99 {before[1]:6.1f} ms")
     print(f"during: {len(during.seconds):6} answers, p50 {after[0]:6.1f} ms, p99 {after[1]:6.1f} ms")
     print(f"ratio of p50 {after[0] / before[0]:.2f}, of p99 {after[1] / before[1]:.2f}")
-    print(f"at the end: {told['documents']} documents, {alive} of them ours, {told['segments']} segments")
-    wrong = [*quiet.wrong, *during.wrong, *found.problems]
-    print(f"wrong: {len(wrong)}" + "".join(f"\n  {one}" for one in wrong[:20]))
-    return int(bool(wrong))
+    print(f"at the end: {info['documents']} documents, {alive} of them added, {info['segments']} segments")
+    errors = [*quiet.errors, *during.errors, *report.problems]
+    print(f"wrong: {len(errors)}" + "".join(f"\n  {error}" for error in errors[:20]))
+    return int(bool(errors))
 
 
-def searched(clients: int, like: Client, stories: dict[str, Story], old: list[str], work: Callable[[], None]) -> Watch:
-    """What so many clients see while the work is done."""
-    watch, stop = Watch(), threading.Event()
-    asking = [Client(like.host, like.port) for _ in range(clients)]
-    threads = [threading.Thread(target=search, args=(one, stories, old, stop, watch)) for one in asking]
+def search_while(
+    clients: int, client: Client, histories: dict[str, Hihistory], original: list[str], work: Callable[[], None]
+) -> Observations:
+    """Let `clients` threads search while `work` runs, and return what they observed."""
+    observations, stop = Observations(), threading.Event()
+    searching = [Client(client.host, client.port) for _ in range(clients)]
+    threads = [
+        threading.Thread(target=search, args=(searcher, histories, original, stop, observations))
+        for searcher in searching
+    ]
     for thread in threads:
         thread.start()
     try:
@@ -174,9 +186,9 @@ def searched(clients: int, like: Client, stories: dict[str, Story], old: list[st
         stop.set()
         for thread in threads:
             thread.join(SLOWEST_S)
-        for one in asking:
-            one.close()
-    return watch
+        for searcher in searching:
+            searcher.close()
+    return observations
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Many clients at once against a real server: every request answered, no answers mixed up, and batches that form.
+"""Query a real server with many clients at once: check every answer, and measure the batches.
 
     python scripts/check_clients.py index/NAME --clients 64 --requests 20
 
-Starts `semsearch serve` on a free port. Each client sends queries of its own, one after the other, and compares every
-answer with the one that the engine gives to that query alone: the same ids in the same order, ties aside.
+Starts `semsearch serve` on a free port. Each client sends its own queries, one after the other, and compares every
+answer with the engine's answer to that query alone: the same ids in the same order, apart from ties.
 
-Exit code 1 if a request failed or an answer was another one's.
+Exit code 1 if a request failed or an answer differs.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ TOLERANCE = 1e-5
 K = 10
 
 
-def questions(engine: SearchEngine, many: int, seed: int) -> list[str]:
-    """Different queries, made of words that stand together in the index's own texts."""
+def draw_queries(engine: SearchEngine, count: int, seed: int) -> list[str]:
+    """Return `count` different queries, made of consecutive words of the index's passages."""
     chooser = random.Random(seed)
-    words = [text.split() for _, text in engine.corpus.texts()]
-    long = [text for text in words if len(text) >= 8]
-    found: dict[str, None] = {}
-    while len(found) < many:
-        text = chooser.choice(long)
-        start = chooser.randrange(len(text) - 7)
-        found[" ".join(text[start : start + chooser.randint(3, 8)])] = None
-    return list(found)
+    passages = [text.split() for _, text in engine.corpus.texts()]
+    long_passages = [passage for passage in passages if len(passage) >= 8]
+    queries: dict[str, None] = {}
+    while len(queries) < count:
+        passage = chooser.choice(long_passages)
+        start = chooser.randrange(len(passage) - 7)
+        queries[" ".join(passage[start : start + chooser.randint(3, 8)])] = None
+    return list(queries)
 
 
-def ask(connection: http.client.HTTPConnection, query: str) -> tuple[int, list[tuple[str, float]]]:
-    """Status, and ids with scores."""
+def send_query(connection: http.client.HTTPConnection, query: str) -> tuple[int, list[tuple[str, float]]]:
+    """Send one query. Return the status, and the hits as (id, score)."""
     body = json.dumps({"query": query, "k": K})
     connection.request("POST", "/api/search", body, {"Content-Type": "application/json"})
     response = connection.getresponse()
@@ -56,39 +56,39 @@ def ask(connection: http.client.HTTPConnection, query: str) -> tuple[int, list[t
     return response.status, [(hit["id"], hit["score"]) for hit in result["hits"]]
 
 
-def agrees(found: list[tuple[str, float]], alone: list[tuple[str, float]]) -> bool:
-    """Whether an answer is the one expected; scores move in the last bits with the batch, so near ones may swap."""
+def agrees(hits: list[tuple[str, float]], alone: list[tuple[str, float]]) -> bool:
+    """Whether hits match those of the query alone. Batches change the last bits of scores, so near ties may swap."""
     scores = dict(alone)
-    same_scores = all(abs(one[1] - other[1]) < TOLERANCE for one, other in zip(found, alone, strict=False))
-    known = all(abs(scores.get(identity, score) - score) < TOLERANCE for identity, score in found)
-    strangers = [score for identity, score in found if identity not in scores]
-    at_the_end = all(abs(score - alone[-1][1]) < TOLERANCE for score in strangers)
-    return len(found) == len(alone) and same_scores and known and at_the_end
+    same_scores = all(abs(hit[1] - expected[1]) < TOLERANCE for hit, expected in zip(hits, alone, strict=False))
+    known = all(abs(scores.get(doc_id, score) - score) < TOLERANCE for doc_id, score in hits)
+    other_scores = [score for doc_id, score in hits if doc_id not in scores]
+    at_the_end = all(abs(score - alone[-1][1]) < TOLERANCE for score in other_scores)
+    return len(hits) == len(alone) and same_scores and known and at_the_end
 
 
 def metric(host: str, port: int, name: str) -> float:
-    """One number of /metrics."""
+    """Return one number of /metrics; 0 if it is not there."""
     connection = http.client.HTTPConnection(host, port, timeout=30)
     connection.request("GET", "/metrics")
     text = connection.getresponse().read().decode()
     connection.close()
-    found = re.search(rf"^{re.escape(name)} (\S+)$", text, re.MULTILINE)
-    return float(found.group(1)) if found else 0.0
+    match = re.search(rf"^{re.escape(name)} (\S+)$", text, re.MULTILINE)
+    return float(match.group(1)) if match else 0.0
 
 
 def main() -> None:
-    """Start the server, let the clients loose, print what came of it."""
+    """Start the server, run the clients, and print the outcomes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("index", type=Path)
     parser.add_argument("--clients", type=int, default=64)
-    parser.add_argument("--requests", type=int, default=20, help="of each client")
+    parser.add_argument("--requests", type=int, default=20, help="requests per client")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
 
     engine = SearchEngine.open(options.index)
-    asked = questions(engine, options.clients * options.requests, options.seed)
+    drawn = draw_queries(engine, options.clients * options.requests, options.seed)
     started = perf_counter()
-    alone = {query: [(hit.id, hit.score) for hit in engine.search([Query(query, k=K)])[0].hits] for query in asked}
+    alone = {query: [(hit.id, hit.score) for hit in engine.search([Query(query, k=K)])[0].hits] for query in drawn}
     one_by_one_s = perf_counter() - started
     engine.close()
 
@@ -102,15 +102,15 @@ def main() -> None:
             connection = http.client.HTTPConnection(host, port, timeout=60)
             together.wait()
             for query in queries:
-                status, found = ask(connection, query)
-                right = "right" if agrees(found, alone[query]) else "WRONG"
+                status, hits = send_query(connection, query)
+                right = "right" if agrees(hits, alone[query]) else "WRONG"
                 with lock:
                     outcomes[right if status == http.HTTPStatus.OK else f"status {status}"] += 1
             connection.close()
 
         before = metric(host, port, "semsearch_batch_queries_count"), metric(host, port, "semsearch_batch_queries_sum")
         threads = [
-            threading.Thread(target=client, args=(asked[number :: options.clients],))
+            threading.Thread(target=client, args=(drawn[number :: options.clients],))
             for number in range(options.clients)
         ]
         for thread in threads:
@@ -123,10 +123,10 @@ def main() -> None:
         after = metric(host, port, "semsearch_batch_queries_count"), metric(host, port, "semsearch_batch_queries_sum")
     batches, queries = after[0] - before[0], after[1] - before[1]
     print(f"clients              {options.clients}")
-    print(f"requests             {len(asked)}: {dict(outcomes)}")
+    print(f"requests             {len(drawn)}: {dict(outcomes)}")
     print(f"mean batch           {queries / batches:.1f} queries, {batches:.0f} batches")
-    print(f"rate                 {len(asked) / seconds:.1f} queries/s")
-    print(f"against one by one   {one_by_one_s / seconds:.2f} times the engine's rate for lone queries, same texts")
+    print(f"rate                 {len(drawn) / seconds:.1f} queries/s")
+    print(f"against one by one   {one_by_one_s / seconds:.2f} times the rate of the engine, same queries")
     sys.exit(set(outcomes) != {"right"})
 
 

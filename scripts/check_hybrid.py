@@ -22,11 +22,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from domain_engines import domain_engine, judged, over_families, unseen, vectorizer
+from labelled_datasets import over_families, unseen, vectorizer
 
 from semsearch.adapters.adapter import DomainAdapter
 from semsearch.domains.adapting import adapt
 from semsearch.domains.judgments import JudgedQuery, ranking_ndcg
+from semsearch.evaluation.dataset_index import dataset_engine, judged_queries
 from semsearch.evaluation.protocol import open_weights
 from semsearch.metalearn.episodes import Dataset
 from semsearch.search.engine import SearchEngine
@@ -64,7 +65,7 @@ def measured(folder: Path, *, data: Path, weights_file: Path) -> tuple[str, str,
     with tempfile.TemporaryDirectory() as place:
         for way, search in WAYS.items():
             (Path(place) / way).mkdir()
-            engine = domain_engine(domain, Path(place) / way, search)
+            engine = dataset_engine(domain, Path(place) / way, search)
             for seed in range(SEEDS):
                 pool, asked = domain.halves(seed)
                 rows = asked[:MOST_ASKED].tolist()
@@ -72,7 +73,7 @@ def measured(folder: Path, *, data: Path, weights_file: Path) -> tuple[str, str,
                 found[way].append(ndcg(engine, domain, rows))
                 for size in SIZES if weights is not None and way in ADAPTED else ():
                     assert weights is not None
-                    labels = judged(domain, pool[:size].tolist())
+                    labels = judged_queries(domain, pool[:size].tolist())
                     outcome = adapt(engine, weights.adapt, labels, encode=engine.encode_label)
                     engine.adapter = engine.adapter.updated({"d": DomainAdapter(outcome.state)})
                     found[f"{way}, {size} labels"].append(ndcg(engine, domain, rows))

@@ -1,13 +1,13 @@
-"""Kills a server at random moments while labels arrive, and looks whether every acknowledged one is there afterwards.
+"""Kill a server at random moments while labels arrive, and check that no acknowledged label is lost.
 
     python scripts/check_labels.py INDEX --times 50
 
-Four clients send labels and clicks, one request after the other, with ids of their own, and note what was answered
-201; the domains adapt all the while. At a random moment the server is killed (SIGKILL). After each kill the log must
-hold every acknowledged entry once, with its content, every domain's record and state must open, and a new server must
+Four clients send labels and clicks, one request after the other, with ids of their own, and record the acknowledged
+ones, while the domains adapt. At a random moment the server is killed (SIGKILL). After each kill the log must hold
+every acknowledged entry once, with its content, every domain's record and state must open, and a new server must
 answer.
 
-Exit code 1 if that failed once.
+Exit code 1 if a check failed.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ LONGEST_S = 1.5
 
 
 class Sender(threading.Thread):
-    """Sends entries until the server is gone; what it was told is kept stands in `acknowledged`."""
+    """A client that sends entries until the server is killed; `acknowledged` holds those that the server accepted."""
 
     def __init__(self, client: Client, number: int, documents: list[str], seed: int) -> None:
         super().__init__(daemon=True)
@@ -56,29 +56,31 @@ class Sender(threading.Thread):
 
     def _send(self) -> None:
         chooser = self._chooser
-        kind, place = chooser.choice([("labels", {}), ("clicks", {"position": 1})])
+        kind, fields = chooser.choice([("labels", {}), ("clicks", {"position": 1})])
         entries: list[dict[str, object]] = []
-        kept: dict[str, tuple[str, str]] = {}
+        sent: dict[str, tuple[str, str]] = {}
         for _ in range(chooser.choice([1, 1, 1, 20])):
-            identity, document = f"{self._name}-{self.sent}", chooser.choice(self._documents)
+            entry_id, document = f"{self._name}-{self.sent}", chooser.choice(self._documents)
             query = f"question {chooser.randrange(30)} of {chooser.choice('abcd')}"
-            entries.append({"id": identity, "query": query, "document": document, **place})
-            kept[identity] = (query, document)
+            entries.append({"id": entry_id, "query": query, "document": document, **fields})
+            sent[entry_id] = (query, document)
             self.sent += 1
         self._client.call("POST", f"/api/{kind}", {"domain": f"d{chooser.randrange(3)}", kind: entries})
-        self.acknowledged.update(kept)
+        self.acknowledged.update(sent)
 
 
-def lost(index: Path, acknowledged: dict[str, tuple[str, str]]) -> list[str]:
-    """What is wrong with what is on the disk."""
+def check_disk(index: Path, acknowledged: dict[str, tuple[str, str]]) -> list[str]:
+    """Return the errors in the log and in the domains' records and states."""
     log = LabelLog(index)
-    kept: list[Label | Click] = [entry for _, entry in log.labels(EntryFilter())]
-    kept += [entry for _, entry in log.clicks(EntryFilter())]
+    entries: list[Label | Click] = [entry for _, entry in log.labels(EntryFilter())]
+    entries += [entry for _, entry in log.clicks(EntryFilter())]
     log.close()
-    held = {entry.id: (entry.query, entry.document or "") for entry in kept}
-    wrong = [f"{identity} is not in the log" for identity in acknowledged if identity not in held]
-    wrong += [f"{one} changed" for one, content in acknowledged.items() if held.get(one, content) != content]
-    wrong += [] if len(held) == len(kept) else ["an entry is there twice"]
+    held = {entry.id: (entry.query, entry.document or "") for entry in entries}
+    wrong = [f"{entry_id} is not in the log" for entry_id in acknowledged if entry_id not in held]
+    wrong += [
+        f"{entry_id} changed" for entry_id, content in acknowledged.items() if held.get(entry_id, content) != content
+    ]
+    wrong += [] if len(held) == len(entries) else ["an entry is in the log twice"]
     store = DomainStore(index, encoder_sha256=read_manifest(index).encoder.weights_sha256)
     for name in store.names():
         for version in store.record(name).versions:
@@ -89,7 +91,7 @@ def lost(index: Path, acknowledged: dict[str, tuple[str, str]]) -> list[str]:
 
 
 def main() -> None:
-    """Kill, look, start again."""
+    """Repeatedly start a server, kill it and check the disk."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("index", type=Path)
     parser.add_argument("--times", type=int, default=50)
@@ -106,8 +108,8 @@ def main() -> None:
         generation.close()
         for time in range(options.times):
             server, client = start(index, "--threads", "1", "--adapt-after", "5")
-            # adapting goes on from the first moment: its process is up
-            client.call("POST", "/api/labels", {"domain": "d0", "query": "are you there", "document": documents[0]})
+            # start the adaptation process before the first kill
+            client.call("POST", "/api/labels", {"domain": "d0", "query": "a first query", "document": documents[0]})
             client.call("POST", "/api/domains/d0/adapt", {"wait": True})
             senders = [Sender(client, number, documents, time) for number in range(CLIENTS)]
             for sender in senders:
@@ -120,15 +122,15 @@ def main() -> None:
                 sender.join(30)
                 acknowledged.update(sender.acknowledged)
                 sent += sender.sent
-            wrong = lost(index, acknowledged)
+            wrong = check_disk(index, acknowledged)
             failures += bool(wrong)
-            for one in wrong[:5]:
-                print(f"kill {time + 1}: {one}")
-        names = DomainStore(index, encoder_sha256=read_manifest(index).encoder.weights_sha256)
-        versions = sum(names.record(name).number for name in names.names())
+            for error in wrong[:5]:
+                print(f"kill {time + 1}: {error}")
+        store = DomainStore(index, encoder_sha256=read_manifest(index).encoder.weights_sha256)
+        versions = sum(store.record(name).number for name in store.names())
     print(
         f"{options.times} kills: {len(acknowledged)} of {sent} entries acknowledged, {versions} versions made,"
-        f" {failures} kills after which something was lost or half-written"
+        f" {failures} kills after which an entry was lost or a file was damaged"
     )
     sys.exit(failures > 0)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from domain_engines import over_families, vectorizer
+from labelled_datasets import over_families, vectorizer
 
 from semsearch.adapters.adapter import Adapter
 from semsearch.adapters.memory import memorize

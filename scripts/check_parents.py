@@ -15,7 +15,7 @@ from pathlib import Path
 import faiss
 import numpy as np
 import torch
-from domain_engines import over_families, unseen, vectorizer
+from labelled_datasets import over_families, unseen, vectorizer
 
 from semsearch.adapters.adapter import Adapter
 from semsearch.adapters.state import DomainState

@@ -1,11 +1,11 @@
-"""Holds the engine against a brute force that shares nothing with it but the passages, and prints nDCG@10.
+"""Compare the engine with an independent brute-force search over the same passages, and print nDCG@10.
 
     python scripts/check_retrieval.py DOMAIN_DIR...
 
 A domain directory holds corpus.jsonl, queries.jsonl and qrels.tsv (the layout that BEIR uses). Each corpus is
 built into an index and every query is searched. The brute force encodes the passages with sentence-transformers itself,
-multiplies with numpy, takes each document's best passage and sorts. The ten best ids must agree in order, ties aside:
-documents whose brute-force scores differ by less than the tolerance may stand in either order.
+multiplies with numpy, takes each document's best passage and sorts. The ten best ids must agree in order, apart from
+ties: documents whose brute-force scores differ by less than the tolerance may be in either order.
 
 Exit code 1 if a query disagrees.
 """
@@ -35,35 +35,35 @@ from semsearch.ingest.recipe import Recipe
 
 TOP = 10
 TOLERANCE = 1e-5
-"""Scores nearer than this are a tie: float32 sums of another order differ by about 1e-7."""
+"""Scores that differ by less are a tie: the order of float32 sums changes them by about 1e-7."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one domain showed."""
+    """The result of one domain."""
 
     domain: str
     documents: int
     passages: int
     queries: int
     identical: int
-    """Queries whose ten ids are the same, in the same order."""
+    """Number of queries with the same ten ids in the same order."""
     tied: int
-    """Queries that differ within ties only."""
+    """Number of queries that differ only within ties."""
     different: int
     ndcg: float
     ndcg_cut: float
-    """The same measure if documents are cut at the encoder's window instead of into passages, by brute force."""
+    """nDCG@10 of brute force over documents truncated at the encoder's window instead of cut into passages."""
 
 
 def read_queries(domain: Path) -> dict[str, str]:
-    """Text by id, of all queries."""
+    """Read all queries, text by id."""
     with (domain / "queries.jsonl").open(encoding="utf-8") as file:
         return {row["_id"]: row["text"] for row in map(json.loads, file)}
 
 
 def read_judgments(domain: Path) -> list[ir_measures.Qrel]:
-    """The positive judgments."""
+    """Read the judgments."""
     with (domain / "qrels.tsv").open(encoding="utf-8", newline="") as file:
         return [
             ir_measures.Qrel(row["query-id"], row["corpus-id"], int(row["score"]))
@@ -73,32 +73,31 @@ def read_judgments(domain: Path) -> list[ir_measures.Qrel]:
 
 def ndcg(judgments: Sequence[ir_measures.Qrel], ranked: dict[str, list[tuple[str, float]]]) -> float:
     """Mean nDCG@10 over the judged queries."""
-    # positions and not scores, so that the measure cannot sort ties anew
+    # ranks in place of scores, so that the measure cannot reorder ties
     run = [
-        ir_measures.ScoredDoc(query, document, -float(place))
+        ir_measures.ScoredDoc(query, document, -float(rank))
         for query, hits in ranked.items()
-        for place, (document, _) in enumerate(hits)
+        for rank, (document, _) in enumerate(hits)
     ]
     return float(ir_measures.calc_aggregate([ir_measures.nDCG @ TOP], judgments, run)[ir_measures.nDCG @ TOP])
 
 
 def best_documents(scores: np.ndarray, documents: np.ndarray, ids: Sequence[str], k: int) -> list[tuple[str, float]]:
-    """The k documents of the best passages: scores (passages,), documents (passages,) their documents' numbers."""
+    """Return the k best (id, score). scores: (passages,); documents: (passages,) indices into `ids`."""
     best = np.full(len(ids), -np.inf)
     np.maximum.at(best, documents, scores)
     order = np.argsort(-best, kind="stable")[:k]
-    return [(ids[number], float(best[number])) for number in order]
+    return [(ids[index], float(best[index])) for index in order]
 
 
 def agreement(ours: list[str], theirs: list[tuple[str, float]]) -> str:
-    """How our ids stand to a longer list of theirs with scores: identical, tied or different."""
-    if ours == [identity for identity, _ in theirs[: len(ours)]]:
+    """Compare our ids with a longer list of theirs with scores: identical, tied or different."""
+    if ours == [doc_id for doc_id, _ in theirs[: len(ours)]]:
         return "identical"
     scores = dict(theirs)
-    at_place = [score for _, score in theirs]
+    score_at = [score for _, score in theirs]
     within = all(
-        identity in scores and abs(scores[identity] - at_place[place]) < TOLERANCE
-        for place, identity in enumerate(ours)
+        doc_id in scores and abs(scores[doc_id] - score_at[rank]) < TOLERANCE for rank, doc_id in enumerate(ours)
     )
     return "tied" if within and len(set(ours)) == len(ours) else "different"
 
@@ -121,39 +120,41 @@ def check(domain: Path, work: Path, console: Console) -> Outcome:
     ours: dict[str, list[tuple[str, float]]] = {}
     for start in track(range(0, len(names), 32), f"{domain.name}: searching", console=console, transient=True):
         part = names[start : start + 32]
-        found = [outcome.hits for outcome in engine.search([Query(queries[name], k=TOP) for name in part])]
-        ours.update((name, [(hit.id, hit.score) for hit in hits]) for name, hits in zip(part, found, strict=True))
+        results = [outcome.hits for outcome in engine.search([Query(queries[name], k=TOP) for name in part])]
+        ours.update((name, [(hit.id, hit.score) for hit in hits]) for name, hits in zip(part, results, strict=True))
 
     passages = list(engine.corpus.texts())
-    ids = list(dict.fromkeys(identity for identity, _ in passages))
-    number = {identity: place for place, identity in enumerate(ids)}
-    documents = np.array([number[identity] for identity, _ in passages])
+    ids = list(dict.fromkeys(doc_id for doc_id, _ in passages))
+    index_of = {doc_id: index for index, doc_id in enumerate(ids)}
+    documents = np.array([index_of[doc_id] for doc_id, _ in passages])
     model = SentenceTransformer(str(get_model_path()), device="cpu")
 
-    def encode(texts: list[str], what: str) -> np.ndarray:
-        console.print(f"{domain.name}: sentence-transformers encodes {len(texts)} {what}")
+    def encode(texts: list[str], kind: str) -> np.ndarray:
+        console.print(f"{domain.name}: sentence-transformers encodes {len(texts)} {kind}")
         return np.asarray(model.encode(texts, normalize_embeddings=True, show_progress_bar=False), np.float64)
 
     vectors = encode([text for _, text in passages], "passages")
-    asked = encode([queries[name] for name in names], "queries")
+    query_vectors = encode([queries[name] for name in names], "queries")
     theirs = {
-        name: best_documents(vectors @ query, documents, ids, 3 * TOP) for name, query in zip(names, asked, strict=True)
+        name: best_documents(vectors @ query, documents, ids, 3 * TOP)
+        for name, query in zip(names, query_vectors, strict=True)
     }
-    results = [agreement([identity for identity, _ in ours[name]], theirs[name]) for name in names]
+    agreements = [agreement([doc_id for doc_id, _ in ours[name]], theirs[name]) for name in names]
 
     cut_vectors = np.empty((len(ids), vectors.shape[1]))
     counts = np.bincount(documents)
     alone = counts[documents] == 1
     cut_vectors[documents[alone]] = vectors[alone]
-    long = [place for place, count in enumerate(counts) if count > 1]
+    long = [index for index, count in enumerate(counts) if count > 1]
     if long:
-        whole = (engine.document(ids[place]) for place in long)
+        full_documents = (engine.document(ids[index]) for index in long)
         cut_vectors[long] = encode(
-            [f"{one.title} {one.text}".strip() for one in whole if one], "documents cut at the window"
+            [f"{document.title} {document.text}".strip() for document in full_documents if document],
+            "documents truncated at the window",
         )
     cut = {
         name: best_documents(cut_vectors @ query, np.arange(len(ids)), ids, TOP)
-        for name, query in zip(names, asked, strict=True)
+        for name, query in zip(names, query_vectors, strict=True)
     }
     engine.close()
     return Outcome(
@@ -161,37 +162,37 @@ def check(domain: Path, work: Path, console: Console) -> Outcome:
         documents=len(ids),
         passages=len(passages),
         queries=len(names),
-        identical=results.count("identical"),
-        tied=results.count("tied"),
-        different=results.count("different"),
+        identical=agreements.count("identical"),
+        tied=agreements.count("tied"),
+        different=agreements.count("different"),
         ndcg=ndcg(judgments, ours),
         ndcg_cut=ndcg(judgments, cut),
     )
 
 
 def outcomes(domains: Sequence[Path], work: Path | None, console: Console) -> Iterator[Outcome]:
-    """One outcome for each domain, indexes kept in `work` where one is given."""
-    with tempfile.TemporaryDirectory() as elsewhere:
+    """Yield the outcome of each domain. work: folder for the indexes; None for a temporary one."""
+    with tempfile.TemporaryDirectory() as temporary:
         for domain in domains:
-            yield check(domain, work or Path(elsewhere), console)
+            yield check(domain, work or Path(temporary), console)
 
 
 def main() -> None:
     """Check the domains named on the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("domains", nargs="+", type=Path, metavar="DOMAIN_DIR")
-    parser.add_argument("--keep", type=Path, help="leave the indexes in this folder")
+    parser.add_argument("--keep", type=Path, help="keep the indexes in this folder")
     options = parser.parse_args()
     console = Console(stderr=True)
     table = Table(
         "domain", "documents", "passages", "queries", "identical", "tied", "different", "nDCG@10", "cut at window"
     )
-    found = list(outcomes(options.domains, options.keep, console))
-    for one in found:
-        counts = (one.documents, one.passages, one.queries, one.identical, one.tied, one.different)
-        table.add_row(one.domain, *map(str, counts), f"{one.ndcg:.4f}", f"{one.ndcg_cut:.4f}")
+    results = list(outcomes(options.domains, options.keep, console))
+    for result in results:
+        counts = (result.documents, result.passages, result.queries, result.identical, result.tied, result.different)
+        table.add_row(result.domain, *map(str, counts), f"{result.ndcg:.4f}", f"{result.ndcg_cut:.4f}")
     Console(width=120).print(table)
-    sys.exit(any(one.different for one in found))
+    sys.exit(any(result.different for result in results))
 
 
 if __name__ == "__main__":

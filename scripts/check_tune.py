@@ -18,11 +18,12 @@ from pathlib import Path
 
 import torch
 from check_hybrid import MOST_ASKED, interval, ndcg
-from domain_engines import domain_engine, judged, unseen, vectorizer
+from labelled_datasets import unseen, vectorizer
 
 from semsearch.adapters.adapter import DomainAdapter
 from semsearch.domains.adapting import adapt
 from semsearch.domains.tuning import Budget, TuningResult, tune
+from semsearch.evaluation.dataset_index import dataset_engine, judged_queries
 from semsearch.evaluation.protocol import open_weights
 
 BUDGET = Budget(search_ms=50, domain_kib=512)
@@ -38,9 +39,9 @@ def measured(
     pool, asked = domain.halves(0)
     if weights is None or len(pool) < labels:
         return None
-    known = judged(domain, pool[:labels].tolist())
+    known = judged_queries(domain, pool[:labels].tolist())
     with tempfile.TemporaryDirectory() as place:
-        engine = domain_engine(domain, Path(place))
+        engine = dataset_engine(domain, Path(place))
         *_, tuned = tune(engine, weights, {"d": known}, BUDGET)
         assert isinstance(tuned, TuningResult)
         found = []

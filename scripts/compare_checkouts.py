@@ -28,7 +28,7 @@ from time import sleep
 from typing import Any
 
 import numpy as np
-from load import loaded
+from load import run_load
 from safetensors.numpy import load_file
 
 LABELLED = 32
@@ -179,7 +179,7 @@ def _rate(address: str, texts: list[str], clients: int) -> float:
     ]
     where = urllib.parse.urlsplit(address)
     load = {"host": where.hostname, "port": where.port, "requests": requests, "seconds": SECONDS, "clients": clients}
-    return loaded(load).rate
+    return run_load(load).rate
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""A large index for the scripts of this folder, from vectors that are known: nothing is encoded."""
+"""Build a large index from given vectors, without encoding, for the scripts of this folder."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from semsearch.types import Document, Passage, Vectors
 NOISE = 0.02
 VOCABULARY = 30_000
 LENGTH = 30
-"""Words of a document, drawn so that the n-th most frequent is had 1/n as often as the first (Zipf)."""
+"""Words per document, drawn by Zipf's law: the n-th most frequent word is 1/n as frequent as the first."""
 
 
 def corpus(folder: Path, count: int) -> tuple[Vectors, Vectors]:
-    """(count, dim) documents and (m, dim) queries, shuffled.
+    """Return shuffled vectors: (count, dim) documents and (m, dim) queries, float32, rows of unit length.
 
-    folder: of NAME.npz with `documents` and `queries` (float16 or float32, unit rows). Where there are fewer documents
-    than asked for, they are repeated with noise (0.02 a number, then brought to unit length).
+    folder: holds NAME.npz with `documents` and `queries` (float16 or float32, unit rows). If they have fewer than
+    `count` documents, these are repeated with noise (0.02 per dimension, then normalised).
     """
     parts = [np.load(path) for path in sorted(folder.glob("*.npz"))]
     rng = np.random.default_rng(0)
@@ -45,7 +45,7 @@ def corpus(folder: Path, count: int) -> tuple[Vectors, Vectors]:
 
 
 def texts(count: int, *, seed: int = 0) -> list[str]:
-    """So many documents' texts, of words that are as frequent as words are."""
+    """Return the texts of `count` documents, with words drawn by Zipf's law."""
     rng = np.random.default_rng(seed)
     weights = 1 / np.arange(1, VOCABULARY + 1)
     drawn = rng.choice(VOCABULARY, size=(count, LENGTH), p=weights / weights.sum())
@@ -55,10 +55,10 @@ def texts(count: int, *, seed: int = 0) -> list[str]:
 def publish_index(
     folder: Path, vectors: Vectors, queries: Vectors, encoder: Encoder, options: IndexOptions, *, mapped: bool = False
 ) -> None:
-    """An index of (n, dim) vectors of the encoder's, a document each; mapped: with a map.
+    """Publish an index of (n, dim) vectors, one document each. mapped: whether to add a map.
 
-    Metadata: `half`, `tenth`, `percent` and `rare` are 0 for one document in 2, 10, 100 and 10,000, whatever it says;
-    `near` is the number of the nearest of 100 documents, so that what it chooses lies together.
+    Metadata: `half`, `tenth`, `percent` and `rare` are 0 for one document in 2, 10, 100 and 10,000, at random. `near`
+    is the number of the nearest of 100 documents, so that a filter on it keeps documents that are near each other.
     """
     rng = np.random.default_rng(1)
     near = np.argmax(vectors @ vectors[rng.choice(len(vectors), 100, replace=False)].T, axis=1)
@@ -75,12 +75,12 @@ def publish_index(
         basis = SpectralBasis.from_vectors(vectors)
         basis.save(files.basis)
         if mapped:
-            drawn = Projection.fit(vectors, basis, threads=2)
-            drawn.save(files.map)
-            save_map_points(segment, drawn, vectors)
-        *_, sized = select_index(vectors, lambda: queries, options, threads=2)
-        assert isinstance(sized, SelectedIndex)
-        sized.index.save(segment.vectors, segment.graph)
+            projection = Projection.fit(vectors, basis, threads=2)
+            projection.save(files.map)
+            save_map_points(segment, projection, vectors)
+        *_, selected = select_index(vectors, lambda: queries, options, threads=2)
+        assert isinstance(selected, SelectedIndex)
+        selected.index.save(segment.vectors, segment.graph)
         count = len(vectors)
         publish(
             files,
@@ -88,7 +88,7 @@ def publish_index(
                 built_by=version("semsearch"),
                 title="Large",
                 encoder=EncoderRecord.of(encoder),
-                segments=(SegmentRecord(name=FIRST_SEGMENT, documents=count, passages=count, index=sized.record),),
+                segments=(SegmentRecord(name=FIRST_SEGMENT, documents=count, passages=count, index=selected.record),),
                 recipe={"sources": [{"path": "."}], "index": options.model_dump(exclude_defaults=True)},
             ),
         )

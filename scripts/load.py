@@ -1,8 +1,9 @@
-"""Load on a server of HTTP, from a process of its own: closed loop, by so many clients, or open loop, at a fixed rate.
+"""Generate HTTP load from a separate process: a closed loop of n clients, or an open loop at a fixed rate.
 
-    python scripts/load.py < WHAT.json > FOUND.json
+    python scripts/load.py < LOAD.json > RESULT.json
 
-WHAT: host, port, requests ([{"method", "path", "body"}], taken in turns), seconds, and either clients or rate; bounded
+LOAD holds host, port, requests ([{"method", "path", "body"}], sent in turn), seconds, and either clients or rate
+(requests a second). RESULT holds the fields of `LoadResult`.
 """
 
 from __future__ import annotations
@@ -19,60 +20,60 @@ from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any
 
-MOST_CONNECTIONS = 400
-"""Of an open loop; what arrives while all of them wait is not sent, and counted."""
-PATIENCE_S = 15.0
-"""After the last request was sent."""
+MAX_CONNECTIONS = 400
+"""Connections of an open loop. A request that is due while all of them are busy is counted as unsent."""
+DRAIN_S = 15.0
+"""Seconds to wait for answers after the last request."""
 
 
 @dataclass(frozen=True)
-class Found:
-    """What came of a load."""
+class LoadResult:
+    """The outcome of a load."""
 
     seconds: float
     statuses: dict[str, int]
-    """Answers by status; `unsent` and `lost` among them."""
+    """Number of answers by status, with `unsent` and `lost` requests."""
     ms: dict[str, list[float]]
-    """Latencies by status, in the order in which the answers came."""
+    """Latencies in milliseconds by status, in the order of the answers."""
     at_s: list[float]
-    """When each answer of status 200 came."""
+    """Seconds from the start to each answer of status 200."""
     processor_s: float
-    """That the generator itself took."""
+    """Processor seconds that the load generator used."""
 
     @property
     def rate(self) -> float:
-        """Answers of status 200 a second."""
+        """Answers of status 200 per second."""
         return self.statuses.get("200", 0) / self.seconds
 
     def percentile(self, share: float, status: str = "200") -> float:
-        """Milliseconds that so large a share of answers took at most."""
+        """Return a latency percentile in milliseconds. share: in [0, 1], such as 0.99."""
         values = sorted(self.ms.get(status, []))
         return values[min(len(values) - 1, int(share * len(values)))] if values else float("nan")
 
 
-def loaded(what: Mapping[str, Any]) -> Found:
-    """Run a load in a process of its own."""
+def run_load(load: Mapping[str, Any]) -> LoadResult:
+    """Run a load in a separate process. Raises RuntimeError if the generator fails."""
     done = subprocess.run(
-        [sys.executable, str(Path(__file__))], input=json.dumps(what), capture_output=True, text=True, check=False
+        [sys.executable, str(Path(__file__))], input=json.dumps(load), capture_output=True, text=True, check=False
     )
     if done.returncode:
         raise RuntimeError(done.stderr[-2000:])
-    return Found(**json.loads(done.stdout))
+    return LoadResult(**json.loads(done.stdout))
 
 
 def searches(texts: Sequence[str], **fields: object) -> list[dict[str, object]]:
-    """A search for each text."""
+    """Return a search request for each text. fields: further fields of the request."""
     return [{"method": "POST", "path": "/api/search", "body": {"query": text, **fields}} for text in texts]
 
 
 class _Connection(asyncio.Protocol):
-    """One request at a time on a connection that stays open."""
+    """A persistent connection that sends one request at a time."""
 
     def __init__(self, load: _Load) -> None:
         self.load = load
         self.buffer = bytearray()
-        self.began = 0.0
-        self.wanted = -1
+        self.started = 0.0
+        self.expected_bytes = -1
         self.busy = False
         self.transport: asyncio.Transport | None = None
 
@@ -81,28 +82,28 @@ class _Connection(asyncio.Protocol):
         self.transport = transport
         self.load.free(self)
 
-    def send(self, request: bytes, began: float) -> None:
+    def send(self, request: bytes, started: float) -> None:
         assert self.transport is not None
-        self.began, self.busy = began, True
+        self.started, self.busy = started, True
         self.transport.write(request)
 
     def data_received(self, data: bytes) -> None:
         self.buffer += data
-        if self.wanted < 0:
+        if self.expected_bytes < 0:
             end = self.buffer.find(b"\r\n\r\n")
             if end < 0:
                 return
             head = bytes(self.buffer[:end]).lower()
-            at = head.index(b"content-length:")
-            self.wanted = end + 4 + int(head[at + 15 :].split(b"\r\n", 1)[0])
-            self.leaving = b"connection: close" in head
-        if len(self.buffer) < self.wanted:
+            position = head.index(b"content-length:")
+            self.expected_bytes = end + 4 + int(head[position + 15 :].split(b"\r\n", 1)[0])
+            self.closing = b"connection: close" in head
+        if len(self.buffer) < self.expected_bytes:
             return
         status = bytes(self.buffer[9:12]).decode()
-        del self.buffer[: self.wanted]
-        self.wanted, self.busy = -1, False
-        self.load.answered(status, self.began)
-        if self.leaving:
+        del self.buffer[: self.expected_bytes]
+        self.expected_bytes, self.busy = -1, False
+        self.load.answered(status, self.started)
+        if self.closing:
             assert self.transport is not None
             self.transport.close()
         else:
@@ -127,9 +128,9 @@ class _Load:
     sent: int = 0
     connections: int = 0
     ready: deque[_Connection] = field(default_factory=deque)
-    over: bool = False
+    finished: bool = False
 
-    async def run(self) -> Found:
+    async def run(self) -> LoadResult:
         loop = asyncio.get_running_loop()
         for _ in range(self.clients or 8):
             await self.connect()
@@ -140,15 +141,15 @@ class _Load:
             await asyncio.sleep(self.seconds)
         else:
             await self.arrive(loop)
-        self.over = True
+        self.finished = True
         ended = perf_counter() - self.started
         processor_s = process_time() - used
-        for _ in range(int(20 * PATIENCE_S)):
+        for _ in range(int(20 * DRAIN_S)):
             if sum(self.statuses.values()) >= self.sent + self.statuses["unsent"]:
                 break
             await asyncio.sleep(0.05)
         self.statuses["lost"] += self.sent + self.statuses["unsent"] - sum(self.statuses.values())
-        return Found(ended, dict(self.statuses), self.ms, self.at_s, processor_s)
+        return LoadResult(ended, dict(self.statuses), self.ms, self.at_s, processor_s)
 
     async def connect(self) -> None:
         self.connections += 1
@@ -158,7 +159,7 @@ class _Load:
             self.connections -= 1
 
     async def arrive(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Requests at random, so many a second on average, whatever becomes of the others."""
+        """Send requests as a Poisson process of `rate` per second, without waiting for answers."""
         chooser = random.Random(0)
         due = loop.time()
         until = due + self.seconds
@@ -166,13 +167,13 @@ class _Load:
         while due < until:
             await asyncio.sleep(max(0.0, due - loop.time()))
             while due <= loop.time() and due < until:
-                began = self.started + due - (until - self.seconds)
+                started = self.started + due - (until - self.seconds)
                 if self.ready:
-                    self.send(self.ready.popleft(), began)
+                    self.send(self.ready.popleft(), started)
                 else:
-                    self.statuses["unsent"] += self.connections >= MOST_CONNECTIONS
-                    if self.connections < MOST_CONNECTIONS:
-                        self.pending.append(began)
+                    self.statuses["unsent"] += self.connections >= MAX_CONNECTIONS
+                    if self.connections < MAX_CONNECTIONS:
+                        self.pending.append(started)
                         task = asyncio.create_task(self.connect())
                         opening.add(task)
                         task.add_done_callback(opening.discard)
@@ -180,27 +181,27 @@ class _Load:
 
     pending: deque[float] = field(default_factory=deque)
 
-    def send(self, connection: _Connection, began: float) -> None:
-        connection.send(self.requests[self.sent % len(self.requests)], began)
+    def send(self, connection: _Connection, started: float) -> None:
+        connection.send(self.requests[self.sent % len(self.requests)], started)
         self.sent += 1
 
     def free(self, connection: _Connection) -> None:
-        """A connection that can take a request."""
-        if self.pending and not self.over:
+        """Use or keep a connection that is ready for a request."""
+        if self.pending and not self.finished:
             self.send(connection, self.pending.popleft())
-        elif self.clients and self.started and not self.over:
+        elif self.clients and self.started and not self.finished:
             self.send(connection, perf_counter())
         else:
             self.ready.append(connection)
 
-    def answered(self, status: str, began: float) -> None:
+    def answered(self, status: str, started: float) -> None:
         now = perf_counter()
-        if self.over and self.clients:
-            # of a closed loop only what was answered in time counts
+        if self.finished and self.clients:
+            # a closed loop counts only answers within its time
             self.sent -= 1
             return
         self.statuses[status] += 1
-        self.ms.setdefault(status, []).append(round(1000 * (now - began), 3))
+        self.ms.setdefault(status, []).append(round(1000 * (now - started), 3))
         if status == "200":
             self.at_s.append(round(now - self.started, 3))
 
@@ -222,6 +223,6 @@ def _encoded(request: Mapping[str, Any], host: str) -> bytes:
 
 
 if __name__ == "__main__":
-    given = json.load(sys.stdin)
-    given["requests"] = [_encoded(request, given["host"]) for request in given["requests"]]
-    json.dump(asdict(asyncio.run(_Load(**given).run())), sys.stdout)
+    settings = json.load(sys.stdin)
+    settings["requests"] = [_encoded(request, settings["host"]) for request in settings["requests"]]
+    json.dump(asdict(asyncio.run(_Load(**settings).run())), sys.stdout)

@@ -1,4 +1,4 @@
-"""A real server of one index for the scripts of this folder: started, spoken to, stopped."""
+"""Start, query and stop a real server of one index, for the scripts of this folder."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from urllib.parse import urlsplit
 
 @dataclass
 class Client:
-    """One connection, kept open; not for several threads."""
+    """A client with one persistent connection. Not thread-safe."""
 
     host: str
     port: int
     _connection: http.client.HTTPConnection | None = field(default=None, repr=False)
 
     def call(self, method: str, path: str, body: object = None) -> Any:
-        """The JSON answer. Raises RuntimeError for a failure, OSError where the server is gone."""
+        """Return the JSON answer to a request. Raises RuntimeError for an error status, OSError for a lost server."""
         if self._connection is None:
             self._connection = http.client.HTTPConnection(self.host, self.port, timeout=120)
         headers = {} if body is None else {"Content-Type": "application/json"}
@@ -43,14 +43,14 @@ class Client:
         return json.loads(answer)
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
 
 
 def start(index: Path, *options: str, cores: str | None = None) -> tuple[subprocess.Popen[str], Client]:
-    """A server at a free port, once it answers. cores: such as "0", to which it is pinned."""
+    """Start a server on a free port and return it with a client. cores: CPU list to pin it to, such as "0"."""
     pinned = ["taskset", "-c", cores] if cores else []
     server = subprocess.Popen(
         [*pinned, sys.executable, "-m", "semsearch", "serve", str(index), "--port", "0", *options],
@@ -59,19 +59,19 @@ def start(index: Path, *options: str, cores: str | None = None) -> tuple[subproc
         env={**os.environ, "HF_HUB_OFFLINE": "1"},
     )
     assert server.stderr is not None
-    said: list[str] = []
+    lines: list[str] = []
     for line in server.stderr:
-        said.append(line)
+        lines.append(line)
         if address := re.search(r"http://\S+", line):
             threading.Thread(target=lambda: [None for _ in server.stderr or ()], daemon=True).start()
-            place = urlsplit(address.group())
-            return server, Client(place.hostname or "", place.port or 0)
-    raise RuntimeError("".join(said))
+            url = urlsplit(address.group())
+            return server, Client(url.hostname or "", url.port or 0)
+    raise RuntimeError("".join(lines))
 
 
 @contextmanager
 def serving(index: Path, *options: str, cores: str | None = None) -> Iterator[Client]:
-    """A client of a server that is stopped afterwards."""
+    """Start a server, yield a client of it, and stop the server afterwards."""
     server, client = start(index, *options, cores=cores)
     try:
         yield client
@@ -81,11 +81,11 @@ def serving(index: Path, *options: str, cores: str | None = None) -> Iterator[Cl
         server.wait(30)
 
 
-def found(client: Client, queries: Sequence[str], domain: str, *, k: int = 10) -> list[list[tuple[str, float]]]:
-    """(id, score) of each query's hits."""
+def search_hits(client: Client, queries: Sequence[str], domain: str, *, k: int = 10) -> list[list[tuple[str, float]]]:
+    """Search all queries and return (id, score) of each query's hits."""
     results: list[list[tuple[str, float]]] = []
     for begin in range(0, len(queries), 32):
         body = {"queries": list(queries[begin : begin + 32]), "domain": domain, "k": k}
         answer = client.call("POST", "/api/search", body)
-        results += [[(hit["id"], hit["score"]) for hit in one["hits"]] for one in answer["results"]]
+        results += [[(hit["id"], hit["score"]) for hit in result["hits"]] for result in answer["results"]]
     return results

@@ -22,7 +22,7 @@ from time import perf_counter, sleep
 from typing import Any
 
 import numpy as np
-from servers import Client, found, serving
+from servers import Client, search_hits, serving
 
 from semsearch.metalearn.datasets import read_labels
 
@@ -75,7 +75,7 @@ def ndcg(client: Client, queries: list[str], judged: dict[str, Judged]) -> float
     """Mean nDCG@10 of queries of the domain, over HTTP."""
     discount = 1 / np.log2(np.arange(2, 12))
     values = []
-    for query, hits in zip(queries, found(client, queries, DOMAIN), strict=True):
+    for query, hits in zip(queries, search_hits(client, queries, DOMAIN), strict=True):
         gains = np.array([judged[query].get(one, 0.0) for one, _ in hits])
         ideal = np.sort(list(judged[query].values()))[::-1][:10]
         values.append(gains @ discount[: len(gains)] / (ideal @ discount[: len(ideal)]))
@@ -86,7 +86,7 @@ def labels_of(client: Client, query: str, judged: Judged, *, shown: bool) -> lis
     """What the user says about a query."""
     if not shown:
         return [{"query": query, "document": one, "relevance": gain} for one, gain in judged.items()]
-    [hits] = found(client, [query], DOMAIN)
+    [hits] = search_hits(client, [query], DOMAIN)
     return [{"query": query, "document": one, "relevance": judged.get(one, 0.0)} for one, _ in hits]
 
 

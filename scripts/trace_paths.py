@@ -3,7 +3,7 @@
     python scripts/trace_paths.py [CHECKOUT]
 
 Three ways are followed in the package of CHECKOUT, by default this one: a query from GET /api/search to its answer, a
-label from POST /api/labels to the state that serves (POST /api/domains/NAME/adapt), and documents from `semsearch build`
+label from POST /api/labels to the serving state (POST /api/domains/NAME/adapt), and documents from `semsearch build`
 to the published index. Every call of a function of the package counts, on all threads of the process, except lambdas
 and comprehensions. Printed are the distinct functions and modules, and how often the way returns to a module that it
 had left: consecutive calls within one module are one visit, and every visit after a module's first is a return. Loops

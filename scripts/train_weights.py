@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Learn the weights that come with semsearch, from openly licensed domains only: train_weights.py DATA_DIR
+"""Train the weights included in semsearch, on openly licensed domains only: train_weights.py DATA_DIR
 
-DATA_DIR holds domains.json and domains/NAME in BEIR's layout; embeddings/NAME.npz, where they are, spare the encoding.
-Writes semsearch/weights/default.safetensors and the list of domains in the model card beside it. The same data give
-the same weights, bit for bit, on the same machine and number of threads.
+DATA_DIR holds domains.json and domains/NAME in BEIR's layout; if it holds embeddings/NAME.npz, nothing is encoded.
+Writes semsearch/weights/default.safetensors, and the list of domains into the model card next to it. The same data give
+bit-identical weights on the same machine with the same number of threads.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ def main() -> int:
         sys.stderr.write(__doc__ or "")
         return 2
     data = Path(sys.argv[1])
-    words = [sys.executable, "-m", "semsearch", "learn", str(data / "domains"), "--open-licence", "--threads", "1"]
+    command = [sys.executable, "-m", "semsearch", "learn", str(data / "domains"), "--open-licence", "--threads", "1"]
     if (data / "embeddings").is_dir():
-        words += ["--embeddings", str(data / "embeddings")]
-    done = subprocess.run([*words, "--out", str(DEFAULT_WEIGHTS)], check=False)
+        command += ["--embeddings", str(data / "embeddings")]
+    done = subprocess.run([*command, "--out", str(DEFAULT_WEIGHTS)], check=False)
     if done.returncode:
         return done.returncode
     write_domains(data)
@@ -35,7 +35,7 @@ def main() -> int:
 
 
 def write_domains(data: Path) -> None:
-    """Put the domains the weights were learned on, with their licences, into the model card."""
+    """Write the domains that the weights were trained on, with their licences, into the model card."""
     about = {row["name"]: row for row in json.loads((data / "domains.json").read_text(encoding="utf-8"))}
     names = Weights.open().metadata["domains"]
     assert isinstance(names, list)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def first_line(error: BaseException) -> str:
-    """What an error of a library says first: the rest is for those who wrote it."""
+    """Return the first line of an error's message, or the name of its type if the message is empty."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
@@ -13,11 +13,11 @@ class SemsearchError(Exception):
 
 
 class QueryError(SemsearchError):
-    """A query that cannot be answered as it stands."""
+    """A query that is not valid."""
 
 
 class FilterError(QueryError):
-    """A condition on documents that cannot be understood."""
+    """A filter that cannot be parsed or is too large."""
 
 
 class InputError(SemsearchError):
@@ -25,7 +25,7 @@ class InputError(SemsearchError):
 
 
 class RecipeError(SemsearchError):
-    """A recipe or a build option that makes no sense."""
+    """A recipe or a build option that is not valid."""
 
 
 class EncoderError(SemsearchError):
@@ -45,11 +45,11 @@ class LabelError(SemsearchError):
 
 
 class ConflictError(SemsearchError):
-    """Something is there already under this name, and differs."""
+    """Something else already exists under this name or id."""
 
 
 class StorageError(SemsearchError):
-    """What is kept beside an index cannot be read or written; what was to be written is not there."""
+    """A file stored with an index cannot be read or written; a failed write leaves nothing behind."""
 
 
 class StateError(SemsearchError):
@@ -61,13 +61,13 @@ class WeightsError(SemsearchError):
 
 
 class OverloadedError(SemsearchError):
-    """More work is waiting than may wait."""
+    """The queue of waiting work is full."""
 
     def __init__(self, message: str, *, retry_after_s: int) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
-        """Whole seconds after which a new try is sensible, at least 1."""
+        """Seconds after which to retry, a whole number, at least 1."""
 
 
 class DeadlineError(OverloadedError):
-    """The time allowed for a request ran out before its answer was ready."""
+    """A request ran out of time before its response was ready."""

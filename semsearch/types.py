@@ -20,9 +20,9 @@ Vectors = npt.NDArray[np.float32]
 Scores = npt.NDArray[np.float32]
 """Cosine similarities in [-1, 1]; higher is nearer."""
 Rows = npt.NDArray[np.int64]
-"""Row numbers of passages or documents, from 0; -1 marks an empty place."""
+"""Row numbers of passages or documents, from 0; -1 marks an empty rank."""
 Mask = npt.NDArray[np.bool_]
-"""(rows,) whether each row may be found."""
+"""(rows,) whether a search may return each row."""
 
 LexicalWeight: TypeAlias = float | Literal["rrf"]
 """The cosine that a query's best lexical match is worth, at least 0; or `rrf` for ranks in place of scores."""
@@ -34,11 +34,11 @@ class Mode(StrEnum):
     """How a search is done."""
 
     SEMANTIC = "semantic"
-    """By the nearest vectors."""
+    """Nearest vectors."""
     KEYWORD = "keyword"
-    """By BM25 over terms. Does not use the encoder. `lexical`, its former name, is accepted as a value."""
+    """BM25 over terms. Does not use the encoder. `lexical`, its former name, is accepted as a value."""
     HYBRID = "hybrid"
-    """By both, fused."""
+    """Both, fused."""
 
     @classmethod
     def _missing_(cls, value: object) -> Mode | None:
@@ -54,7 +54,7 @@ class Document:
     title: str
     text: str
     source: str
-    """Where it was read: `file`, `file:line`, or a qualified place in a library."""
+    """Where it was read: `file`, `file:line`, or a qualified name in a library."""
     metadata: Mapping[str, JsonValue] = field(default_factory=dict)
 
 
@@ -71,7 +71,7 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class Sort:
-    """An order for the best documents of a query in place of how well they fit."""
+    """An order for the best documents of a query, used instead of their scores."""
 
     field: str
     """Name of a metadata value; `title` is the document's title."""
@@ -79,7 +79,7 @@ class Sort:
 
     @classmethod
     def parse(cls, text: str) -> Sort:
-        """From a field's name, with `-` before it to fall. Raises QueryError where none is named."""
+        """Parse a field's name; `-` before it sorts descending. Raises QueryError if no field is named."""
         field = text.strip().removeprefix("-").strip()
         if not field:
             raise QueryError(f"the order {text!r} names no field: give one, such as `year`, or `-year` to fall")
@@ -88,27 +88,27 @@ class Sort:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One question, for one page of answers."""
+    """One query for one page of results."""
 
     text: str
     k: int = 10
-    """How many documents are wanted, at least 1."""
+    """Number of documents to return, at least 1."""
     offset: int = 0
-    """How many of the best documents to leave out, for later pages."""
+    """Number of the best documents to skip, for later pages."""
     domain: str = DEFAULT_DOMAIN
     """The population of queries this one belongs to; it chooses the adaptation."""
     compare: bool = False
-    """Whether to rank it as if its domain had learned nothing as well."""
+    """Whether to rank it without its domain's adaptation as well."""
     mode: Mode | None = None
-    """What to go by; None: what the index goes by."""
+    """How to rank; None uses the index's default."""
     filter: Filter | None = None
-    """What a document's metadata must meet to be found; None: nothing."""
+    """Filter on documents' metadata; None matches every document."""
     passages: int = 1
-    """How many of a document's passages are wanted, the best ones, at least 1."""
+    """Number of passages to return of each document, best first, at least 1."""
     collapse: bool = False
-    """Whether documents whose best passage is nearly the same as a better one's are told with that one."""
+    """Whether to list near-duplicates under the best of them instead of as hits of their own."""
     sort: Sort | None = None
-    """What to put the best documents in order by; None: how well they fit."""
+    """Order of the best documents; None sorts by score."""
 
     def __post_init__(self) -> None:
         """Raise QueryError for a blank text, text that is not Unicode, k below 1 or a negative offset."""
@@ -126,70 +126,70 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class ScoreBreakdown:
-    """What a score is made of; of a part that the search did not go by, None."""
+    """The parts of a score; None for a part that the search did not use."""
 
     similarity: float | None
     """Cosine of query and passage in [-1, 1]."""
     dense_rank: int | None
-    """The document's place by similarity alone, from 1; None also beyond what was fused."""
+    """The document's rank by similarity alone, from 1; None also below the ranks that were fused."""
     lexical_score: float | None
-    """BM25 of query and passage, 0 where they share no word that was looked up."""
+    """BM25 of query and passage, 0 if they share no term that was looked up."""
     lexical_rank: int | None
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One found document with its best passage."""
+    """One document of a result page, with its best passage."""
 
     id: str
     title: str
     passage: Passage
     score: float
-    """What it was ranked by, higher is better: the cosine similarity of query and passage, BM25, or both fused."""
+    """Higher is better: the cosine similarity of query and passage, BM25, or both fused."""
     source: str
     metadata: Mapping[str, JsonValue]
     score_breakdown: ScoreBreakdown | None = None
-    """What the score is made of; None where nothing was searched for."""
+    """The parts of the score; None if there was no query."""
     more_passages: tuple[Passage, ...] = ()
-    """Further passages of the document, best first, where more than one was asked for."""
+    """Further passages of the document, best first, if the query wants more than one."""
     duplicates: tuple[str, ...] = ()
-    """Ids of documents whose best passage is nearly the same as this one's, where they were to be folded."""
+    """Ids of documents whose best passage is nearly the same as this one's, if the query collapses them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """A judgment: how well a document answers a query, said by somebody at some time."""
+    """A judgment: how relevant a document is to a query, by one user at one time."""
 
     id: str
-    """Chosen by whoever sends it; the same id again is the same label."""
+    """Chosen by the client; sending the same id again does not add a label."""
     domain: str
     query: str
-    """Blank where a document is liked without having been asked for; then it counts for recommending only."""
+    """Blank if a document is liked without a query; such a label counts for recommendations only."""
     document: str
     relevance: float
-    """0 is not relevant; above, the more the better."""
+    """0 is not relevant; higher is more relevant."""
     user: str
-    """Who judged, as the program that sent it calls them; may be empty."""
+    """The annotator, under the client's name for them; may be empty."""
     source: str
-    """Whose key it came with, or which import it came from."""
+    """Name of the API key it was sent with, or of the import."""
     at: datetime
     """When it was received, UTC."""
 
 
 @dataclass(frozen=True, slots=True)
 class Click:
-    """A result list that somebody was shown, and what they clicked in it, if anything."""
+    """A result list that a user was shown, and the document they clicked, if any."""
 
     id: str
-    """As of a label."""
+    """As for a label."""
     domain: str
     query: str
     document: str | None
-    """What was clicked; None where nothing was."""
+    """The clicked document; None if nothing was clicked."""
     position: int | None
-    """Where it stood, from 1."""
+    """Rank of the clicked document, from 1."""
     shown: tuple[str, ...]
-    """Documents that were shown, best first; may be empty where nobody knows."""
+    """Ids of the documents that were shown, best first; empty if unknown."""
     user: str
     source: str
     at: datetime
@@ -205,7 +205,7 @@ def is_unicode(text: str) -> bool:
 
 
 def unit_rows(vectors: Vectors) -> Vectors:
-    """(n, dim) float32, the rows brought to unit length; a row of zeros stays one."""
+    """Return `vectors`, (n, dim) float32, with rows scaled to unit length; a row of zeros stays zero."""
     lengths = np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
     unit: Vectors = (vectors / lengths).astype(np.float32, copy=False)
     return unit

@@ -1,4 +1,4 @@
-"""infinity for the vectors and FAISS for the search: both in one process, behind FastAPI, as infinity itself is.
+"""infinity for the vectors and FAISS for the search, in one process behind FastAPI, which infinity also uses.
 
 python scripts/peers/infinity.py DOCUMENTS.jsonl MODEL PORT
 """
@@ -26,30 +26,30 @@ engine = AsyncEmbeddingEngine.from_args(
 index = faiss.IndexFlatIP(384)
 
 
-async def encoded(texts: list[str]) -> np.ndarray:
-    """(n, 384) unit rows."""
+async def encode(texts: list[str]) -> np.ndarray:
+    """Return (n, 384) float32, rows of unit length."""
     vectors, _ = await engine.embed(texts)
-    found = np.stack(vectors).astype(np.float32)
-    return found / np.linalg.norm(found, axis=1, keepdims=True)
+    stacked = np.stack(vectors).astype(np.float32)
+    return stacked / np.linalg.norm(stacked, axis=1, keepdims=True)
 
 
 @asynccontextmanager
-async def filled(_app: FastAPI) -> AsyncIterator[None]:
-    """Encode the documents before the first answer."""
+async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+    """Encode the documents before the server starts."""
     await engine.astart()
     for start in range(0, len(documents), 512):
-        index.add(await encoded([one["text"] for one in documents[start : start + 512]]))
+        index.add(await encode([document["text"] for document in documents[start : start + 512]]))
     yield
     await engine.astop()
 
 
-app = FastAPI(lifespan=filled)
+app = FastAPI(lifespan=lifespan)
 
 
 @app.get("/search")
 async def search(query: str, limit: int) -> dict[str, object]:
-    """The documents nearest to a query."""
-    scores, rows = index.search(await encoded([query]), limit)
+    """Return the documents nearest to a query."""
+    scores, rows = index.search(await encode([query]), limit)
     return {"hits": [{**documents[row], "score": float(score)} for row, score in zip(rows[0], scores[0], strict=True)]}
 
 

@@ -1,4 +1,4 @@
-"""txtai's own server over the same documents, built by txtai.
+"""The server of txtai over the same documents, indexed by txtai.
 
 python scripts/peers/txtai.py DOCUMENTS.jsonl MODEL PORT
 """
@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-# this file is called like the package
+# this file has the name of the package
 sys.path.pop(0)
 
 folder = Path(tempfile.mkdtemp(prefix="txtai-"))
@@ -21,7 +21,7 @@ settings = {
     "writable": False,
     "embeddings": {"path": sys.argv[2], "content": True, "gpu": False},
 }
-config.write_text(json.dumps(settings))  # which is YAML too
+config.write_text(json.dumps(settings))  # JSON is YAML
 os.environ |= {"CONFIG": str(config), "HF_HUB_OFFLINE": "1"}
 
 import uvicorn  # noqa: E402
@@ -29,7 +29,7 @@ from txtai import Embeddings  # noqa: E402
 
 documents = [json.loads(line) for line in Path(sys.argv[1]).read_text(encoding="utf-8").splitlines()]
 embeddings = Embeddings(path=sys.argv[2], content=True, gpu=False)
-embeddings.index((one["id"], one["text"]) for one in documents)
+embeddings.index((document["id"], document["text"]) for document in documents)
 embeddings.save(str(folder / "index"))
 
 uvicorn.run("txtai.api:app", host="127.0.0.1", port=int(sys.argv[3]), log_level="error")

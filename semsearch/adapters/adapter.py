@@ -1,4 +1,4 @@
-"""Rescales query vectors for their domains; knows nothing of texts, indexes or how a domain's state was learned.
+"""Rescales query vectors for their domains. Does not depend on texts, indexes or how a domain's state was learned.
 
 A query q (a unit vector) of a domain with gains g, contraction C, keys K, values U, shift b and sharpnesses β becomes
 

@@ -1,4 +1,4 @@
-"""The axes of a corpus, in which adaptation works; knows nothing of queries or of what is learned."""
+"""The axes of a corpus, in which adaptation works. Does not depend on queries or what is learned."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class SpectralBasis:
 
     @classmethod
     def open(cls, path: Path) -> SpectralBasis:
-        """Read what `save` wrote. Raises BundleError if the file does not hold a basis."""
+        """Read what `save` wrote. Raises IndexFolderError if the file does not hold a basis."""
         try:
             parts = load_file(path)
             basis = cls(axes=parts["axes"], eigenvalues=parts["values"], mean=parts["mean"])

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from semsearch.adapters.basis import SpectralBasis
-from semsearch.adapters.contraction import shrinkage
-from semsearch.adapters.losses import residuals
+from semsearch.adapters.losses import descend, residuals
 from semsearch.adapters.meta_parameters import MetaParameters, hyperparameter, init_hyperparameters, task_features
+from semsearch.adapters.shrinkage import shrinkage
 from semsearch.adapters.states import State, axes_of, before_displacement, inherited, kernel
 from semsearch.adapters.support import Support
 
@@ -42,35 +42,36 @@ def init_displacement(_: int) -> dict[str, Tensor]:
 
 
 def learn_listwise(start: MetaParameters, basis: SpectralBasis, support: Support) -> State:
-    """Kernel logistic regression over documents, in the space that the contraction leaves.
+    """Kernel logistic regression over documents, in the space that within-class shrinkage leaves.
 
     Gradient descent in function space (Mason et al. 1999): each step moves every key's value along the listwise
-    residual, less a learned decay; rate, temperature, sharpness and contraction are learned. From a parent's state it
-    takes contraction and displacement, and adds keys of its own.
+    residual, less a learned decay; rate, temperature, sharpness and shrinkage are learned. From a parent's state it
+    takes shrinkage and displacement, and adds keys of its own.
     """
     given = task_features(basis, support)
     axes = axes_of(basis, support.queries)
-    still = inherited(start, support.queries)
-    if still is None:
+    base_state = inherited(start, support.queries)
+    if base_state is None:
         shrunk = shrinkage(hyperparameter(start, "contraction", given), support)
-        still = replace(State.identity(support.queries), shrinkage=shrunk)
-    x = before_displacement(still, axes, support.queries)
-    begun = x + kernel(x @ still.keys.T, still.sharpness) @ still.values + still.shift
+        base_state = replace(State.identity(support.queries), shrinkage=shrunk)
+    x = before_displacement(base_state, axes, support.queries)
+    base_queries = x + kernel(x @ base_state.keys.T, base_state.sharpness) @ base_state.values + base_state.shift
     temperature = hyperparameter(start, "temperature", given)
     sharpness = hyperparameter(start, "sharpness", given)
-    near = kernel(x @ x.T, sharpness)
-    # the largest eigenvalue bounds the step at which descent is stable
-    rate = hyperparameter(start, "rate", given) / torch.linalg.eigvalsh(near)[-1]
-    decay = hyperparameter(start, "decay", given)
-    values = torch.zeros_like(x)
-    for _ in range(STEPS):
-        moved = torch.nn.functional.normalize(begun + near @ values, dim=1)
-        values = values + rate * (residuals(moved, support, temperature) - decay * values)
+    values = descend(
+        base_queries,
+        kernel(x @ x.T, sharpness),
+        support,
+        temperature=temperature,
+        rate=hyperparameter(start, "rate", given),
+        steps=STEPS,
+        decay=hyperparameter(start, "decay", given),
+    )
     return replace(
-        still,
-        keys=torch.cat((still.keys, x)),
-        values=torch.cat((still.values, values)),
-        sharpness=torch.cat((still.sharpness, sharpness.expand(len(x)))),
+        base_state,
+        keys=torch.cat((base_state.keys, x)),
+        values=torch.cat((base_state.values, values)),
+        sharpness=torch.cat((base_state.sharpness, sharpness.expand(len(x)))),
     )
 
 

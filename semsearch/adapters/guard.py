@@ -1,4 +1,4 @@
-"""Decides for one domain whether to adapt, and how strongly; knows nothing of files or of serving."""
+"""Decides for one domain whether to adapt, and how strongly. Does not depend on files or serving."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The set of models M: small learners that turn a support set into a domain state.
 
 Each is a pure function `(start, basis, support) -> State`. The outer loop differentiates through the very functions
-that adapt a domain in service, so the two cannot drift. Knows nothing of files or of choosing among learners.
+that adapt a domain in service, so the two cannot drift. Does not depend on files or choosing among learners.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Protocol
 from torch import Tensor
 
 from semsearch.adapters.basis import SpectralBasis
-from semsearch.adapters.contraction import init_shrinkage, learn_shrinkage
 from semsearch.adapters.displacement import init_displacement, init_listwise, learn_displacement, learn_listwise
 from semsearch.adapters.film import init_film, learn_film, learn_film_first_order
 from semsearch.adapters.meta_parameters import MetaParameters
+from semsearch.adapters.shrinkage import init_shrinkage, learn_shrinkage
 from semsearch.adapters.spectral_gains import init_gains, learn_gains
 from semsearch.adapters.states import State
 from semsearch.adapters.support import Support

@@ -1,4 +1,4 @@
-"""What inner and outer loops lower, and what the guard raises; knows nothing of states."""
+"""What inner and outer loops lower, and what the guard raises. Does not depend on states."""
 
 from __future__ import annotations
 
@@ -32,3 +32,36 @@ def scores_ndcg(scores: Tensor, support: Support) -> Tensor:
     top = support.judged_scores(scores).topk(min(DEPTH, len(support.documents)), dim=1).indices
     ranked = support.relevance.gather(1, top)
     return torch.from_numpy(ndcg(ranked.numpy(force=True), support.relevance.numpy(force=True))).to(scores)
+
+
+def descend(
+    base_queries: Tensor,
+    gram: Tensor,
+    support: Support,
+    *,
+    temperature: Tensor,
+    rate: Tensor | float,
+    steps: int,
+    decay: Tensor | None = None,
+    tolerance: float | None = None,
+) -> Tensor:
+    """(n, dim) values of the support queries' keys, by gradient descent in function space (Mason et al. 1999).
+
+    Each step adds the listwise residuals, less `decay` times the values.
+
+    base_queries: (n, dim), the queries before these keys move them; gram: (n, n), the kernel between the keys;
+    rate: step size, as a share of the inverse of the largest eigenvalue of `gram`;
+    tolerance: stop once every query's residual is shorter than this. By default all steps are taken.
+    """
+    # the largest eigenvalue bounds the step at which descent is stable
+    step = rate / torch.linalg.eigvalsh(gram)[-1]
+    values = torch.zeros_like(base_queries)
+    for _ in range(steps):
+        queries = torch.nn.functional.normalize(base_queries + gram @ values, dim=1)
+        direction = residuals(queries, support, temperature)
+        if tolerance is not None and float(direction.norm(dim=1).max()) < tolerance:
+            break
+        if decay is not None:
+            direction = direction - decay * values
+        values = values + step * direction
+    return values

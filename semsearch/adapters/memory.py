@@ -12,7 +12,7 @@ from dataclasses import replace
 import torch
 
 from semsearch.adapters.basis import SpectralBasis
-from semsearch.adapters.losses import residuals
+from semsearch.adapters.losses import descend, residuals
 from semsearch.adapters.state import MAX_KEYS, DomainState
 from semsearch.adapters.states import State, axes_of, before_displacement, kernel
 from semsearch.adapters.support import Support
@@ -22,10 +22,10 @@ SHARPNESS = 32.0
 TEMPERATURE = 0.05
 RATE = 0.3
 STEPS = 48
-SETTLED = 0.03
-"""Length of what is left for every query, at most, for the steps to end early."""
+TOLERANCE = 0.03
+"""The steps end early once every query's residual is shorter than this."""
 MAX_KEYS_NEXT_TO_LEARNER = 40
-"""Queries remembered at most beside a learner that generalises: those that it leaves farthest from their answers."""
+"""Queries memorized at most next to a learner that generalises: those with the longest residuals."""
 
 
 def generalises(state: DomainState) -> bool:
@@ -33,33 +33,34 @@ def generalises(state: DomainState) -> bool:
     return bool(len(state.shrinkage) or state.shift.any() or state.has_gains or (state.sharpness != SHARPNESS).any())
 
 
-def memorize(basis: SpectralBasis, support: Support, begun: DomainState | None = None) -> DomainState:
-    """The state under which the support set's own queries find their relevant documents. Nothing in it is learned
-    beforehand.
+def memorize(basis: SpectralBasis, support: Support, base_state: DomainState | None = None) -> DomainState:
+    """The state under which the support set's own queries find their relevant documents. No meta-parameters are used.
 
-    begun: a state to be kept beside it; its keys may be made fewer to leave room.
+    base_state: a state to keep as well; its keys may be reduced to leave space for the memorized queries.
     """
-    still = State.identity(support.queries) if begun is None else State.from_domain_state(begun, support.queries)
-    x = before_displacement(still, axes_of(basis, support.queries), support.queries)
-    moved_by_it = x + kernel(x @ still.keys.T, still.sharpness) @ still.values + still.shift
+    like = support.queries
+    base = State.identity(like) if base_state is None else State.from_domain_state(base_state, like)
+    x = before_displacement(base, axes_of(basis, like), like)
+    base_queries = x + kernel(x @ base.keys.T, base.sharpness) @ base.values + base.shift
     temperature, sharpness = torch.tensor(TEMPERATURE).to(x), torch.tensor(SHARPNESS).to(x)
-    if begun is not None and len(x) > MAX_KEYS_NEXT_TO_LEARNER:
-        left = residuals(torch.nn.functional.normalize(moved_by_it, dim=1), support, temperature).norm(dim=1)
-        farthest = left.argsort(descending=True, stable=True)[:MAX_KEYS_NEXT_TO_LEARNER].sort().values
-        x, moved_by_it, support = x[farthest], moved_by_it[farthest], support.of(farthest)
-    near = kernel(x @ x.T, sharpness)
-    rate = RATE / torch.linalg.eigvalsh(near)[-1]
-    values = torch.zeros_like(x)
-    for _ in range(STEPS):
-        moved = torch.nn.functional.normalize(moved_by_it + near @ values, dim=1)
-        left = residuals(moved, support, temperature)
-        if float(left.norm(dim=1).max()) < SETTLED:
-            break
-        values = values + rate * left
-    room = still.truncated(MAX_KEYS - min(len(x), MAX_KEYS_NEXT_TO_LEARNER))
+    if base_state is not None and len(x) > MAX_KEYS_NEXT_TO_LEARNER:
+        unit = torch.nn.functional.normalize(base_queries, dim=1)
+        distances = residuals(unit, support, temperature).norm(dim=1)
+        farthest = distances.argsort(descending=True, stable=True)[:MAX_KEYS_NEXT_TO_LEARNER].sort().values
+        x, base_queries, support = x[farthest], base_queries[farthest], support.of(farthest)
+    values = descend(
+        base_queries,
+        kernel(x @ x.T, sharpness),
+        support,
+        temperature=temperature,
+        rate=RATE,
+        steps=STEPS,
+        tolerance=TOLERANCE,
+    )
+    reduced = base.truncated(MAX_KEYS - min(len(x), MAX_KEYS_NEXT_TO_LEARNER))
     return replace(
-        room,
-        keys=torch.cat((room.keys, x)),
-        values=torch.cat((room.values, values)),
-        sharpness=torch.cat((room.sharpness, sharpness.expand(len(x)))),
+        reduced,
+        keys=torch.cat((reduced.keys, x)),
+        values=torch.cat((reduced.values, values)),
+        sharpness=torch.cat((reduced.sharpness, sharpness.expand(len(x)))),
     ).to_domain_state()

@@ -21,7 +21,7 @@ PRIOR_LABELS = 16
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prior:
-    """What candidates added on the training domains, by the number of labelled queries; in shares of the room."""
+    """What candidates added on the training domains, by the number of labelled queries; in shares of the headroom."""
 
     sizes: Numbers
     """(S,) labelled queries, rising."""
@@ -60,17 +60,26 @@ def headroom(frozen: Numbers) -> float:
 def posterior(prior: Prior, frozen: Tensor, gains: Tensor) -> tuple[Numbers, Numbers]:
     """(K,) expected change of nDCG@10 of each candidate on queries to come, and (K,) its standard deviation.
 
+    With the mean ȳ of n observed improvements, the prior's mean μ and covariance B between domains, and the sampling
+    covariance E of ȳ, the posterior of a normal model has
+
+        W = B (B + E)⁻¹,    mean μ + W (ȳ − μ),    covariance B − W B.
+
+    All are in shares of the headroom; the results are scaled back. E pools the covariance between this domain's
+    queries (n − 1 degrees of freedom) with the prior's (PRIOR_LABELS).
+
     frozen: (n,), gains: (n, K), from `cross_validate`.
     """
     scale = headroom(frozen.double().numpy())
-    seen = gains.double().numpy() / scale
-    n = len(seen)
+    improvements = gains.double().numpy() / scale
+    n = len(improvements)
     mean, covariance, noise = prior.at(n)
-    own = np.cov(seen.T).reshape(noise.shape)
-    error = ((n - 1) * own + PRIOR_LABELS * noise) / (n - 1 + PRIOR_LABELS) / n
+    between_queries = np.cov(improvements.T).reshape(noise.shape)
+    sampling_covariance = ((n - 1) * between_queries + PRIOR_LABELS * noise) / (n - 1 + PRIOR_LABELS) / n
     # the diagonal keeps candidates apart that no training domain told apart
-    between = covariance + 0.02 * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
-    weight = np.linalg.solve(between + error + 1e-8 * np.eye(len(mean)), between).T
-    updated = mean + weight @ (seen.mean(axis=0) - mean)
-    variance = np.diag(between - weight @ between)
+    between_domains = covariance + 0.02 * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
+    total = between_domains + sampling_covariance + 1e-8 * np.eye(len(mean))
+    shrinkage = np.linalg.solve(total, between_domains).T
+    updated = mean + shrinkage @ (improvements.mean(axis=0) - mean)
+    variance = np.diag(between_domains - shrinkage @ between_domains)
     return updated * scale, np.sqrt(np.maximum(variance, 0.0)) * scale

@@ -1,4 +1,4 @@
-"""What a domain has learned, in memory and on disk; knows nothing of how it was learned or how it is applied."""
+"""What a domain has learned, in memory and on disk. Does not depend on how it was learned or how it is applied."""
 
 from __future__ import annotations
 

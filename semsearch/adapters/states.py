@@ -1,6 +1,6 @@
 """A domain's state while it is being learned: tensors through which gradients pass, and their compact form.
 
-Knows nothing of how a state is learned.
+Does not depend on how a state is learned.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ _PARTS = ("spectral_gains", "shrinkage", "keys", "values", "shift", "sharpness")
 
 
 def transform(state: State, axes: Tensor, queries: Tensor) -> Tensor:
-    """What `Adapter.rescale` does, differentiable: (n, dim) unit rows → (n, dim) unit rows."""
+    """What `Adapter.transform` does, differentiable: (n, dim) unit rows → (n, dim) unit rows."""
     x = before_displacement(state, axes, queries)
     moved = x + kernel(x @ state.keys.T, state.sharpness) @ state.values + state.shift
     return torch.nn.functional.normalize(moved, dim=1)
@@ -97,7 +97,7 @@ def axes_of(basis: SpectralBasis, like: Tensor) -> Tensor:
 
 
 def before_displacement(state: State, axes: Tensor, queries: Tensor) -> Tensor:
-    """Queries under gains and contraction: the space in which keys stand."""
+    """Queries after spectral gains and within-class shrinkage: the space of the keys."""
     x = ((queries @ axes) * state.spectral_gains) @ axes.T
     x = x - (x @ state.shrinkage.T) @ state.shrinkage
     return torch.nn.functional.normalize(x, dim=1)
@@ -111,36 +111,51 @@ def kernel(nearness: Tensor, sharpness: Tensor) -> Tensor:
 
 
 def _fewer_keys(keys: Tensor, values: Tensor, sharpness: Tensor, most: int) -> tuple[Tensor, Tensor]:
-    """Keys of one sharpness, reduced to `most`."""
+    """Keys of one sharpness and their values, reduced to `most`."""
     if len(keys) <= most:
         return keys, values
     if float(sharpness) == 0:
-        # a linear displacement is a matrix: its best approximation of a rank is its truncated SVD
-        q_keys, r_keys = torch.linalg.qr(keys.T)
-        q_values, r_values = torch.linalg.qr(values.T)
-        left, sizes, right = torch.linalg.svd(r_keys @ r_values.T)
-        few = min(most, len(sizes))
-        return (q_keys @ left[:, :few]).T, ((q_values @ right[:few].T) * sizes[:few]).T
-    near = kernel(keys @ keys.T, sharpness)
-    chosen = _pivots(near, values, most)
-    # the projection, in the kernel's own space, of the whole displacement onto the chosen keys
-    among = near[chosen][:, chosen]
-    steady = among + 1e-4 * torch.eye(len(chosen)).to(among)
-    return keys[chosen], torch.linalg.solve(steady, near[chosen] @ values)
+        return truncate_linear(keys, values, most)
+    return pivoted_cholesky_subset(keys, values, sharpness, most)
 
 
-def _pivots(near: Tensor, values: Tensor, count: int) -> Tensor:
+def truncate_linear(keys: Tensor, values: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """Keys and values of the linear displacement keysᵀ values, truncated to `rank` by its singular values.
+
+    keys, values: (n, dim). Returns two tensors of at most `rank` rows.
+    """
+    q_keys, r_keys = torch.linalg.qr(keys.T)
+    q_values, r_values = torch.linalg.qr(values.T)
+    left, singular_values, right = torch.linalg.svd(r_keys @ r_values.T)
+    rank = min(rank, len(singular_values))
+    return (q_keys @ left[:, :rank]).T, ((q_values @ right[:rank].T) * singular_values[:rank]).T
+
+
+def pivoted_cholesky_subset(keys: Tensor, values: Tensor, sharpness: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """`count` of the keys, chosen by pivoted Cholesky, with the values that best stand for the whole displacement.
+
+    The values project the displacement, in the kernel's own space, onto the chosen keys.
+    keys, values: (n, dim). Returns two tensors (count, dim).
+    """
+    gram = kernel(keys @ keys.T, sharpness)
+    chosen = _pivots(gram, values, count)
+    subset = gram[chosen][:, chosen]
+    regularized = subset + 1e-4 * torch.eye(len(chosen)).to(subset)
+    return keys[chosen], torch.linalg.solve(regularized, gram[chosen] @ values)
+
+
+def _pivots(gram: Tensor, values: Tensor, count: int) -> Tensor:
     """Keys that explain most of the displacement: pivoted Cholesky, a pivot weighted by the size of its value."""
-    remaining = near.diagonal().clone()
+    remaining = gram.diagonal().clone()
     size = (values * values).sum(dim=1)
-    factor = near.new_zeros((len(near), count))
+    factor = gram.new_zeros((len(gram), count))
     chosen: list[int] = []
     for step in range(count):
         score = remaining.clamp_min(0) * size
         score[chosen] = -1
         pivot = int(score.argmax())
         chosen.append(pivot)
-        column = (near[:, pivot] - factor[:, :step] @ factor[pivot, :step]) / remaining[pivot].clamp_min(1e-9).sqrt()
+        column = (gram[:, pivot] - factor[:, :step] @ factor[pivot, :step]) / remaining[pivot].clamp_min(1e-9).sqrt()
         factor[:, step] = column
         remaining = remaining - column * column
     return torch.tensor(chosen)

@@ -1,6 +1,6 @@
 """A support set: the labelled queries a domain is adapted on, and the documents they are told apart from.
 
-Knows nothing of files or of learners.
+Does not depend on files or learners.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Judgments = Mapping[int, float]
 MAX_DOCUMENTS = 2048
 """Documents a support set holds, unless more than that are relevant."""
 UNJUDGED = 1000
-"""Nearest documents of a query that may answer it without anybody having said so, where it was judged in part only."""
+"""Nearest documents of a query that may answer it without a judgment, where it was judged in part only."""
 HARD_NEGATIVES_PER_QUERY = 24
 """Nearest documents of each query that a support set holds first of all."""
 
@@ -121,7 +121,7 @@ def build_support(
     """The support set of judged queries over a corpus.
 
     documents: (N, dim) float32, unit rows; queries: (n, dim) float32, unit rows, n ≥ 1; judgments: n, one a query.
-    partial: n, whether a query was judged in part only, as by somebody who saw its first results; then what nobody
+    partial: n, whether a query was judged in part only, as by a person who saw its first results; then what nobody
     judged, among its UNKNOWN nearest, counts neither for nor against it (condensed lists, Sakai 2007,
     doi:10.1145/1277741.1277756).
     words: n, what its words are worth to a query, ≥ 0, by document row; 0 for rows that are not there. By default

@@ -1,4 +1,4 @@
-"""Commands that make and change an index: build, update, delete, compact, check, info."""
+"""Commands that build, change and inspect an index: build, update, delete, compact, check, info."""
 
 from __future__ import annotations
 
@@ -21,16 +21,20 @@ if TYPE_CHECKING:
     from semsearch.storage.manifest import Manifest
 
 Index = Annotated[Path, typer.Argument(help="Folder of a built index.")]
-SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave bad records out and list them, instead of stopping.")]
+SkipBad = Annotated[
+    bool, typer.Option("--skip-bad", help="Skip and list records that cannot be read, instead of stopping.")
+]
 IdField = Annotated[
-    str | None, typer.Option(help="Field or column that holds the id. \\[default: id, _id]", show_default=False)
+    str | None, typer.Option(help="Field or column with the document's id. \\[default: id, _id]", show_default=False)
 ]
 TitleField = Annotated[
-    str | None, typer.Option(help="Field that holds the title. \\[default: title, name]", show_default=False)
+    str | None, typer.Option(help="Field or column with the title. \\[default: title, name]", show_default=False)
 ]
 TextField = Annotated[
     str | None,
-    typer.Option(help="Field that holds the text. \\[default: text, content, body, description]", show_default=False),
+    typer.Option(
+        help="Field or column with the text. \\[default: text, content, body, description]", show_default=False
+    ),
 ]
 
 
@@ -38,8 +42,8 @@ def build(
     inputs: Annotated[
         list[Path],
         typer.Argument(
-            help="A recipe (.toml), or files and folders: JSONL, CSV, TSV, Parquet, Markdown, HTML, PDF, Word, EPUB,"
-            " plain text, also packed (.gz, .xz, .zst)."
+            help="Files and folders to index: JSONL, CSV, TSV, Parquet, Markdown, HTML, PDF, Word, EPUB, plain text,"
+            " also compressed (.gz, .xz, .zst). Or one recipe (.toml), which names the files and settings of an index."
         ),
     ],
     output: Annotated[
@@ -48,7 +52,7 @@ def build(
             "--out",
             "-o",
             envvar="SEMSEARCH_OUT",
-            help="Folder of the index. \\[default: beside the recipe]",
+            help="Folder to write the index to. \\[default: next to the recipe, with its name]",
             show_default=False,
         ),
     ] = None,
@@ -56,7 +60,7 @@ def build(
         str | None,
         typer.Option(
             envvar="SEMSEARCH_ENCODER",
-            help="Name or folder of a sentence-transformers model. \\[default: the recipe's, else all-MiniLM-L6-v2]",
+            help="Name or folder of a sentence-transformers model. \\[default: the recipe's, or all-MiniLM-L6-v2]",
             show_default=False,
         ),
     ] = None,
@@ -65,15 +69,15 @@ def build(
     title_field: TitleField = None,
     text_field: TextField = None,
     resume: Annotated[
-        bool, typer.Option(help="Take up what a build of this index that was stopped has encoded already.")
+        bool, typer.Option(help="Reuse the embeddings of an interrupted build of this index, or start over.")
     ] = True,
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
-    """Build an index from a recipe or from files.
+    """Build an index from files or from a recipe.
 
-    The index appears whole or not at all: one that was there before serves until the new one is complete, also when
-    the build fails or is killed. The same command again goes on where a build was stopped.
+    The new index replaces an existing one only when it is complete, so a build that fails or is killed changes nothing.
+    Running the same command again continues an interrupted build.
 
     Example: semsearch build docs/ faq.jsonl --out index/help
     """
@@ -89,10 +93,13 @@ def update(
     index: Index,
     inputs: Annotated[
         list[Path],
-        typer.Argument(help="Files and folders to read, or the recipe (.toml) for all of its sources."),
+        typer.Argument(help="Files and folders to read, or the recipe (.toml) to read all of its sources."),
     ],
     prune: Annotated[
-        bool, typer.Option("--prune", help="Delete all documents that are not in what is read: name everything.")
+        bool,
+        typer.Option(
+            "--prune", help="Delete every document that the inputs do not contain; the inputs must be complete."
+        ),
     ] = False,
     skip_bad: SkipBad = False,
     id_field: IdField = None,
@@ -101,10 +108,10 @@ def update(
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
-    """Add documents to an index, and replace those whose id it has.
+    """Add documents to an index, and replace those with the same id.
 
-    Documents that are the same as before are left alone, so that reading a whole folder again costs as much as what
-    changed in it. Whoever serves the index moves to the new state within a second, and loses no request.
+    Documents that did not change are not encoded again, so updating from a whole folder costs only as much as its
+    changes. A running server switches to the new state within a second, without losing a request.
 
     Example: semsearch update index/help docs/ --prune
     """
@@ -131,14 +138,17 @@ def update(
     events = update_index(
         index, chain.from_iterable(readings), prune=prune, skip_bad=skip_bad, device=device, threads=threads
     )
-    last = _followed(events)
+    last = _consume(events)
     assert isinstance(last, UpdateResult)
-    _print_changed(last, monotonic() - started)
+    _print_result(last, monotonic() - started)
 
 
 def delete(
     index: Index,
-    identities: Annotated[list[str], typer.Argument(metavar="IDS...", help="Ids of documents; - reads one a line.")],
+    doc_ids: Annotated[
+        list[str],
+        typer.Argument(metavar="IDS...", help="Ids of documents; - reads them from standard input, one per line."),
+    ],
 ) -> None:
     """Delete documents from an index.
 
@@ -147,60 +157,61 @@ def delete(
     from semsearch.ingest.updating import delete as delete_documents
 
     started = monotonic()
-    if identities == ["-"]:
-        identities = [line.strip() for line in sys.stdin if line.strip()]
-    _print_changed(delete_documents(index, identities), monotonic() - started)
+    if doc_ids == ["-"]:
+        doc_ids = [line.strip() for line in sys.stdin if line.strip()]
+    _print_result(delete_documents(index, doc_ids), monotonic() - started)
 
 
 def compact(index: Index, device: Device = "auto", threads: Threads = None) -> None:
-    """Write an index as one piece again, without what was deleted; nothing is encoded anew.
+    """Merge the segments of an index into one and drop deleted documents. Nothing is encoded again.
 
-    After many changes a search looks at several pieces, and at what was deleted. semsearch info tells how many.
+    After many changes an index consists of several segments and still holds its deleted documents, which slows searches
+    down. `semsearch info` shows both numbers.
     """
     with err.status("starting"):
         from semsearch.ingest.updating import UpdateResult
         from semsearch.ingest.updating import compact as compact_index
 
     started = monotonic()
-    last = _followed(compact_index(index, device=device, threads=threads))
+    last = _consume(compact_index(index, device=device, threads=threads))
     assert isinstance(last, UpdateResult)
-    _print_changed(last, monotonic() - started)
+    _print_result(last, monotonic() - started)
 
 
 def check(
     index: Index,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, for programs.")] = False,
 ) -> None:
-    """Look at everything in an index: checksums, counts, and whether its parts fit one another.
+    """Verify an index: its checksums, its counts, and that its files match each other.
 
-    Exit code 1 if something is wrong.
+    Exits with code 1 if it finds a problem.
     """
     from dataclasses import asdict
 
     from semsearch.storage.checking import check as check_index
 
-    found = check_index(index)
+    report = check_index(index)
     if as_json:
-        sys.stdout.write(json.dumps(asdict(found), ensure_ascii=False) + "\n")
+        sys.stdout.write(json.dumps(asdict(report), ensure_ascii=False) + "\n")
     else:
-        for problem in found.problems:
+        for problem in report.problems:
             out.print(Text.assemble(("wrong: ", "bold red"), problem), soft_wrap=True)
-        for note in found.notes:
+        for note in report.notes:
             out.print(Text.assemble(("note: ", "yellow"), note), soft_wrap=True)
-        if not found.problems:
+        if not report.problems:
             out.print(
-                f"[bold green]sound[/bold green]: {found.documents:,} documents in {found.passages:,} passages,"
-                f" {found.files} files as they were written"
+                f"[bold green]sound[/bold green]: {report.documents:,} documents in {report.passages:,} passages,"
+                f" {report.files} files with matching checksums"
             )
-    if found.problems:
+    if report.problems:
         raise typer.Exit(1)
 
 
 def info(
     index: Index,
-    as_json: Annotated[bool, typer.Option("--json", help="The manifest as it is on disk.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON.")] = False,
 ) -> None:
-    """Show what an index is: its encoder, its size, when and from what it was built."""
+    """Show an index's encoder, size, settings, sources and domains."""
     from semsearch.storage.domains import DomainStore
     from semsearch.storage.generations import read_manifest
 
@@ -212,9 +223,9 @@ def info(
         "title": manifest.title,
         "description": manifest.description,
         "documents": f"{manifest.documents:,} in {manifest.passages:,} passages"
-        + (f", {manifest.skipped:,} bad records left out" if manifest.skipped else ""),
+        + (f", {manifest.skipped:,} bad records skipped" if manifest.skipped else ""),
         "encoder": f"{manifest.encoder.name}, {manifest.encoder.dimension} dimensions,"
-        f" {manifest.encoder.window} tokens a passage, weights {manifest.encoder.weights_sha256[:12]}…",
+        f" {manifest.encoder.window} tokens per passage, weights {manifest.encoder.weights_sha256[:12]}…",
         "segments": _segments(manifest),
         "index": manifest.index.type
         + (f", {manifest.index.vectors} vectors" if manifest.index.vectors != "float32" else "")
@@ -237,21 +248,21 @@ def info(
 
 
 def _segments(manifest: Manifest) -> str:
-    """How much of an index is not in one piece."""
-    gone = manifest.deleted
-    later = sum(one.passages - one.deleted_passages for one in manifest.segments[1:])
-    if not gone and not later:
+    """Describe the later segments and the deleted documents of an index; empty if it has neither."""
+    deleted = manifest.deleted
+    added = sum(segment.passages - segment.deleted_passages for segment in manifest.segments[1:])
+    if not deleted and not added:
         return ""
-    words = f"{len(manifest.segments)}, {later:,} passages were added later and {gone:,} deleted documents are kept"
-    heavy = later > manifest.passages / 4 or gone > manifest.documents / 4
-    return words + ("; semsearch compact makes it one" if heavy else "")
+    text = f"{len(manifest.segments)}, {added:,} passages were added later and {deleted:,} deleted documents are kept"
+    worth_compacting = added > manifest.passages / 4 or deleted > manifest.documents / 4
+    return text + ("; semsearch compact merges them" if worth_compacting else "")
 
 
 def _named_fields(**fields: str | None) -> FieldNames | None:
-    """What --*-field say; None where they say nothing."""
+    """Return the field names of the --*-field options; None if none is given."""
     from semsearch.ingest.recipe import FieldNames
 
-    named = {meaning: (name,) for meaning, name in fields.items() if name}
+    named = {role: (name,) for role, name in fields.items() if name}
     return FieldNames.model_validate(named) if named else None
 
 
@@ -259,36 +270,38 @@ def _recipe_alone(inputs: list[Path], named: FieldNames | None) -> Recipe:
     from semsearch.ingest.recipe import Recipe
 
     if len(inputs) > 1:
-        raise typer.BadParameter("a recipe stands alone: name the files in it (sources.path)", param_hint="INPUTS")
+        raise typer.BadParameter(
+            "a recipe cannot be combined with other inputs: name the files in it (sources.path)", param_hint="INPUTS"
+        )
     if named:
-        raise typer.BadParameter("a recipe names its fields itself (sources.fields)", param_hint="--*-field")
+        raise typer.BadParameter("a recipe names its fields itself: set sources.fields in it", param_hint="--*-field")
     return Recipe.read(inputs[0])
 
 
 def _recipe(inputs: list[Path], output: Path | None, named: FieldNames | None) -> tuple[Recipe, Path]:
-    """What is to be built, and where."""
+    """Return the recipe to build, and the folder of the index."""
     from semsearch.ingest.recipe import FieldNames, Recipe, Source
 
     if any(path.suffix == ".toml" for path in inputs):
         return _recipe_alone(inputs, named), output or inputs[0].with_suffix("")
     if output is None:
-        raise typer.BadParameter("say where the index goes, for example --out index/mine", param_hint="--out")
+        raise typer.BadParameter("name the folder of the index, for example --out index/mine", param_hint="--out")
     sources = tuple(Source(path=path, fields=named or FieldNames()) for path in inputs)
     return Recipe(sources=sources), output
 
 
 def _check_same(index: Path, built: Recipe, recipe: Recipe, path: Path) -> None:
-    """Raise RecipeError where a recipe asks for what only a build can do."""
+    """Raise RecipeError if a recipe changes a setting that only a build can change."""
     from semsearch.errors import RecipeError
 
-    for name, was, is_now in (
+    for name, old, new in (
         ("encoder", _model(built), _model(recipe)),
         ("chunking", built.chunking.model_dump(), recipe.chunking.model_dump()),
     ):
-        if was != is_now:
+        if old != new:
             raise RecipeError(
-                f"{index} was built with {name} {was}, {path} asks for {is_now}: every passage changes with it; build"
-                f" it again with `semsearch build {path} --out {index}`"
+                f"{index} was built with {name} {old}, {path} asks for {new}, which changes every passage: build it"
+                f" again with `semsearch build {path} --out {index}`"
             )
 
 
@@ -296,22 +309,22 @@ def _model(recipe: Recipe) -> dict[str, object]:
     return recipe.encoder.model_dump(exclude={"batch_tokens"})
 
 
-def _print_changed(event: UpdateResult, seconds: float) -> None:
-    done = [
-        f"{count:,} {what}"
-        for what, count in (
-            ("added", event.added),
-            ("replaced", event.replaced),
-            ("deleted", event.deleted),
-            ("unchanged", event.unchanged),
+def _print_result(result: UpdateResult, seconds: float) -> None:
+    changes = [
+        f"{count:,} {change}"
+        for change, count in (
+            ("added", result.added),
+            ("replaced", result.replaced),
+            ("deleted", result.deleted),
+            ("unchanged", result.unchanged),
         )
         if count
-    ] + ["made one piece"] * event.compacted
-    for identity in event.unknown:
-        err.print(Text.assemble(("not there: ", "yellow"), identity), soft_wrap=True)
-    manifest = event.manifest
+    ] + ["compacted"] * result.compacted
+    for doc_id in result.unknown:
+        err.print(Text.assemble(("no such document: ", "yellow"), doc_id), soft_wrap=True)
+    manifest = result.manifest
     err.print(
-        f"[bold green]{escape(str(event.folder))}[/bold green]: {', '.join(done) or 'nothing to change'};"
+        f"[bold green]{escape(str(result.folder))}[/bold green]: {', '.join(changes) or 'nothing to change'};"
         f" {manifest.documents:,} documents in {manifest.passages:,} passages, {len(manifest.segments)}"
         f" segment{'s' * (len(manifest.segments) != 1)}, {seconds:.1f} s",
         soft_wrap=True,
@@ -325,38 +338,38 @@ def build_recipe(recipe: Recipe, folder: Path, *, resume: bool = True, device: s
         from semsearch.ingest.building import build as build_index
 
     started = monotonic()
-    last = _followed(build_index(recipe, folder, resume=resume, device=device, threads=threads))
+    last = _consume(build_index(recipe, folder, resume=resume, device=device, threads=threads))
     assert isinstance(last, Published)
     manifest = last.manifest
-    left_out = f", {manifest.skipped:,} bad records left out" if manifest.skipped else ""
+    skipped = f", {manifest.skipped:,} bad records skipped" if manifest.skipped else ""
     err.print(
         f"[bold green]built[/bold green] {escape(str(last.folder))}:"
-        f" {manifest.documents:,} documents in {manifest.passages:,} passages{left_out},"
+        f" {manifest.documents:,} documents in {manifest.passages:,} passages{skipped},"
         f" {monotonic() - started:.0f} s",
         soft_wrap=True,
     )
 
 
-def _followed(events: Iterator[object]) -> object:
-    """The last of the events of a build or a change, the others told as they come."""
+def _consume(events: Iterator[object]) -> object:
+    """Run a build or a change to its end, print its events as they come, and return the last one."""
     from semsearch.ingest.building import Skipped
     from semsearch.ingest.encoding import Resuming
 
     last: object = None
-    for last in _shown(events):
+    for last in _with_progress(events):
         if isinstance(last, Skipped):
-            err.print(Text.assemble(("left out: ", "yellow"), str(last.record)), soft_wrap=True)
+            err.print(Text.assemble(("skipped: ", "yellow"), str(last.record)), soft_wrap=True)
         elif isinstance(last, Resuming):
             err.print(
-                f"[bold]resuming[/bold]: {last.passages:,} of {last.of_passages:,} passages were encoded before a build"
-                " was stopped",
+                f"[bold]resuming[/bold]: an interrupted build has encoded {last.passages:,} of {last.of_passages:,}"
+                " passages",
                 soft_wrap=True,
             )
     return last
 
 
-def _shown(events: Iterator[object]) -> Iterator[object]:
-    """The same events, with a progress bar around them."""
+def _with_progress(events: Iterator[object]) -> Iterator[object]:
+    """Yield the events while showing a progress bar."""
     from rich.progress import (
         BarColumn,
         Progress,
@@ -389,7 +402,8 @@ def _shown(events: Iterator[object]) -> Iterator[object]:
                         task, description="reading", counts=f"{documents:,} documents, {passages:,} passages"
                     )
                 case Encoding(passages=0, of_tokens=of_tokens):
-                    # a new task: the time left is judged by encoding alone, and by tokens, since long ones come first
+                    # a new task, so that the remaining time is estimated from encoding alone; counted in tokens,
+                    # because long passages come first
                     progress.remove_task(task)
                     task = progress.add_task("encoding", total=of_tokens, counts="")
                 case Encoding(passages, of_passages, tokens):
@@ -398,7 +412,7 @@ def _shown(events: Iterator[object]) -> Iterator[object]:
                     progress.update(task, completed=tokens, counts=f"{passages:,} of {of_passages:,} passages{rate}")
                 case ProjectingMap(passages):
                     progress.remove_task(task)
-                    task = progress.add_task("drawing the map", total=None, counts=f"{passages:,} passages")
+                    task = progress.add_task("computing the map", total=None, counts=f"{passages:,} passages")
                 case LinkingGraph(rows=0, of_rows=of_rows):
                     progress.remove_task(task)
                     task = progress.add_task("linking neighbours", total=of_rows, counts="")

@@ -1,6 +1,6 @@
-"""The command line: options in, exit codes out; whatever it does, a library function does.
+"""The command line: parses options, calls the library, prints results and sets the exit code.
 
-Exit codes: 0 done, 1 the work failed, 2 wrong usage, 130 interrupted.
+Exit codes: 0 success, 1 the work failed, 2 wrong usage, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 import semsearch
-from semsearch.cli import domains as feedback_commands
+from semsearch.cli import domains as domain_commands
 from semsearch.cli import index as index_commands
 from semsearch.cli import tune as tuning_commands
 from semsearch.cli.metalearn import evaluate, learn
@@ -28,7 +28,7 @@ from semsearch.errors import IndexFolderError, QueryError, SemsearchError
 from semsearch.server.schemas.search import Limits
 from semsearch.types import DEFAULT_DOMAIN, Mode, Query, Sort
 
-# torch and faiss take seconds to import: every command imports what it needs, so that --help answers at once
+# torch and faiss take seconds to import: each command imports what it needs, so that --help answers at once
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -44,15 +44,15 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="""Semantic search that learns to adapt.
 
-Build an index from files, serve it as a page and as a JSON endpoint, or search it right here.
+Build an index from files, then serve it as a web page and a JSON API, or search it from the terminal.
 
-    [bold]semsearch demo[/bold]                           index Python's documentation, serve it
-    [bold]semsearch build docs/ --out index/docs[/bold]   index a folder
-    [bold]semsearch serve index/docs[/bold]               serve it at http://127.0.0.1:8080
-    [bold]semsearch search "how do I reset it"[/bold]     search it here
-    [bold]semsearch adapt index/docs --labels mine/[/bold]  learn from labelled queries
+    [bold]semsearch demo[/bold]                             index Python's documentation and serve it
+    [bold]semsearch build docs/ --out index/docs[/bold]     build an index of a folder
+    [bold]semsearch serve index/docs[/bold]                 serve it at http://127.0.0.1:8080
+    [bold]semsearch search "how do I reset it"[/bold]       search it from the terminal
+    [bold]semsearch adapt index/docs --labels mine/[/bold]  improve its ranking with labelled queries
 
-Every option can also be set in the environment, as --help of each command shows.""",
+Many options can also be set by environment variables; --help of each command names them.""",
 )
 
 DEMO = "python"
@@ -60,27 +60,31 @@ DEFAULT_PORT = 8080
 
 Host = Annotated[
     str,
-    typer.Option(envvar="SEMSEARCH_HOST", help="Address to listen at; beyond this machine: 0.0.0.0 or ::."),
+    typer.Option(envvar="SEMSEARCH_HOST", help="Address to listen on; 0.0.0.0 or :: accepts other machines."),
 ]
-Port = Annotated[int, typer.Option(min=0, max=65535, envvar="SEMSEARCH_PORT", help="0 takes a free one.")]
+Port = Annotated[
+    int, typer.Option(min=0, max=65535, envvar="SEMSEARCH_PORT", help="Port to listen on; 0 picks a free one.")
+]
 WriteKey = Annotated[
     list[str] | None,
     typer.Option(
         envvar="SEMSEARCH_WRITE_KEY",
-        help="NAME=KEY: who sends this key may label, adapt and undo; may be repeated, in the environment with spaces"
-        " between. Others see the command line: prefer the environment. \\[default: none wanted, on loopback only]",
+        help="NAME=KEY: requests with this key may add labels, change documents, adapt and roll back. May be repeated;"
+        " separated by spaces in the environment variable. Other users can read the command line: prefer the variable."
+        " \\[default: no key is needed, and only this machine can connect]",
         show_default=False,
     ),
 ]
 ReadOnly = Annotated[
-    bool, typer.Option("--read-only", envvar="SEMSEARCH_READ_ONLY", help="Take no labels, change no domain.")
+    bool,
+    typer.Option("--read-only", envvar="SEMSEARCH_READ_ONLY", help="Refuse every request that would change anything."),
 ]
 AdaptAfter = Annotated[
     int,
     typer.Option(
         min=0,
         envvar="SEMSEARCH_ADAPT_AFTER",
-        help="New labels and clicks after which a domain is adapted unasked; 0: never.",
+        help="Number of new labels and clicks after which a domain is adapted automatically; 0: never.",
     ),
 ]
 
@@ -88,12 +92,12 @@ DEFAULTS = Limits()
 
 
 def _limit(name: str) -> Any:
-    """An option for one of the server's limits."""
+    """Return the option for one of the server's limits, with the help text of its field."""
     return typer.Option(envvar=f"SEMSEARCH_{name.upper()}", help=f"{Limits.model_fields[name].description}.")
 
 
 def main() -> None:
-    """Run the command line and leave with its exit code."""
+    """Run the command line and exit with its code."""
     try:
         app()
     except SemsearchError as error:
@@ -102,7 +106,7 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
-        # whoever read our output has had enough
+        # the reader of our output, such as `head`, has closed the pipe
         sys.stderr.close()
         sys.exit(0)
 
@@ -116,22 +120,24 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def _common(
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version and leave.", callback=_print_version, is_eager=True)
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None: ...
 
 
 @app.command()
 def serve(
-    indexes: Annotated[list[Path], typer.Argument(help="Folders of built indexes; the first one is the default.")],
+    indexes: Annotated[
+        list[Path], typer.Argument(help="Folders of built indexes; requests that name no index search the first.")
+    ],
     host: Host = "127.0.0.1",
     port: Port = DEFAULT_PORT,
     trusted_host: Annotated[
         list[str] | None,
         typer.Option(
             envvar="SEMSEARCH_TRUSTED_HOST",
-            help="Host name by which the server may be called; may be repeated. "
-            "\\[default: this machine's own names when listening at loopback, else any]",
+            help="Host name that requests may address the server by; may be repeated. "
+            "\\[default: the names of this machine when listening on loopback, otherwise any]",
             show_default=False,
         ),
     ] = None,
@@ -154,8 +160,8 @@ def serve(
             min=0,
             max=3,
             envvar="SEMSEARCH_CLICK_EXPONENT",
-            help="Position bias of clicks: the result at position r is looked at with probability (1/r)^this."
-            " \\[default: estimated from the log]",
+            help="Position bias of clicks: users look at the result at position r with probability (1/r)^N, where N is"
+            " this value. \\[default: estimated from the recorded clicks]",
             show_default=False,
         ),
     ] = None,
@@ -164,14 +170,14 @@ def serve(
         RuntimeChoice,
         typer.Option(
             envvar="SEMSEARCH_RUNTIME",
-            help="What encodes queries on a CPU. auto: the fastest that gives what torch gives; fastest: in 8-bit"
-            " integers where this processor gains from them, which changes some results.",
+            help="Library that encodes queries on a CPU. auto: the fastest one with the results of torch; fastest: also"
+            " 8-bit integers where they are faster on this processor, which changes some results.",
         ),
     ] = "auto",
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
-    """Serve indexes: the page at /, the endpoint at /api/, metrics at /metrics.
+    """Serve one or more indexes over HTTP: the search page at /, the JSON API at /api/, metrics at /metrics.
 
     Example: semsearch serve index/help index/python --port 9000
     """
@@ -207,58 +213,74 @@ def serve(
     )
 
 
+def _parse_mode(text: str) -> Mode:
+    """Parse --mode. `lexical`, the former name of `keyword`, is accepted."""
+    try:
+        return Mode(text.lower())
+    except ValueError:
+        names = ", ".join(mode.value for mode in Mode)
+        raise typer.BadParameter(f"{text!r} is not a mode: choose one of {names}") from None
+
+
 @app.command()
 def search(
-    query: Annotated[str, typer.Argument(help="What to search for, in your own words.")],
+    text: Annotated[str, typer.Argument(metavar="QUERY", help="What to search for, in plain language.")],
     index: Annotated[
         Path | None,
         typer.Option(
             "--index",
             "-i",
             envvar="SEMSEARCH_INDEX",
-            help="Folder of the index. \\[default: the only one in ./index]",
+            help="Folder of the index. \\[default: the only index in ./index]",
             show_default=False,
         ),
     ] = None,
-    k: Annotated[int, typer.Option("-k", min=1, help="How many documents to show.")] = 10,
-    offset: Annotated[int, typer.Option(min=0, help="How many of the best to leave out.")] = 0,
-    domain: Annotated[str, typer.Option(help="Whose adaptation applies.")] = DEFAULT_DOMAIN,
+    k: Annotated[int, typer.Option("-k", min=1, help="Number of documents to show.")] = 10,
+    offset: Annotated[int, typer.Option(min=0, help="Number of best documents to skip, for later pages.")] = 0,
+    domain: Annotated[
+        str, typer.Option(help="Domain (a group of users or queries) whose adaptation to apply.")
+    ] = DEFAULT_DOMAIN,
     mode: Annotated[
         Mode | None,
         typer.Option(
-            help="What to go by: meaning, words or both. \\[default: what the index does]", show_default=False
-        ),
-    ] = None,
-    condition: FilterOption = None,
-    passages: Annotated[int, typer.Option(min=1, max=10, help="How many passages to show of each document.")] = 1,
-    fold: Annotated[bool, typer.Option("--fold", help="Show what is nearly the same only once.")] = False,
-    sort: Annotated[
-        str | None,
-        typer.Option(
-            help="Metadata field to put the 100 best in order by, or `title`; a `-` before it to fall. \\[default: best"
-            " first]",
+            parser=_parse_mode,
+            metavar="<semantic|keyword|hybrid>",
+            help="semantic: compare meaning by embeddings; keyword: match words by BM25; hybrid: combine both."
+            " \\[default: the mode that the index is set to]",
             show_default=False,
         ),
     ] = None,
-    explain: Annotated[bool, typer.Option("--explain", help="Say what each score is made of.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, for programs.")] = False,
+    filter_text: FilterOption = None,
+    passages: Annotated[int, typer.Option(min=1, max=10, help="Number of passages to show of each document.")] = 1,
+    collapse: Annotated[bool, typer.Option("--collapse", help="Show near-duplicate documents only once.")] = False,
+    former_collapse: Annotated[bool, typer.Option("--fold", hidden=True, help="Former name of --collapse.")] = False,
+    sort: Annotated[
+        str | None,
+        typer.Option(
+            help="Metadata field to sort the 100 best documents by, or `title`; a leading `-` sorts in descending"
+            " order. \\[default: by score]",
+            show_default=False,
+        ),
+    ] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Show how each score is made up.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line, for programs.")] = False,
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
-    """Search an index and print what is found; words count only where what stands in quotation marks is there.
+    """Search an index and print the best documents. A phrase in quotation marks must occur word for word.
 
     Example: semsearch search "split text at commas" --index index/python -k 5 --filter "kind = method"
     """
     try:
-        asked = Query(
-            query,
+        query = Query(
+            text,
             k,
             offset,
             domain,
             mode=mode,
-            filter=parsed_filter(condition),
+            filter=parsed_filter(filter_text),
             passages=passages,
-            collapse=fold,
+            collapse=collapse or former_collapse,
             sort=None if sort is None else Sort.parse(sort),
         )
     except QueryError as error:
@@ -269,14 +291,14 @@ def search(
 
         engine = SearchEngine.open(folder, device=device, threads=threads)
     with closing(engine):
-        [outcome] = engine.search([asked], explain=explain)
+        [outcome] = engine.search([query], explain=explain)
     attributions = outcome.attributions or [()] * len(outcome.hits)
-    for rank, (hit, words) in enumerate(zip(outcome.hits, attributions, strict=True), start=offset + 1):
+    for rank, (hit, shares) in enumerate(zip(outcome.hits, attributions, strict=True), start=offset + 1):
         if as_json:
-            line = {**_as_json(hit), "token_attributions": dict(words)}
-            sys.stdout.write(json.dumps(line, ensure_ascii=False) + "\n")
+            record = {**_as_json(hit), "token_attributions": dict(shares)}
+            sys.stdout.write(json.dumps(record, ensure_ascii=False) + "\n")
         else:
-            _print_hit(rank, hit, query, words if explain else None)
+            _print_hit(rank, hit, text, shares if explain else None)
     if not outcome.hits:
         err.print("no more results")
 
@@ -287,18 +309,21 @@ app.command()(index_commands.delete)
 app.command()(index_commands.compact)
 app.command()(index_commands.check)
 app.command()(index_commands.info)
-app.command()(feedback_commands.adapt)
-app.command()(feedback_commands.compare)
+app.command()(domain_commands.adapt)
+app.command()(domain_commands.compare)
 app.command()(tuning_commands.tune)
-app.add_typer(feedback_commands.labels, name="labels")
-app.add_typer(feedback_commands.domains, name="domains")
+app.add_typer(domain_commands.labels, name="labels")
+app.add_typer(domain_commands.domains, name="domains")
 app.command()(learn)
 app.command()(evaluate)
 
 
 @app.command()
 def demo(
-    folder: Annotated[Path, typer.Argument(help="Where the index is, or is to be built.")] = Path("index") / DEMO,
+    folder: Annotated[Path, typer.Argument(help="Folder of the index; it is built there if it does not exist.")] = Path(
+        "index"
+    )
+    / DEMO,
     host: Host = "127.0.0.1",
     port: Port = DEFAULT_PORT,
     write_key: WriteKey = None,
@@ -306,9 +331,9 @@ def demo(
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
-    """Index the documentation of this Python, unless that is done already, and serve it.
+    """Index the documentation of this Python, unless the index exists, and serve it.
 
-    Nothing is downloaded: the texts are the docstrings of the Python that runs this.
+    Downloads no documents: the texts are the docstrings of the Python that runs this command.
     """
     from semsearch.ingest.recipe import Recipe
     from semsearch.server.security import WriteKeys
@@ -320,7 +345,7 @@ def demo(
         if built:
             read_manifest(folder)
     except IndexFolderError as error:
-        err.print(f"building anew: {error}", soft_wrap=True)
+        err.print(f"building the index again: {error}", soft_wrap=True)
         built = False
     if not built:
         index_commands.build_recipe(Recipe.read(_demo_recipe()), folder, device=device, threads=threads)
@@ -355,7 +380,7 @@ def _serve(
     names = ", ".join(engines)
 
     def announce(address: str) -> None:
-        err.print(f"[bold green]serving[/bold green] {escape(names)} at [bold]{address}[/bold]  (Ctrl-C ends it)")
+        err.print(f"[bold green]serving[/bold green] {escape(names)} at [bold]{address}[/bold]  (Ctrl-C stops it)")
 
     serve_indexes(
         engines,
@@ -372,19 +397,19 @@ def _serve(
 def _only_index(parent: Path) -> Path:
     from semsearch.storage.generations import is_index
 
-    found = sorted(path for path in parent.glob("*") if is_index(path))
-    if len(found) == 1:
-        return found[0]
-    there = (
-        f"{len(found)} indexes are in {parent}: {', '.join(path.name for path in found)}"
-        if found
+    folders = sorted(path for path in parent.glob("*") if is_index(path))
+    if len(folders) == 1:
+        return folders[0]
+    problem = (
+        f"{len(folders)} indexes are in {parent}: {', '.join(path.name for path in folders)}"
+        if folders
         else f"no index is in {parent}"
     )
-    raise typer.BadParameter(f"{there}; name one with --index FOLDER", param_hint="--index")
+    raise typer.BadParameter(f"{problem}; name one with --index FOLDER", param_hint="--index")
 
 
 def _demo_recipe() -> Path:
-    """The demo's recipe: inside the installed package, or in a checkout's folder of recipes."""
+    """Return the demo's recipe: inside the installed package, or in a checkout's folder of recipes."""
     package = Path(semsearch.__file__).parent
     installed = package / "recipes" / f"{DEMO}.toml"
     return installed if installed.is_file() else package.parent / "index" / f"{DEMO}.toml"
@@ -404,28 +429,30 @@ def _as_json(hit: Hit) -> Mapping[str, object]:
     }
 
 
-def _print_hit(place: int, hit: Hit, query: str, carried: Sequence[tuple[str, float]] | None) -> None:
-    """carried: words that made it similar; None where that was not asked."""
+def _print_hit(rank: int, hit: Hit, query: str, attributions: Sequence[tuple[str, float]] | None) -> None:
+    """Print one hit. attributions: (word, share of the cosine), largest first; None without --explain."""
     from semsearch.text.snippets import snippet
 
-    out.print(Text.assemble((f"{place:3}. ", "dim"), (hit.title or hit.id, "bold"), (f"  {hit.score:.3f}", "cyan")))
+    out.print(Text.assemble((f"{rank:3}. ", "dim"), (hit.title or hit.id, "bold"), (f"  {hit.score:.3f}", "cyan")))
     for passage in (hit.passage, *hit.more_passages):
-        words = Text()
+        line = Text()
         for text, marked in snippet(passage.text, query).segments:
-            words.append(text, style="bold yellow" if marked else "")
-        out.print(Padding(words, (0, 0, 0, 5)))
+            line.append(text, style="bold yellow" if marked else "")
+        out.print(Padding(line, (0, 0, 0, 5)))
     if hit.duplicates:
-        out.print(Padding(Text(f"nearly the same: {', '.join(hit.duplicates)}", style="dim"), (0, 0, 0, 5)))
-    if carried is not None and hit.score_breakdown is not None:
-        out.print(Padding(Text(_made_of(hit.score_breakdown, carried), style="dim"), (0, 0, 0, 5)))
+        out.print(Padding(Text(f"near-duplicates: {', '.join(hit.duplicates)}", style="dim"), (0, 0, 0, 5)))
+    if attributions is not None and hit.score_breakdown is not None:
+        out.print(Padding(Text(_explanation(hit.score_breakdown, attributions), style="dim"), (0, 0, 0, 5)))
     out.print(Padding(Text(hit.source, style="dim"), (0, 0, 1, 5)))
 
 
-def _made_of(parts: ScoreBreakdown, carried: Sequence[tuple[str, float]]) -> str:
-    said = []
-    if parts.similarity is not None:
-        words = ", ".join(f"{word} {share:+.3f}" for word, share in carried[:8])
-        said.append(f"similarity {parts.similarity:.3f}, place {parts.dense_rank or '-'}" + f" ({words})" * bool(words))
-    if parts.lexical_score is not None:
-        said.append(f"words {parts.lexical_score:.2f}, place {parts.lexical_rank or '-'}")
-    return "; ".join(said)
+def _explanation(score: ScoreBreakdown, attributions: Sequence[tuple[str, float]]) -> str:
+    parts = []
+    if score.similarity is not None:
+        shares = ", ".join(f"{word} {share:+.3f}" for word, share in attributions[:8])
+        parts.append(
+            f"similarity {score.similarity:.3f}, rank {score.dense_rank or '-'}" + f" ({shares})" * bool(shares)
+        )
+    if score.lexical_score is not None:
+        parts.append(f"BM25 {score.lexical_score:.2f}, rank {score.lexical_rank or '-'}")
+    return "; ".join(parts)

@@ -1,4 +1,4 @@
-"""`semsearch learn` and `evaluate`: options in, files out, progress in between."""
+"""The commands `semsearch learn` and `semsearch evaluate`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from semsearch.adapters.weights import Weights
     from semsearch.encoders.encoder import Encoder
-    from semsearch.evaluation.report import Gain
+    from semsearch.evaluation.report import Improvement
     from semsearch.metalearn.episodes import Dataset
     from semsearch.metalearn.outer_loop import Step
     from semsearch.metalearn.training import GuardTrial
@@ -30,7 +30,7 @@ Domains = Annotated[
     list[Path],
     typer.Argument(
         help="Folders in BEIR's layout (corpus.jsonl, queries.jsonl, qrels.tsv), or folders of such folders. "
-        "To learn, one without qrels.tsv will do too: its titles or first sentences ask for the rest."
+        "`learn` also takes a folder without qrels.tsv: titles or first sentences become queries for the rest."
     ),
 ]
 EncoderName = Annotated[
@@ -46,15 +46,15 @@ Embeddings = Annotated[
     Path | None,
     typer.Option(
         envvar="SEMSEARCH_EMBEDDINGS",
-        help="Folder of NAME.npz with this encoder's `documents` and `queries` in the files' order; what is missing"
-        " there is encoded.",
+        help="Folder of NAME.npz with this encoder's vectors, `documents` and `queries`, in the order of the files;"
+        " folders without such a file are encoded.",
     ),
 ]
 Cache = Annotated[
     Path | None,
     typer.Option(
         envvar="SEMSEARCH_CACHE",
-        help="Where vectors are kept between runs, by content. \\[default: ~/.cache/semsearch/vectors]",
+        help="Folder that caches vectors between runs, by content. \\[default: ~/.cache/semsearch/vectors]",
         show_default=False,
     ),
 ]
@@ -64,33 +64,35 @@ def learn(
     domains: Domains,
     output: Annotated[
         Path,
-        typer.Option("--out", "-o", envvar="SEMSEARCH_OUT", help="Weights to write; with --folds a folder of them."),
+        typer.Option("--out", "-o", envvar="SEMSEARCH_OUT", help="Weights file to write; with --folds, a folder."),
     ],
     folds: Annotated[
         str | None,
         typer.Option(
-            help="Write weights that left families out, to be measured on those: `family` for one file a family, or a"
-            " number of groups of families."
+            help="Write weights that leave families out, to be evaluated on those: `family` for one file per family, or"
+            " a number of groups of families."
         ),
     ] = None,
     fold: Annotated[
-        int | None, typer.Option(min=0, help="With --folds, only this one, from 0: to spread folds over machines.")
+        int | None,
+        typer.Option(min=0, help="With --folds, learn only this fold, counted from 0: to spread folds over machines."),
     ] = None,
     members: Annotated[
-        str, typer.Option(help="Learners to learn starts for, by comma; the guard needs `listwise`.")
+        str, typer.Option(help="Learners to meta-train, separated by commas; the guard needs `listwise`.")
     ] = "listwise",
-    steps: Annotated[int, typer.Option(min=1, help="Steps of the outer loop at most.")] = 150,
-    episodes: Annotated[int, typer.Option(min=1, help="Episodes a step.")] = 4,
+    steps: Annotated[int, typer.Option(min=1, help="Maximum number of outer-loop steps.")] = 150,
+    episodes: Annotated[int, typer.Option(min=1, help="Episodes per step.")] = 4,
     seed: Annotated[int, typer.Option(min=0, help="The same seed and data give the same weights.")] = 0,
-    trials: Annotated[int, typer.Option(min=1, help="Times every domain is halved to learn the guard's prior.")] = 3,
+    trials: Annotated[
+        int, typer.Option(min=1, help="Random halvings of each data set to learn the guard's prior from.")
+    ] = 3,
     open_only: Annotated[
         bool, typer.Option("--open-licence", help="Leave out domains that domains.json does not call openly licensed.")
     ] = False,
     checkpoint: Annotated[
         Path | None,
         typer.Option(
-            help="Folder to note the state in, and to go on from, until the weights are written. \\[default:"
-            " OUT.checkpoint]",
+            help="Folder for checkpoints, removed once the weights are written. \\[default: OUT.checkpoint]",
             show_default=False,
         ),
     ] = None,
@@ -100,10 +102,10 @@ def learn(
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
-    """Learn what adaptation starts from, over many labelled domains.
+    """Meta-train the weights that adaptation starts from, on many labelled data sets.
 
-    Interrupted, it goes on where it stood when it is called again. Domains of one family resemble each other: name
-    families in a domains.json beside the folders, or as "family" in a folder's meta.json.
+    An interrupted run resumes from its checkpoint when the command is repeated. Data sets of one family resemble each
+    other: name families in a domains.json next to the folders, or as "family" in a folder's meta.json.
 
     Example: semsearch learn data/domains --out weights.safetensors
     """
@@ -150,7 +152,7 @@ def _train(events: Iterator[Step | GuardTrial | Weights], path: Path) -> None:
                         err.print(f"step {number}: held-out families {_losses(validation)}")
                 case GuardTrial(domain, number, of):
                     if stage is not GuardTrial:
-                        # a new task, so that the time left is judged by its own pace
+                        # a new task, so that the remaining time is estimated from its own rate
                         progress.remove_task(task)
                         task, stage = progress.add_task("trying the guard", total=of, counts=""), GuardTrial
                     progress.update(task, completed=number, total=of, counts=domain)
@@ -165,22 +167,26 @@ def _losses(losses: Mapping[str, float]) -> str:
 
 def evaluate(
     domains: Domains,
-    labels: Annotated[str, typer.Option(help="Numbers of labelled queries to adapt on, by comma.")] = "0,8,32,128",
-    seeds: Annotated[int, typer.Option(min=1, help="Times a domain's queries are halved anew.")] = 5,
+    labels: Annotated[
+        str, typer.Option(help="Numbers of labelled queries to adapt on, separated by commas.")
+    ] = "0,8,32,128",
+    seeds: Annotated[int, typer.Option(min=1, help="Random halvings of each data set's queries.")] = 5,
     weights: Annotated[
         Path | None,
         typer.Option(
             envvar="SEMSEARCH_WEIGHTS",
-            help="A weights file, or a folder of those that learn --folds wrote: then every domain is measured with the"
-            " one that left its family out. \\[default: those that come with semsearch]",
+            help="Weights file, or a folder written by learn --folds: then each data set is evaluated with the weights"
+            " that left its family out. \\[default: the file included in semsearch]",
             show_default=False,
         ),
     ] = None,
     methods: Annotated[
         str | None,
         typer.Option(
-            help="By comma: semsearch, hybrid (with a lexical weight chosen on the labels), unguarded, members (or"
-            " member:NAME), bm25, fused, rocchio, ridge, linear, film-scratch; frozen always. \\[default: all]",
+            help="Separated by commas: semsearch (dense search, adapted), hybrid (hybrid search as an index serves it,"
+            " adapted), bm25 (served keyword search), fused (served hybrid search by reciprocal rank fusion),"
+            " unguarded, members (or member:NAME), rocchio, ridge, linear, film-scratch; frozen is always included."
+            " \\[default: all]",
             show_default=False,
         ),
     ] = None,
@@ -190,17 +196,17 @@ def evaluate(
     plots: Annotated[
         Path | None, typer.Option(show_default=False, help="Folder for gain.png, forest.png, chosen.png, table.md.")
     ] = None,
-    processes: Annotated[int, typer.Option(min=1, help="Domains measured at once, one thread each.")] = 1,
+    processes: Annotated[int, typer.Option(min=1, help="Data sets evaluated at once, one thread each.")] = 1,
     encoder: EncoderName = None,
     embeddings: Embeddings = None,
     cache: Cache = None,
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
-    """Measure adaptation on labelled domains, against what else one could do with the same labels.
+    """Evaluate adaptation on labelled data sets, against other ways to use the same labels.
 
-    Support is drawn from one half of a domain's judged queries, nDCG@10, recall@100 and MRR@10 are taken on the other
-    half, by exact search. The table holds means over families with paired bootstrap intervals.
+    Support sets are drawn from one half of a data set's judged queries; nDCG@10, recall@100 and MRR@10 are measured on
+    the other half, by exact search. The table shows means over families with paired bootstrap intervals.
 
     Example: semsearch evaluate data/domains/cisi --labels 0,8,32 --json cisi.json
     """
@@ -220,16 +226,16 @@ def evaluate(
     plan = Plan(numbers, seeds, names)
     loaded, about = _load(domains, encoder=encoder, embeddings=embeddings, cache=cache, device=device, threads=threads)
     loaded = [domain for domain in loaded if domain.texts.labelled]
-    measured = []
+    measurements = []
     with _progress() as progress:
         task = progress.add_task("measuring", total=len(loaded), counts="")
         for results in run(loaded, opened, plan, processes=processes):
-            measured += results
+            measurements += results
             progress.update(task, advance=1, counts=results[0].domain)
     with err.status("intervals"):
-        lines = summary(measured)
+        lines = summary(measurements)
     _show(lines, numbers, names)
-    if any(one.seen for one in measured):
+    if any(measurement.seen for measurement in measurements):
         err.print("[yellow]some of these families were among those the weights were learned on[/yellow]")
     if json_out is not None:
         settings = {
@@ -239,15 +245,15 @@ def evaluate(
             "methods": names,
             "weights": [w.metadata for w in opened],
         }
-        save_json(json_out, measured, lines, settings)
+        save_json(json_out, measurements, lines, settings)
     if plots is not None:
         from semsearch.evaluation.plots import draw
 
-        for path in [*draw(plots, measured, lines), save_markdown(plots / "table.md", lines, numbers)]:
+        for path in [*draw(plots, measurements, lines), save_markdown(plots / "table.md", lines, numbers)]:
             err.print(f"written {path}", soft_wrap=True)
 
 
-def _show(lines: Sequence[Gain], labels: Sequence[int], methods: Sequence[str]) -> None:
+def _show(lines: Sequence[Improvement], labels: Sequence[int], methods: Sequence[str]) -> None:
     from semsearch.evaluation.report import OURS
 
     tables = {"nDCG@10 over frozen, macro mean over families": [line for line in lines if line.over == "frozen"]}
@@ -259,13 +265,13 @@ def _show(lines: Sequence[Gain], labels: Sequence[int], methods: Sequence[str]) 
         for number in labels:
             table.add_column(f"{number} labels", justify="right")
         for method in methods:
-            mine = [
+            cells = [
                 f"{line.mean:+.4f} [{line.low:+.4f}, {line.high:+.4f}]\nworst {line.worst:+.3f}"
                 for line in chosen
                 if line.measure == "nDCG@10" and method == (line.method if line.over == "frozen" else line.over)
             ]
-            if mine:
-                table.add_row(method, *mine)
+            if cells:
+                table.add_row(method, *cells)
         if table.row_count:
             out.print(table)
 
@@ -291,7 +297,7 @@ def _load(
     device: str,
     threads: int | None,
 ) -> tuple[list[Dataset], dict[str, JsonValue]]:
-    """The domains in vectors, and what encoded them."""
+    """The data sets with their vectors, and the settings of the encoder."""
     with err.status("starting"):
         from semsearch.encoders.encoder import Encoder as Model
         from semsearch.encoders.locate import DEFAULT_MODEL
@@ -306,12 +312,12 @@ def _load(
     def opened() -> Encoder:
         return Model.open(name, device=device, threads=threads)
 
-    found = find_datasets(folders)
+    paths = find_datasets(folders)
     vectors = Vectorizer(opened, name, cache or default_cache(), embeddings)
     loaded = []
     with _progress() as progress:
-        task = progress.add_task("vectors", total=len(found), counts="")
-        for folder in found:
+        task = progress.add_task("vectors", total=len(paths), counts="")
+        for folder in paths:
             progress.update(task, counts=folder.name)
             loaded.append(vectors.dataset(folder))
             progress.update(task, advance=1)

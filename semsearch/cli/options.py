@@ -1,4 +1,4 @@
-"""What the commands share: the consoles they print to and the options they all have."""
+"""Consoles and options that several commands share."""
 
 from __future__ import annotations
 
@@ -16,19 +16,23 @@ err = Console(stderr=True, highlight=False)
 
 Threads = Annotated[
     int | None,
-    typer.Option(min=1, envvar="SEMSEARCH_THREADS", help="CPU threads. \\[default: all cores]", show_default=False),
+    typer.Option(
+        min=1, envvar="SEMSEARCH_THREADS", help="Number of CPU threads. \\[default: all cores]", show_default=False
+    ),
 ]
 Device = Annotated[
     str,
-    typer.Option(envvar="SEMSEARCH_DEVICE", help="auto, cpu, cuda or cuda:N; auto takes CUDA where there is one."),
+    typer.Option(
+        envvar="SEMSEARCH_DEVICE", help="Device of the encoder: auto, cpu, cuda or cuda:N; auto uses CUDA if available."
+    ),
 ]
 FilterOption = Annotated[
     str | None,
     typer.Option(
         "--filter",
         "-f",
-        help='What metadata must meet: kind = "how-to" and year >= 2020 and not lang in (de, fr).'
-        " Also !=, ^= (begins with), exists, or.",
+        help='Show only documents whose metadata match, for example: kind = "how-to" and year >= 2020'
+        " and not lang in (de, fr). Also !=, ^= (starts with), exists, or.",
         show_default=False,
     ),
 ]
@@ -36,14 +40,14 @@ WeightsFile = Annotated[
     Path | None,
     typer.Option(
         envvar="SEMSEARCH_WEIGHTS",
-        help="Weights that semsearch learn wrote. \\[default: those that come with semsearch]",
+        help="Weights file written by `semsearch learn`. \\[default: the file included in semsearch]",
         show_default=False,
     ),
 ]
 
 
 def parsed_filter(expression: str | None) -> Filter | None:
-    """What --filter says. Raises typer.BadParameter where it cannot be understood."""
+    """Parse --filter. Raises typer.BadParameter for an expression that is not valid."""
     from semsearch.filters.expression import parse_optional_filter
 
     try:

@@ -1,4 +1,4 @@
-"""What was said about each query, by labels and by clicks, taken together; knows nothing of vectors."""
+"""What was said about each query, by labels and by clicks, taken together. Does not depend on vectors."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MAX_QUERIES = 512
 def judged_queries(labels: Sequence[Label], clicks: Sequence[Click], bias: PositionBias) -> list[JudgedQuery]:
     """One for each query that anything was said about, in the order of their texts.
 
-    Of more than MOST_QUERIES queries those that were spoken of last are taken. Of labels of one document under one
+    Of more than MAX_QUERIES queries those that were spoken of last are taken. Of labels of one document under one
     query each user's last counts, and users' are averaged; where there is a label, clicks do not count. Labels without
     a query are left out.
     """
@@ -63,7 +63,7 @@ def judged_queries(labels: Sequence[Label], clicks: Sequence[Click], bias: Posit
 
 
 def _last_spoken_of(entries: Sequence[Label | Click]) -> set[str]:
-    """The MOST_QUERIES queries that stand last."""
+    """The MAX_QUERIES queries that stand last."""
     kept: dict[str, None] = {}
     for entry in reversed(entries):
         if len(kept) == MAX_QUERIES:

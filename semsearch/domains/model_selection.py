@@ -41,7 +41,7 @@ def _studentised(gains: Values, shares: Values) -> tuple[Values, Values]:
 def bias_corrected_cv(
     values: Values, usual: int, *, before: Values, rng: np.random.Generator
 ) -> tuple[float, float, float]:
-    """What choosing by `surely_better` adds to `before`, with the bounds of its central 95% interval.
+    """What choosing by `reality_check` adds to `before`, with the bounds of its central 95% interval.
 
     values: (n, K); before: (n,). Chosen on queries that are drawn with replacement, measured on those that were not
     drawn: bootstrap bias-corrected cross-validation (Tsamardinos, Greasidou & Borboudakis 2018,

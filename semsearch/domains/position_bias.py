@@ -1,4 +1,4 @@
-"""Clicks become gains, corrected for the position at which a result stood; knows nothing of vectors.
+"""Clicks become gains, corrected for the position at which a result stood. Does not depend on vectors.
 
 A result is clicked if it was looked at and found worth it; whether it is looked at depends on its position alone (the
 position-based model, Craswell et al. 2008, doi:10.1145/1341531.1341545). Weighting a click by the inverse of that

@@ -1,7 +1,7 @@
 """Guard and inner loops in a process of their own, so that searches do not wait for this one's interpreter lock.
 
 A thread would do, but for that lock: measured on two cores, searches went on at three quarters of their rate beside an
-adaptation in a thread. Knows nothing of domains or logs.
+adaptation in a thread. Does not depend on domains or logs.
 """
 
 from __future__ import annotations

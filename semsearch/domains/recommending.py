@@ -1,4 +1,4 @@
-"""Documents for somebody who asked nothing, from what they liked before; knows nothing of how that was told."""
+"""Documents for somebody who asked nothing, from what they liked before. Does not depend on how that was told."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The domains of one open index: adapted, returned to earlier versions, given parents, while searches go on.
 
 Every change is on disk before searches see it, and they see it whole: the engine's adapter is replaced between two
-batches. Knows nothing of HTTP or of when to adapt.
+batches. Does not depend on HTTP or when to adapt.
 """
 
 from __future__ import annotations
@@ -236,7 +236,7 @@ class DomainRegistry:
             self._stamp = stamp
 
     def close(self) -> None:
-        """Let go of the log."""
+        """Close the log."""
         self.log.close()
 
     def _serve(self, domain: str) -> None:

@@ -1,7 +1,7 @@
 """Chooses for an index how it is to be searched and how its domains learn, by cross-validation on labelled queries.
 
 Every setting is tried as it would serve: the labels of all folds but one adapt the domain, the queries of that fold are
-ranked over the whole index. Knows nothing of files or of recipes.
+ranked over the whole index. Does not depend on files or recipes.
 """
 
 from __future__ import annotations
@@ -145,8 +145,8 @@ def tune(
     """Try every setting and choose; nothing of the engine changes.
 
     judged: by domain. Of settings within the budget the one is chosen that surely helps more than the present one (see
-    `surely_better`); where none does, the present one, or, where that is over the budget, the best within it. What the
-    choice is worth is measured on queries that were not chosen by (see `worth_of_choosing`).
+    `reality_check`); where none does, the present one, or, where that is over the budget, the best within it. What the
+    choice is worth is measured on queries that were not chosen by (see `bias_corrected_cv`).
 
     Raises LabelError where no domain has FEWEST judged queries that name a right answer, or nothing is within budget.
     """

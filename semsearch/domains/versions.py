@@ -1,4 +1,4 @@
-"""A domain's versions: returned to, put aside, given away and taken in; knows nothing of searches that go on."""
+"""A domain's versions: returned to, put aside, given away and taken in. Does not depend on searches that go on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Texts to unit vectors, with any sentence-transformers model; knows nothing of indexes or domains."""
+"""Texts to unit vectors, with any sentence-transformers model. Does not depend on indexes or domains."""
 
 from __future__ import annotations
 

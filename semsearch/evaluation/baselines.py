@@ -1,8 +1,7 @@
-"""What else one could do with the same labels: the methods that semsearch is measured against."""
+"""Other ways to use the same labels on dense vectors: the methods that semsearch is compared with."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,56 +13,55 @@ from torch import Tensor
 from semsearch.adapters.losses import listwise_loss
 from semsearch.adapters.states import State, axes_of, transform
 from semsearch.adapters.support import MAX_DOCUMENTS, Support
-from semsearch.errors import InputError
-from semsearch.metalearn.datasets import LabelledTexts
 from semsearch.metalearn.episodes import Dataset
 from semsearch.types import Rows, Scores, Vectors, unit_rows
 
 
 @dataclass(frozen=True)
 class Task:
-    """One measurement: adapt on some judged queries of a domain, score all documents for others."""
+    """One measurement: adapt on some judged queries of a data set, rank all documents for others."""
 
-    domain: Dataset
+    dataset: Dataset
     labelled: Rows
     """Rows of the queries whose judgments may be used."""
-    asked: Rows
+    held_out: Rows
     """Rows of the queries that are measured."""
     seed: int
 
     @cached_property
     def support(self) -> Support:
         """The labelled queries as the learners take them."""
-        return self.domain.support(self.labelled, most=MAX_DOCUMENTS)
+        return self.dataset.support(self.labelled, most=MAX_DOCUMENTS)
 
     @cached_property
     def centroids(self) -> Vectors:
-        """(n, dim) unit mean of each labelled query's relevant documents, by gain."""
+        """(n, dim) unit mean of each labelled query's relevant documents, weighted by relevance."""
         means = np.stack(
             [
-                np.average(self.domain.documents[list(judged)], axis=0, weights=list(judged.values()))
-                for judged in (self.domain.texts.judgments[row] for row in self.labelled)
+                np.average(self.dataset.documents[list(judged)], axis=0, weights=list(judged.values()))
+                for judged in (self.dataset.texts.judgments[row] for row in self.labelled)
             ]
         )
         return unit_rows(means)
 
     @property
-    def taught(self) -> Vectors:
-        """(n, dim) the labelled queries."""
-        return self.domain.queries[self.labelled]
+    def labelled_queries(self) -> Vectors:
+        """(n, dim) vectors of the labelled queries."""
+        return self.dataset.queries[self.labelled]
 
     @property
     def queries(self) -> Vectors:
-        """(m, dim) the measured queries."""
-        return self.domain.queries[self.asked]
+        """(m, dim) vectors of the measured queries."""
+        return self.dataset.queries[self.held_out]
 
     def scores(self, queries: Vectors) -> Scores:
-        """(m, N) of moved queries."""
-        found: Scores = np.asarray(queries, np.float32) @ self.domain.documents.T
-        return found
+        """(m, N) cosine of each query vector, (m, dim), with every document."""
+        cosines: Scores = np.asarray(queries, np.float32) @ self.dataset.documents.T
+        return cosines
 
 
 Method = Callable[[Task], Scores]
+"""Scores (m, N) of the measured queries for every document."""
 
 
 def frozen(task: Task) -> Scores:
@@ -72,51 +70,50 @@ def frozen(task: Task) -> Scores:
 
 
 def rocchio(task: Task) -> Scores:
-    """Rocchio's relevance feedback (1971) carried over from the 3 nearest labelled queries: q + 0.5 · their relevant
-    documents' mean, weighted by a softmax of their similarity."""
-    near = task.queries @ task.taught.T
-    few = min(3, near.shape[1])
-    edge = np.sort(near, axis=1)[:, -few][:, None]
-    weights = np.where(near >= edge, np.exp((near - 1) / 0.1), 0)
-    return task.scores(
-        unit_rows(task.queries + 0.5 * near.max(axis=1, keepdims=True) * _mean(weights) @ task.centroids)
-    )
+    """Rocchio's relevance feedback (1971) from the 3 nearest labelled queries: q + 0.5 · the mean of their relevant
+    documents, weighted by a softmax of their similarity."""
+    similarity = task.queries @ task.labelled_queries.T
+    neighbours = min(3, similarity.shape[1])
+    threshold = np.sort(similarity, axis=1)[:, -neighbours][:, None]
+    weights = np.where(similarity >= threshold, np.exp((similarity - 1) / 0.1), 0)
+    strength = 0.5 * similarity.max(axis=1, keepdims=True) * _rows_summing_to_1(weights)
+    return task.scores(unit_rows(task.queries + strength @ task.centroids))
 
 
-def _mean(weights: Vectors) -> Vectors:
-    mean: Vectors = weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-12)
-    return mean
+def _rows_summing_to_1(weights: Vectors) -> Vectors:
+    shares: Vectors = weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-12)
+    return shares
 
 
 def ridge(task: Task) -> Scores:
-    """Ridge regression, λ = 3, from labelled queries to the way to their relevant documents."""
-    gram = task.taught @ task.taught.T + 3.0 * np.eye(len(task.taught))
-    dual = np.linalg.solve(gram, task.centroids - task.taught)
-    return task.scores(unit_rows(task.queries + (task.queries @ task.taught.T) @ dual))
+    """Ridge regression, λ = 3, from labelled queries to their offset from their relevant documents."""
+    gram = task.labelled_queries @ task.labelled_queries.T + 3.0 * np.eye(len(task.labelled_queries))
+    dual = np.linalg.solve(gram, task.centroids - task.labelled_queries)
+    return task.scores(unit_rows(task.queries + (task.queries @ task.labelled_queries.T) @ dual))
 
 
 def linear(task: Task) -> Scores:
-    """A residual linear adapter q + Wq + b, W = 0 at first, trained as LlamaIndex trains one: multiple negatives
-    ranking loss within batches of 10 (scale 20), 10 epochs of AdamW at a rate of 0.001."""
+    """A residual linear adapter q + Wq + b, initialized to zero and trained as LlamaIndex trains one: multiple
+    negatives ranking loss within batches of 10 (scale 20), 10 epochs of AdamW at a rate of 0.001."""
     torch.manual_seed(task.seed)
     rng = np.random.default_rng([task.seed, 5])
-    pairs = [(n, row) for n, q in enumerate(task.labelled) for row in task.domain.texts.judgments[q]]
+    pairs = [(n, row) for n, q in enumerate(task.labelled) for row in task.dataset.texts.judgments[q]]
     rng.shuffle(pairs)
-    layer = torch.nn.Linear(task.taught.shape[1], task.taught.shape[1])
+    layer = torch.nn.Linear(task.labelled_queries.shape[1], task.labelled_queries.shape[1])
     torch.nn.init.zeros_(layer.weight)
     torch.nn.init.zeros_(layer.bias)
     optimizer = torch.optim.AdamW(layer.parameters(), lr=1e-3)
-    queries, documents = torch.from_numpy(task.taught), torch.from_numpy(task.domain.documents)
+    queries, documents = torch.from_numpy(task.labelled_queries), torch.from_numpy(task.dataset.documents)
     normalize = torch.nn.functional.normalize
     for _ in range(10):
         order = rng.permutation(len(pairs))
         for start in range(0, len(order), 10):
-            batch = [pairs[place] for place in order[start : start + 10]]
+            batch = [pairs[index] for index in order[start : start + 10]]
             if len(batch) < 2:
                 continue
-            x = queries[[number for number, _ in batch]]
-            wanted = documents[[row for _, row in batch]]
-            logits = 20 * normalize(x + layer(x), dim=1) @ wanted.T
+            x = queries[[query for query, _ in batch]]
+            positives = documents[[row for _, row in batch]]
+            logits = 20 * normalize(x + layer(x), dim=1) @ positives.T
             optimizer.zero_grad()
             torch.nn.functional.cross_entropy(logits, torch.arange(len(batch))).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
@@ -127,67 +124,28 @@ def linear(task: Task) -> Scores:
 
 def film(task: Task) -> Scores:
     """A scale and a shift for every dimension (FiLM) from scratch: 30 steps of Adam at 0.003 on the listwise loss."""
-    axes = axes_of(task.domain.basis, task.support.queries)
-    still = State.identity(task.support.queries)
+    axes = axes_of(task.dataset.basis, task.support.queries)
+    identity_state = State.identity(task.support.queries)
     scale = torch.zeros(len(axes), requires_grad=True)
     shift = torch.zeros(len(axes), requires_grad=True)
     optimizer = torch.optim.Adam([scale, shift], lr=0.003)
 
-    def moved(queries: Tensor) -> Tensor:
-        return transform(replace(still, spectral_gains=scale.exp(), shift=shift), axes, queries)
+    def adapted(queries: Tensor) -> Tensor:
+        return transform(replace(identity_state, spectral_gains=scale.exp(), shift=shift), axes, queries)
 
     for _ in range(30):
         optimizer.zero_grad()
-        listwise_loss(moved(task.support.queries), task.support, 0.05).mean().backward()  # type: ignore[no-untyped-call]
+        listwise_loss(adapted(task.support.queries), task.support, 0.05).mean().backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     with torch.no_grad():
-        return task.scores(moved(torch.from_numpy(task.queries)).numpy())
+        return task.scores(adapted(torch.from_numpy(task.queries)).numpy())
 
 
-class Lexical:
-    """BM25 over a domain's texts (Robertson & Zaragoza 2009), k1 = 1.5, b = 0.75, in Lucene's form."""
-
-    def __init__(self, texts: LabelledTexts) -> None:
-        """Index the documents. Raises InputError where the library for it is not installed."""
-        try:
-            import bm25s
-        except ImportError as error:
-            raise InputError(
-                "bm25 needs a library: pip install 'semsearch[evaluate]', or leave it out of --methods"
-            ) from error
-        self._index = bm25s.BM25()
-        self._index.index([words(text) for text in texts.documents], show_progress=False)
-
-    def __call__(self, task: Task) -> Scores:
-        """Score every document."""
-        texts = task.domain.texts
-        return np.stack([self._index.get_scores(words(texts.queries[row])) for row in task.asked]).astype(np.float32)
-
-    def fused(self, task: Task) -> Scores:
-        """Reciprocal rank fusion with the frozen ranking, k = 60 (Cormack et al. 2009)."""
-        return _reciprocal_ranks(self(task)) + _reciprocal_ranks(frozen(task))
-
-
-def _reciprocal_ranks(scores: Scores) -> Scores:
-    order = np.argsort(-scores, axis=1, kind="stable")
-    ranks = np.empty_like(order)
-    np.put_along_axis(ranks, order, np.arange(scores.shape[1])[None, :], axis=1)
-    return (1 / (61 + ranks)).astype(np.float32)
-
-
-_WORD = re.compile(r"[^\W_]+")
-_UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
-
-
-def words(text: str) -> list[str]:
-    """Lower-case words, English ones stemmed; scripts without spaces as pairs of characters."""
-    import Stemmer
-
-    found: list[str] = []
-    for word in _WORD.findall(text.lower()):
-        if _UNSPACED.search(word):
-            found += [word[place : place + 2] for place in range(max(1, len(word) - 1))]
-        else:
-            found.append(word)
-    stems: list[str] = Stemmer.Stemmer("english").stemWords(found)
-    return stems
+BASELINES: dict[str, Method] = {
+    "frozen": frozen,
+    "rocchio": rocchio,
+    "ridge": ridge,
+    "linear": linear,
+    "film-scratch": film,
+}
+"""By the name that --methods takes."""

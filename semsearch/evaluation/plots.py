@@ -1,4 +1,4 @@
-"""Three plots of an evaluation: gain against labels, a forest of domains, and what the guard chose."""
+"""Three plots of an evaluation: improvement by number of labels, a forest of data sets, and the guard's choices."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy as np
 
 from semsearch.errors import InputError
 from semsearch.evaluation.measures import paired_interval
-from semsearch.evaluation.protocol import Measured
-from semsearch.evaluation.report import Gain, arranged, differences
+from semsearch.evaluation.protocol import Measurement
+from semsearch.evaluation.report import Improvement, by_method, differences
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 INK, QUIET, BEST = "#1b1f24", "#8a939c", "#0b6e4f"
 
 
-def draw(folder: Path, measured: Sequence[Measured], lines: Sequence[Gain]) -> list[Path]:
+def draw(folder: Path, measurements: Sequence[Measurement], lines: Sequence[Improvement]) -> list[Path]:
     """Write gain.png, forest.png and chosen.png; returns their paths.
 
     Raises InputError where matplotlib is not installed or the folder cannot be written.
@@ -29,9 +29,9 @@ def draw(folder: Path, measured: Sequence[Measured], lines: Sequence[Gain]) -> l
         from matplotlib.figure import Figure
     except ImportError as error:
         raise InputError("plots need matplotlib: pip install 'semsearch[evaluate]', or leave --plots out") from error
-    figures = {"gain.png": _gain(lines, Figure)}
-    if any(one.method == "semsearch" and one.labels for one in measured):
-        figures |= {"forest.png": _forest(measured, Figure), "chosen.png": _chosen(measured, Figure)}
+    figures = {"gain.png": _improvement(lines, Figure)}
+    if any(measurement.method == "semsearch" and measurement.labels for measurement in measurements):
+        figures |= {"forest.png": _forest(measurements, Figure), "chosen.png": _chosen(measurements, Figure)}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, figure in figures.items():
@@ -41,31 +41,31 @@ def draw(folder: Path, measured: Sequence[Measured], lines: Sequence[Gain]) -> l
     return [folder / name for name in figures]
 
 
-def _gain(lines: Sequence[Gain], figure_of: type[Figure]) -> Figure:
+def _improvement(lines: Sequence[Improvement], figure_of: type[Figure]) -> Figure:
     """Macro nDCG@10 over frozen against the number of labels, one line a method."""
     figure = figure_of(figsize=(8.5, 5))
     axes = figure.add_subplot()
     over = [line for line in lines if line.over == "frozen" and line.measure == "nDCG@10"]
     shown = [name for name in dict.fromkeys(line.method for line in over) if not name.startswith("member:")]
     numbers = sorted({line.labels for line in over})
-    places = {number: place for place, number in enumerate(numbers)}
+    positions = {number: position for position, number in enumerate(numbers)}
     ends = []
     for order, name in enumerate(shown):
-        mine = sorted((line for line in over if line.method == name), key=lambda line: line.labels)
-        x, y = [places[line.labels] for line in mine], [line.mean for line in mine]
+        curve = sorted((line for line in over if line.method == name), key=lambda line: line.labels)
+        x, y = [positions[line.labels] for line in curve], [line.mean for line in curve]
         ours = name == "semsearch"
         colour = BEST if ours else f"C{order}"
         axes.plot(x, y, color=colour, linewidth=2.6 if ours else 1.2, marker="o", markersize=4, zorder=3 if ours else 2)
         if ours:
-            axes.fill_between(x, [one.low for one in mine], [one.high for one in mine], color=colour, alpha=0.15)
+            axes.fill_between(x, [line.low for line in curve], [line.high for line in curve], color=colour, alpha=0.15)
         ends.append((y[-1], name, colour))
     bottom, top = axes.get_ylim()
     last = -np.inf
     for height, name, colour in sorted(ends):
         last = max(height, last + 0.045 * (top - bottom))
-        axes.annotate(name, (max(places.values()) + 0.06, last), color=colour, va="center", fontsize=9)
+        axes.annotate(name, (max(positions.values()) + 0.06, last), color=colour, va="center", fontsize=9)
     axes.axhline(0, color=INK, linewidth=0.8)
-    axes.set_xticks(list(places.values()), [str(number) for number in numbers])
+    axes.set_xticks(list(positions.values()), [str(number) for number in numbers])
     axes.set_xlabel("labelled queries")
     axes.set_ylabel("nDCG@10 over frozen, mean over families")
     axes.set_title("What the same labels buy (band: 95% of the guarded method)", loc="left", fontsize=11)
@@ -73,10 +73,10 @@ def _gain(lines: Sequence[Gain], figure_of: type[Figure]) -> Figure:
     return figure
 
 
-def _forest(measured: Sequence[Measured], figure_of: type[Figure]) -> Figure:
-    """Every domain's gain with its interval, a panel for each number of labels."""
-    table = arranged(measured)
-    numbers = [number for number in sorted({one.labels for one in measured}) if number]
+def _forest(measurements: Sequence[Measurement], figure_of: type[Figure]) -> Figure:
+    """Every data set's improvement with its interval, a panel for each number of labels."""
+    table = by_method(measurements)
+    numbers = [number for number in sorted({measurement.labels for measurement in measurements}) if number]
     most = differences(table, "semsearch", "frozen", numbers[-1], "nDCG@10")
     names = sorted(
         ((family, domain) for family, domains in most.items() for domain in domains),
@@ -85,16 +85,16 @@ def _forest(measured: Sequence[Measured], figure_of: type[Figure]) -> Figure:
     figure = figure_of(figsize=(3.4 * len(numbers) + 2, 0.2 * len(names) + 1.4), layout="constrained")
     panels = np.atleast_1d(figure.subplots(1, len(numbers), sharey=True, sharex=True))
     for panel, number in zip(panels, numbers, strict=True):
-        apart = differences(table, "semsearch", "frozen", number, "nDCG@10")
+        change = differences(table, "semsearch", "frozen", number, "nDCG@10")
         bare = differences(table, "unguarded", "frozen", number, "nDCG@10") if ("unguarded", number) in table else {}
-        for place, (family, domain) in enumerate(names):
-            seeds = apart[family][domain]
+        for row, (family, domain) in enumerate(names):
+            seeds = change[family][domain]
             mean = float(np.mean([values.mean() for values in seeds]))
             low, high = paired_interval({family: {domain: seeds}}, samples=400)
-            panel.plot([low, high], [place, place], color=BEST, linewidth=1.2)
-            panel.plot(mean, place, "o", color=BEST, markersize=4)
+            panel.plot([low, high], [row, row], color=BEST, linewidth=1.2)
+            panel.plot(mean, row, "o", color=BEST, markersize=4)
             if bare:
-                panel.plot(np.mean([v.mean() for v in bare[family][domain]]), place, "x", color=QUIET, markersize=4)
+                panel.plot(np.mean([v.mean() for v in bare[family][domain]]), row, "x", color=QUIET, markersize=4)
         panel.axvline(0, color=INK, linewidth=0.8)
         panel.set_title(f"{number} labels", fontsize=10)
         panel.set_xlabel("nDCG@10 over frozen")
@@ -105,21 +105,21 @@ def _forest(measured: Sequence[Measured], figure_of: type[Figure]) -> Figure:
     return figure
 
 
-def _chosen(measured: Sequence[Measured], figure_of: type[Figure]) -> Figure:
-    """How often the guard chose what, for each number of labels."""
-    ours = [one for one in measured if one.method == "semsearch" and one.labels]
-    numbers = sorted({one.labels for one in ours})
-    domains = sorted({one.domain for one in ours})
-    kinds = sorted({one.chosen for one in ours} - {"none"}, key=_order)
-    colours = {"none": "#d5dadf"} | {kind: f"C{place % 10}" for place, kind in enumerate(kinds)}
+def _chosen(measurements: Sequence[Measurement], figure_of: type[Figure]) -> Figure:
+    """How often the guard chose each candidate, for each number of labels."""
+    guarded = [each for each in measurements if each.method == "semsearch" and each.labels]
+    numbers = sorted({each.labels for each in guarded})
+    domains = sorted({each.domain for each in guarded})
+    kinds = sorted({each.chosen for each in guarded} - {"none"}, key=_order)
+    colours = {"none": "#d5dadf"} | {kind: f"C{index % 10}" for index, kind in enumerate(kinds)}
     figure = figure_of(figsize=(3.2 * len(numbers) + 2, 0.2 * len(domains) + 1.8), layout="constrained")
     panels = np.atleast_1d(figure.subplots(1, len(numbers), sharey=True))
     for panel, number in zip(panels, numbers, strict=True):
-        for place, domain in enumerate(reversed(domains)):
-            counts = Counter(one.chosen for one in ours if one.labels == number and one.domain == domain)
+        for row, domain in enumerate(reversed(domains)):
+            counts = Counter(each.chosen for each in guarded if each.labels == number and each.domain == domain)
             left = 0
             for kind in ["none", *kinds]:
-                panel.barh(place, counts[kind], left=left, color=colours[kind], height=0.8)
+                panel.barh(row, counts[kind], left=left, color=colours[kind], height=0.8)
                 left += counts[kind]
         panel.set_title(f"{number} labels", fontsize=10)
         panel.set_xlabel("seeds")

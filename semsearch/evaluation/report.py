@@ -1,4 +1,4 @@
-"""What was measured, as rows for programs and as tables and plots for people."""
+"""Measurements as rows for programs and as tables for people."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import numpy as np
 
 from semsearch.errors import InputError
 from semsearch.evaluation.measures import MEASURES, Values, macro_mean, paired_interval
-from semsearch.evaluation.protocol import Measured
+from semsearch.evaluation.protocol import Measurement
 from semsearch.system.files import atomic_write
 
 OURS = ("semsearch", "hybrid")
 
 
 @dataclass(frozen=True, slots=True)
-class Gain:
-    """What one method has over another, as a macro mean over families."""
+class Improvement:
+    """The difference between two methods, as a macro mean over families."""
 
     method: str
     over: str
@@ -29,82 +29,83 @@ class Gain:
     low: float
     high: float
     worst: float
-    """Lowest mean of a domain."""
+    """Lowest mean of any data set."""
     worst_domain: str
 
 
-def rows(measured: Sequence[Measured]) -> list[dict[str, object]]:
-    """One row a domain, method, number of labels, seed and measure; the value is the mean over queries."""
+def rows(measurements: Sequence[Measurement]) -> list[dict[str, object]]:
+    """One row for each data set, method, number of labels, seed and measure; its value is the mean over queries."""
     return [
         {
-            "domain": one.domain,
-            "family": one.family,
-            "method": one.method,
-            "labels": one.labels,
-            "given": one.given,
-            "seed": one.seed,
+            "domain": measurement.domain,
+            "family": measurement.family,
+            "method": measurement.method,
+            "labels": measurement.labels,
+            "given": measurement.given,
+            "seed": measurement.seed,
             "measure": name,
             "value": round(float(values.mean()), 6),
             "queries": len(values),
-            **({"chosen": one.chosen} if one.chosen else {}),
-            **({"seen": True} if one.seen else {}),
+            **({"chosen": measurement.chosen} if measurement.chosen else {}),
+            **({"seen": True} if measurement.seen else {}),
         }
-        for one in measured
-        for name, values in one.values.items()
+        for measurement in measurements
+        for name, values in measurement.values.items()
     ]
 
 
 Table = Mapping[tuple[str, int], Mapping[str, Mapping[str, Sequence[Mapping[str, Values]]]]]
 
 
-def arranged(measured: Sequence[Measured]) -> Table:
-    """(method, labels) → family → domain → by seed → measure → (queries,)."""
+def by_method(measurements: Sequence[Measurement]) -> Table:
+    """(method, labels) → family → data set → by seed → measure → (queries,)."""
     table: dict[tuple[str, int], dict[str, dict[str, list[Mapping[str, Values]]]]] = {}
-    for one in sorted(measured, key=lambda one: (one.family, one.domain, one.seed)):
-        place = table.setdefault((one.method, one.labels), {}).setdefault(one.family, {})
-        place.setdefault(one.domain, []).append(one.values)
+    for measurement in sorted(measurements, key=lambda each: (each.family, each.domain, each.seed)):
+        families = table.setdefault((measurement.method, measurement.labels), {})
+        datasets = families.setdefault(measurement.family, {})
+        datasets.setdefault(measurement.domain, []).append(measurement.values)
     return table
 
 
 def differences(table: Table, method: str, over: str, labels: int, measure: str) -> dict[str, dict[str, list[Values]]]:
-    """family → domain → by seed, query by query, what `method` has over `over` with the same labels."""
-    mine, other = table[method, labels], table[over, labels]
+    """family → data set → by seed, (queries,): `method` minus `over` on each query, with the same labels."""
+    families, other = table[method, labels], table[over, labels]
     return {
         family: {
-            domain: [a[measure] - b[measure] for a, b in zip(seeds, other[family][domain], strict=True)]
-            for domain, seeds in domains.items()
+            name: [a[measure] - b[measure] for a, b in zip(seeds, other[family][name], strict=True)]
+            for name, seeds in datasets.items()
         }
-        for family, domains in mine.items()
+        for family, datasets in families.items()
     }
 
 
-def gain(table: Table, method: str, over: str, labels: int, measure: str) -> Gain:
+def improvement(table: Table, method: str, over: str, labels: int, measure: str) -> Improvement:
     """One line of a table, with a paired bootstrap interval."""
-    apart = differences(table, method, over, labels, measure)
-    by_domain = {
-        domain: float(np.mean([values.mean() for values in seeds]))
-        for domains in apart.values()
-        for domain, seeds in domains.items()
+    change = differences(table, method, over, labels, measure)
+    means = {
+        name: float(np.mean([values.mean() for values in seeds]))
+        for datasets in change.values()
+        for name, seeds in datasets.items()
     }
-    worst = min(by_domain, key=lambda name: by_domain[name])
-    low, high = paired_interval(apart)
-    return Gain(method, over, labels, measure, macro_mean(apart), low, high, by_domain[worst], worst)
+    worst = min(means, key=lambda name: means[name])
+    low, high = paired_interval(change)
+    return Improvement(method, over, labels, measure, macro_mean(change), low, high, means[worst], worst)
 
 
-def summary(measured: Sequence[Measured]) -> list[Gain]:
+def summary(measurements: Sequence[Measurement]) -> list[Improvement]:
     """Every method over frozen by every measure, and each of OURS over every other by nDCG@10."""
-    table = arranged(measured)
-    methods = list(dict.fromkeys(one.method for one in measured))
-    labels = sorted({one.labels for one in measured})
+    table = by_method(measurements)
+    methods = list(dict.fromkeys(measurement.method for measurement in measurements))
+    labels = sorted({measurement.labels for measurement in measurements})
     lines = [
-        gain(table, method, "frozen", number, name)
+        improvement(table, method, "frozen", number, name)
         for name in MEASURES
         for method in methods
         if method != "frozen"
         for number in labels
     ]
     return lines + [
-        gain(table, ours, method, number, "nDCG@10")
+        improvement(table, ours, method, number, "nDCG@10")
         for ours in OURS
         for method in methods
         if ours in methods and method not in {*OURS, "frozen"}
@@ -112,17 +113,19 @@ def summary(measured: Sequence[Measured]) -> list[Gain]:
     ]
 
 
-def save_json(path: Path, measured: Sequence[Measured], lines: Sequence[Gain], settings: Mapping[str, object]) -> None:
+def save_json(
+    path: Path, measurements: Sequence[Measurement], lines: Sequence[Improvement], settings: Mapping[str, object]
+) -> None:
     """Rows, table and settings as one JSON file, whole or not at all. Raises InputError if the disk refuses."""
     content = {
         "settings": dict(settings),
-        "table": [{name: getattr(line, name) for name in Gain.__slots__} for line in lines],
-        "rows": rows(measured),
+        "table": [{name: getattr(line, name) for name in Improvement.__slots__} for line in lines],
+        "rows": rows(measurements),
     }
     _write(path, json.dumps(content, ensure_ascii=False))
 
 
-def save_markdown(path: Path, lines: Sequence[Gain], labels: Sequence[int]) -> Path:
+def save_markdown(path: Path, lines: Sequence[Improvement], labels: Sequence[int]) -> Path:
     """Tables for people: every method over frozen by every measure, and each of OURS over every other."""
     parts = []
     for name in MEASURES:
@@ -140,12 +143,12 @@ def save_markdown(path: Path, lines: Sequence[Gain], labels: Sequence[int]) -> P
     return path
 
 
-def _table(lines: Mapping[tuple[str, int], Gain], labels: Sequence[int]) -> str:
+def _table(lines: Mapping[tuple[str, int], Improvement], labels: Sequence[int]) -> str:
     body = []
     for name in dict.fromkeys(name for name, _ in lines):
-        mine = [lines[name, number] for number in labels]
-        said = [f"{line.mean:+.4f} [{line.low:+.4f}, {line.high:+.4f}], worst {line.worst:+.3f}" for line in mine]
-        body.append(f"| {name} | " + " | ".join(said) + " |")
+        row = [lines[name, number] for number in labels]
+        cells = [f"{line.mean:+.4f} [{line.low:+.4f}, {line.high:+.4f}], worst {line.worst:+.3f}" for line in row]
+        body.append(f"| {name} | " + " | ".join(cells) + " |")
     head = "| | " + " | ".join(f"{number} labels" for number in labels) + " |"
     return "\n".join([head, "|---" * (len(labels) + 1) + "|", *body])
 
@@ -156,4 +159,4 @@ def _write(path: Path, text: str) -> None:
         with atomic_write(path) as unfinished:
             unfinished.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise InputError(f"{path} cannot be written ({error.strerror}): choose another place") from error
+        raise InputError(f"{path} cannot be written ({error.strerror}): choose another path") from error

@@ -1,9 +1,9 @@
-"""Conditions as people write them: `kind = "how-to" and year >= 2020 and not lang in (de, fr)`.
+"""The expression syntax of filters: `kind = "how-to" and year >= 2020 and not lang in (de, fr)`.
 
     NAME = VALUE     !=  >  >=  <  <=      ^= begins with      NAME in (VALUE, …)      NAME exists
     not …   … and …   … or …   ( … )       `not` binds closest, then `and`, then `or`
 
-Names and values with spaces or signs stand between quotation marks. The same as JSON: see `semsearch.filters.tree`.
+Quote names and values that contain spaces or signs. For the JSON form, see `semsearch.filters.tree`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from semsearch.errors import FilterError
 from semsearch.filters.tree import And, Comparison, Filter, Not, Or, check_size
 
 MAX_EXPRESSION_CHARS = 4_000
-"""Characters of an expression."""
+"""Characters allowed in an expression."""
 
 _GRAMMAR = r"""
 start: either
@@ -47,8 +47,8 @@ def _parser() -> Lark:
     return Lark(_GRAMMAR, parser="lalr", lexer="contextual", maybe_placeholders=False)
 
 
-class _Conditions(Transformer[Token, Any]):
-    """The parsed expression as a condition."""
+class _FilterBuilder(Transformer[Token, Any]):
+    """Turns a parsed expression into a filter tree."""
 
     def start(self, parts: Sequence[Filter]) -> Filter:
         return parts[0]
@@ -90,31 +90,32 @@ class _Conditions(Transformer[Token, Any]):
 
 
 def parse_filter(expression: str) -> Filter:
-    """The condition that an expression stands for. Raises FilterError naming what is wrong and where."""
+    """Parse an expression. Raises FilterError naming what is wrong and where."""
     if len(expression) > MAX_EXPRESSION_CHARS:
         raise FilterError(
             f"the filter has {len(expression)} characters, at most {MAX_EXPRESSION_CHARS} are read: send it as JSON"
         )
     try:
-        condition: Filter = _Conditions().transform(_parser().parse(expression))
-        return check_size(condition)
+        tree: Filter = _FilterBuilder().transform(_parser().parse(expression))
+        return check_size(tree)
     except UnexpectedInput as error:
         ended = isinstance(error, UnexpectedToken) and error.token.type == "$END"
-        place = "at its end" if ended else f"at {expression[error.pos_in_stream :][:20]!r}"
+        location = "at its end" if ended else f"at {expression[error.pos_in_stream :][:20]!r}"
         raise FilterError(
-            f'the filter {_excerpt(expression)} cannot be read {place}: write it like kind = "how-to" and year >= 2020'
+            f"the filter {_excerpt(expression)} cannot be read {location}:"
+            ' write it like kind = "how-to" and year >= 2020'
         ) from None
     except VisitError as error:
         reason = error.orig_exc
-        said = reason.errors()[0]["msg"] if isinstance(reason, ValidationError) else str(reason)
-        raise FilterError(f"the filter {_excerpt(expression)}: {said}") from None
+        message = reason.errors()[0]["msg"] if isinstance(reason, ValidationError) else str(reason)
+        raise FilterError(f"the filter {_excerpt(expression)}: {message}") from None
     except (ValueError, RecursionError) as error:
-        said = "it lies too deep" if isinstance(error, RecursionError) else str(error)
-        raise FilterError(f"the filter {_excerpt(expression)}: {said}") from None
+        message = "it lies too deep" if isinstance(error, RecursionError) else str(error)
+        raise FilterError(f"the filter {_excerpt(expression)}: {message}") from None
 
 
 def parse_optional_filter(expression: str | None) -> Filter | None:
-    """As `parse`; None for none and for a blank one."""
+    """As `parse_filter`; None for None and for a blank expression."""
     return None if expression is None or not expression.strip() else parse_filter(expression)
 
 
@@ -123,7 +124,7 @@ def _excerpt(expression: str) -> str:
 
 
 def quote(value: object) -> str:
-    """A name or a value as it stands in an expression, whatever is in it."""
+    """Return a name or a value quoted for an expression."""
     text = ("true" if value else "false") if isinstance(value, bool) else str(value)
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'

@@ -1,12 +1,12 @@
-"""Conditions on documents' metadata, as values; knows nothing of where metadata is kept or how conditions are written.
+"""The filter tree: filters on documents' metadata, as values. Does not depend on storage or on the expression syntax.
 
-A condition is one of
+A filter is one of
 
     {"field": "year", "gte": 2020, "lt": 2024}      a comparison: eq, in, gt, gte, lt, lte, prefix or exists
-    {"and": [CONDITION, …]}   {"or": [CONDITION, …]}   {"not": CONDITION}
+    {"and": [FILTER, …]}   {"or": [FILTER, …]}   {"not": FILTER}
 
-A document is compared by each value that it has under a name: one of a list's elements is enough. What lies within an
-object has a name with dots, as in `author.name`. Its `id`, `title` and `source` are names as well.
+A document matches a comparison if any of its values under that name does: one element of a list is enough. Fields of
+nested objects have dotted names, as in `author.name`. `id`, `title` and `source` can be filtered on as well.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, JsonValue, Tag
 MAX_VALUE_CHARS = 200
 """Characters of a text by which it is compared."""
 MAX_COMPARISONS = 100
-"""In one condition."""
+"""Comparisons in one filter."""
 MAX_DEPTH = 20
-"""Conditions within conditions."""
+"""Depth of nested filters."""
 
 Value: TypeAlias = str | bool | int | float
 FieldValue: TypeAlias = str | int | float
-"""A value as it is compared: see `fact`."""
+"""A value as it is compared: see `normalize_value`."""
 
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,14})(\.[0-9]{1,15})?")
 _MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9:.]+(Z|[+-][0-9:]+)")
 _DAY = re.compile(r"[0-9]{4}(-[0-9]{2}(-[0-9]{2})?)?")
 _END = "\U0010ffff"
-"""Stands behind whatever a text may go on with."""
+"""Sorts after any continuation of a text."""
 
 
 class _Part(BaseModel):
@@ -67,21 +67,21 @@ class Comparison(_Part):
 
     @property
     def bounds(self) -> dict[str, FieldValue]:
-        """Sign → what the value is to be on that side of, as it is compared."""
+        """Sign → bound, as it is compared."""
         given = {">": self.gt, ">=": self.gte, "<": self.lt, "<=": self.lte}
-        found: dict[str, FieldValue] = {
+        bounds: dict[str, FieldValue] = {
             sign: normalize_value(value) for sign, value in given.items() if value is not None
         }
-        if any(isinstance(bound, str) for bound in found.values()):
-            found = {sign: _as_date(sign, bound) for sign, bound in found.items()}
-        return found
+        if any(isinstance(bound, str) for bound in bounds.values()):
+            bounds = {sign: _as_date(sign, bound) for sign, bound in bounds.items()}
+        return bounds
 
     @property
     def year_bounds(self) -> dict[str, FieldValue]:
-        """`bounds` as dates are compared by them, where all are years, which are numbers as well; else empty."""
+        """`bounds` as dates, if all of them are years, which are numbers as well; otherwise empty."""
         dates = {sign: _as_date(sign, bound) for sign, bound in self.bounds.items() if isinstance(bound, int)}
-        found: dict[str, FieldValue] = {sign: date for sign, date in dates.items() if isinstance(date, str)}
-        return found if len(found) == len(self.bounds) else {}
+        year_bounds: dict[str, FieldValue] = {sign: date for sign, date in dates.items() if isinstance(date, str)}
+        return year_bounds if len(year_bounds) == len(self.bounds) else {}
 
 
 class And(_Part):
@@ -125,31 +125,31 @@ Or.model_rebuild()
 Not.model_rebuild()
 
 
-def check_size(condition: Filter) -> Filter:
-    """The same. Raises ValueError where it has more comparisons or lies deeper than is taken."""
+def check_size(tree: Filter) -> Filter:
+    """Return the filter unchanged. Raises ValueError if it exceeds MAX_COMPARISONS or MAX_DEPTH."""
     comparisons, deepest = 0, 0
-    left: list[tuple[Filter, int]] = [(condition, 1)]
-    while left:
-        one, depth = left.pop()
+    pending: list[tuple[Filter, int]] = [(tree, 1)]
+    while pending:
+        node, depth = pending.pop()
         deepest = max(deepest, depth)
-        if isinstance(one, Comparison):
+        if isinstance(node, Comparison):
             comparisons += 1
-        elif isinstance(one, Not):
-            left.append((one.operand, depth + 1))
+        elif isinstance(node, Not):
+            pending.append((node.operand, depth + 1))
         else:
-            left += [(part, depth + 1) for part in (one.all_of if isinstance(one, And) else one.any_of)]
+            pending += [(part, depth + 1) for part in (node.all_of if isinstance(node, And) else node.any_of)]
     if comparisons > MAX_COMPARISONS or deepest > MAX_DEPTH:
         raise ValueError(
             f"{comparisons} comparisons, {deepest} deep: at most {MAX_COMPARISONS} and {MAX_DEPTH} are taken; `in`"
             " takes many values at once"
         )
-    return condition
+    return tree
 
 
 def normalize_value(value: Value) -> FieldValue:
-    """A value as it is compared: texts that are numbers as numbers, moments in UTC, long texts by their beginning.
+    """Return a value as it is compared: numeric texts as numbers, times in UTC, long texts cut to MAX_VALUE_CHARS.
 
-    The values of tables are all texts: whether 2024 is one must not depend on the file that it came from.
+    Tables hold texts only, so the same number must compare equally whichever file format it was read from.
     """
     if isinstance(value, bool):
         return "true" if value else "false"
@@ -168,7 +168,7 @@ def normalize_value(value: Value) -> FieldValue:
 
 
 def _as_date(sign: str, bound: FieldValue) -> FieldValue:
-    """A bound as dates are compared by it: a day, a month or a year has moments in it."""
+    """Return a bound as dates are compared with it: a day, a month or a year includes every time within it."""
     text = str(bound) if isinstance(bound, int) else bound
     if not isinstance(text, str) or not _DAY.fullmatch(text):
         return bound
@@ -176,13 +176,13 @@ def _as_date(sign: str, bound: FieldValue) -> FieldValue:
 
 
 def field_values(metadata: Mapping[str, JsonValue]) -> Iterator[tuple[str, FieldValue]]:
-    """(name, value) of everything in a document's metadata that can be compared; a value may come twice."""
-    left: list[tuple[str, JsonValue]] = list(metadata.items())
-    while left:
-        name, value = left.pop()
+    """Yield (name, value) for everything in a document's metadata that can be compared; a value may repeat."""
+    pending: list[tuple[str, JsonValue]] = list(metadata.items())
+    while pending:
+        name, value = pending.pop()
         if isinstance(value, dict):
-            left += [(f"{name}.{key}", inner) for key, inner in value.items()]
+            pending += [(f"{name}.{key}", inner) for key, inner in value.items()]
         elif isinstance(value, list):
-            left += [(name, inner) for inner in value]
+            pending += [(name, inner) for inner in value]
         elif value is not None and value != "":
             yield name, normalize_value(value)

@@ -1,4 +1,4 @@
-"""Long texts to passages that fit the encoder's window; knows nothing of files or of storing.
+"""Long texts to passages that fit the encoder's window. Does not depend on files or storing.
 
 Cuts fall where the meaning allows: between paragraphs, else sentences, else words.
 """

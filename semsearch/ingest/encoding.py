@@ -1,4 +1,4 @@
-"""Passages to vectors: many at once, the long ones first, and none twice; knows nothing of how they are read."""
+"""Passages to vectors: many at once, the long ones first, and none twice. Does not depend on how they are read."""
 
 from __future__ import annotations
 

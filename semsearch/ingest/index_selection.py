@@ -1,6 +1,6 @@
 """Which type of index a corpus gets, and with how much effort it is searched: measured on this machine, not assumed.
 
-Knows nothing of texts or files.
+Does not depend on texts or files.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What to index and how, as one TOML file; knows nothing of reading or encoding.
+"""What to index and how, as one TOML file. Does not depend on reading or encoding.
 
 title = "Support articles"
 skip_bad = false

@@ -101,7 +101,7 @@ def update(
     prune: delete all documents that are not among the records, but for those of files in which something could not be
     read. The work is done as the events are taken.
 
-    Raises InputError for the first bad record, unless those are skipped; EncoderError; BundleError if there is no
+    Raises InputError for the first bad record, unless those are skipped; EncoderError; IndexFolderError if there is no
     index, if another process is writing it, if its encoder has become another one, or where the disk refuses. Whatever
     is raised, the index is as it was.
     """
@@ -174,7 +174,7 @@ def update(
 def delete(folder: Path, identities: Sequence[str], *, opened: OpenIndex | None = None) -> UpdateResult:
     """Delete documents of the index in `folder` by their ids; those that are not there are told.
 
-    Raises BundleError as `update` does.
+    Raises IndexFolderError as `update` does.
     """
     with _change(folder, opened) as change:
         known = change.corpus.existing_ids(identities)

@@ -1,4 +1,4 @@
-"""Labelled domains as they stand on disk; knows nothing of vectors.
+"""Labelled domains as they stand on disk. Does not depend on vectors.
 
 A domain is a folder in BEIR's layout (Thakur et al. 2021, arXiv:2104.08663): corpus.jsonl, queries.jsonl, qrels.tsv.
 Without qrels.tsv the corpus labels itself: titles, or first sentences, are queries for the rest of their documents.

@@ -1,4 +1,4 @@
-"""The outer loop: over many domains, improves what every learner starts from. Knows nothing of the guard."""
+"""The outer loop: over many domains, improves what every learner starts from. Does not depend on the guard."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from semsearch.server.runtime.metrics import Metrics
 from semsearch.server.schemas.search import Problem
 
 SPARED = frozenset({"/healthz", "/readyz", "/metrics"})
-"""Paths that are answered however busy the server is: whoever watches it must not take it for dead."""
+"""Paths that are answered however busy the server is: a monitor must not take the server for dead."""
 MOST_QUEUED = 8
 """Requests that may wait for a thread."""
 

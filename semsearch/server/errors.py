@@ -1,8 +1,10 @@
-"""Failures as `application/problem+json` (RFC 9457), or as a page for a browser; never a traceback."""
+"""Error responses: `application/problem+json` (RFC 9457) for the API, an HTML page for a browser; never a traceback."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 
 import structlog
@@ -17,7 +19,6 @@ from semsearch.errors import (
     LabelError,
     OverloadedError,
     QueryError,
-    SemsearchError,
     StateError,
     StorageError,
 )
@@ -30,11 +31,11 @@ from semsearch.server.schemas.search import FieldError, Problem
 log = structlog.get_logger("semsearch.server")
 
 PAGES = frozenset({"page", "reading", "learned", "status", "map"})
-"""Blueprints whose answers are for people."""
+"""Blueprints whose errors are rendered as HTML pages."""
 
 
-class FieldProblem(Exception):  # noqa: N818 - it is what the caller is told, not a failure of ours
-    """A request that cannot be understood, field by field."""
+class FieldProblem(Exception):  # noqa: N818 - a client's mistake, not a failure of the server
+    """An invalid request, with one error for each invalid field."""
 
     def __init__(self, errors: Sequence[FieldError], *, status: HTTPStatus = HTTPStatus.UNPROCESSABLE_ENTITY) -> None:
         super().__init__("; ".join(f"{error.field}: {error.message}" for error in errors))
@@ -43,88 +44,93 @@ class FieldProblem(Exception):  # noqa: N818 - it is what the caller is told, no
 
     @classmethod
     def of(cls, error: ValidationError) -> FieldProblem:
-        """The problem in pydantic's words, with the names a caller used and without the values."""
-        # the values stay out: a whole body would come back, and bytes break the error itself
-        found = error.errors(include_input=False, include_url=False, include_context=False)
-        malformed = any(one["type"] == "json_invalid" for one in found)
+        """Convert a validation error: pydantic's messages and the client's field names, without the values."""
+        # values are left out: they could be a whole body, and bytes cannot be rendered as JSON
+        details = error.errors(include_input=False, include_url=False, include_context=False)
+        malformed = any(detail["type"] == "json_invalid" for detail in details)
         return cls(
             [
                 FieldError(
-                    field=".".join(str(part) for part in one["loc"]),
-                    message=one["msg"].removeprefix("Value error, "),
+                    field=".".join(str(part) for part in detail["loc"]),
+                    message=detail["msg"].removeprefix("Value error, "),
                 )
-                for one in found
+                for detail in details
             ],
             status=HTTPStatus.BAD_REQUEST if malformed else HTTPStatus.UNPROCESSABLE_ENTITY,
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """How one class of errors is answered."""
+
+    status: HTTPStatus
+    field: str | None = None
+    """The request field that the error is about."""
+    detail: str | None = None
+    """Sent instead of the error's own message, which is then logged as an error."""
+
+
+_RULES: Mapping[type[Exception], _Rule] = {
+    QueryError: _Rule(HTTPStatus.UNPROCESSABLE_ENTITY, field="query"),
+    InputError: _Rule(HTTPStatus.UNPROCESSABLE_ENTITY),
+    LabelError: _Rule(HTTPStatus.UNPROCESSABLE_ENTITY),
+    StateError: _Rule(HTTPStatus.UNPROCESSABLE_ENTITY),
+    UnknownIndexError: _Rule(HTTPStatus.NOT_FOUND, field="index"),
+    NotWritableError: _Rule(HTTPStatus.NOT_FOUND),
+    IndexBusyError: _Rule(HTTPStatus.CONFLICT),
+    ConflictError: _Rule(HTTPStatus.CONFLICT),
+    OverloadedError: _Rule(HTTPStatus.SERVICE_UNAVAILABLE),
+    StorageError: _Rule(
+        HTTPStatus.INSUFFICIENT_STORAGE, detail="what was sent cannot be kept; the server's log tells why"
+    ),
+}
+"""Errors of the library and the rule for each; for a subclass, Flask takes the rule of its nearest listed class."""
+
+
 def register(app: Flask) -> None:
-    """Answer every failure of `app` in one manner."""
+    """Register the error handlers of `app`."""
+    for error_class, rule in _RULES.items():
+        app.register_error_handler(error_class, partial(_apply_rule, rule))
+    app.register_error_handler(FieldProblem, _fields)
+    app.register_error_handler(AbandonedError, _abandoned)
+    app.register_error_handler(HTTPException, _http)
+    app.register_error_handler(Exception, _unexpected)
 
-    @app.errorhandler(FieldProblem)
-    def _fields(error: FieldProblem) -> Response:
-        return _answer(error.status, str(error), errors=error.errors)
 
-    @app.errorhandler(QueryError)
-    def _query(error: QueryError) -> Response:
-        return _answer(
-            HTTPStatus.UNPROCESSABLE_ENTITY,
-            str(error),
-            errors=(FieldError(field="query", message=str(error)),),
-        )
-
-    @app.errorhandler(UnknownIndexError)
-    def _index(error: UnknownIndexError) -> Response:
-        return _answer(HTTPStatus.NOT_FOUND, str(error), errors=(FieldError(field="index", message=str(error)),))
-
-    @app.errorhandler(NotWritableError)
-    def _not_learning(error: NotWritableError) -> Response:
-        return _answer(HTTPStatus.NOT_FOUND, str(error))
-
-    @app.errorhandler(StateError)
-    @app.errorhandler(LabelError)
-    def _senseless(error: SemsearchError) -> Response:
-        return _answer(HTTPStatus.UNPROCESSABLE_ENTITY, str(error))
-
-    @app.errorhandler(InputError)
-    def _input(error: InputError) -> Response:
-        return _answer(HTTPStatus.UNPROCESSABLE_ENTITY, str(error))
-
-    @app.errorhandler(IndexBusyError)
-    @app.errorhandler(ConflictError)
-    def _conflict(error: SemsearchError) -> Response:
-        return _answer(HTTPStatus.CONFLICT, str(error))
-
-    @app.errorhandler(StorageError)
-    def _storage(error: StorageError) -> Response:
-        log.error("nothing can be kept", error=str(error))
-        return _answer(HTTPStatus.INSUFFICIENT_STORAGE, "what was sent cannot be kept; the server's log tells why")
-
-    @app.errorhandler(OverloadedError)
-    def _overloaded(error: OverloadedError) -> Response:
-        response = _answer(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
+def _apply_rule(rule: _Rule, error: Exception) -> Response:
+    if rule.detail is not None:
+        log.error("request failed", path=request.path, error=str(error))
+    detail = rule.detail or str(error)
+    response = _answer(
+        rule.status, detail, errors=() if rule.field is None else (FieldError(field=rule.field, message=detail),)
+    )
+    if isinstance(error, OverloadedError):
         response.headers["Retry-After"] = str(error.retry_after_s)
-        return response
+    return response
 
-    @app.errorhandler(AbandonedError)
-    def _abandoned(_error: AbandonedError) -> Response:
-        # nobody reads it
-        return Response(status=HTTPStatus.SERVICE_UNAVAILABLE)
 
-    @app.errorhandler(HTTPException)
-    def _http(error: HTTPException) -> Response:
-        status = HTTPStatus(error.code or 500)
-        response = _answer(status, error.description or status.description)
-        for name, value in error.get_headers():
-            if name.lower() in {"allow", "retry-after", "www-authenticate"}:
-                response.headers[name] = value
-        return response
+def _fields(error: FieldProblem) -> Response:
+    return _answer(error.status, str(error), errors=error.errors)
 
-    @app.errorhandler(Exception)
-    def _unexpected(error: Exception) -> Response:
-        log.error("request failed", path=request.path, exc_info=error)
-        return _answer(HTTPStatus.INTERNAL_SERVER_ERROR, "the server failed at this request; its log tells why")
+
+def _abandoned(_error: AbandonedError) -> Response:
+    # the client has disconnected, so no body is rendered
+    return Response(status=HTTPStatus.SERVICE_UNAVAILABLE)
+
+
+def _http(error: HTTPException) -> Response:
+    status = HTTPStatus(error.code or 500)
+    response = _answer(status, error.description or status.description)
+    for name, value in error.get_headers():
+        if name.lower() in {"allow", "retry-after", "www-authenticate"}:
+            response.headers[name] = value
+    return response
+
+
+def _unexpected(error: Exception) -> Response:
+    log.error("request failed", path=request.path, exc_info=error)
+    return _answer(HTTPStatus.INTERNAL_SERVER_ERROR, "the server failed at this request; its log tells why")
 
 
 def _answer(status: HTTPStatus, detail: str, *, errors: Sequence[FieldError] = ()) -> Response:

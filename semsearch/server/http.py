@@ -1,4 +1,4 @@
-"""Requests into models, models into answers; what every route of the endpoint does alike."""
+"""Parse requests into models and render models as responses, for every API route."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def from_body(model: type[Model], *, optional: bool = False) -> Model:
-    """The request's JSON body; `optional`: nothing at all means every default.
+    """Parse the request's JSON body. If `optional`, an empty body means all defaults.
 
-    Raises UnsupportedMediaType, which also keeps pages of other sites from sending it unasked, and FieldProblem.
+    Raises FieldProblem if the body is invalid, and UnsupportedMediaType unless it is application/json, which also keeps
+    other sites' forms from posting.
     """
     content = request.get_data()
     if optional and not content:
@@ -32,15 +33,17 @@ def from_body(model: type[Model], *, optional: bool = False) -> Model:
 
 
 def from_address(model: type[Model], *, many: frozenset[str] = frozenset()) -> Model:
-    """The fields in the request's address, every one at most once but those that may be given `many` times."""
+    """Parse the query string. A field may occur once, a field named in `many` any number of times.
+
+    Raises FieldProblem."""
     values: dict[str, object] = {}
-    for field, given in request.args.lists():
+    for field, texts in request.args.lists():
         if field in many:
-            values[field] = tuple(given)
-        elif len(given) > 1:
+            values[field] = tuple(texts)
+        elif len(texts) > 1:
             raise FieldProblem([FieldError(field=field, message="given more than once")])
         else:
-            values[field] = given[0]
+            values[field] = texts[0]
     try:
         return model.model_validate(values)
     except ValidationError as error:
@@ -48,11 +51,11 @@ def from_address(model: type[Model], *, many: frozenset[str] = frozenset()) -> M
 
 
 def answer(model: BaseModel, status: int = 200) -> Response:
-    """A model as JSON."""
+    """Render a model as a JSON response."""
     return Response(model.model_dump_json(), status=status, mimetype="application/json")
 
 
 def client_gone() -> Callable[[], bool]:
-    """Asks the server whether the client of the present request has hung up; never so where it cannot tell."""
-    found: Callable[[], bool] = request.environ.get("waitress.client_disconnected", lambda: False)
-    return found
+    """Return a function that tells whether the request's client has disconnected; False if the server cannot tell."""
+    disconnected: Callable[[], bool] = request.environ.get("waitress.client_disconnected", lambda: False)
+    return disconnected

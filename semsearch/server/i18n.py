@@ -73,7 +73,7 @@ class Languages:
 
 
 def texts() -> Texts:
-    """What the page says, in the language of whoever sends the present request."""
+    """What the page says, in the language of the present request."""
     if "texts" not in g:
         languages: Languages = current_app.extensions["semsearch.languages"]
         g.texts = languages.best(request.args.get("lang", ""), request.accept_languages)

@@ -44,7 +44,7 @@ def open_indexes(
     From then on each library computes on as many threads as leave a core to each of the encoder's workers, and what
     all threads need of memory comes from as many pools as there are cores.
 
-    Raises BundleError if one cannot be opened or two have the same name; EncoderError.
+    Raises IndexFolderError if one cannot be opened or two have the same name; EncoderError.
     """
     engines: dict[str, SearchEngine] = {}
     encoders: dict[str, Encoder] = {}
@@ -77,7 +77,7 @@ def serve(
     adaptation: AdaptationSettings,
     announce: Callable[[str], None] = lambda _address: None,
 ) -> None:
-    """Answer requests until SIGINT or SIGTERM, then let go of everything.
+    """Answer requests until SIGINT or SIGTERM, then release everything.
 
     engines: handed over: the dictionary is emptied, and the engines are closed at the end.
     announce: is called with the address once requests are answered. Raises ListenError if it cannot be had, and as
@@ -131,8 +131,8 @@ def check_reach(host: str, keys: WriteKeys) -> None:
     """Raise ListenError where other machines can reach the server and everybody could write."""
     if not _is_loopback(host) and not keys.wanted and not keys.refuse_all:
         raise ListenError(
-            f"whoever reaches {host} could label, adapt and reset: give --write-key NAME=KEY (or SEMSEARCH_WRITE_KEY),"
-            " which those who may must send, or serve with --read-only"
+            f"every client that reaches {host} could label, adapt and reset: give --write-key NAME=KEY"
+            " (or SEMSEARCH_WRITE_KEY), which clients that may write must send, or serve with --read-only"
         )
 
 

@@ -1,4 +1,4 @@
-"""Who may change something: keys by name, and no page from elsewhere; knows nothing of what is changed."""
+"""Who may change something: keys by name, and no page from elsewhere. Does not depend on what is changed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class WriteKeys:
     """The keys with which labels, clicks and changes may be sent."""
 
     def __init__(self, keys: Mapping[str, str], *, refuse_all: bool = False) -> None:
-        """Names and keys; without any, whoever reaches the server may write, unless refuse_all.
+        """Names and keys; without any, every client may write, unless refuse_all.
 
         Raises WriteKeyError for a key that is too short or a name that cannot be one.
         """
@@ -88,7 +88,7 @@ def _digest(key: str) -> bytes:
 def _refuse_other_sites(request: Request) -> None:
     """Browsers say where a request comes from; programs say nothing, and need not."""
     if request.method == "GET" and request.headers.get("Sec-Fetch-Dest") == "document":
-        return  # somebody follows a link to us: that changes nothing, and the other page sees nothing of it
+        return  # a person follows a link to the server: that changes nothing, and the other page sees nothing of it
     site = request.headers.get("Sec-Fetch-Site", "same-origin")
     origin = request.headers.get("Origin")
     try:

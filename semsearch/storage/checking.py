@@ -1,4 +1,4 @@
-"""Whether an index on disk is what it says it is; knows nothing of encoders or of searching."""
+"""Whether an index on disk is what it says it is. Does not depend on encoders or searching."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class CheckReport:
 def check(folder: Path) -> CheckReport:
     """Look at everything in the index in `folder`: checksums, counts, and whether its parts fit one another.
 
-    Raises BundleError if there is no index at all; everything else that is wrong is told.
+    Raises IndexFolderError if there is no index at all; everything else that is wrong is told.
     """
     notes = tuple(f"{path} is not needed any more: the next change removes it" for path in stale_paths(folder))
     try:

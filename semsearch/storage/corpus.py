@@ -71,7 +71,7 @@ class Segment:
 
     @classmethod
     def open(cls, generation: OpenGeneration, record: SegmentRecord, *, threads: int) -> Segment:
-        """Open a segment of a generation. Raises BundleError as its parts do."""
+        """Open a segment of a generation. Raises IndexFolderError as its parts do."""
         files = generation.files.segment(record.name)
         opened = cls(
             record.name,
@@ -150,7 +150,7 @@ class Corpus:
     def open(cls, generation: OpenGeneration, *, threads: int, earlier: Corpus | None = None) -> Corpus:
         """Open all segments of a generation; those that it has in common with an earlier one are open already.
 
-        Raises BundleError where a part is damaged or they disagree.
+        Raises IndexFolderError where a part is damaged or they disagree.
         """
         manifest = generation.manifest
         there = {one.name: one for one in (earlier.segments if earlier is not None else ())}
@@ -206,7 +206,7 @@ class Corpus:
         exact: bool = False,
         allowed: AllowedRows | None = None,
     ) -> tuple[Scores, Rows]:
-        """As `VectorIndex.nearest`, over all segments.
+        """As `VectorIndex.search`, over all segments.
 
         effort: in place of what each segment's build found; exact: every row is compared.
         """
@@ -235,7 +235,7 @@ class Corpus:
         return found
 
     def cosine(self, query: Vectors, rows: Rows) -> Scores:
-        """As `VectorIndex.similarity`, over all segments."""
+        """As `VectorIndex.cosine`, over all segments."""
         found = np.empty(len(rows), np.float32)
         for segment, places, local in self._by_segment(rows):
             found[places] = segment.vectors.cosine(query, local)

@@ -1,4 +1,4 @@
-"""Documents and passages by row, their words and their metadata: one SQLite file; knows nothing of vectors."""
+"""Documents and passages by row, their words and their metadata: one SQLite file. Does not depend on vectors."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class DocumentWriter:
     def add(self, document: Document, heading: str, passages: Sequence[tuple[Passage, int]]) -> None:
         """Store a document whose id is not stored yet, with its passages, at least one.
 
-        heading: what of the title stands before every passage at the encoder (see `text_at_encoder`).
+        heading: what of the title stands before every passage at the encoder (see `encoder_text`).
         passages: each with the number of tokens that it has there.
         """
         metadata = json.dumps(dict(document.metadata), ensure_ascii=False, allow_nan=False)
@@ -153,7 +153,7 @@ class DocumentStore:
     """Reads a finished file, from any number of threads."""
 
     def __init__(self, path: Path) -> None:
-        """Open the file. Raises BundleError if it is no such file."""
+        """Open the file. Raises IndexFolderError if it is no such file."""
         self._lock = threading.Lock()
         try:
             # one connection, opened now: the file may be replaced while this one is being read
@@ -167,7 +167,7 @@ class DocumentStore:
             raise IndexFolderError(f"{path} is not a document store ({error}): build the index again") from error
 
     def hits(self, wanted: Sequence[int]) -> list[Hit]:
-        """One hit for each passage row, in their order; its score is yet to be told."""
+        """One hit for each passage row, in their order; its score is 0 until the caller sets it."""
         with self._lock:
             found = {
                 row: fields
@@ -181,55 +181,55 @@ class DocumentStore:
             }
         hits = []
         for row in wanted:
-            text, start, stop, identity, title, source, metadata = found[row]
-            hits.append(Hit(identity, title, Passage(text, start, stop), 0.0, source, _decoded(metadata)))
+            text, start, stop, doc_id, title, source, metadata = found[row]
+            hits.append(Hit(doc_id, title, Passage(text, start, stop), 0.0, source, _decoded(metadata)))
         return hits
 
     def documents(self, rows: Sequence[int]) -> Iterator[StoredDocument]:
         """Whole documents by row, in the order of their rows, with all that was stored of them."""
         for row in sorted(rows):
-            its = self.passage_rows(row)
+            passage_rows = self.passage_rows(row)
             with self._lock:
                 [fields] = self._connection.execute(
                     "SELECT id, title, text, source, metadata, heading FROM documents WHERE row = ?", (row,)
                 ).fetchall()
                 passages = self._connection.execute(
                     "SELECT text, start, stop, tokens FROM passages WHERE row BETWEEN ? AND ? ORDER BY row",
-                    (int(its[0]), int(its[-1])),
+                    (int(passage_rows[0]), int(passage_rows[-1])),
                 ).fetchall()
             yield StoredDocument(
                 _document(*fields[:-1]),
                 fields[-1],
                 [(Passage(text, start, stop), tokens) for text, start, stop, tokens in passages],
-                its,
+                passage_rows,
             )
 
-    def document(self, identity: str) -> Document | None:
+    def document(self, doc_id: str) -> Document | None:
         """The whole document of this id, or None."""
         with self._lock:
             found = self._connection.execute(
-                "SELECT id, title, text, source, metadata FROM documents WHERE id = ?", (identity,)
+                "SELECT id, title, text, source, metadata FROM documents WHERE id = ?", (doc_id,)
             ).fetchone()
         return None if found is None else _document(*found)
 
-    def rows(self, identities: Iterable[str]) -> dict[str, int]:
+    def rows(self, doc_ids: Iterable[str]) -> dict[str, int]:
         """The document rows of those of the ids that a document has."""
-        asked, found = list(dict.fromkeys(identities)), dict[str, int]()
+        unique, rows = list(dict.fromkeys(doc_ids)), dict[str, int]()
         with self._lock:
-            for start in range(0, len(asked), _AT_ONCE):
-                part = asked[start : start + _AT_ONCE]
-                places = ",".join("?" * len(part))
-                found |= self._connection.execute(f"SELECT id, row FROM documents WHERE id IN ({places})", part)  # noqa: S608
-        return found
+            for start in range(0, len(unique), _AT_ONCE):
+                part = unique[start : start + _AT_ONCE]
+                marks = ",".join("?" * len(part))
+                rows |= self._connection.execute(f"SELECT id, row FROM documents WHERE id IN ({marks})", part)  # noqa: S608
+        return rows
 
     def all_doc_ids(self) -> list[str]:
         """The id of every document, by row."""
         with self._lock:
-            return [identity for (identity,) in self._connection.execute("SELECT id FROM documents ORDER BY row")]
+            return [doc_id for (doc_id,) in self._connection.execute("SELECT id FROM documents ORDER BY row")]
 
-    def matching(self, condition: Filter) -> Rows:
-        """(n,) rows of the documents that meet a condition, rising."""
-        test, values = facts.where(condition)
+    def matching(self, tree: Filter) -> Rows:
+        """Return the (n,) rows, ascending, of the documents that match a filter."""
+        test, values = facts.where(tree)
         with self._lock:
             found = self._connection.execute(f"SELECT row FROM documents WHERE {test} ORDER BY row", values)  # noqa: S608
             return np.array([row for (row,) in found], np.int64)
@@ -264,7 +264,7 @@ class DocumentStore:
                 "SELECT id, heading, passages.text FROM passages JOIN documents"
                 " ON documents.row = passages.document ORDER BY passages.row"
             ).fetchall()
-        return ((identity, encoder_text(heading, text)) for identity, heading, text in found)
+        return ((doc_id, encoder_text(heading, text)) for doc_id, heading, text in found)
 
     def texts(self, rows: Rows) -> list[str]:
         """What the encoder reads of passages in these rows."""
@@ -307,8 +307,8 @@ def _select_by_row(
         yield from json.loads(found)
 
 
-def _document(identity: str, title: str, text: str, source: str, metadata: str) -> Document:
-    return Document(identity, title, text, source, _decoded(metadata))
+def _document(doc_id: str, title: str, text: str, source: str, metadata: str) -> Document:
+    return Document(doc_id, title, text, source, _decoded(metadata))
 
 
 def _decoded(metadata: str) -> Mapping[str, JsonValue]:

@@ -1,4 +1,4 @@
-"""What an index's domains have learned, version by version, beside the index; knows nothing of learning.
+"""What an index's domains have learned, version by version, beside the index. Does not depend on learning.
 
     index/NAME/domains/
       changed              rewritten with every change, so that a running server sees what another process did
@@ -7,7 +7,7 @@
         domain.json          its parent and its versions, the last of which serves
         000003.safetensors   the state of version 3
 
-A version's state is written before the record that names it, and the record is replaced by one rename: whoever reads
+A version's state is written before the record that names it, and the record is replaced by one rename: a reader
 sees the version before or the one after, whole. A state stands in the encoder's own coordinates: it outlives a
 rebuilding of the index, not a change of encoder.
 """

@@ -1,4 +1,4 @@
-"""Full text by passage row, beside the documents in their SQLite file; knows nothing of vectors or of documents.
+"""Full text by passage row, beside the documents in their SQLite file. Does not depend on vectors or documents.
 
 SQLite's FTS5 keeps the stems that `semsearch.text.tokens` finds and ranks by BM25 (Robertson & Zaragoza 2009, k1 = 1.2,
 b = 0.75). What a word is worth depends on how many passages have it: a file of few passages knows that badly, and takes
@@ -54,7 +54,7 @@ class FullText:
     """Finds passages by their words, from any number of threads."""
 
     def __init__(self, path: Path, *, connections: int = 1) -> None:
-        """Open a finished file, to be read by so many threads at once. Raises BundleError if it is no such file."""
+        """Open a finished file for `connections` threads at once. Raises IndexFolderError if it is no such file."""
         self._free: SimpleQueue[sqlite3.Connection] = SimpleQueue()
         self._all: list[sqlite3.Connection] = []
         self._frequencies: dict[Stems, int] = {}
@@ -151,7 +151,7 @@ def connected(path: Path) -> sqlite3.Connection:
 def in_one(select: str, columns: int) -> str:
     """A statement that gives all rows of another one, of so many columns, as one text in JSON.
 
-    Every row that Python takes lets go of the interpreter's lock and waits for it again: under load that is what
+    Every row that Python takes releases the interpreter's lock and waits for it again: under load that is what
     takes long.
     """
     names = ", ".join(f"c{number}" for number in range(columns))

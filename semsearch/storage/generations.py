@@ -2,7 +2,7 @@
 
     index/NAME/
       current            the name of the generation that serves, one line
-      lock               held by whoever builds or changes it
+      lock               held by the process that builds or changes it
       g-000002/          a generation: never changed once published
         manifest.json  basis.safetensors  map.safetensors (some)  deleted.safetensors (some)
         s-000001/          a segment: vectors.faiss  graph.faiss (some)  places.npy (some)  documents.sqlite
@@ -131,7 +131,7 @@ class OpenGeneration:
     held: BufferedReader
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Release the files."""
         self.held.close()
 
 
@@ -141,10 +141,10 @@ def is_index(folder: Path) -> bool:
 
 
 def open_current(folder: Path, known: Mapping[str, FileRecord] | None = None) -> OpenGeneration:
-    """The generation that serves, checked file by file against its manifest.
+    """Open the current generation and check its files against its manifest.
 
     known: files by name that were checked before and are not read again where the manifest says the same of them.
-    Raises BundleError if there is none, if its format is another, or if a file is missing or damaged.
+    Raises IndexFolderError if there is none, if its format is another, or if a file is missing or damaged.
     """
     while True:
         generation = Generation(current(folder))
@@ -172,7 +172,7 @@ def open_current(folder: Path, known: Mapping[str, FileRecord] | None = None) ->
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """What the index in `folder` is, without opening it. Raises BundleError as `open_current` does."""
+    """Read the index's manifest without opening the index. Raises IndexFolderError as `open_current` does."""
     generation = Generation(current(folder))
     try:
         return parse_manifest(generation.manifest, generation.manifest.read_bytes())
@@ -184,9 +184,9 @@ def read_manifest(folder: Path) -> Manifest:
 
 @contextmanager
 def begin_build(folder: Path) -> Iterator[Generation]:
-    """A new generation's files, to be filled and then given to `publish`; removed again if that does not happen.
+    """Yield the paths of a new generation, to be filled and given to `publish`; removed again if it is not published.
 
-    Raises BundleError if somebody else is writing this index, or if `folder` holds something that is no index.
+    Raises IndexFolderError if another process is writing this index, or if `folder` holds something that is no index.
     """
     if folder.exists() and not folder.is_dir():
         raise IndexFolderError(f"{folder} is a file: name a folder for the index")
@@ -210,11 +210,11 @@ def begin_build(folder: Path) -> Iterator[Generation]:
 
 @contextmanager
 def begin_update(folder: Path) -> Iterator[tuple[OpenGeneration, Generation]]:
-    """The generation that serves and a new one's files, to be filled and given to `publish`, as `building` has it.
+    """The generation that serves and a new one's files, to be filled and given to `publish`, as `begin_build` has it.
 
-    No file is read for its checksum: what stays as it is keeps the one that it has, by which whoever opens it next
-    sees damage. Raises BundleError as `building` and `open_current` do, and where the disk refuses; the index is then
-    as it was.
+    No file is read for its checksum: unchanged files keep theirs, and damage is found when the index is opened next.
+    Raises IndexFolderError as `begin_build` and `open_current` do, and where the disk refuses; the index is then as it
+    was.
     """
     current(folder)
     with begin_build(folder) as files:
@@ -230,21 +230,21 @@ def begin_update(folder: Path) -> Iterator[tuple[OpenGeneration, Generation]]:
 
 
 def remove_stale(folder: Path) -> None:
-    """Remove what dead processes left, unless somebody is writing; where that is not allowed it stays, and harms
+    """Remove what dead processes left, unless a process is writing; where that is not allowed it stays, and harms
     nobody."""
     with suppress(IndexFolderError, OSError), _locked(folder, patience_s=0):
         _clean(folder)
 
 
 def stale_paths(folder: Path) -> list[Path]:
-    """What of a writer's work is in the folder beside the generation that serves; of a living one's too."""
+    """Return writers' folders, those of running writers too, and every generation but the current one."""
     serving = current(folder)
     return sorted(path for path in (*folder.glob("building-*"), *folder.glob("g-*")) if path != serving)
 
 
 @contextmanager
 def _locked(folder: Path, *, patience_s: float = 1.0) -> Iterator[None]:
-    """Hold the folder's lock, or raise BusyError if somebody else does: for longer than tidying takes."""
+    """Hold the folder's lock, or raise IndexBusyError if another process does: for longer than tidying takes."""
     until = monotonic() + patience_s
     path = folder / LOCK
     with path.open("a") as lock:
@@ -299,7 +299,7 @@ def publish(generation: Generation, manifest: Manifest) -> Manifest:
 def republish(folder: Path, change: Callable[[Manifest], Manifest]) -> Manifest:
     """Publish the index in `folder` with the same content under a changed manifest, at the cost of a few links.
 
-    Raises BundleError as `changing` does.
+    Raises IndexFolderError as `begin_update` does.
     """
     with begin_update(folder) as (generation, files):
         files.share(
@@ -309,7 +309,7 @@ def republish(folder: Path, change: Callable[[Manifest], Manifest]) -> Manifest:
 
 
 def current(folder: Path) -> Path:
-    """The folder of the generation that serves. Raises BundleError if there is none."""
+    """Return the folder of the current generation. Raises IndexFolderError if there is none."""
     try:
         name = (folder / CURRENT).read_text(encoding="utf-8").strip()
     except (FileNotFoundError, NotADirectoryError):
@@ -350,7 +350,7 @@ def _is_ours(path: Path) -> bool:
 
 
 def _clean(folder: Path) -> None:
-    """Remove dead builders' work, and every generation but the current one that nobody reads."""
+    """Remove dead builders' work, and every generation but the current one that has no readers."""
     for path in folder.glob("building-*"):
         shutil.rmtree(path, ignore_errors=True)
     (folder / f".{CURRENT}").unlink(missing_ok=True)
@@ -366,7 +366,7 @@ def _remove_unless_read(folder: Path) -> None:
     try:
         with (folder / MANIFEST).open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # still locked: whoever waits for the lock finds the folder gone once it has it
+            # still locked: a process that waits for the lock finds the folder gone once it has it
             folder.rename(doomed)
     except BlockingIOError:
         return

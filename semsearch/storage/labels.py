@@ -1,7 +1,7 @@
-"""Judgments and clicks of one index, append-only, in one SQLite file; knows nothing of what is learned from them.
+"""Judgments and clicks of one index, append-only, in one SQLite file. Does not depend on what is learned from them.
 
-What `append` and `withdraw` have returned from is on the disk: SQLite in WAL mode with synchronous=FULL flushes the log
-before a commit returns. Nothing is ever changed or removed: what is withdrawn stays, with a row that withdraws it.
+`append` and `retract` return once their entries are on the disk: SQLite in WAL mode with synchronous=FULL flushes
+the log before a commit returns. No row is ever changed or removed: a retracted entry stays, with a later row that retracts it.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ _AT_ONCE = 500
 
 @dataclass(frozen=True, slots=True)
 class EntryFilter:
-    """Which entries are meant; what is None does not matter."""
+    """Selects entries of the log by equality; a field that is None matches every entry."""
 
     id: str | None = None
     domain: str | None = None
@@ -67,7 +67,7 @@ class EntryFilter:
 
     @property
     def empty(self) -> bool:
-        """Whether this chooses everything."""
+        """Whether this matches every entry."""
         return not self._terms()
 
     def _terms(self) -> dict[str, str]:
@@ -75,19 +75,19 @@ class EntryFilter:
         return {name: value for name in fields if (value := getattr(self, name)) is not None}
 
     def where(self) -> tuple[str, list[str]]:
-        """The same in SQL, with its parameters."""
+        """Return the filter as SQL terms, each after ` AND `, and their parameters."""
         terms = self._terms()
         return "".join(f" AND {name} = ?" for name in terms), list(terms.values())
 
 
 @dataclass(frozen=True, slots=True)
 class Annotator:
-    """Somebody of whom a domain has labels or clicks."""
+    """A user whose labels or clicks a domain has."""
 
     user: str
-    """As the sender calls them; empty where nobody was named."""
+    """The client's name for the user; empty if none was given."""
     source: str
-    """The name of the key they came with, or the import."""
+    """Name of the API key that the entries were sent with, or of the import."""
     labels: int
     clicks: int
     last: datetime
@@ -97,15 +97,15 @@ class LabelLog:
     """The log of one index; any number of threads, and of processes, may use it."""
 
     def __init__(self, index: Path) -> None:
-        """The log beside the index in this folder; the file is made by the first entry."""
+        """Use the log in the index's folder; the first entry creates the file."""
         self.path = index / FILE
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
 
     def append(self, entries: Sequence[Label | Click]) -> int:
-        """Keep entries, all or none, and return once they are on the disk; how many of them were new.
+        """Append entries, all or none, and return the number of new ones once they are on the disk.
 
-        Raises ConflictError where an id is known with another content; StorageError where the disk refuses.
+        Raises ConflictError if an id is known with another content, StorageError if the file cannot be written.
         """
         with self._writing() as connection:
             known = self._known(connection, [entry.id for entry in entries])
@@ -125,14 +125,15 @@ class LabelLog:
             )
         return len(new)
 
-    def retract(self, kind: str, chosen: EntryFilter, *, source: str) -> dict[str, list[int]]:
-        """Have the chosen `label`s or `click`s count no more; the numbers of those that did, by domain.
+    def retract(self, kind: str, entry_filter: EntryFilter, *, source: str) -> dict[str, list[int]]:
+        """Retract the `label`s or `click`s that the filter selects. Returns the numbers of those retracted, by domain.
 
-        source: who withdraws. Raises StorageError where the disk refuses.
+        kind: `label` or `click`. source: name of the API key, or of the import, that retracts them.
+        Raises StorageError if the file cannot be written.
         """
-        where, values = chosen.where()
+        where, values = entry_filter.where()
         with self._writing() as connection:
-            found = connection.execute(
+            rows = connection.execute(
                 f"SELECT seq, domain FROM events WHERE kind = ?{where} AND {_STANDS}",  # noqa: S608
                 [kind, *values],
             ).fetchall()
@@ -140,86 +141,88 @@ class LabelLog:
             connection.executemany(
                 "INSERT INTO events (kind, id, domain, query, shown, user, source, at, withdraws)"
                 " VALUES ('withdrawal', ?, ?, '', '[]', '', ?, ?, ?)",
-                [(uuid4().hex, domain, source, now, seq) for seq, domain in found],
+                [(uuid4().hex, domain, source, now, seq) for seq, domain in rows],
             )
-        withdrawn: dict[str, list[int]] = {}
-        for seq, domain in found:
-            withdrawn.setdefault(domain, []).append(seq)
-        return withdrawn
+        retracted: dict[str, list[int]] = {}
+        for seq, domain in rows:
+            retracted.setdefault(domain, []).append(seq)
+        return retracted
 
     def labels(
         self, where: EntryFilter, *, after: int = 0, limit: int = -1, newest: bool = False
     ) -> list[tuple[int, Label]]:
-        """(number, label) of those that stand, in the order they came; numbers above `after`, at most `most`.
+        """Return (number, label) of labels that are not retracted, oldest first.
 
-        newest: the last one first.
+        after: only numbers above it. limit: at most this many; -1 for all. newest: newest first instead.
         """
-        found = self._standing("label", where, after, limit, newest=newest)
-        return [(seq, entry) for seq, entry in found if isinstance(entry, Label)]
+        rows = self._standing("label", where, after, limit, newest=newest)
+        return [(seq, entry) for seq, entry in rows if isinstance(entry, Label)]
 
     def clicks(self, where: EntryFilter, *, after: int = 0, limit: int = -1) -> list[tuple[int, Click]]:
-        """(number, click) of those that stand, as `labels`."""
-        found = self._standing("click", where, after, limit)
-        return [(seq, entry) for seq, entry in found if isinstance(entry, Click)]
+        """Return (number, click) of clicks that are not retracted, as `labels` does."""
+        rows = self._standing("click", where, after, limit)
+        return [(seq, entry) for seq, entry in rows if isinstance(entry, Click)]
 
     def last_number(self, domain: str) -> int:
-        """The number of the domain's last entry or withdrawal; 0 where it has none."""
-        found = self._select("SELECT coalesce(max(seq), 0) FROM events WHERE domain = ?", [domain])
-        return int(found[0][0]) if found else 0
+        """Return the number of the domain's last entry or retraction; 0 if it has none."""
+        rows = self._select("SELECT coalesce(max(seq), 0) FROM events WHERE domain = ?", [domain])
+        return int(rows[0][0]) if rows else 0
 
     def count_since(self, domain: str, number: int) -> int:
-        """Entries and withdrawals of the domain after this number."""
-        found = self._select("SELECT count(*) FROM events WHERE domain = ? AND seq > ?", [domain, number])
-        return int(found[0][0]) if found else 0
+        """Count the domain's entries and retractions after this number."""
+        rows = self._select("SELECT count(*) FROM events WHERE domain = ? AND seq > ?", [domain, number])
+        return int(rows[0][0]) if rows else 0
 
     def changed(self, after: int) -> tuple[int, list[str]]:
-        """The number of the last entry or withdrawal of all, and the domains of those after this number."""
-        found = self._select("SELECT domain, max(seq) FROM events WHERE seq > ? GROUP BY domain", [after])
-        return max((seq for _, seq in found), default=after), [domain for domain, _ in found]
+        """Return the number of the last entry or retraction, and the domains that changed after `after`."""
+        rows = self._select("SELECT domain, max(seq) FROM events WHERE seq > ? GROUP BY domain", [after])
+        return max((seq for _, seq in rows), default=after), [domain for domain, _ in rows]
 
     def counts(self, domain: str | None = None) -> dict[str, dict[str, int]]:
-        """How many labels and clicks stand, by domain; of all, or of one."""
+        """Count the labels and clicks that are not retracted, by domain; of all domains, or of one."""
         counted: dict[str, dict[str, int]] = {}
         where, values = EntryFilter(domain=domain).where()
-        found = self._select(
+        rows = self._select(
             f"SELECT domain, kind, count(*) FROM events WHERE kind != 'withdrawal'{where} AND {_STANDS}"  # noqa: S608
             " GROUP BY domain, kind ORDER BY domain",
             values,
         )
-        for name, kind, number in found:
+        for name, kind, number in rows:
             counted.setdefault(name, {"label": 0, "click": 0})[kind] = number
         return counted
 
     def like_counts(self, others_than: str) -> dict[str, int]:
-        """Document → how many domains but this one have a label above 0 or a click on it."""
-        found = self._select(
+        """Return, by document, how many other domains have a label above 0 or a click on it."""
+        rows = self._select(
             "SELECT document, count(DISTINCT domain) FROM events WHERE document IS NOT NULL AND domain != ?"  # noqa: S608
             f" AND (kind = 'click' OR (kind = 'label' AND gain > 0)) AND {_STANDS} GROUP BY document",
             [others_than],
         )
-        return dict(found)
+        return dict(rows)
 
     def past_queries(self, domain: str, part: str, most: int) -> list[str]:
-        """Queries of the domain's labels and clicks that hold this part, those with most of them first, of equal ones
-        the last first."""
-        sought = "".join("\\" * (one in "\\%_") + one for one in part)
-        found = self._select(
+        """Return queries of the domain's labels and clicks that contain `part`, the most frequent first.
+
+        Ties put the most recent first.
+        """
+        pattern = "".join("\\" * (character in "\\%_") + character for character in part)
+        rows = self._select(
             "SELECT query FROM events WHERE domain = ? AND kind != 'withdrawal' AND query LIKE ? ESCAPE '\\'"  # noqa: S608
             f" AND trim(query) != '' AND {_STANDS} GROUP BY query ORDER BY count(*) DESC, max(seq) DESC LIMIT ?",
-            [domain, f"%{sought}%", most],
+            [domain, f"%{pattern}%", most],
         )
-        return [query for (query,) in found]
+        return [query for (query,) in rows]
 
     def annotators(self, domain: str) -> list[Annotator]:
-        """Who labelled and clicked in the domain, those who said most first."""
-        found = self._select(
+        """Return the domain's annotators, the one with the most entries first."""
+        rows = self._select(
             "SELECT user, source, sum(kind = 'label'), sum(kind = 'click'), max(at) FROM events"  # noqa: S608
             f" WHERE domain = ? AND kind != 'withdrawal' AND {_STANDS} GROUP BY user, source ORDER BY count(*) DESC",
             [domain],
         )
         return [
             Annotator(user, source, labels, clicks, datetime.fromisoformat(at))
-            for user, source, labels, clicks, at in found
+            for user, source, labels, clicks, at in rows
         ]
 
     def close(self) -> None:
@@ -230,15 +233,15 @@ class LabelLog:
                 self._connection = None
 
     def _standing(
-        self, kind: str, chosen: EntryFilter, after: int, most: int, *, newest: bool = False
+        self, kind: str, entry_filter: EntryFilter, after: int, most: int, *, newest: bool = False
     ) -> list[tuple[int, Label | Click]]:
-        where, values = chosen.where()
-        found = self._select(
+        where, values = entry_filter.where()
+        rows = self._select(
             f"SELECT seq, kind, {_COLUMNS} FROM events"  # noqa: S608
             f" WHERE kind = ? AND seq > ?{where} AND {_STANDS} ORDER BY seq {'DESC' if newest else 'ASC'} LIMIT ?",
             [kind, after, *values, most],
         )
-        return [(seq, _entry(row)) for seq, *row in found]
+        return [(seq, _entry(row)) for seq, *row in rows]
 
     def _known(self, connection: sqlite3.Connection, ids: Sequence[str]) -> Mapping[str, Label | Click]:
         known: dict[str, Label | Click] = {}

@@ -169,7 +169,7 @@ class Manifest(BaseModel):
 
 
 def parse_manifest(path: Path, content: bytes) -> Manifest:
-    """The manifest in a file's content. Raises BundleError naming the file for anything else."""
+    """The manifest in a file's content. Raises IndexFolderError naming the file for anything else."""
     try:
         values = json.loads(content)
         version = values.get("format_version")

@@ -1,4 +1,4 @@
-"""Documents' metadata by name and value, beside the documents in their SQLite file, and conditions on it as SQL."""
+"""Documents' metadata by name and value, next to the documents in their SQLite file, and filters on it as SQL."""
 
 from __future__ import annotations
 
@@ -23,34 +23,34 @@ _NUMBER = "value < ''"
 _DATE = "value >= '0' AND value < ':'"
 
 
-def where(condition: Filter) -> tuple[str, list[Any]]:
+def where(tree: Filter) -> tuple[str, list[Any]]:
     """An expression over `documents.row`, and its parameters."""
-    if isinstance(condition, Not):
-        inner, values = where(condition.operand)
+    if isinstance(tree, Not):
+        inner, values = where(tree.operand)
         return f"NOT ({inner})", values
-    if isinstance(condition, And | Or):
-        parts = [where(part) for part in (condition.all_of if isinstance(condition, And) else condition.any_of)]
-        joined = (" AND " if isinstance(condition, And) else " OR ").join(f"({part})" for part, _ in parts)
+    if isinstance(tree, And | Or):
+        parts = [where(part) for part in (tree.all_of if isinstance(tree, And) else tree.any_of)]
+        joined = (" AND " if isinstance(tree, And) else " OR ").join(f"({part})" for part, _ in parts)
         return joined, [value for _, values in parts for value in values]
-    test, values = _tested(condition)
-    within = "NOT IN" if condition.exists is False else "IN"
+    test, values = _tested(tree)
+    within = "NOT IN" if tree.exists is False else "IN"
     return f"row {within} (SELECT document FROM facts WHERE {test})", values  # noqa: S608 (names and values are bound)
 
 
-def _tested(condition: Comparison) -> tuple[str, list[Any]]:
-    name = condition.field
-    if condition.exists is not None:
+def _tested(tree: Comparison) -> tuple[str, list[Any]]:
+    name = tree.field
+    if tree.exists is not None:
         # an object has no value of its own, but what lies within it has
         return "name = ? OR (name >= ? AND name < ?)", [name, f"{name}.", f"{name}/"]
-    if condition.eq is not None:
-        return "name = ? AND value = ?", [name, normalize_value(condition.eq)]
-    if condition.one_of is not None:
-        values = [normalize_value(value) for value in condition.one_of]
+    if tree.eq is not None:
+        return "name = ? AND value = ?", [name, normalize_value(tree.eq)]
+    if tree.one_of is not None:
+        values = [normalize_value(value) for value in tree.one_of]
         return f"name = ? AND value IN ({','.join('?' * len(values))})", [name, *values]
-    if condition.prefix is not None:
-        return "name = ? AND value >= ? AND value < ?", [name, condition.prefix, f"{condition.prefix}\U0010ffff"]
-    test, values = _between(condition.bounds)
-    years = condition.year_bounds
+    if tree.prefix is not None:
+        return "name = ? AND value >= ? AND value < ?", [name, tree.prefix, f"{tree.prefix}\U0010ffff"]
+    test, values = _between(tree.bounds)
+    years = tree.year_bounds
     if not years:
         return f"name = ? AND {test}", [name, *values]
     dates, texts = _between(years)

@@ -1,4 +1,4 @@
-"""A map of a corpus: vectors to places in the plane, near where they are alike; knows nothing of texts.
+"""A map of a corpus: vectors to places in the plane, near where they are alike. Does not depend on texts.
 
 The corpus's landmarks, a sample of its passages, are laid out by t-SNE (van der Maaten & Hinton 2008, as openTSNE does
 it: Poličar, Stražar & Zupan 2024). Every other vector, a query too, is placed amid the landmarks it is nearest to. So
@@ -77,7 +77,7 @@ class Projection:
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """Read what `save` wrote. Raises BundleError if the file does not hold a map."""
+        """Read what `save` wrote. Raises IndexFolderError if the file does not hold a map."""
         try:
             parts = load_file(path)
             landmarks, places = parts["landmarks"], parts["places"]

@@ -84,7 +84,7 @@ class VectorIndex:
         """Map what `save` wrote into memory, where the system keeps as much of it as there is room for.
 
         The files' checksums are the caller's to check first; nothing in them can make FAISS reserve more memory than
-        the files are long. Raises BundleError if they are no such index.
+        the files are long. Raises IndexFolderError if they are no such index.
         """
         try:
             rows = _mapped(path, (faiss.IndexFlat, faiss.IndexScalarQuantizer))

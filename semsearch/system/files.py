@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and memory that is a file; knows nothing of what is in them."""
+"""Files that appear whole or not at all, and memory that is a file. Does not depend on what is in them."""
 
 from __future__ import annotations
 

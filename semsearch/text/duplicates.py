@@ -1,4 +1,4 @@
-"""Which texts are nearly the same as an earlier one; knows nothing of documents or of ranking."""
+"""Which texts are nearly the same as an earlier one. Does not depend on documents or ranking."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ def collapse_duplicates(vectors: Vectors, text: Callable[[int], str]) -> list[in
     vectors: (n, dim) float32, unit rows, of n texts. text: gives the one of a number; asked only of those that are near
     another.
     """
-    found = list(range(len(vectors)))
+    representatives = list(range(len(vectors)))
     near = vectors @ vectors.T >= MIN_COSINE
     runs: dict[int, frozenset[tuple[str, ...]]] = {}
     for number in range(len(vectors)):
         for earlier in np.flatnonzero(near[number, :number]).tolist():
-            if found[earlier] != earlier:
+            if representatives[earlier] != earlier:
                 continue
             for one in (earlier, number):
                 if one not in runs:
                     runs[one] = _runs(text(one))
             both = len(runs[earlier] & runs[number])
             if both >= MIN_OVERLAP * len(runs[earlier] | runs[number]):
-                found[number] = earlier
+                representatives[number] = earlier
                 break
-    return found
+    return representatives
 
 
 def _runs(text: str) -> frozenset[tuple[str, ...]]:

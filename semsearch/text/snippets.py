@@ -1,4 +1,4 @@
-"""The stretch of a passage to show for a query, and the words in it that matter; knows nothing of vectors.
+"""The stretch of a passage to show for a query, and the words in it that matter. Does not depend on vectors.
 
 Words matter if they share a stem with a word of the query that is not a function word.
 """

@@ -1,7 +1,7 @@
-"""Words as full text and snippets see them: where they stand, their stems, and what a query asks of them.
+"""Tokenizing for full text and snippets: tokens with their stems and offsets, and the parsing of keyword queries.
 
-Knows nothing of files or of ranking. Scripts that put no space between words (Chinese, Japanese, Korean, Thai and their
-like) are read character by character, and asked for by pairs of neighbours.
+Does not depend on files or on ranking. Scripts without spaces between words (Chinese, Japanese, Korean, Thai and
+others) are tokenized by character and looked up by bigrams.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TypeAlias
 
 import regex
 from Stemmer import Stemmer
 
 MAX_TERMS = 128
-"""Different words of a query that are looked up; a longer query is known by its first ones."""
+"""Different terms of a query that are looked up; of a longer query, the first ones."""
 
 _SCRIPTS = ["Han", "Hiragana", "Katakana", "Hangul", "Thai", "Lao", "Khmer", "Myanmar"]
 _UNSPACED = "".join(rf"\p{{Script_Extensions={script}}}" for script in _SCRIPTS)
@@ -26,10 +27,10 @@ _WORD = regex.compile(
     regex.V1,
 )
 _PLAIN_WORD = re.compile("[A-Za-z0-9]+")
-"""The same of a text without other letters, found in half the time."""
+"""The same for ASCII text, twice as fast."""
 _QUOTED = regex.compile(r'"([^"]+)"|\u201c([^\u201d]+)\u201d')
 _SIGNS = frozenset({0, 9})
-"""Canonical combining classes of vowel signs, and of the sign that takes a vowel away."""
+"""Canonical combining classes of vowel signs and of the virama."""
 _FUNCTION_WORDS = frozenset(
     """
     a an and are as at be been but by can could did do does for from get had has have how i if in into is it its me
@@ -44,29 +45,33 @@ class Token:
     """One word, or one character of a script without spaces."""
 
     stem: str
-    """What it is compared by: letters and digits only, without case, accents or English endings."""
+    """Used for comparing: letters and digits only, without case, accents or English endings."""
     start: int
     """First character in the text."""
     stop: int
-    """One past its last."""
+    """One past its last character."""
     unspaced: bool
-    """Whether it is a character that its neighbours are not separated from."""
+    """Whether it is a character of a script without spaces between words."""
     is_function_word: bool
-    """Whether it is one of those that hold a sentence together and say nothing of its subject."""
+    """Whether it is a stop word such as `the` or `of`."""
+
+
+Term: TypeAlias = tuple[str, ...]
+"""Stems that stand next to each other in a text; one stem for a single word."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeywordQuery:
-    """What a query asks of words."""
+    """A query as the keyword search reads it."""
 
-    phrases: tuple[tuple[str, ...], ...]
-    """Stems that must stand side by side in whatever is found: what stood between quotation marks."""
-    terms: tuple[tuple[str, ...], ...]
-    """Single stems, and neighbours, each of which is the better for being there."""
+    phrases: tuple[Term, ...]
+    """Quoted phrases. Every hit must contain each of them."""
+    terms: tuple[Term, ...]
+    """Optional terms. Each match raises the score."""
 
 
 def tokenize(text: str) -> list[Token]:
-    """Every word of the text, in order."""
+    """Return the tokens of the text, in order."""
     if text.isascii():
         return [
             Token(_stem(word := match.group().lower()), match.start(), match.end(), False, word in _FUNCTION_WORDS)
@@ -80,7 +85,7 @@ def tokenize(text: str) -> list[Token]:
 
 
 def match_spans(text: str, stems: frozenset[str]) -> list[tuple[int, int, str]]:
-    """Where words of these stems stand in the text: first character, one past the last, stem."""
+    """Return (first character, one past the last, stem) of every word in the text that has one of the stems."""
     matches: Iterator[re.Match[str] | regex.Match[str]]
     if text.isascii():
         matches = _PLAIN_WORD.finditer(text)
@@ -91,56 +96,72 @@ def match_spans(text: str, stems: frozenset[str]) -> list[tuple[int, int, str]]:
 
 @lru_cache(maxsize=256)
 def content_stems(query: str) -> frozenset[str]:
-    """Stems of a query's words that say something of its subject."""
-    return frozenset(word.stem for word in tokenize(query) if not word.is_function_word)
+    """Return the stems of a query without its function words."""
+    return frozenset(token.stem for token in tokenize(query) if not token.is_function_word)
 
 
 def parse_query(query: str) -> KeywordQuery:
-    """What is to be looked up for a query.
+    """Parse a query into phrases and terms for the keyword search.
 
-    Function words count only where there is nothing else. Words that are joined without a space, as in `os.path`,
-    `SKU-1234` or `read_csv`, count as neighbours besides, so that exact names are found before their parts.
+    Function words count only if the query has no other terms. Words joined without a space, as in `os.path`,
+    `SKU-1234` or `read_csv`, are also looked up as neighbours, so that exact names rank above their parts.
     """
-    phrases = [tuple(word.stem for word in tokenize(first or second)) for first, second in _QUOTED.findall(query)]
-    terms: dict[tuple[str, ...], None] = {}
-    spare: dict[tuple[str, ...], None] = {}
+    terms: dict[Term, None] = {}
+    function_words: dict[Term, None] = {}
     for part in _QUOTED.sub(" ", query).split():
-        found = tokenize(part)
-        if len(found) > 1 and not any(word.unspaced for word in found):
-            terms[tuple(word.stem for word in found)] = None
-        for place, word in enumerate(found):
-            follows = place + 1 < len(found) and found[place + 1]
-            if word.unspaced and follows and follows.unspaced and follows.start == word.stop:
-                terms[word.stem, follows.stem] = None
-            elif not word.unspaced or not _paired(found, place):
-                (spare if word.is_function_word else terms)[word.stem,] = None
-    return KeywordQuery(
-        tuple(phrase for phrase in phrases if phrase),
-        tuple(terms or spare)[:MAX_TERMS],
-    )
+        tokens = tokenize(part)
+        terms |= dict.fromkeys(_compounds(tokens))
+        for term, is_function_word in _words_and_bigrams(tokens):
+            (function_words if is_function_word else terms)[term] = None
+    return KeywordQuery(_phrases(query), tuple(terms or function_words)[:MAX_TERMS])
 
 
-def _paired(found: list[Token], place: int) -> bool:
-    """Whether the character before this one already asked for it."""
-    return place > 0 and found[place - 1].unspaced and found[place - 1].stop == found[place].start
+def _phrases(query: str) -> tuple[Term, ...]:
+    """The stems of each quoted part that has any."""
+    phrases = (_stems(tokenize(straight or curly)) for straight, curly in _QUOTED.findall(query))
+    return tuple(phrase for phrase in phrases if phrase)
+
+
+def _compounds(tokens: list[Token]) -> list[Term]:
+    """All words of a part without spaces as one term, if there are several."""
+    is_compound = len(tokens) > 1 and not any(token.unspaced for token in tokens)
+    return [_stems(tokens)] if is_compound else []
+
+
+def _words_and_bigrams(tokens: list[Token]) -> Iterator[tuple[Term, bool]]:
+    """Yield (term, whether it is a function word): bigrams of unspaced neighbours, and every token in no bigram."""
+    for previous, token, following in zip([None, *tokens], tokens, [*tokens[1:], None], strict=False):
+        if following is not None and _form_bigram(token, following):
+            yield (token.stem, following.stem), False
+        elif previous is None or not _form_bigram(previous, token):
+            yield (token.stem,), token.is_function_word
+
+
+def _form_bigram(left: Token, right: Token) -> bool:
+    """Whether both are characters of unspaced scripts with nothing between them."""
+    return left.unspaced and right.unspaced and left.stop == right.start
+
+
+def _stems(tokens: list[Token]) -> Term:
+    return tuple(token.stem for token in tokens)
 
 
 @lru_cache(maxsize=65_536)
 def _stem(plain: str) -> str:
-    # a stemmer is not to be shared between threads, and costs nothing to make
+    # threads must not share a stemmer; making one is cheap
     stem: str = Stemmer("english", 0).stemWord(plain)
     return stem
 
 
 @lru_cache(maxsize=65_536)
 def _plain(word: str) -> str:
-    """A word without case, accents and compatibility forms."""
+    """Return a word without case, accents and compatibility forms."""
     if word.isascii():
         return word.lower()
     parts = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", word).casefold())
-    # accents and vowel points go; vowel signs, which are letters in all but name, stay
-    kept = (part for part in parts if part.isalnum() or (_is_mark(part) and unicodedata.combining(part) in _SIGNS))
-    return unicodedata.normalize("NFC", "".join(kept))
+    # drop accents and vowel points, but keep vowel signs: they carry meaning as letters do
+    letters = (part for part in parts if part.isalnum() or (_is_mark(part) and unicodedata.combining(part) in _SIGNS))
+    return unicodedata.normalize("NFC", "".join(letters))
 
 
 def _is_mark(character: str) -> bool:

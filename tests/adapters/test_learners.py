@@ -11,11 +11,11 @@ from torch import Tensor
 
 from semsearch.adapters.adapter import Adapter
 from semsearch.adapters.basis import SpectralBasis
-from semsearch.adapters.contraction import scatter, shrinkage
 from semsearch.adapters.displacement import learn_displacement
 from semsearch.adapters.learners import LEARNERS
 from semsearch.adapters.losses import listwise_loss, residuals, support_ndcg
 from semsearch.adapters.meta_parameters import task_features
+from semsearch.adapters.shrinkage import scatter, shrinkage
 from semsearch.adapters.state import MAX_KEYS
 from semsearch.adapters.states import State, kernel, transform
 from semsearch.adapters.support import Support, build_support

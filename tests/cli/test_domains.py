@@ -1,4 +1,4 @@
-"""A domain of a real index, adapted from labelled queries: what changes, for whom, and what stays."""
+"""Domains of a real index, adapted from labelled queries: which rankings change, and which do not."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ MANNERS = "please kindly could you find show tell give me everything all about r
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
-    """An index of one document a topic, and of as many that are nothing but the manners people ask with."""
+    """An index of one document per topic, and of 60 documents that hold only words of politeness."""
     rng, folder = np.random.default_rng(0), tmp_path_factory.mktemp("shop")
     manners = MANNERS.split()
     records = [{"id": topic, "text": f"{topic} {topic}"} for topic in TOPICS]
     records += [{"id": f"noise-{n}", "text": " ".join(rng.choice(manners, 5))} for n in range(60)]
     source = write_jsonl(folder / "shop.jsonl", records)
-    # by words alone the topics would be found as they are
+    # keyword search would find every topic without adaptation
     build_index(folder / "shop", source, model=tiny_model, search={"mode": "semantic"})
     return folder / "shop"
 
 
-def asked(topic: str, seed: int) -> str:
+def polite_query(topic: str, seed: int) -> str:
     words = np.random.default_rng(seed).choice(MANNERS.split(), 5)
     return f"{' '.join(words)} {topic}"
 
@@ -70,26 +70,30 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def labels(tmp_path: Path) -> Path:
-    """Thirty of the topics, asked for politely."""
+    """Labels of thirty topics, for polite queries."""
     folder = tmp_path / "labels"
     folder.mkdir()
-    write_jsonl(folder / "queries.jsonl", [{"_id": n, "text": asked(topic, n)} for n, topic in enumerate(TOPICS[:30])])
+    write_jsonl(
+        folder / "queries.jsonl", [{"_id": n, "text": polite_query(topic, n)} for n, topic in enumerate(TOPICS[:30])]
+    )
     (folder / "qrels.tsv").write_text("".join(f"{n}\t{topic}\t1\n" for n, topic in enumerate(TOPICS[:30])))
     return folder
 
 
-def found_first(folder: Path, encoder: Encoder, name: str) -> int:
-    """How many of the topics that nobody labelled come first when they are asked for politely."""
+def count_first(folder: Path, encoder: Encoder, name: str) -> int:
+    """Count the unlabelled topics whose document ranks first for a polite query."""
     engine = SearchEngine.open(folder, encoder=encoder)
-    results = hits_of(engine, [Query(asked(topic, 100 + n), k=1, domain=name) for n, topic in enumerate(TOPICS[30:])])
+    results = hits_of(
+        engine, [Query(polite_query(topic, 100 + n), k=1, domain=name) for n, topic in enumerate(TOPICS[30:])]
+    )
     engine.close()
     return sum(hits[0].id == topic for hits, topic in zip(results, TOPICS[30:], strict=True))
 
 
-def test_the_command_adapts_one_domain_and_takes_it_back(
+def test_adapt_changes_one_domain_and_rollback_restores_it(
     shop: Path, weights: Path, labels: Path, tiny_encoder: Encoder, command: Command
 ) -> None:
-    before = found_first(shop, tiny_encoder, "polite")
+    before = count_first(shop, tiny_encoder, "polite")
     options = ("--weights", weights, "--domain", "polite")
     done = command("adapt", shop, "--labels", labels, *options, "--dry-run")
     assert done.returncode == 0, done.stderr
@@ -100,38 +104,38 @@ def test_the_command_adapts_one_domain_and_takes_it_back(
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("Adapted: expected +")
     assert "polite" in command("info", shop).stdout
-    assert found_first(shop, tiny_encoder, "polite") >= before + 2
-    assert found_first(shop, tiny_encoder, "default") == before
+    assert count_first(shop, tiny_encoder, "polite") >= before + 2
+    assert count_first(shop, tiny_encoder, "default") == before
     assert command("domains", "rollback", shop, "polite").stdout == "version 2: Returned to version 0\n"
-    assert found_first(shop, tiny_encoder, "polite") == before
+    assert count_first(shop, tiny_encoder, "polite") == before
     assert command("domains", "rollback", shop, "polite").stdout.startswith("version 3: Returned to version 1")
-    assert found_first(shop, tiny_encoder, "polite") >= before + 2
+    assert count_first(shop, tiny_encoder, "polite") >= before + 2
     assert command("domains", "reset", shop, "polite").stdout.startswith("version 4: Reset")
-    assert found_first(shop, tiny_encoder, "polite") == before
+    assert count_first(shop, tiny_encoder, "polite") == before
     assert command("domains", "reset", shop, "polite").stdout == "there was nothing to reset\n"
     assert command("domains", "history", shop, "polite").stdout.count("\n") == 4
 
 
-def test_labels_go_in_and_out_and_a_withdrawn_source_leaves_nothing(
+def test_labels_are_imported_and_exported_and_a_retracted_source_leaves_no_trace(
     shop: Path, weights: Path, labels: Path, tmp_path: Path, command: Command
 ) -> None:
     only = ("--domain", "inout")
-    assert command("labels", "import", shop, labels, *only).stdout == "30 new, 0 known already\n"
-    assert command("labels", "import", shop, labels, *only).stdout == "0 new, 30 known already\n"
+    assert command("labels", "import", shop, labels, *only).stdout == "30 new, 0 already in the log\n"
+    assert command("labels", "import", shop, labels, *only).stdout == "0 new, 30 already in the log\n"
     command("adapt", shop, *only, "--weights", weights)
     [first] = (shop / "domains" / "inout").glob("*.safetensors")
     alone = DomainState.open(first)[0]
     more = write_jsonl(
         tmp_path / "more.jsonl",
-        [{"query": asked(TOPICS[n], n), "document": TOPICS[-n], "gain": 1, "user": "u"} for n in range(1, 9)]
+        [{"query": polite_query(TOPICS[n], n), "document": TOPICS[-n], "gain": 1, "user": "u"} for n in range(1, 9)]
         + [{"kind": "click", "query": "river", "document": "river", "shown": ["stone", "river"]}],
     )
     assert command("labels", "import", shop, more, *only, "--source", "doubtful").stdout.startswith("9 new")
     command("adapt", shop, *only, "--weights", weights)
     changed = sorted((shop / "domains" / "inout").glob("*.safetensors"))[-1]
     assert DomainState.open(changed)[0].to_bytes({}) != alone.to_bytes({})
-    done = command("labels", "withdraw", shop, "--source", "doubtful")
-    assert done.stdout == "9 withdrawn; adapt again: inout\n"
+    done = command("labels", "retract", shop, "--source", "doubtful")
+    assert done.stdout == "9 retracted; adapt again: inout\n"
     command("adapt", shop, *only, "--weights", weights)
     again = sorted((shop / "domains" / "inout").glob("*.safetensors"))[-1]
     assert again != changed
@@ -142,7 +146,7 @@ def test_labels_go_in_and_out_and_a_withdrawn_source_leaves_nothing(
     assert command("labels", "import", shop, tmp_path / "qrels", *only).stdout.startswith("30 new")
 
 
-def test_a_state_travels_to_another_domain_and_a_child_inherits_it(
+def test_a_state_is_imported_into_another_domain_and_inherited_by_a_child(
     shop: Path, weights: Path, labels: Path, tiny_encoder: Encoder, tmp_path: Path, command: Command
 ) -> None:
     command("adapt", shop, "--labels", labels, "--domain", "origin", "--weights", weights)
@@ -150,8 +154,8 @@ def test_a_state_travels_to_another_domain_and_a_child_inherits_it(
     done = command("domains", "import", shop, "copy", tmp_path / "s.safetensors")
     assert done.stdout.startswith("version 1: Imported from domain 'origin'")
     assert command("domains", "parent", shop, "child", "copy").stdout == "child inherits from copy\n"
-    found = {name: found_first(shop, tiny_encoder, name) for name in ("origin", "copy", "child", "default")}
-    assert found["origin"] == found["copy"] == found["child"] > found["default"]
+    counts = {name: count_first(shop, tiny_encoder, name) for name in ("origin", "copy", "child", "default")}
+    assert counts["origin"] == counts["copy"] == counts["child"] > counts["default"]
     assert "inherited from 'copy'" in " ".join(command("domains", "list", shop).stdout.split())
     rows = [json.loads(line) for line in command("domains", "list", shop, "--json").stdout.splitlines()]
     assert {row["domain"]: row["parent"] for row in rows}["child"] == "copy"
@@ -160,11 +164,17 @@ def test_a_state_travels_to_another_domain_and_a_child_inherits_it(
     assert "not a domain state" in command("domains", "import", shop, "copy", tmp_path / "bad.safetensors").stderr
 
 
+def test_the_former_name_of_retract_still_works(shop: Path, command: Command) -> None:
+    done = command("labels", "withdraw", shop, "--source", "no such source")
+    assert (done.returncode, done.stdout) == (0, "0 retracted\n")
+    assert "withdraw" not in command("labels", "--help").stdout
+
+
 def test_compare_shows_what_moved(
     shop: Path, weights: Path, labels: Path, tiny_encoder: Encoder, command: Command
 ) -> None:
     command("adapt", shop, "--labels", labels, "--domain", "shown", "--weights", weights)
-    query = asked(TOPICS[3], 3)
+    query = polite_query(TOPICS[3], 3)
     both = json.loads(command("compare", query, "-i", shop, "--domain", "shown", "--json", "-k", 5).stdout)
     adaptation = both["adaptation"]
     assert (adaptation["domain"], adaptation["version"], adaptation["learner"]) == ("shown", 1, "listwise")
@@ -172,31 +182,33 @@ def test_compare_shows_what_moved(
         engine = SearchEngine.open(shop, encoder=tiny_encoder)
         [hits] = hits_of(engine, [Query(query, 5, domain=name)])
         engine.close()
-        assert [one["id"] for one in both[side]] == [hit.id for hit in hits]
-    was = {one["id"]: place for place, one in enumerate(both["frozen"], 1)}
-    assert all(one["other_rank"] == was[one["id"]] for one in both["adapted"] if one["id"] in was)
+        assert [item["id"] for item in both[side]] == [hit.id for hit in hits]
+    frozen_ranks = {item["id"]: rank for rank, item in enumerate(both["frozen"], 1)}
+    assert all(item["other_rank"] == frozen_ranks[item["id"]] for item in both["adapted"] if item["id"] in frozen_ranks)
     assert "adapted by nothing" in command("compare", query, "-i", shop, "--domain", "nobody").stdout
 
 
-def test_labels_that_nothing_generalises_from_are_remembered_and_decline_beyond(
+def test_random_labels_are_memorized_but_not_generalised(
     shop: Path, weights: Path, labels: Path, tiny_encoder: Encoder, command: Command
 ) -> None:
     rng = np.random.default_rng(1)
     everything = [*TOPICS, *(f"noise-{n}" for n in range(60))]
     answers = [str(rng.choice(everything)) for _ in range(30)]
-    (labels / "qrels.tsv").write_text("".join(f"{n}\t{one}\t1\n" for n, one in enumerate(answers)))
+    (labels / "qrels.tsv").write_text("".join(f"{n}\t{answer}\t1\n" for n, answer in enumerate(answers)))
     done = command("adapt", shop, "--labels", labels, "--weights", weights, "--domain", "random")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("Remembered: 30 judged queries. Only they, and queries much like them, change.")
-    assert "not adapted" in done.stdout
+    assert done.stdout.startswith("Memorized 30 judged queries. Only these, and very similar ones, change.")
+    assert "No learner is used" in done.stdout
     engine = SearchEngine.open(shop, encoder=tiny_encoder)
-    results = hits_of(engine, [Query(asked(topic, n), k=3, domain="random") for n, topic in enumerate(TOPICS[:30])])
-    assert sum(one in [hit.id for hit in hits] for hits, one in zip(results, answers, strict=True)) >= 25
+    results = hits_of(
+        engine, [Query(polite_query(topic, n), k=3, domain="random") for n, topic in enumerate(TOPICS[:30])]
+    )
+    assert sum(answer in [hit.id for hit in hits] for hits, answer in zip(results, answers, strict=True)) >= 25
     engine.close()
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "said"),
+    ("arguments", "code", "message"),
     [
         (("adapt", "{shop}", "--labels", "{shop}"), 1, "queries.jsonl cannot be read"),
         (("adapt", "{shop}/none", "--labels", "{labels}", "--weights", "{weights}"), 1, "no index"),
@@ -204,19 +216,19 @@ def test_labels_that_nothing_generalises_from_are_remembered_and_decline_beyond(
         (("domains", "rollback", "{shop}", "nobody"), 1, "no version to return from"),
         (("domains", "reset", "{shop}/none", "a"), 1, "no index"),
         (("domains", "export", "{shop}", "nobody", "{labels}/x"), 1, "no state of its own"),
-        (("labels", "withdraw", "{shop}"), 2, "say which"),
+        (("labels", "retract", "{shop}"), 2, "choose entries with"),
         (("labels", "import", "{shop}", "{labels}/none"), 1, "cannot be read"),
         (("labels", "import", "{shop}", "{labels}/queries.jsonl"), 1, "queries.jsonl:1: "),
         (("labels", "export", "{shop}/none", "-"), 1, "no index"),
         (("compare", " ", "-i", "{shop}"), 2, "the query is empty"),
     ],
 )
-def test_mistakes_are_explained(
-    shop: Path, weights: Path, labels: Path, words: tuple[str, ...], code: int, said: str, command: Command
+def test_mistakes_are_explained_with_the_right_exit_code(
+    shop: Path, weights: Path, labels: Path, arguments: tuple[str, ...], code: int, message: str, command: Command
 ) -> None:
-    done = command(*(word.format(shop=shop, labels=labels, weights=weights) for word in words))
+    done = command(*(word.format(shop=shop, labels=labels, weights=weights) for word in arguments))
     assert done.returncode == code, done.stderr
-    assert said in " ".join(done.stderr.replace("│", " ").split())
+    assert message in " ".join(done.stderr.replace("│", " ").split())
 
 
 def test_an_index_of_another_encoder_memorizes_as_the_server_does(
@@ -226,10 +238,10 @@ def test_an_index_of_another_encoder_memorizes_as_the_server_does(
     done = command("adapt", tmp_path / "shop", "--labels", labels)
     assert done.returncode == 0, done.stderr
     assert "learned for 384 dimensions, the index has 32" in " ".join(done.stderr.split())
-    assert done.stdout.startswith("Remembered: ")
+    assert done.stdout.startswith("Memorized ")
 
 
-def test_of_documents_that_are_gone_the_rest_is_learned_from(shop: Path, tiny_encoder: Encoder) -> None:
+def test_labels_of_missing_documents_are_ignored(shop: Path, tiny_encoder: Encoder) -> None:
     engine = SearchEngine.open(shop, encoder=tiny_encoder)
     queries = [JudgedQuery("a", {"apple": 1.0, "missing": 1.0}), JudgedQuery("b", {"gone": 1.0})]
     outcome = adapt(engine, None, queries, encode=engine.encode_label)
@@ -240,7 +252,7 @@ def test_of_documents_that_are_gone_the_rest_is_learned_from(shop: Path, tiny_en
     engine.close()
 
 
-def test_a_query_that_only_wrong_answers_were_named_for_turns_from_them(shop: Path, tiny_encoder: Encoder) -> None:
+def test_a_query_with_only_negative_judgments_ranks_them_lower(shop: Path, tiny_encoder: Encoder) -> None:
     engine = SearchEngine.open(shop, encoder=tiny_encoder)
     [hits] = hits_of(engine, [Query("please find apple", k=3)])
     wrong = frozenset(hit.id for hit in hits[:2])
@@ -255,48 +267,48 @@ def test_a_query_that_only_wrong_answers_were_named_for_turns_from_them(shop: Pa
     engine.close()
 
 
-def test_words_are_learned_for_as_well(tmp_path: Path, tiny_model: Path, tiny_encoder: Encoder) -> None:
+def test_the_lexical_weight_is_learned(tmp_path: Path, tiny_model: Path, tiny_encoder: Encoder) -> None:
     folder = tmp_path / "shop"
     records = [{"id": topic, "text": f"{' '.join(MANNERS.split()[:8])} {topic}"} for topic in TOPICS]
     build_index(
         folder, write_jsonl(tmp_path / "shop.jsonl", records), model=tiny_model, search={"lexical_weight": 0.03}
     )
     engine = SearchEngine.open(folder, encoder=tiny_encoder)
-    judged = [JudgedQuery(asked(topic, n), {topic: 1.0}) for n, topic in enumerate(TOPICS[:20])]
+    judged = [JudgedQuery(polite_query(topic, n), {topic: 1.0}) for n, topic in enumerate(TOPICS[:20])]
     outcome = adapt(engine, None, judged, encode=engine.encode_label)
     assert outcome.state is not None
     assert outcome.state.lexical_weight is not None
     assert outcome.state.lexical_weight > 0.03
-    assert f"words count {outcome.state.lexical_weight} here instead of 0.03" in outcome.explanation
-    others = [Query(asked(topic, n), k=1, domain="d") for n, topic in enumerate(TOPICS[20:], start=20)]
+    assert f"lexical weight is {outcome.state.lexical_weight} here instead of 0.03" in outcome.explanation
+    others = [Query(polite_query(topic, n), k=1, domain="d") for n, topic in enumerate(TOPICS[20:], start=20)]
 
-    def right() -> int:
+    def count_correct() -> int:
         return sum(hits[0].id == topic for hits, topic in zip(hits_of(engine, others), TOPICS[20:], strict=True))
 
-    before = right()
+    before = count_correct()
     engine.adapter = engine.adapter.updated({"d": DomainAdapter(outcome.state)})
-    assert right() > before
-    # a child that says nothing else keeps what its parent found words to be worth
+    assert count_correct() > before
+    # a child without a lexical weight of its own inherits its parent's
     child = adapt(engine, None, judged[:1], encode=engine.encode_label, parent=outcome.state)
     assert child.state is not None
     assert child.state.lexical_weight == outcome.state.lexical_weight
     engine.close()
 
 
-def test_an_index_may_ask_for_no_learner_or_for_one(
+def test_the_index_settings_restrict_the_learners(
     tmp_path: Path, shop: Path, weights: Path, labels: Path, tiny_encoder: Encoder, command: Command
 ) -> None:
-    def asking(*learners: str) -> Path:
+    def copy_with_learners(*learners: str) -> Path:
         copy = Path(shutil.copytree(shop, tmp_path / f"copy-{len(learners)}"))
         options = AdaptationOptions(learners=learners)
         republish(copy, lambda manifest: manifest.model_copy(update={"adaptation": options}))
         return copy
 
     options = ("--labels", labels, "--weights", weights, "--dry-run")
-    said = command("adapt", asking(), *options).stdout
-    assert "Remembered: 30 judged queries." in said
-    assert "The index asks for no learner." in said
-    assert command("adapt", asking("listwise-c1-r1"), *options).stdout.startswith("Adapted: expected +")
-    done = command("adapt", asking("listwise-c1-r1", "magic"), *options)
+    output = command("adapt", copy_with_learners(), *options).stdout
+    assert "Memorized 30 judged queries." in output
+    assert "The index asks for no learner." in output
+    assert command("adapt", copy_with_learners("listwise-c1-r1"), *options).stdout.startswith("Adapted: expected +")
+    done = command("adapt", copy_with_learners("listwise-c1-r1", "magic"), *options)
     assert done.returncode == 1
     assert "no learner 'magic'" in " ".join(done.stderr.split())

@@ -1,4 +1,4 @@
-"""The README's example of teaching the demo's index: real labels, the real encoder, the weights that come along."""
+"""The README's example of adapting the demo's index: real labels, the real encoder, the included weights."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ UNLABELLED = {
 
 @pytest.fixture(scope="module")
 def builtins(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The methods of the built-in types, as the demo's index has them, and nothing else of it."""
+    """An index of the methods of the built-in types, a part of the demo's index."""
     folder = tmp_path_factory.mktemp("builtins")
     methods = {
         f"{kind.__name__}.{name}": str(method.__doc__)
@@ -41,18 +41,18 @@ def builtins(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "builtins"
 
 
-def test_sixteen_labels_teach_the_demo_plain_words(builtins: Path, real_encoder: Encoder) -> None:
+def test_sixteen_labels_adapt_the_demo_to_plain_language(builtins: Path, real_encoder: Encoder) -> None:
     engine = SearchEngine.open(builtins, encoder=real_encoder)
-    judged = [JudgedQuery(text, gains) for text, gains in read_labels(EXAMPLE)]
+    judged = [JudgedQuery(text, relevance) for text, relevance in read_labels(EXAMPLE)]
     outcome = adapt(engine, Weights.open().adapt, judged, encode=engine.encode_label)
     assert outcome.state is not None
     assert (outcome.learner, outcome.labels) == ("listwise", 16)
     engine.adapter = Adapter.from_states(engine.adapter.basis, {"plain": outcome.state})
     ranks = {}
     for name in ("default", "plain"):
-        found = hits_of(engine, [Query(text, k=1000, domain=name) for text in UNLABELLED])
+        results = hits_of(engine, [Query(text, k=1000, domain=name) for text in UNLABELLED])
         ranks[name] = [
-            [hit.id for hit in hits].index(wanted) for hits, wanted in zip(found, UNLABELLED.values(), strict=True)
+            [hit.id for hit in hits].index(wanted) for hits, wanted in zip(results, UNLABELLED.values(), strict=True)
         ]
     engine.close()
     assert sum(ranks["plain"]) < sum(ranks["default"])

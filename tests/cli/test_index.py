@@ -1,4 +1,4 @@
-"""Commands that change an index, as their user meets them."""
+"""Commands that change an index, run in-process: output, exit codes and the resulting index."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def built(tmp_path: Path, tiny_model: Path, command: Command) -> Path:
     return tmp_path / "index"
 
 
-def identities(index: Path, command: Command) -> set[str]:
-    found = command("search", "animal", "-i", index, "-k", "100", "--json", "--device", "cpu").stdout
-    return {json.loads(line)["id"] for line in found.splitlines()}
+def search_ids(index: Path, command: Command) -> set[str]:
+    output = command("search", "animal", "-i", index, "-k", "100", "--json", "--device", "cpu").stdout
+    return {json.loads(line)["id"] for line in output.splitlines()}
 
 
 def test_a_file_within_a_folder_keeps_its_name(built: Path, command: Command) -> None:
@@ -36,20 +36,20 @@ def test_a_file_within_a_folder_keeps_its_name(built: Path, command: Command) ->
     done = command("update", built, dog, "--device", "cpu")
     assert done.returncode == 0
     assert "1 replaced; 6 documents in 6 passages" in done.stderr
-    assert "docs/deep/dog.md" in identities(built, command)
+    assert "docs/deep/dog.md" in search_ids(built, command)
 
 
-def test_a_whole_folder_is_read_again(built: Path, command: Command) -> None:
+def test_updating_from_a_folder_adds_and_prunes(built: Path, command: Command) -> None:
     docs = built.parent / "docs"
     (docs / "cat.md").unlink()
     (docs / "owl.md").write_text("# Owl\n\nHunts mice at night.")
     done = command("update", built, docs, "--prune", "--device", "cpu")
     assert "1 added, 1 deleted, 5 unchanged" in done.stderr
-    assert {"docs/owl.md", "docs/deep/dog.md", "bee"} <= identities(built, command)
-    assert "docs/cat.md" not in identities(built, command)
+    assert {"docs/owl.md", "docs/deep/dog.md", "bee"} <= search_ids(built, command)
+    assert "docs/cat.md" not in search_ids(built, command)
 
 
-def test_what_could_not_be_read_is_not_taken_for_deleted(built: Path, command: Command) -> None:
+def test_an_unreadable_document_is_not_deleted(built: Path, command: Command) -> None:
     docs = built.parent / "docs"
     (docs / "cat.md").write_bytes(b"caf\xe9")
     (docs / "deep" / "dog.md").unlink()
@@ -57,25 +57,25 @@ def test_what_could_not_be_read_is_not_taken_for_deleted(built: Path, command: C
     (docs / "more.jsonl").write_text("\n".join(["{bad", *lines[1:]]) + "\n")
     done = command("update", built, docs, "--prune", "--skip-bad", "--device", "cpu")
     assert "1 deleted, 3 unchanged" in done.stderr
-    assert identities(built, command) == {"docs/cat.md", "eagle", "salmon", "bee", "whale"}
-    # a table that is whole again tells what is gone
+    assert search_ids(built, command) == {"docs/cat.md", "eagle", "salmon", "bee", "whale"}
+    # a table that can be read again shows which documents were deleted
     (docs / "more.jsonl").write_text("\n".join(lines[1:]) + "\n")
     assert "1 deleted" in command("update", built, docs, "--prune", "--device", "cpu").stderr
-    assert identities(built, command) == {"docs/cat.md", "salmon", "bee", "whale"}
+    assert search_ids(built, command) == {"docs/cat.md", "salmon", "bee", "whale"}
 
 
 def test_documents_are_deleted_by_id(built: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     done = command("delete", built, "bee", "ghost")
-    assert (done.returncode, "not there: ghost" in done.stderr, "1 deleted" in done.stderr) == (0, True, True)
+    assert (done.returncode, "no such document: ghost" in done.stderr, "1 deleted" in done.stderr) == (0, True, True)
     monkeypatch.setattr("sys.stdin", io.StringIO("whale\n\ndocs/cat.md\n"))
     assert "2 deleted" in command("delete", built, "-").stderr
-    assert identities(built, command) == {"eagle", "salmon", "docs/deep/dog.md"}
+    assert search_ids(built, command) == {"eagle", "salmon", "docs/deep/dog.md"}
 
 
-def test_compact_info_and_check_tell_how_it_stands(built: Path, command: Command) -> None:
+def test_compact_info_and_check_report_the_state_of_an_index(built: Path, command: Command) -> None:
     command("delete", built, "bee", "whale")
-    assert "2 deleted documents are kept; semsearch compact makes it one" in command("info", built).stdout
-    assert "made one piece; 4 documents in 4 passages, 1 segment" in command("compact", built).stderr
+    assert "2 deleted documents are kept; semsearch compact merges them" in command("info", built).stdout
+    assert "compacted; 4 documents in 4 passages, 1 segment" in command("compact", built).stderr
     assert "segments" not in command("info", built).stdout
     assert "nothing to change" in command("compact", built).stderr
     assert "sound: 4 documents in 4 passages, 5 files" in command("check", built).stdout
@@ -84,7 +84,7 @@ def test_compact_info_and_check_tell_how_it_stands(built: Path, command: Command
     assert (done.returncode, len(json.loads(done.stdout)["problems"])) == (1, 1)
 
 
-def test_a_recipe_is_followed_and_its_changed_encoder_or_chunking_refused(
+def test_update_follows_a_recipe_and_refuses_a_changed_encoder_or_chunking(
     tmp_path: Path, tiny_model: Path, command: Command
 ) -> None:
     write_jsonl(tmp_path / "a.jsonl", ANIMALS[:3])
@@ -106,19 +106,19 @@ def test_a_recipe_is_followed_and_its_changed_encoder_or_chunking_refused(
     assert read_manifest(index).documents == 5
 
 
-def test_a_filter_chooses_what_is_found(built: Path, command: Command) -> None:
-    ask = ("search", "animal", "-i", built, "--json", "--device", "cpu", "-f")
-    found = [json.loads(line)["id"] for line in command(*ask, "kind in (bird, fish)").stdout.splitlines()]
-    assert sorted(found) == ["eagle", "salmon"]
-    done = command(*ask, "kind =")
+def test_a_filter_restricts_the_hits(built: Path, command: Command) -> None:
+    search = ("search", "animal", "-i", built, "--json", "--device", "cpu", "-f")
+    ids = [json.loads(line)["id"] for line in command(*search, "kind in (bird, fish)").stdout.splitlines()]
+    assert sorted(ids) == ["eagle", "salmon"]
+    done = command(*search, "kind =")
     assert (done.returncode, "cannot be read at its end" in " ".join(done.stderr.split())) == (2, True)
 
 
-def test_wrong_usage_is_told(built: Path, command: Command, tmp_path: Path) -> None:
+def test_wrong_usage_is_reported(built: Path, command: Command, tmp_path: Path) -> None:
     assert "no such file" in command("update", built, tmp_path / "nowhere.md").stderr
     assert "no index at" in command("delete", tmp_path / "nowhere", "x").stderr
     (tmp_path / "b.jsonl").write_text('{"id": 1}\n')
     done = command("update", built, tmp_path / "b.jsonl", "--device", "cpu")
     assert (done.returncode, "--skip-bad" in done.stderr) == (1, True)
     done = command("update", built, tmp_path / "b.jsonl", "--skip-bad", "--device", "cpu")
-    assert (done.returncode, "left out:" in done.stderr, "nothing to change" in done.stderr) == (0, True, True)
+    assert (done.returncode, "skipped:" in done.stderr, "nothing to change" in done.stderr) == (0, True, True)

@@ -1,4 +1,4 @@
-"""The command line, as its user meets it: what it prints and the code it leaves with."""
+"""The command line in processes of its own: output and exit codes."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from time import monotonic, sleep
 
 import pytest
 
-from tests.conftest import ANIMALS, write_jsonl
+from tests.conftest import ANIMALS, Command, write_jsonl
 
 
-def run(*words: str | Path, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str | Path, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "semsearch", *map(str, words)],
+        [sys.executable, "-m", "semsearch", *map(str, arguments)],
         capture_output=True,
         text=True,
         cwd=cwd,
@@ -44,7 +44,7 @@ def served(index: Path, **environment: str) -> Iterator[tuple[subprocess.Popen[s
     )
     try:
         assert process.stderr is not None
-        address = next(found for line in process.stderr if (found := re.search(r"127\.0\.0\.1:(\d+)", line)))
+        address = next(match for line in process.stderr if (match := re.search(r"127\.0\.0\.1:(\d+)", line)))
         yield process, http.client.HTTPConnection("127.0.0.1", int(address.group(1)), timeout=30)
     finally:
         process.kill()
@@ -54,7 +54,7 @@ def served(index: Path, **environment: str) -> Iterator[tuple[subprocess.Popen[s
 
 
 @pytest.mark.parametrize("command", ["", "build", "serve", "search", "info", "demo"])
-def test_help_teaches(command: str) -> None:
+def test_help_shows_usage_and_environment_variables(command: str) -> None:
     done = run(*command.split(), "--help")
     assert done.returncode == 0
     assert "Usage" in done.stdout
@@ -82,34 +82,74 @@ def test_build_info_and_search(tmp_path: Path, tiny_model: Path) -> None:
     assert built.returncode == 0, built.stderr
     assert "6 documents in 6 passages" in built.stderr
     assert "6 in 6 passages" in run("info", tmp_path / "index" / "animals").stdout
-    found = run("search", "nectar and honey", "-k", "2", "--json", cwd=tmp_path)
-    best, second = map(json.loads, found.stdout.splitlines())
+    done = run("search", "nectar and honey", "-k", "2", "--json", cwd=tmp_path)
+    best, second = map(json.loads, done.stdout.splitlines())
     assert best["id"] == "bee"
     assert best["score"] > second["score"]
 
 
-def test_failed_work_is_explained_and_leaves_with_1(tmp_path: Path, tiny_model: Path) -> None:
+@pytest.mark.parametrize(
+    ("mode", "code"), [("semantic", 0), ("keyword", 0), ("Hybrid", 0), ("lexical", 0), ("magic", 2), ("", 2)]
+)
+def test_the_mode_is_chosen_by_its_name_or_former_name(animals: Path, command: Command, mode: str, code: int) -> None:
+    done = command("search", "nectar honey", "-i", animals, "-k", "1", "--mode", mode, "--json", "--device", "cpu")
+    assert done.returncode == code, done.stderr
+    if code:
+        assert "is not a mode: choose one of semantic, keyword, hybrid" in " ".join(
+            done.stderr.replace("│", " ").split()
+        )
+    else:
+        hit = json.loads(done.stdout)
+        assert hit["id"] == "bee"
+        assert (hit["score_breakdown"]["similarity"] is None) == (mode in {"keyword", "lexical"})
+
+
+def test_lexical_is_keyword_search(animals: Path, command: Command) -> None:
+    options = ("-i", animals, "--json", "--device", "cpu", "--mode")
+    former, current = (command("search", "nectar honey", *options, mode) for mode in ("lexical", "keyword"))
+    assert former.stdout == current.stdout != ""
+
+
+@pytest.mark.parametrize("option", ["--collapse", "--fold"])
+def test_near_duplicates_are_collapsed(tmp_path: Path, tiny_model: Path, command: Command, option: str) -> None:
+    text = "Bees make honey from nectar, and store it in the cells of their comb for the winter."
+    source = write_jsonl(tmp_path / "bees.jsonl", [{"id": "a", "text": text}, {"id": "b", "text": text}])
+    command("build", source, "--out", tmp_path / "bees", "--encoder", tiny_model, "--device", "cpu")
+    search = ("search", "honey", "-i", tmp_path / "bees", "--json", "--device", "cpu")
+    assert len(command(*search).stdout.splitlines()) == 2
+    [hit] = map(json.loads, command(*search, option).stdout.splitlines())
+    assert len(hit["duplicates"]) == 1
+
+
+def test_former_names_of_options_are_not_shown() -> None:
+    shown = run("search", "--help").stdout
+    assert "--collapse" in shown
+    assert "--fold" not in shown
+    assert "lexical" not in shown
+
+
+def test_failed_work_is_explained_and_exits_with_1(tmp_path: Path, tiny_model: Path) -> None:
     (tmp_path / "bad.jsonl").write_text('{"text": "x"}\n{bad')
-    for words, complaint in (
+    for arguments, complaint in (
         (("build", tmp_path / "bad.jsonl", "--out", tmp_path / "x", "--encoder", tiny_model), "bad.jsonl:2: not JSON"),
         (("info", tmp_path / "nowhere"), "no index at"),
         (("build", tmp_path / "none.toml"), "no recipe at"),
     ):
-        done = run(*words)
+        done = run(*arguments)
         assert (done.returncode, "Traceback" in done.stderr) == (1, False)
         assert complaint in done.stderr
     assert not (tmp_path / "x").exists()
 
 
 @pytest.mark.parametrize(
-    "words",
+    "arguments",
     [("build",), ("build", "a.jsonl"), ("build", "a.toml", "b.toml"), ("search", ""), ("search", "x"), ("fly",)],
 )
-def test_wrong_usage_leaves_with_2(tmp_path: Path, words: tuple[str, ...]) -> None:
-    assert run(*words, cwd=tmp_path).returncode == 2
+def test_wrong_usage_exits_with_2(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    assert run(*arguments, cwd=tmp_path).returncode == 2
 
 
-def test_a_server_answers_until_it_is_told_to_stop(animals: Path) -> None:
+def test_a_server_answers_until_it_is_terminated(animals: Path) -> None:
     with served(animals, SEMSEARCH_MAX_K="3") as (process, connection):
         assert process.stderr is not None
         connection.request("GET", "/api/search?query=nectar+and+honey&k=3")
@@ -124,7 +164,7 @@ def test_a_server_answers_until_it_is_told_to_stop(animals: Path) -> None:
         assert json.loads(rest.splitlines()[0])["event"] == "request"
 
 
-def test_a_server_lets_go_of_what_it_served_before_a_change(animals: Path, tmp_path: Path) -> None:
+def test_a_server_releases_the_generation_before_a_change(animals: Path, tmp_path: Path) -> None:
     index = shutil.copytree(animals, tmp_path / "zoo")
     with served(index) as (_, connection):
         body = json.dumps({"documents": [{"id": "owl", "text": "An owl hunts at night."}]})
@@ -137,7 +177,7 @@ def test_a_server_lets_go_of_what_it_served_before_a_change(animals: Path, tmp_p
         assert [path.name for path in index.glob("g-*")] == ["g-000002"]
 
 
-def test_a_taken_port_is_told_with_its_remedy(animals: Path) -> None:
+def test_a_taken_port_is_reported_with_its_remedy(animals: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         done = run("serve", animals, "--port", str(taken.getsockname()[1]))
     assert done.returncode == 1

@@ -1,4 +1,4 @@
-"""Measures against a kept library, and intervals against what is known of them."""
+"""Measures against a maintained library, and intervals against their known properties."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from ir_measures import RR, R, nDCG
 
-from semsearch.evaluation.measures import macro_mean, measure, paired_interval
+from semsearch.evaluation.measures import macro_mean, measure, measure_rankings, paired_interval
 
 
 def test_the_measures_are_those_of_ir_measures() -> None:
@@ -40,6 +40,24 @@ def test_ndcg_by_hand_with_a_tie() -> None:
     assert values["nDCG@10"][0] == pytest.approx(expected)
     assert values["MRR@10"][0] == 0.5
     assert values["recall@100"][0] == 1.0
+
+
+def test_rankings_and_scores_give_the_same_measures() -> None:
+    rng = np.random.default_rng(2)
+    scores = rng.normal(size=(9, 150)).astype(np.float32)
+    judgments = [{int(row): 1.0 for row in rng.choice(150, 4, replace=False)} for _ in range(9)]
+    rankings = list(np.argsort(-scores, axis=1, kind="stable"))
+    by_scores, by_rankings = measure(scores, judgments), measure_rankings(rankings, judgments)
+    for name, values in by_scores.items():
+        np.testing.assert_array_equal(by_rankings[name], values)
+
+
+def test_a_ranking_may_be_shorter_than_the_measures_look() -> None:
+    empty, short = np.empty(0, np.int64), np.array([7, 3])
+    values = measure_rankings([empty, short], [{3: 1.0}, {3: 1.0, 9: 1.0}])
+    assert values["nDCG@10"].tolist() == pytest.approx([0.0, (1 / np.log2(3)) / (1 + 1 / np.log2(3))])
+    assert values["recall@100"].tolist() == [0.0, 0.5]
+    assert values["MRR@10"].tolist() == [0.0, 0.5]
 
 
 def test_families_count_alike() -> None:

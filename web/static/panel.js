@@ -6,7 +6,7 @@ import { askForKey, headers } from "./server.js";
 import { t } from "./texts.js";
 
 const panel = document.querySelector("#panel");
-/** Pages that may stand there: an address that somebody was sent can open nothing else. */
+/** Pages that may stand there: an address that a person was sent can open nothing else. */
 const PAGES = new Set(["/document", "/learned", "/map"]);
 
 let shown = null;

@@ -1,4 +1,4 @@
-// The status page reads itself anew, as long as somebody looks at it.
+// The status page reads itself anew, as long as it is visible.
 
 import { fetched, reveal } from "./page.js";
 

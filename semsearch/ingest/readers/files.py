@@ -1,4 +1,4 @@
-"""Files as text or as bytes, compressed ones too, and what a reader gives; knows nothing of formats.
+"""Files as text or as bytes, compressed ones too, and what a reader gives. Does not depend on formats.
 
 Nothing here reads more of a file into memory than one record may have, whatever it unpacks to.
 """

@@ -1,4 +1,4 @@
-"""Files and folders to documents, one at a time; knows nothing of cutting, encoding or storing.
+"""Files and folders to documents, one at a time. Does not depend on cutting, encoding or storing.
 
 A reader yields documents and, in their place, what is wrong with the ones that it cannot read: the caller decides
 whether that ends the build.

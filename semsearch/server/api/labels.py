@@ -1,4 +1,4 @@
-"""The JSON endpoint's labels and clicks: kept, listed, withdrawn."""
+"""API routes that store, list and retract labels and clicks."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from semsearch.types import Click, Label, is_unicode
 
 
 def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
-    """The routes of one service; each wants a key where there are keys: queries are nobody else's business."""
+    """Return the routes. Each requires a write key if the server has any, because the entries hold users' queries."""
     routes = Blueprint("feedback", __name__)
 
     @routes.post("/api/labels")
@@ -43,8 +43,10 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
         sent = from_body(LabelsRequest) if _holds("labels") else from_body(LabelRequest)
         now = datetime.now(UTC)
         labels = [
-            Label(_identity(one.id), sent.domain, one.query, one.document, one.relevance, one.user, source, now)
-            for one in (sent.labels if isinstance(sent, LabelsRequest) else (sent,))
+            Label(
+                _identity(entry.id), sent.domain, entry.query, entry.document, entry.relevance, entry.user, source, now
+            )
+            for entry in (sent.labels if isinstance(sent, LabelsRequest) else (sent,))
         ]
         return _keep(service, sent, labels)
 
@@ -55,37 +57,37 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
         now, domain = datetime.now(UTC), sent.domain
         clicks = [
             Click(
-                _identity(one.id),
+                _identity(entry.id),
                 domain,
-                one.query,
-                one.document,
-                one.document_position,
-                one.shown,
-                one.user,
+                entry.query,
+                entry.document,
+                entry.document_position,
+                entry.shown,
+                entry.user,
                 source,
                 now,
             )
-            for one in (sent.clicks if isinstance(sent, ClicksRequest) else (sent,))
+            for entry in (sent.clicks if isinstance(sent, ClicksRequest) else (sent,))
         ]
         return _keep(service, sent, clicks)
 
     @routes.get("/api/labels")
     def get_labels() -> Response:
         keys.source(request)
-        asked = from_address(ListRequest)
-        index = service.index(asked.index)
-        found = index.domains.log.labels(_entry_filter(asked), after=asked.after, limit=asked.limit)
-        labels = tuple(LabelModel.model_validate(label, from_attributes=True) for _, label in found)
-        return answer(LabelsResponse(index=index.name, labels=labels, next=_next(found, asked.limit)))
+        wanted = from_address(ListRequest)
+        index = service.index(wanted.index)
+        rows = index.domains.log.labels(_entry_filter(wanted), after=wanted.after, limit=wanted.limit)
+        labels = tuple(LabelModel.model_validate(label, from_attributes=True) for _, label in rows)
+        return answer(LabelsResponse(index=index.name, labels=labels, next=_next(rows, wanted.limit)))
 
     @routes.get("/api/clicks")
     def get_clicks() -> Response:
         keys.source(request)
-        asked = from_address(ListRequest)
-        index = service.index(asked.index)
-        found = index.domains.log.clicks(_entry_filter(asked), after=asked.after, limit=asked.limit)
-        clicks = tuple(ClickModel.model_validate(click, from_attributes=True) for _, click in found)
-        return answer(ClicksResponse(index=index.name, clicks=clicks, next=_next(found, asked.limit)))
+        wanted = from_address(ListRequest)
+        index = service.index(wanted.index)
+        rows = index.domains.log.clicks(_entry_filter(wanted), after=wanted.after, limit=wanted.limit)
+        clicks = tuple(ClickModel.model_validate(click, from_attributes=True) for _, click in rows)
+        return answer(ClicksResponse(index=index.name, clicks=clicks, next=_next(rows, wanted.limit)))
 
     @routes.delete("/api/labels")
     def delete_labels() -> Response:
@@ -105,15 +107,15 @@ def _keep(service: SearchService, sent: TargetRequest, entries: Sequence[Label |
     several = len(entries) > 1
     wrong = [
         FieldError(
-            field=f"{place}.document" if several else "document",
+            field=f"{number}.document" if several else "document",
             message=f"the index {index.name!r} has no document {entry.document[:200]!r}",
         )
-        for place, entry in enumerate(entries)
+        for number, entry in enumerate(entries)
         if entry.document is not None and entry.document not in known
     ]
     wrong += [
-        FieldError(field=f"{place}" if several else "", message="holds half of a surrogate pair: send valid Unicode")
-        for place, entry in enumerate(entries)
+        FieldError(field=f"{number}" if several else "", message="holds half of a surrogate pair: send valid Unicode")
+        for number, entry in enumerate(entries)
         if not is_unicode(f"{entry.query}{entry.id}{entry.user}{entry.domain}")
     ]
     if wrong:
@@ -134,11 +136,11 @@ def _keep(service: SearchService, sent: TargetRequest, entries: Sequence[Label |
 
 
 def _retract(service: SearchService, kind: str, source: str) -> Response:
-    asked = from_address(EntryFilterRequest)
-    where = _entry_filter(asked)
+    wanted = from_address(EntryFilterRequest)
+    where = _entry_filter(wanted)
     if where.empty:
         raise FieldProblem([FieldError(field="", message="say which: by id, domain, query, document, user or source")])
-    index = service.index(asked.index)
+    index = service.index(wanted.index)
     domains = index.domains
     retracted = domains.log.retract(kind, where, source=source)
     for domain, numbers in retracted.items():
@@ -159,14 +161,14 @@ def _holds(field: str) -> bool:
     return isinstance(body, dict) and field in body
 
 
-def _entry_filter(asked: EntryFilterRequest) -> EntryFilter:
+def _entry_filter(wanted: EntryFilterRequest) -> EntryFilter:
     return EntryFilter(
-        id=asked.id,
-        domain=asked.domain,
-        query=asked.query,
-        document=asked.document,
-        user=asked.user,
-        source=asked.source,
+        id=wanted.id,
+        domain=wanted.domain,
+        query=wanted.query,
+        document=wanted.document,
+        user=wanted.user,
+        source=wanted.source,
     )
 
 
@@ -174,5 +176,5 @@ def _identity(given: str | None) -> str:
     return given if given is not None else uuid4().hex
 
 
-def _next(found: Sequence[tuple[int, object]], limit: int) -> int | None:
-    return found[-1][0] if len(found) == limit else None
+def _next(rows: Sequence[tuple[int, object]], limit: int) -> int | None:
+    return rows[-1][0] if len(rows) == limit else None

@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document, made from the models that validate."""
+"""The OpenAPI 3.1 document, generated from the models that validate requests."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One route and method of the endpoint."""
+    """One route and method of the API."""
 
     path: str
     method: str
     name: str
     summary: str
     answer: type[BaseModel] | None
-    """None: a file."""
+    """Model of the response; None for a file."""
     failures: Sequence[int]
     address: type[BaseModel] | None = None
-    """What stands behind the question mark."""
+    """Model of the query string."""
     body: Sequence[type[BaseModel]] = ()
-    """One of these."""
+    """Models of the request body, one of which must match."""
     status: int = 200
     key: bool = False
-    """Whether it wants a write key, where the server has any."""
+    """Whether a write key is required, if the server has any."""
 
 
 def openapi(search_request: type[BaseModel]) -> Json:
-    """The document of a server that validates searches with `search_request`."""
+    """Return the OpenAPI document of a server whose search requests are validated by `search_request`."""
     operations = [
         Operation(
             "/api/search", "get", "search", "Search with fields in the address", SearchResponse, (404, 422, 503),
@@ -143,7 +143,7 @@ _OPERATIONS = [
               feedback.DomainResponse, (*_WRITE, 413, 507), address=feedback.DomainRequest, key=True),
     Operation("/api/compare", "post", "compare", "One query as the frozen encoder and as a domain's adaptation rank it",
               feedback.CompareResponse, (400, 404, 413, 415, 422, 503), body=(feedback.CompareRequest,)),
-    Operation("/api/suggestions", "get", "suggestions", "Past queries of a domain that hold what somebody types",
+    Operation("/api/suggestions", "get", "suggestions", "Past queries of a domain that contain what is being typed",
               page.SuggestionsResponse, _WRITE, address=page.SuggestionsRequest, key=True),
     Operation("/api/map/points", "get", "mapPoints", "Where each passage stands on the map: x and y as 16-bit numbers",
               None, (404, 422), address=page.MapRequest),
@@ -157,7 +157,7 @@ _OPERATIONS = [
 
 _FAILURES = {
     400: "Not JSON, or a host name that is not served",
-    401: "A write key is wanted",
+    401: "A write key is required",
     403: "The server is read-only, or a page of another site asks",
     404: "No such index, or nothing there",
     409: "The id is known with another content, or another process is writing the index, or it has changed",

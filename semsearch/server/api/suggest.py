@@ -1,4 +1,4 @@
-"""The JSON endpoint's suggestions: queries of a domain that hold what somebody types."""
+"""The JSON endpoint's suggestions: queries of a domain that contain what is being typed."""
 
 from __future__ import annotations
 

@@ -16,14 +16,14 @@ class Explanation:
     """A document's score in its parts."""
 
     mode: Mode
-    """What the search went by."""
+    """How the search was done."""
     rank: int
     """In the ranking, from 1."""
     of: int
     """Documents of the ranking that were looked at."""
     score: float
     dense: float | None
-    """Cosine of the query and the passage, as the encoder made them; None where meaning was not gone by."""
+    """Cosine of the query and the passage, as the encoder made them; None for keyword search."""
     adaptation: float | None
     """What the domain's adaptation adds to that."""
     lexical: float | None

@@ -38,7 +38,7 @@ def blueprint(service: SearchService) -> Blueprint:
     """The routes of one service."""
     routes = Blueprint("map", __name__)
 
-    # an engine that serves no more is let go of
+    # an engine that serves no more is released
     drawn: WeakKeyDictionary[SearchEngine, bytes] = WeakKeyDictionary()
 
     @routes.get("/map")

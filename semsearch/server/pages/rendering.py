@@ -1,4 +1,4 @@
-"""Pages as HTML in the reader's language; knows nothing of what is on them."""
+"""Pages as HTML in the reader's language. Does not depend on what is on them."""
 
 from __future__ import annotations
 

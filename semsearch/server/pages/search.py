@@ -65,7 +65,7 @@ class PageRequest(TargetParameters):
 
 
 def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
-    """The route of one service. Marks are offered where anybody at all may write."""
+    """The route of one service. Labels are offered where writing is allowed."""
     routes = Blueprint("page", __name__)
     limits = service.limits
     last_page = limits.max_offset // HITS_ON_A_PAGE + 1

@@ -1,4 +1,4 @@
-"""Adapts domains in the background, one at a time, on a thread of its own; knows nothing of HTTP."""
+"""Adapts domains in the background, one at a time, on a thread of its own. Does not depend on HTTP."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class AdaptationWorker:
                 self._changed.wait_for(lambda: self._closed or self._waiting or self._unread, LOOK_EVERY_S)
                 if self._closed:
                     return
-                # asked for before noted: somebody waits for it
+                # asked for before noted: a request waits for it
                 asked = self._waiting.popleft() if self._waiting else None
                 noted = self._unread.popleft() if asked is None and self._unread else None
             try:

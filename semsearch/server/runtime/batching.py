@@ -1,7 +1,7 @@
-"""Many threads' calls become batched calls on a few threads; knows nothing of search.
+"""Many threads' calls become batched calls on a few threads; does not depend on search.
 
-A batch is whatever arrived while the last ones ran: a lone call starts at once, and under load batches grow by
-themselves, as far as their cost allows.
+A batch holds the items that arrived while the previous batches ran: a lone call starts at once, and under load batches
+grow by themselves, up to their limits of size and cost.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ Outcome = Literal["answered", "refused", "expired", "abandoned", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class BatchingObserver:
-    """What a batcher tells of its work, called from its own threads; every function must be quick."""
+    """Callbacks for metrics. They run on the batcher's and its callers' threads and must return quickly."""
 
     batch: Callable[[int, float], None] = lambda _size, _seconds: None
     """Items in a batch that ran, and the seconds it took."""
     outcome: Callable[[Outcome, int], None] = lambda _outcome, _items: None
-    """How a call ended, and of how many items it was."""
+    """How a call ended, and its number of items."""
 
 
 @dataclass(slots=True, eq=False)
 class _Call(Generic[Item, Result]):
-    """One caller's items on their way; complete when nothing is missing or an error stands."""
+    """The items of one `submit` call; done once every result is there or an error is set."""
 
     items: Sequence[Item]
     deadline: float
@@ -51,7 +51,7 @@ class _Call(Generic[Item, Result]):
 
 
 class AbandonedError(Exception):
-    """The caller's own client left before its turn came; nobody is waiting for this answer."""
+    """The client disconnected before its items ran."""
 
 
 class Batcher(Generic[Item, Result]):
@@ -71,9 +71,9 @@ class Batcher(Generic[Item, Result]):
         """Start the threads.
 
         run: takes 1 to max_batch items, returns as many results in the same order; called on `workers` threads at once.
-        max_cost: what the items of a batch may cost together, but for one that costs more alone.
+        max_cost: the largest total cost of a batch; an item that costs more runs alone.
         max_waiting: a call is refused while this many items wait. One call's items are never split by a refusal,
-        so that single and many are refused alike; what waits is bounded by max_waiting plus one call.
+        so calls with one item and with many are refused alike; the queue holds at most max_waiting items plus one call.
         """
         if min(max_batch, max_waiting, workers) < 1:
             raise ValueError(f"max_batch {max_batch}, max_waiting {max_waiting}, workers {workers}: at least 1 of each")
@@ -96,20 +96,20 @@ class Batcher(Generic[Item, Result]):
 
     @property
     def waiting(self) -> int:
-        """Items that wait for a batch just now."""
+        """Items that wait for a batch."""
         return len(self._waiting)
 
     @property
     def alive(self) -> bool:
-        """Whether the threads run, that is, whether a call can be answered."""
+        """Whether all threads run, so that calls can be answered."""
         return all(thread.is_alive() for thread in self._threads) and not self._closed
 
     def submit(
         self, items: Sequence[Item], *, timeout_s: float, abandoned: Callable[[], bool] = lambda: False
     ) -> list[Result]:
-        """The results of `items`, in their order, once their batches have run.
+        """Run `items` in batches and return their results in the same order.
 
-        abandoned: asked when the items' turn comes; if true they are dropped.
+        abandoned: called when the items are due to run; if it returns true they are dropped.
 
         Raises OverloadedError if too much waits already, DeadlineError after timeout_s, AbandonedError if the
         call was abandoned, and whatever `run` raised for a batch that held one of the items.
@@ -126,14 +126,14 @@ class Batcher(Generic[Item, Result]):
                     f"{len(self._waiting)} queries are waiting already: try again later",
                     retry_after_s=self._retry_after_s(),
                 )
-            self._waiting.extend((call, place) for place in range(len(items)))
+            self._waiting.extend((call, index) for index in range(len(items)))
             self._changed.notify(len(items))
         if not call.done.wait(timeout_s):
             self._expire(call)
         self._observer.outcome(call.outcome, len(items))
         if call.error is not None:
             raise call.error
-        return [call.results[place] for place in range(len(items))]
+        return [call.results[index] for index in range(len(items))]
 
     def close(self) -> None:
         """Stop the threads after the batches they run; calls that still wait fail as overloaded."""
@@ -159,7 +159,7 @@ class Batcher(Generic[Item, Result]):
         )
 
     def _work(self) -> None:
-        # what a batch was of belongs to its callers: a thread that waits for the next one holds nothing of it
+        # a batch is local to _run_next, so that a waiting thread keeps no items or results alive
         while self._run_next():
             pass
 
@@ -170,10 +170,10 @@ class Batcher(Generic[Item, Result]):
             return False
         started = monotonic()
         try:
-            results = self._run([call.items[place] for call, place in batch])
+            results = self._run([call.items[index] for call, index in batch])
             if len(results) != len(batch):
                 raise RuntimeError(f"{len(batch)} items gave {len(results)} results")  # noqa: TRY301
-        except Exception as error:  # noqa: BLE001 - whoever waits must hear of it, and the thread must live
+        except Exception as error:  # noqa: BLE001 - the callers get the error, and the thread must survive it
             for call, _ in batch:
                 call.fail("failed", error)
             return True
@@ -181,34 +181,40 @@ class Batcher(Generic[Item, Result]):
         # an average over the last few dozen items, quick to follow a change of load
         self._seconds_per_item += 0.2 * (seconds / len(batch) - self._seconds_per_item)
         self._observer.batch(len(batch), seconds)
-        for (call, place), result in zip(batch, results, strict=True):
-            call.results[place] = result
+        for (call, index), result in zip(batch, results, strict=True):
+            call.results[index] = result
             if len(call.results) == len(call.items):
                 call.done.set()
         return True
 
     def _next_batch(self) -> list[tuple[_Call[Item, Result], int]]:
-        """What waits now and is still wanted, within the bounds, and this thread's share where others are idle; empty
-        only when closed."""
+        """Wait for items and take this thread's fair share of them, within the limits of size and cost.
+
+        Skips items of calls that expired or were abandoned. Empty only when closed.
+        """
         batch: list[tuple[_Call[Item, Result], int]] = []
         cost = 0
         with self._changed:
             while not batch:
                 self._idle += 1
                 self._changed.wait_for(lambda: self._waiting or self._closed)
-                share = math.ceil(len(self._waiting) / self._idle)
+                # Invariant: _idle counts the threads between the two updates, this one included, so it is at least 1.
+                # If k idle threads each take ceil(waiting / idle) in turn, nothing is left over and their batches
+                # differ by at most one item, unless a limit cuts one short.
+                idle_workers = self._idle
+                fair_share = math.ceil(len(self._waiting) / idle_workers)
                 self._idle -= 1
                 if self._closed:
                     return []
-                while self._waiting and len(batch) < min(self._max_batch, share):
-                    call, place = self._waiting[0]
-                    with_it = cost + self._cost(call.items[place])
-                    if batch and with_it > self._max_cost:
+                while self._waiting and len(batch) < min(self._max_batch, fair_share):
+                    call, index = self._waiting[0]
+                    new_cost = cost + self._cost(call.items[index])
+                    if batch and new_cost > self._max_cost:
                         break
                     self._waiting.popleft()
                     if self._wanted(call):
-                        batch.append((call, place))
-                        cost = with_it
+                        batch.append((call, index))
+                        cost = new_cost
         return batch
 
     def _wanted(self, call: _Call[Item, Result]) -> bool:

@@ -69,11 +69,11 @@ class Metrics:
         )
 
     def watch_waiting(self, waiting: Callable[[], int]) -> None:
-        """Ask `waiting` whenever somebody reads the metrics."""
+        """Ask `waiting` whenever the metrics are read."""
         self._waiting.set_function(waiting)
 
     def watch_adapting(self, waiting: Callable[[], int]) -> None:
-        """Ask `waiting` whenever somebody reads the metrics."""
+        """Ask `waiting` whenever the metrics are read."""
         self._adapting.set_function(waiting)
 
     def observe_stage(self, stage: str, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""What happened in the last minutes: times by stage and sizes of batches; knows nothing of what was timed."""
+"""What happened in the last minutes: times by stage and sizes of batches. Does not depend on what was timed."""
 
 from __future__ import annotations
 

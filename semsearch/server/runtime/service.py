@@ -78,8 +78,8 @@ class SearchService:
     ) -> None:
         """Start the encoders, run one query through every index, and start what adapts.
 
-        engines: by name, the default index first. They stay the caller's to close; whoever keeps `engines` keeps the
-        files of their first state open.
+        engines: by name, the default index first. They stay the caller's to close; a caller that keeps `engines` keeps
+        the files of their first state open.
 
         Raises ValueError if there is no index; WeightsError.
         """

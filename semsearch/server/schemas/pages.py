@@ -14,7 +14,7 @@ class _Answer(BaseModel):
 
 
 class SuggestionsRequest(TargetRequest):
-    """What somebody has typed so far."""
+    """What has been typed so far."""
 
     query: str = Field("", max_length=200, description="Any part of a query, capitals or not")
     k: int = Field(8, ge=1, le=50)

@@ -1,4 +1,4 @@
-"""What the endpoint takes and gives, as models: they validate, and the OpenAPI document is made from them."""
+"""Request and response models of the search API; the OpenAPI document is generated from them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from semsearch.types import DEFAULT_DOMAIN, Mode, Sort
 
 
 class Limits(BaseModel):
-    """What one caller may ask, and how much may wait."""
+    """Limits of one request and of the queue."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -31,13 +31,15 @@ class Limits(BaseModel):
     max_query_chars: int = Field(2_000, ge=1, description="Length of one query")
     max_queries: int = Field(32, ge=1, description="Queries in one request")
     max_k: int = Field(100, ge=1, description="Results for one query")
-    max_offset: int = Field(1_000, ge=0, description="Results that may be left out before the first one")
-    max_batch: int = Field(32, ge=1, description="Queries encoded together, as far as their tokens allow")
-    max_waiting: int = Field(64, ge=1, description="Queries that may wait; beyond, requests are answered 503")
-    deadline_s: float = Field(10.0, gt=0, description="Seconds after which a request is given up")
-    query_cache_size: int = Field(10_000, ge=0, description="Recent queries whose vectors are kept, 2 KB each; 0: none")
+    max_offset: int = Field(1_000, ge=0, description="Largest offset of the first result")
+    max_batch: int = Field(32, ge=1, description="Queries encoded in one batch, within its token limit")
+    max_waiting: int = Field(64, ge=1, description="Queries that may wait; above it, requests are answered with 503")
+    deadline_s: float = Field(10.0, gt=0, description="Seconds after which a request is answered with 503")
+    query_cache_size: int = Field(10_000, ge=0, description="Recent query vectors kept, 2 KB each; 0: no cache")
 
-    suggestions: bool = Field(True, description="Whether past queries of a domain are suggested to whoever may write")
+    suggestions: bool = Field(
+        True, description="Whether past queries of a domain are suggested to clients that may write"
+    )
 
     @property
     def threads(self) -> int:
@@ -46,7 +48,7 @@ class Limits(BaseModel):
 
 
 def _understood(value: str | Filter | None) -> Filter | None:
-    """The condition that a request gives in either form. Raises ValueError for one that cannot be understood."""
+    """Return the filter of a request, given as an expression or as a tree. Raises ValueError if it is invalid."""
     try:
         return parse_optional_filter(value) if isinstance(value, str) else value and check_size(value)
     except FilterError as error:
@@ -54,11 +56,11 @@ def _understood(value: str | Filter | None) -> Filter | None:
 
 
 FilterField = Annotated[str | Filter | None, AfterValidator(_understood)]
-"""A condition, or an expression for one; a condition or None once it is validated."""
+"""A filter tree or an expression; after validation a tree or None."""
 
 
 def _ordered(value: str | None) -> str | None:
-    """Raises ValueError for an order that names no field."""
+    """Return the sort order unchanged. Raises ValueError if it names no field."""
     try:
         if value is not None:
             Sort.parse(value)
@@ -77,31 +79,29 @@ class SearchRequest(BaseModel):
 
     query: str | None = Field(None, description="What to search for; either this or `queries`")
     queries: tuple[str, ...] | None = Field(None, description="Several queries, answered in their order")
-    k: int = Field(10, ge=1, description="Documents wanted for each query")
-    offset: int = Field(0, ge=0, description="Best documents to leave out, for later pages")
-    domain: str = Field(DEFAULT_DOMAIN, min_length=1, max_length=200, description="Whose adaptation applies")
-    index: str | None = Field(None, max_length=200, description="Which index to search; by default the first served")
-    mode: Mode | None = Field(None, description="What to go by: meaning, words or both; by default what the index does")
+    k: int = Field(10, ge=1, description="Number of documents to return for each query")
+    offset: int = Field(0, ge=0, description="Number of top documents to skip, for paging")
+    domain: str = Field(DEFAULT_DOMAIN, min_length=1, max_length=200, description="Domain whose adaptation is applied")
+    index: str | None = Field(None, max_length=200, description="Index to search; by default the first one served")
+    mode: Mode | None = Field(None, description="Semantic, keyword or hybrid search; by default the index's own mode")
     explain: bool = Field(
         False,
-        description="Whether to say of each hit what its score is made of, and which words made it similar: the hits'"
-        " passages are encoded for it",
+        description="Whether to return each hit's score breakdown and the words that contribute most to its similarity;"
+        " this encodes the hits' passages again",
     )
-    passages: int = Field(1, ge=1, le=10, description="Passages wanted of each document, its best ones")
-    collapse: bool = Field(
-        False, description="Whether documents that are nearly the same as a better one are told with that one"
-    )
+    passages: int = Field(1, ge=1, le=10, description="Number of best passages to return for each document")
+    collapse: bool = Field(False, description="Whether to collapse near-duplicates into the best-ranked of them")
     sort: SortField = Field(
         None,
-        description="Metadata field to put the 100 best documents in order by, or `title`; a `-` before it to fall",
+        description="Metadata field, or `title`, by which to sort the 100 best documents; prefix `-` for descending",
     )
     filter: FilterField = Field(
         None,
-        description="What a document's metadata must meet: a condition, or the same written as an expression such as"
+        description="Filter on the documents' metadata: a filter tree, or an expression such as"
         ' `kind = "how-to" and year >= 2020`',
     )
     facets: tuple[Annotated[str, Field(min_length=1, max_length=200)], ...] = Field(
-        (), max_length=10, description="Fields whose values are counted, over all documents that the filter lets pass"
+        (), max_length=10, description="Fields whose values are counted over all documents that match the filter"
     )
 
     @field_validator("query", "queries")
@@ -156,23 +156,21 @@ class _Answer(BaseModel):
 
 
 class TokenAttributionModel(_Answer):
-    """A word of a passage that made it similar."""
+    """A word's contribution to the similarity of a passage."""
 
-    word: str = Field(description="As it stands there first")
-    share: float = Field(description="What it adds to the cosine, wherever it stands")
+    word: str = Field(description="The word as it first occurs in the passage")
+    share: float = Field(description="Its contribution to the cosine, summed over all occurrences")
 
 
 class ScoreBreakdownModel(_Answer):
-    """What a score is made of; null is what the search did not go by, and a place that the document did not have."""
+    """The components of a score; null for a component that was not used, or a rank that the document did not get."""
 
     similarity: float | None = Field(description="Cosine of query and passage, in [-1, 1]")
-    dense_rank: int | None = Field(description="The document's place by similarity alone, from 1")
-    lexical_score: float | None = Field(
-        description="BM25 of query and passage; 0: they share no word that was looked up"
-    )
-    lexical_rank: int | None = Field(description="The document's place by words alone, from 1")
+    dense_rank: int | None = Field(description="The document's rank in the semantic ranking, from 1")
+    lexical_score: float | None = Field(description="BM25 of query and passage; 0 if they share no search term")
+    lexical_rank: int | None = Field(description="The document's rank in the keyword ranking, from 1")
     token_attributions: tuple[TokenAttributionModel, ...] | None = Field(
-        None, description="The words that add most to the cosine, at most 10; null where the encoder does not tell"
+        None, description="The words that add most to the cosine, at most 10; null if the encoder cannot attribute"
     )
 
 
@@ -182,7 +180,7 @@ class PassageModel(_Answer):
     snippet: str
     marks: tuple[tuple[int, int], ...]
     start: int = Field(description="First character of the passage in the document's text")
-    stop: int = Field(description="One past its last")
+    stop: int = Field(description="Offset one past the last character")
 
 
 class HitModel(_Answer):
@@ -192,68 +190,68 @@ class HitModel(_Answer):
     title: str
     snippet: str = Field(description="From the document's best passage")
     marks: tuple[tuple[int, int], ...] = Field(
-        description="Words of the snippet that matter: first character and one past the last, in code points"
+        description="Spans of the snippet to highlight: start and end offset (exclusive), in code points"
     )
     score: float = Field(
-        description="What it was ranked by, higher is better: cosine similarity of query and best passage in [-1, 1]"
-        " (semantic), BM25 (lexical), or both fused (hybrid)"
+        description="Ranking score, higher is better: cosine similarity of query and best passage in [-1, 1]"
+        " (semantic), BM25 (keyword), or both fused (hybrid)"
     )
-    source: str = Field(description="Where the document was read")
+    source: str = Field(description="Where the document was read from")
     metadata: Mapping[str, JsonValue]
     score_breakdown: ScoreBreakdownModel | None = Field(
-        None, description="What the score is made of; null unless `explain` asks for it"
+        None, description="Components of the score; null unless `explain` is set"
     )
-    more_passages: tuple[PassageModel, ...] = Field(
-        (), description="Its next best passages, where `passages` asks for more"
-    )
+    more_passages: tuple[PassageModel, ...] = Field((), description="The next best passages, if `passages` is above 1")
     duplicates: tuple[str, ...] = Field(
-        (), description="Ids of documents that are nearly the same, where `fold` asks for it"
+        (), description="Ids of near-duplicates collapsed into this document, if `collapse` is set"
     )
 
 
 class AdaptationModel(_Answer):
-    """What rescaled a query."""
+    """The adaptation applied to a query."""
 
-    domain: str | None = Field(description="Whose state: the domain's own or an ancestor's; null for none")
-    version: int = Field(description="0 for none")
+    domain: str | None = Field(
+        description="Domain whose state was applied: the requested one or an ancestor; null for none"
+    )
+    version: int = Field(description="Version of the state; 0 for none")
     learner: str = Field(description="`none`, `memory` of the judged queries alone, or a learner's name")
-    reason: str = Field(description="Why it is so")
+    reason: str = Field(description="Why this adaptation, or none, was applied")
 
 
 class ResultModel(_Answer):
     """The answer to one query."""
 
     query: str
-    mode: Mode = Field(description="What the search went by; `lexical` also where the encoder failed")
+    mode: Mode = Field(description="The mode used; `keyword` also if the encoder failed")
     adaptation: AdaptationModel
     hits: tuple[HitModel, ...] = Field(description="Best first; fewer than k where the index has no more")
 
 
 class TimingModel(_Answer):
-    """Milliseconds by stage; encode, rescale and nearest are those of the batch that the request was part of."""
+    """Milliseconds by stage; encode, adapt and search_vectors are those of the batch that the request was part of."""
 
     queue: float = Field(description="Until the batch began, and between batches")
     encode: float
     adapt: float
     search_vectors: float
-    rank: float = Field(description="Looking words up, and making one ranking of two")
+    rank: float = Field(description="Keyword search, and fusion of the two rankings")
     fetch: float
-    explain: float = Field(description="Finding the words that made hits similar, where asked for")
+    explain: float = Field(description="Token attributions, if `explain` is set")
     total: float
 
 
 class FacetValue(_Answer):
     """One value of a field."""
 
-    value: str | int | float = Field(description="As it is compared: a text that is a number is one")
-    count: int = Field(description="Documents that have it")
+    value: str | int | float = Field(description="As compared by filters: a numeric string becomes a number")
+    count: int = Field(description="Documents with this value")
 
 
 class FacetModel(_Answer):
     """The values of a field."""
 
     values: tuple[FacetValue, ...] = Field(description="The most frequent ones first, at most 50")
-    more: int = Field(description="Other values that there are")
+    more: int = Field(description="Number of values not listed")
 
 
 class SearchResponse(_Answer):
@@ -261,8 +259,8 @@ class SearchResponse(_Answer):
 
     index: str
     domain: str
-    matching: int = Field(description="Documents that the filter lets pass; all, where there is none")
-    facets: Mapping[str, FacetModel] = Field(description="By field, where asked for")
+    matching: int = Field(description="Documents that match the filter; all documents if there is no filter")
+    facets: Mapping[str, FacetModel] = Field(description="Facets by field, for the requested fields")
     results: tuple[ResultModel, ...]
     timing_ms: TimingModel
 
@@ -275,15 +273,15 @@ class IndexModel(_Answer):
     description: str
     documents: int
     passages: int
-    segments: int = Field(description="Pieces that it is in: a build or a compaction makes one, changes add some")
-    deleted: int = Field(description="Deleted documents that still take room")
+    segments: int = Field(description="Segments: one after a build or compaction; changes add more")
+    deleted: int = Field(description="Deleted documents not yet removed by a compaction")
     encoder: str
     built_at: str
     changed_at: str | None
 
 
 class IndexesResponse(_Answer):
-    """All indexes that are served; the first one answers where a request names none."""
+    """All served indexes; the first is the default."""
 
     indexes: tuple[IndexModel, ...]
 

@@ -141,7 +141,7 @@ def test_marks_change_their_domain_at_once_and_no_other_and_are_undone(client: F
     assert described["history"][0]["event"] == "adapted"
     by = adapted(client, "team")
     assert (by["domain"], by["version"], by["learner"]) == ("team", 1, "memory")
-    assert by["reason"].startswith("Remembered: 1 judged query")
+    assert by["reason"].startswith("Memorized 1 judged query")
     assert found(client, "an animal", "team")[0][0] == "salmon" != others["an animal"][0][0]
     for query, before in others.items():
         assert found(client, query) == before

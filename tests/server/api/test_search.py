@@ -99,6 +99,20 @@ def test_every_mode_answers_and_says_what_it_went_by(client: FlaskClient, mode: 
     assert "Bee" in page.text
 
 
+def test_lexical_stays_accepted_for_keyword(client: FlaskClient) -> None:
+    answers = [
+        client.get("/api/search?query=some+nectar&mode=lexical"),
+        client.post("/api/search", json={"query": "some nectar", "mode": "lexical"}),
+    ]
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert [answer.get_json()["results"][0]["mode"] for answer in answers] == ["keyword", "keyword"]
+
+
+def test_the_description_lists_the_modes(client: FlaskClient) -> None:
+    schemas = client.get("/api/openapi.json").get_json()["components"]["schemas"]
+    assert schemas["Mode"]["enum"] == ["semantic", "keyword", "hybrid"]
+
+
 def test_a_page_without_a_hit_says_what_to_do(client: FlaskClient) -> None:
     for asked in ({"q": "zeppelin", "mode": "keyword"}, {"q": '"honey nectar"', "mode": "keyword"}):
         page = client.get("/", query_string=asked)

@@ -1,4 +1,4 @@
-"""Contraction: directions in which what belongs together differs count less; linear discriminant analysis, shrunk."""
+"""Within-class shrinkage: directions in which queries and their documents differ count less (shrunk LDA)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def scatter(support: Support) -> Tensor:
 
 
 def shrinkage(strength: Tensor, support: Support) -> Tensor:
-    """(r, dim) rows c with I − Σ c cᵀ = (I + strength · scatter)⁻¹ on the scatter's r ≤ MAX_CONTRACTION first axes.
+    """(r, dim) rows c with I − Σ c cᵀ = (I + strength · scatter)⁻¹ on the scatter's r ≤ MAX_SHRINKAGE first axes.
 
     It is the linear part of a Gaussian model of the documents that belong to a query (linear discriminant analysis,
     with the scatter shrunk to the identity). The other axes would shrink alike, which normalising undoes: only what
@@ -70,7 +70,7 @@ def _leading(matrix: Tensor, count: int) -> Tensor:
 
 
 def learn_shrinkage(start: MetaParameters, basis: SpectralBasis, support: Support) -> State:
-    """Only the contraction, of learned strength."""
+    """Within-class shrinkage only, of learned strength."""
     strength = hyperparameter(start, "contraction", task_features(basis, support))
     return replace(State.identity(support.queries), shrinkage=shrinkage(strength, support))
 
