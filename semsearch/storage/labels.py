@@ -1,7 +1,7 @@
 """Judgments and clicks of one index, append-only, in one SQLite file. Does not depend on what is learned from them.
 
 `append` and `retract` return once their entries are on the disk: SQLite in WAL mode with synchronous=FULL flushes
-the log before a commit returns. No row is ever changed or removed: a retracted entry stays, with a later row that retracts it.
+the log before a commit returns. No row is ever changed or removed: a retracted entry stays; a later row retracts it.
 """
 
 from __future__ import annotations
