@@ -144,9 +144,11 @@ def _retract(service: SearchService, kind: str, source: str) -> Response:
     domains = index.domains
     retracted = domains.log.retract(kind, where, source=source)
     for domain, numbers in retracted.items():
+        # asked before the record is read: an adaptation that is running may have read the entries
+        running = service.worker.busy(index.name, domain)
         current = domains.store.record(domain).current
-        # what was learned from it must not go on serving
-        if current is not None and current.last_entry >= numbers[0]:
+        # what was learned from retracted entries must not keep serving
+        if running or (current is not None and current.last_entry >= numbers[0]):
             service.worker.adapt(index.name, domain)
     counts = {domain: len(numbers) for domain, numbers in retracted.items()}
     return answer(RetractedResponse(index=index.name, retracted=counts))

@@ -39,8 +39,8 @@ class AdaptationWorker:
     ) -> None:
         """Start the thread.
 
-        domains: by index. after: new labels and clicks after which a domain is adapted unasked; 0: never. look: is
-        called as often as it is looked whether something changed on disk.
+        domains: by index. after: new labels and clicks after which a domain is adapted without a request; 0: never.
+        refresh: called before each look for changes on disk.
         """
         self._refresh_indexes = refresh
         self._domains = dict(domains)
@@ -48,6 +48,8 @@ class AdaptationWorker:
         self._adapted = adapted
         self._waiting: deque[tuple[str, str]] = deque()
         self._futures: dict[tuple[str, str], Future[Version]] = {}
+        """Of domains whose adaptation has not begun."""
+        self._running: tuple[str, str] | None = None
         self._unread: deque[tuple[str, str, tuple[str, ...]]] = deque()
         self._seen = dict.fromkeys(domains, 0)
         self._changed = threading.Condition()
@@ -58,14 +60,19 @@ class AdaptationWorker:
     @property
     def waiting(self) -> int:
         """Domains that wait, or are being adapted."""
-        return len(self._futures)
+        with self._changed:
+            return len(self._futures) + (self._running is not None)
 
     def busy(self, index: str, domain: str) -> bool:
         """Whether this domain waits, or is being adapted."""
-        return (index, domain) in self._futures
+        with self._changed:
+            return (index, domain) in self._futures or self._running == (index, domain)
 
     def adapt(self, index: str, domain: str) -> Future[Version]:
-        """Have a domain adapted; the future is that of the call before where one is waiting already."""
+        """Have a domain adapted; where it waits already, the future is that of the earlier call.
+
+        An adaptation that is running does not count: it may have read the log before the newest entries.
+        """
         with self._changed:
             future = self._futures.get((index, domain))
             if future is None:
@@ -139,17 +146,18 @@ class AdaptationWorker:
 
     def _adapt(self, index: str, domain: str) -> None:
         with self._changed:
-            future = self._futures[index, domain]
+            future = self._futures.pop((index, domain))
+            self._running = (index, domain)
         started = perf_counter()
         try:
             version = self._domains[index].adapt(domain)
         except Exception as error:
-            self._done(index, domain)
+            self._done()
             future.set_exception(error)
             self._adapted("failed", perf_counter() - started)
             log.exception("adapting failed", index=index, error=str(error))
             return
-        self._done(index, domain)
+        self._done()
         future.set_result(version)
         seconds = perf_counter() - started
         self._adapted(version.event, seconds)
@@ -158,7 +166,6 @@ class AdaptationWorker:
         for heir in self._domains[index].descendants(domain):
             self.adapt(index, heir)
 
-    def _done(self, index: str, domain: str) -> None:
-        """From now on another call adapts it anew: it may know of labels that this one did not."""
+    def _done(self) -> None:
         with self._changed:
-            del self._futures[index, domain]
+            self._running = None

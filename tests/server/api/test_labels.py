@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from time import monotonic, sleep
@@ -182,6 +183,29 @@ def test_a_withdrawn_source_leaves_exactly_the_state_without_it(index: Path, ser
     path = DomainStore(index, encoder_sha256="").folder / "team"
     states = [DomainState.open(one)[0].to_bytes({}) for one in sorted(path.glob("*.safetensors"))]
     assert states[0] == states[-1] != states[1]
+
+
+def test_entries_retracted_during_an_adaptation_do_not_keep_serving(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    domains = client.application.extensions["semsearch"].index("zoo").domains
+    decide, decided, go = domains.decide, threading.Event(), threading.Event()
+
+    def slow(domain: str) -> Any:
+        outcome = decide(domain)
+        decided.set()
+        assert go.wait(10)
+        return outcome
+
+    monkeypatch.setattr(domains, "decide", slow)
+    client.post("/api/labels", json=label(domain="team"))
+    client.post("/api/labels", json=label(domain="team", query="honey", document="cat", id="wrong"))
+    client.post("/api/domains/team/adapt", json={"wait": False})
+    assert decided.wait(10)
+    client.delete("/api/labels?id=wrong")
+    go.set()
+    status = wait_for(client, "team", lambda one: not one["adapting"] and not one["pending"])
+    assert [version["labels"] for version in status["history"]] == [1, 2]
 
 
 def test_enough_new_labels_adapt_a_domain_unasked_and_after_a_crash(serve: Serve) -> None:

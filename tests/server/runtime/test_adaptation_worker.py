@@ -1,0 +1,70 @@
+"""Domains adapted in the background: no request is lost because an adaptation is under way."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from semsearch.server.runtime.adaptation_worker import AdaptationWorker
+
+
+class Registry:
+    """Adapts when it is allowed to, and counts."""
+
+    def __init__(self) -> None:
+        self.began = threading.Semaphore(0)
+        self.allowed = threading.Semaphore(0)
+        self.adapted: list[str] = []
+        self.log = SimpleNamespace(changed=lambda after: (after, []))
+
+    def adapt(self, domain: str) -> Any:
+        self.began.release()
+        assert self.allowed.acquire(timeout=10)
+        self.adapted.append(domain)
+        if domain == "broken":
+            raise ValueError(domain)
+        return SimpleNamespace(event="adapted", number=len(self.adapted))
+
+    def refresh(self) -> None: ...
+
+    def descendants(self, _domain: str) -> list[str]:
+        return []
+
+
+@pytest.fixture
+def registry() -> Registry:
+    return Registry()
+
+
+@pytest.fixture
+def worker(registry: Registry) -> Iterator[AdaptationWorker]:
+    made = AdaptationWorker({"zoo": registry}, after=0)  # type: ignore[dict-item]
+    yield made
+    registry.allowed.release(10)
+    made.close()
+
+
+def test_a_request_during_an_adaptation_is_adapted_to_afterwards(worker: AdaptationWorker, registry: Registry) -> None:
+    first = worker.adapt("zoo", "team")
+    assert registry.began.acquire(timeout=10)
+    second, third = worker.adapt("zoo", "team"), worker.adapt("zoo", "team")
+    assert first is not second
+    assert second is third
+    assert (worker.waiting, worker.busy("zoo", "team"), worker.busy("zoo", "other")) == (2, True, False)
+    registry.allowed.release(2)
+    assert (first.result(10).number, second.result(10).number) == (1, 2)
+    assert registry.adapted == ["team", "team"]
+    assert (worker.waiting, worker.busy("zoo", "team")) == (0, False)
+
+
+def test_a_failure_reaches_its_own_request_only(worker: AdaptationWorker, registry: Registry) -> None:
+    failing, other = worker.adapt("zoo", "broken"), worker.adapt("zoo", "team")
+    registry.allowed.release(2)
+    with pytest.raises(ValueError, match="broken"):
+        failing.result(10)
+    assert other.result(10).number == 2
+    assert not worker.busy("zoo", "broken")
