@@ -42,8 +42,8 @@ def _beside(key: str) -> Act:
 
 
 def _suggested(page: Page) -> None:
-    page.locator("#q").fill("")
-    page.locator("#q").press_sequentially("s")
+    page.locator("#query").fill("")
+    page.locator("#query").press_sequentially("s")
     page.locator("#suggestions li").first.wait_for()
 
 
@@ -58,22 +58,22 @@ def states(query: str) -> Iterator[tuple[str, str, Act]]:
     """Names of states, the addresses that show them, and what is to be done there."""
     asked = quote(query)
     yield "start", "/", _nothing
-    yield "results", f"/?q={asked}", _nothing
-    yield "next-page", f"/?q={asked}&page=2", _nothing
-    yield "adapted", f"/?q={asked}&domain={{domain}}", _adapted
-    yield "compared", f"/?q={asked}&domain={{domain}}&compare=1", _nothing
+    yield "results", f"/?query={asked}", _nothing
+    yield "next-page", f"/?query={asked}&page=2", _nothing
+    yield "adapted", f"/?query={asked}&domain={{domain}}", _adapted
+    yield "compared", f"/?query={asked}&domain={{domain}}&compare=1", _nothing
     yield "suggested", "/?domain={domain}", _suggested
-    yield "learned", f"/?q={asked}&domain={{domain}}", _beside("h")
-    yield "map", f"/?q={asked}&domain={{domain}}", _beside("m")
-    yield "document", f"/?q={asked}&domain={{domain}}", _opened
-    yield "keys", f"/?q={asked}", lambda page: page.locator("[data-keys]").click()
-    yield "empty", "/?q=zzzqqq&mode=keyword", _nothing
-    yield "no-more", f"/?q={asked}&page=100000", _nothing
-    yield "refused", f"/?q={asked}&filter=kind+%3D", _nothing
-    yield "error", f"/?q={asked}&index=no-such-index", _nothing
-    yield "too-long", f"/?q={'long+' * 600}", _nothing
+    yield "learned", f"/?query={asked}&domain={{domain}}", _beside("h")
+    yield "map", f"/?query={asked}&domain={{domain}}", _beside("m")
+    yield "document", f"/?query={asked}&domain={{domain}}", _opened
+    yield "keys", f"/?query={asked}", lambda page: page.locator("[data-keys]").click()
+    yield "empty", "/?query=zzzqqq&mode=keyword", _nothing
+    yield "no-more", f"/?query={asked}&page=100000", _nothing
+    yield "refused", f"/?query={asked}&filter=kind+%3D", _nothing
+    yield "error", f"/?query={asked}&index=no-such-index", _nothing
+    yield "too-long", f"/?query={'long+' * 600}", _nothing
     yield "status", "/status", _nothing
-    yield "chinese", f"/?q={asked}&lang=zh-Hans", _nothing
+    yield "chinese", f"/?query={asked}&lang=zh-Hans", _nothing
 
 
 def take(browser: Browser, url: str, folder: Path, query: str) -> Iterator[Path]:

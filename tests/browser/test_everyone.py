@@ -43,22 +43,22 @@ def _adapted(page: Page) -> None:
 
 STATES: dict[str, tuple[str, Callable[[Page], None]]] = {
     "start": ("/", _nothing),
-    "results": ("/?q=animal", _nothing),
-    "second page": ("/?q=animal&page=2", _nothing),
-    "compared": ("/?q=animal&compare=1", _nothing),
-    "marked and adapted": ("/?q=a+note&domain=states", _adapted),
-    "filtered": ("/?q=animal&filter=kind+%3D+mammal&sort=-title", _nothing),
-    "nothing found": ("/?q=zzzqqq&mode=keyword", _nothing),
-    "no more": ("/?q=animal&page=50", _nothing),
-    "refused": ("/?q=animal&filter=kind+%3D", _nothing),
-    "no such index": ("/?q=animal&index=none", _nothing),
-    "keys": ("/?q=animal", lambda page: page.get_by_role("button", name="Keys and settings").click()),
-    "document": ("/document?id=cat&q=animal", _nothing),
-    "explanation": ("/explanation?id=cat&q=animal", _nothing),
+    "results": ("/?query=animal", _nothing),
+    "second page": ("/?query=animal&page=2", _nothing),
+    "compared": ("/?query=animal&compare=1", _nothing),
+    "marked and adapted": ("/?query=a+note&domain=states", _adapted),
+    "filtered": ("/?query=animal&filter=kind+%3D+mammal&sort=-title", _nothing),
+    "nothing found": ("/?query=zzzqqq&mode=keyword", _nothing),
+    "no more": ("/?query=animal&page=50", _nothing),
+    "refused": ("/?query=animal&filter=kind+%3D", _nothing),
+    "no such index": ("/?query=animal&index=none", _nothing),
+    "keys": ("/?query=animal", lambda page: page.get_by_role("button", name="Keys and settings").click()),
+    "document": ("/document?id=cat&query=animal", _nothing),
+    "explanation": ("/explanation?id=cat&query=animal", _nothing),
     "learned": ("/learned?domain=states", _nothing),
-    "map": ("/map?q=animal", _nothing),
+    "map": ("/map?query=animal", _nothing),
     "status": ("/status", _nothing),
-    "in Chinese": ("/?q=animal&lang=zh-Hans", _nothing),
+    "in Chinese": ("/?query=animal&lang=zh-Hans", _nothing),
 }
 
 
@@ -87,7 +87,7 @@ def test_it_fits_every_width(browser: Browser, address: str, width: int) -> None
         act(page)
         if page.evaluate("document.documentElement.scrollWidth") > width:
             wide.append(name)
-    page.goto("/?q=animal")
+    page.goto("/?query=animal")
     page.locator(".hits a.open").first.click()
     expect(page.locator("#panel h1")).to_be_visible()
     if page.evaluate("document.documentElement.scrollWidth") > width:
@@ -129,7 +129,7 @@ def test_searching_teaching_and_reading_take_no_mouse(page: Page) -> None:
 
 
 def test_what_changes_is_told_to_those_who_do_not_see_it(page: Page) -> None:
-    page.goto("/?q=animal&domain=told")
+    page.goto("/?query=animal&domain=told")
     assert page.locator(".summary").get_attribute("role") == "status"
     page.locator("[data-gain='0']").first.click()
     expect(page.get_by_role("status").filter(has_text="1 marked for this query.")).to_be_visible()
@@ -137,7 +137,7 @@ def test_what_changes_is_told_to_those_who_do_not_see_it(page: Page) -> None:
 
 
 def test_the_first_thing_that_tab_reaches_leads_past_the_form(page: Page) -> None:
-    page.goto("/?q=animal")
+    page.goto("/?query=animal")
     page.keyboard.press("Tab")
     expect(page.get_by_role("link", name="Skip to the results")).to_be_focused()
     page.keyboard.press("Enter")
@@ -145,30 +145,30 @@ def test_the_first_thing_that_tab_reaches_leads_past_the_form(page: Page) -> Non
 
 
 def test_chinese_and_arabic_are_searched_for_and_shown_in_their_direction(page: Page) -> None:
-    page.goto("/?q=竹子")
+    page.goto("/?query=竹子")
     expect(page.locator(".hits a.open").first).to_have_text("大熊猫")
-    page.goto("/?q=حيوان يعيش في الصحراء")
+    page.goto("/?query=حيوان يعيش في الصحراء")
     first = page.locator(".hits li").first
     expect(first.locator("a.open")).to_have_text("الجمل")
     direction = "element => getComputedStyle(element).direction"
     assert first.locator(".snippet").evaluate(direction) == "rtl"
-    assert page.locator("#q").evaluate(direction) == "rtl"
+    assert page.locator("#query").evaluate(direction) == "rtl"
     assert page.locator(".summary").evaluate(direction) == "ltr"
 
 
 def test_the_browsers_language_is_spoken_and_another_one_can_be_chosen(browser: Browser, address: str) -> None:
     context = browser.new_context(base_url=address, locale="zh-CN")
     page = context.new_page()
-    page.goto("/?q=竹子&domain=语言")
+    page.goto("/?query=竹子&domain=语言")
     expect(page.locator("html")).to_have_attribute("lang", "zh-Hans")
     expect(page.get_by_role("button", name="搜索", exact=True)).to_be_visible()
     page.locator("[data-gain='1']").first.click()
     expect(page.locator(".told")).to_have_text("此查询已标记 1 条。")
     page.get_by_role("link", name="English").click()
     expect(page.locator("html")).to_have_attribute("lang", "en")
-    expect(page.locator("#q")).to_have_value("竹子")
+    expect(page.locator("#query")).to_have_value("竹子")
     expect(page).to_have_url(re.compile("domain="))
-    page.fill("#q", "purrs")
+    page.fill("#query", "purrs")
     expect(page.locator(".hits a.open").first).to_have_text("Cat")
     expect(page).to_have_url(re.compile("lang=en"))
     context.close()
@@ -177,7 +177,7 @@ def test_the_browsers_language_is_spoken_and_another_one_can_be_chosen(browser: 
 def test_nothing_moves_for_those_who_want_it_still(browser: Browser, address: str) -> None:
     context = browser.new_context(base_url=address, reduced_motion="reduce")
     page = context.new_page()
-    page.goto("/?q=animal")
+    page.goto("/?query=animal")
     moving = """() => [...document.querySelectorAll("*")].filter(one => {
         const style = getComputedStyle(one);
         return parseFloat(style.transitionDuration) > 0 || style.animationName !== "none";
@@ -187,7 +187,7 @@ def test_nothing_moves_for_those_who_want_it_still(browser: Browser, address: st
 
 
 def test_on_paper_there_are_results_and_no_controls(page: Page) -> None:
-    page.goto("/?q=animal&domain=paper")
+    page.goto("/?query=animal&domain=paper")
     page.emulate_media(media="print")
     for control in (".search", ".marks", ".filtering", ".foot", ".pages"):
         expect(page.locator(control).first).to_be_hidden()

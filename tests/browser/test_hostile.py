@@ -73,7 +73,7 @@ def unharmed(page: Page) -> None:
 @pytest.mark.parametrize("page_number", [1, 2])
 def test_results_stay_in_their_place(page: Page, page_number: int) -> None:
     page.set_viewport_size({"width": 700, "height": 900})
-    page.goto(f"/?q=honey&page={page_number}")
+    page.goto(f"/?query=honey&page={page_number}")
     expect(page.locator(".hits li").first).to_be_visible()
     unharmed(page)
     # what turns letters around does so within itself
@@ -81,7 +81,7 @@ def test_results_stay_in_their_place(page: Page, page_number: int) -> None:
 
 
 def test_each_document_opens_beside_the_results_and_is_explained(page: Page) -> None:
-    page.goto("/?q=honey+hive")
+    page.goto("/?query=honey+hive")
     for number in range(page.locator(".hits a.open").count()):
         link = page.locator(".hits a.open").nth(number)
         title = link.inner_text()
@@ -97,13 +97,13 @@ def test_each_document_opens_beside_the_results_and_is_explained(page: Page) -> 
 def test_what_comes_in_the_address_stays_text(page: Page, text: str) -> None:
     given = quote(text, safe="")
     for path in (
-        f"/?q={given}&domain={given}&filter={given}&sort={given}&mode=",
-        f"/?q={given}&domain={given}&sort={given}&lang={given}",
-        f"/?q={given}&beside={given}",
-        f"/document?id={given}&q={given}",
-        f"/explanation?id={given}&q={given}",
+        f"/?query={given}&domain={given}&filter={given}&sort={given}&mode=",
+        f"/?query={given}&domain={given}&sort={given}&lang={given}",
+        f"/?query={given}&beside={given}",
+        f"/document?id={given}&query={given}",
+        f"/explanation?id={given}&query={given}",
         f"/learned?domain={given}",
-        f"/map?q={given}&domain={given}",
+        f"/map?query={given}&domain={given}",
     ):
         page.goto(path)
         expect(page.locator("#answer")).to_be_visible()
@@ -112,7 +112,7 @@ def test_what_comes_in_the_address_stays_text(page: Page, text: str) -> None:
 
 def test_marks_suggestions_and_the_map_show_it_as_text(page: Page) -> None:
     query = MARKUP[1]
-    page.goto(f"/?q={quote(query)}&domain={quote(MARKUP[0])}")
+    page.goto(f"/?query={quote(query)}&domain={quote(MARKUP[0])}")
     page.locator("[data-gain='1']").first.click()
     expect(page.locator(".told")).to_contain_text("1 marked")
     page.get_by_role("button", name="Adapt").click()
@@ -122,12 +122,12 @@ def test_marks_suggestions_and_the_map_show_it_as_text(page: Page) -> None:
     expect(page.locator("#panel .marked")).to_contain_text(query)
     unharmed(page)
     page.keyboard.press("Escape")
-    page.fill("#q", "<img")
+    page.fill("#query", "<img")
     page.keyboard.press("End")
     page.keyboard.type(" ")
     expect(page.locator("#suggestions li").first).to_have_text(query)
     unharmed(page)
-    page.goto(f"/map?q={quote(query)}")
+    page.goto(f"/map?query={quote(query)}")
     page.locator("details summary").click()
     expect(page.locator("tbody tr")).to_have_count(13)
     unharmed(page)

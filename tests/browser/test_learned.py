@@ -56,7 +56,7 @@ def teach(page: Page, domain: str) -> None:
 
 def test_versions_teachers_and_the_guards_measure_are_shown(page: Page) -> None:
     teach(page, "team")
-    page.goto("/?q=a+pet&domain=team")
+    page.goto("/?query=a+pet&domain=team")
     page.get_by_role("link", name="What it learned").click()
     panel = page.locator("#panel")
     expect(panel.locator("h1")).to_have_text("What team learned")
@@ -80,7 +80,7 @@ def test_versions_teachers_and_the_guards_measure_are_shown(page: Page) -> None:
 
 def test_an_earlier_version_is_returned_to_and_a_mark_taken_back(page: Page) -> None:
     teach(page, "crew")
-    page.goto("/?q=a+pet+that+purrs&domain=crew")
+    page.goto("/?query=a+pet+that+purrs&domain=crew")
     page.get_by_role("link", name="What it learned").click()
     page.get_by_role("button", name="Return to version 1").click()
     expect(page.locator(".told")).to_have_text("Version 1 serves again.")
@@ -107,7 +107,7 @@ def test_it_is_told_to_those_with_a_key_only(browser: Browser, guarded: str) -> 
     refused = page.request.get("/learned")
     assert (refused.status, "secret words" in refused.text()) == (401, False)
     assert "secret words" not in page.request.get("/status").text()
-    page.goto("/?q=an+animal")
+    page.goto("/?query=an+animal")
     page.get_by_role("link", name="What it learned").click()
     page.get_by_role("textbox", name="Key").fill(KEY)
     page.get_by_role("button", name="Use it").click()

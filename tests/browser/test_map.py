@@ -41,7 +41,7 @@ def address(tmp_path_factory: pytest.TempPathFactory, real_encoder: Encoder) -> 
 
 
 def test_the_map_is_drawn_and_lit_beside_the_results_and_follows_the_search(page: Page) -> None:
-    page.goto("/?q=something+to+sit+on")
+    page.goto("/?query=something+to+sit+on")
     page.get_by_role("link", name="Map", exact=True).click()
     page.wait_for_function(f"() => ({INKED})() > 500")
     numbers = page.locator("#panel details")
@@ -50,14 +50,14 @@ def test_the_map_is_drawn_and_lit_beside_the_results_and_follows_the_search(page
     expect(page.locator(".moved-query")).to_have_text("Your query stands where it would without adaptation.")
     before = numbers.locator("tbody tr").first.inner_text()
     assert complaints(page) == []
-    page.fill("#q", "a loyal animal")
+    page.fill("#query", "a loyal animal")
     expect(numbers.locator("tbody tr").nth(1)).to_contain_text("Dog")
     assert numbers.locator("tbody tr").first.inner_text() != before
     expect(page).to_have_url(re.compile("beside=%2Fmap"))
 
 
 def test_pointing_reads_and_pressing_opens(page: Page) -> None:
-    page.goto("/map?q=an+animal+that+barks")
+    page.goto("/map?query=an+animal+that+barks")
     page.wait_for_function(f"() => ({INKED})() > 500")
     page.locator("details summary").click()
     place = page.locator("tbody tr", has_text="Dog").locator("td").inner_text()
@@ -76,7 +76,7 @@ def test_pointing_reads_and_pressing_opens(page: Page) -> None:
 
 
 def test_it_is_moved_and_zoomed_by_wheel_drag_buttons_and_keys(page: Page) -> None:
-    page.goto("/map?q=a+lamp")
+    page.goto("/map?query=a+lamp")
     page.wait_for_function(f"() => ({INKED})() > 500")
     picture = "document.querySelector('canvas').toDataURL()"
     canvas = page.locator("canvas")
@@ -105,7 +105,7 @@ def test_it_is_moved_and_zoomed_by_wheel_drag_buttons_and_keys(page: Page) -> No
 
 
 def test_a_query_is_shown_before_and_after_adaptation(page: Page) -> None:
-    page.goto("/?q=something+to+sit+on&domain=movers")
+    page.goto("/?query=something+to+sit+on&domain=movers")
     page.locator("[data-gain='1']").nth(9).click()
     page.get_by_role("button", name="Adapt").click()
     expect(page.locator(".told")).to_contain_text("serves from now on")
@@ -116,7 +116,7 @@ def test_a_query_is_shown_before_and_after_adaptation(page: Page) -> None:
 
 
 def test_an_index_without_a_map_says_what_to_do(page: Page) -> None:
-    page.goto("/?q=a+chair&index=b")
+    page.goto("/?query=a+chair&index=b")
     expect(page.locator(".hits li").first).to_be_visible()
     expect(page.get_by_role("link", name="Map", exact=True)).to_have_count(0)
     page.goto("/map?index=b")

@@ -52,7 +52,7 @@ def mark(page: Page, document: str, *, relevant: bool) -> None:
 
 
 def test_marking_eight_results_and_adapting_changes_the_ranking_and_undo_restores_it(page: Page) -> None:
-    page.goto("/?q=something+to+sit+on&domain=team")
+    page.goto("/?query=something+to+sit+on&domain=team")
     before = ranking(page)
     wanted = before[7]
     for place, document in enumerate(before[:8]):
@@ -80,7 +80,7 @@ def test_marking_eight_results_and_adapting_changes_the_ranking_and_undo_restore
 
 
 def test_the_two_rankings_stand_side_by_side(page: Page) -> None:
-    page.goto("/?q=a+thing+that+gives+light&domain=lights")
+    page.goto("/?query=a+thing+that+gives+light&domain=lights")
     before = ranking(page)
     mark(page, before[5], relevant=True)
     page.get_by_role("button", name="Adapt").click()
@@ -98,7 +98,7 @@ def test_the_two_rankings_stand_side_by_side(page: Page) -> None:
 
 
 def test_a_mark_is_changed_and_taken_back(page: Page) -> None:
-    page.goto("/?q=an+opening+in+a+wall&domain=doors")
+    page.goto("/?query=an+opening+in+a+wall&domain=doors")
     document = ranking(page)[0]
     mark(page, document, relevant=True)
     mark(page, document, relevant=False)
@@ -111,9 +111,9 @@ def test_a_mark_is_changed_and_taken_back(page: Page) -> None:
 
 
 def test_domains_are_offered_and_chosen(page: Page) -> None:
-    page.goto("/?q=a+place+for+plates&domain=plates")
+    page.goto("/?query=a+place+for+plates&domain=plates")
     mark(page, ranking(page)[1], relevant=True)
-    page.goto("/?q=a+place+for+plates")
+    page.goto("/?query=a+place+for+plates")
     page.get_by_label("Domain").focus()
     expect(page.locator('#domains option[value="plates"]')).to_have_count(1)
     page.get_by_label("Domain").fill("plates")
@@ -125,7 +125,7 @@ def test_domains_are_offered_and_chosen(page: Page) -> None:
 def test_a_key_is_asked_for_once(browser: Browser, guarded: str) -> None:
     context = browser.new_context(base_url=guarded)
     page = context.new_page()
-    page.goto("/?q=an+animal&domain=team")
+    page.goto("/?query=an+animal&domain=team")
     expect(page.locator("dialog#key")).not_to_be_visible()
     button = page.locator('[data-gain="1"]').nth(2)
     button.click()

@@ -40,7 +40,7 @@ def address(tmp_path_factory: pytest.TempPathFactory, real_encoder: Encoder) -> 
 
 def test_a_result_opens_beside_the_others_at_its_passage(page: Page) -> None:
     page.set_viewport_size({"width": 1500, "height": 700})
-    page.goto("/?q=birds+that+catch+fish")
+    page.goto("/?query=birds+that+catch+fish")
     link = page.locator('[data-document="forest"] a.open')
     link.click()
     panel = page.get_by_role("complementary", name="Beside the results")
@@ -64,17 +64,17 @@ def test_a_result_opens_beside_the_others_at_its_passage(page: Page) -> None:
 
 
 def test_what_is_open_stays_while_something_else_is_searched_for(page: Page) -> None:
-    page.goto("/?q=honey")
+    page.goto("/?query=honey")
     page.locator('[data-document="bee"] a.open').click()
     expect(page.locator("#panel h1")).to_have_text("Bee")
-    page.fill("#q", "purrs")
+    page.fill("#query", "purrs")
     expect(page.locator(".hits a.open").first).to_have_text("Cat")
     expect(page.locator("#panel h1")).to_have_text("Bee")
     expect(page).to_have_url(re.compile("beside="))
 
 
 def test_more_passages_of_a_document_are_told_where_they_fit(page: Page) -> None:
-    page.goto("/?q=trees+and+moss")
+    page.goto("/?query=trees+and+moss")
     others = page.locator('[data-document="forest"] details.others')
     expect(others.locator("summary")).to_have_text("2 more passages of it fit")
     others.locator("summary").click()
@@ -85,7 +85,7 @@ def test_more_passages_of_a_document_are_told_where_they_fit(page: Page) -> None
 def test_link_and_citation_are_copied(browser: Browser, address: str) -> None:
     context = browser.new_context(base_url=address, permissions=["clipboard-read", "clipboard-write"])
     page = context.new_page()
-    page.goto("/?q=fish+at+dawn")
+    page.goto("/?query=fish+at+dawn")
     page.locator('[data-document="forest"] a.open').click()
     page.get_by_role("button", name="Copy link").click()
     expect(page.locator("#panel .told")).to_have_text("Copied.")
@@ -102,12 +102,12 @@ def test_link_and_citation_are_copied(browser: Browser, address: str) -> None:
 
 
 def test_why_a_result_is_there_is_told_in_bars_that_add_up(page: Page) -> None:
-    page.goto("/?q=an+insect+that+makes+honey")
+    page.goto("/?query=an+insect+that+makes+honey")
     page.locator('[data-document="bee"] a.open').click()
     page.get_by_role("link", name="Why is it here?").click()
     parts = page.locator("#why table.parts tr")
     expect(parts).to_have_count(4)
-    assert parts.locator("th").all_inner_texts() == ["Meaning", "Adaptation", "Words", "Together"]
+    assert parts.locator("th").all_inner_texts() == ["Semantic", "Adaptation", "Keyword", "Total"]
     meaning, adaptation, words, together = (float(one) for one in parts.locator(".number").all_inner_texts())
     assert adaptation == 0
     assert meaning + words == pytest.approx(together, abs=0.002)
@@ -119,7 +119,7 @@ def test_why_a_result_is_there_is_told_in_bars_that_add_up(page: Page) -> None:
 def test_a_document_can_be_read_without_a_script(browser: Browser, address: str) -> None:
     context = browser.new_context(base_url=address, java_script_enabled=False)
     page = context.new_page()
-    page.goto("/?q=honey")
+    page.goto("/?query=honey")
     page.locator('[data-document="bee"] a.open').click()
     expect(page.locator("h1")).to_have_text("Bee")
     page.get_by_role("link", name="Why is it here?").click()
@@ -131,6 +131,6 @@ def test_a_document_can_be_read_without_a_script(browser: Browser, address: str)
 
 def test_an_address_opens_nothing_but_our_own_pages_beside_the_results(page: Page) -> None:
     for beside in ("https://example.org/document", "//example.org/map", "/api/document?id=bee", "javascript:alert(1)"):
-        page.goto("/?q=honey&beside=" + beside.replace("/", "%2F").replace(":", "%3A").replace("?", "%3F"))
+        page.goto("/?query=honey&beside=" + beside.replace("/", "%2F").replace(":", "%3A").replace("?", "%3F"))
         expect(page.locator(".hits a.open").first).to_have_text("Bee")
         expect(page.locator("#panel")).to_be_hidden()

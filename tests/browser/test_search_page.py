@@ -38,10 +38,10 @@ def first(page: Page, title: str) -> None:
 
 def test_typing_finds_by_meaning_and_the_address_can_be_shared(page: Page, browser: Browser) -> None:
     page.goto("/")
-    expect(page.locator("#q")).to_be_focused()
+    expect(page.locator("#query")).to_be_focused()
     page.keyboard.type("kitten")
     first(page, "Cat")
-    expect(page).to_have_url(re.compile(r"/\?q=kitten&"))
+    expect(page).to_have_url(re.compile(r"/\?query=kitten&"))
     shared = browser.new_context().new_page()
     shared.goto(page.url)
     first(shared, "Cat")
@@ -52,44 +52,44 @@ def test_typing_finds_by_meaning_and_the_address_can_be_shared(page: Page, brows
 def test_back_and_forward_restore_words_and_results(page: Page) -> None:
     page.goto("/")
     for words, title in (("kitten", "Cat"), ("pollinates flowers", "Bee")):
-        page.fill("#q", words)
-        page.press("#q", "Enter")
+        page.fill("#query", words)
+        page.press("#query", "Enter")
         first(page, title)
     page.go_back()
     first(page, "Cat")
-    expect(page.locator("#q")).to_have_value("kitten")
+    expect(page.locator("#query")).to_have_value("kitten")
     page.go_forward()
     first(page, "Bee")
-    expect(page.locator("#q")).to_have_value("pollinates flowers")
+    expect(page.locator("#query")).to_have_value("pollinates flowers")
 
 
 def test_an_older_answer_never_overwrites_a_newer_one(page: Page) -> None:
     held: list[Route] = []
-    page.route(re.compile("q=kitten"), lambda route: held.append(route))  # noqa: PLW0108 - a method takes no marks
+    page.route(re.compile("query=kitten"), lambda route: held.append(route))  # noqa: PLW0108 - a method takes no marks
     page.goto("/")
-    page.fill("#q", "kitten")
-    page.press("#q", "Enter")
-    page.fill("#q", "puppy")
-    page.press("#q", "Enter")
+    page.fill("#query", "kitten")
+    page.press("#query", "Enter")
+    page.fill("#query", "puppy")
+    page.press("#query", "Enter")
     first(page, "Dog")
     assert len(held) == 1
     held[0].fulfill(content_type="text/html", body='<main id="answer">an older answer</main>')
     first(page, "Dog")
-    expect(page).to_have_url(re.compile("q=puppy"))
+    expect(page).to_have_url(re.compile("query=puppy"))
 
 
 def test_the_keys_walk_the_results_and_open_one(page: Page) -> None:
-    page.goto("/?q=kitten")
+    page.goto("/?query=kitten")
     page.locator("main").click(position={"x": 5, "y": 5})
     page.keyboard.press("/")
-    expect(page.locator("#q")).to_be_focused()
+    expect(page.locator("#query")).to_be_focused()
     page.keyboard.press("ArrowDown")
     expect(page.locator(".hits a.open").nth(0)).to_be_focused()
     page.keyboard.press("ArrowDown")
     expect(page.locator(".hits a.open").nth(1)).to_be_focused()
     page.keyboard.press("ArrowUp")
     page.keyboard.press("ArrowUp")
-    expect(page.locator("#q")).to_be_focused()
+    expect(page.locator("#query")).to_be_focused()
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")
     expect(page.locator("#panel h1")).to_have_text("Cat")
@@ -99,7 +99,7 @@ def test_the_keys_walk_the_results_and_open_one(page: Page) -> None:
 
 
 def test_typing_twenty_queries_on_a_slow_network_ends_at_the_last_one_without_flicker(page: Page) -> None:
-    page.goto("/?q=kitten")
+    page.goto("/?query=kitten")
     first(page, "Cat")
     slow = page.context.new_cdp_session(page)
     slow.send(
@@ -119,10 +119,10 @@ def test_typing_twenty_queries_on_a_slow_network_ends_at_the_last_one_without_fl
     )
     words = ["puppy", "bird of prey", "river fish", "insect", "sea animal"]
     for number in range(20):
-        page.fill("#q", words[number % 5] if number < 19 else "pollinates flowers")
+        page.fill("#query", words[number % 5] if number < 19 else "pollinates flowers")
         page.wait_for_timeout(120 if number % 3 else 320)  # quicker and slower than the pause that starts a search
     first(page, "Bee")
-    expect(page).to_have_url(re.compile("q=pollinates"))
+    expect(page).to_have_url(re.compile("query=pollinates"))
     page.wait_for_timeout(1500)
     first(page, "Bee")
     # results are replaced by results, and after the last query's nothing else comes
@@ -131,7 +131,7 @@ def test_typing_twenty_queries_on_a_slow_network_ends_at_the_last_one_without_fl
 
 
 def test_results_are_put_in_order_by_a_field(page: Page) -> None:
-    page.goto("/?q=animal")
+    page.goto("/?query=animal")
     page.get_by_label("Order").select_option("-title")
     first(page, "Whale")
     expect(page).to_have_url(re.compile("sort=-title"))
@@ -148,35 +148,35 @@ def test_past_searches_are_suggested_until_that_is_switched_off(page: Page, addr
     label = {"domain": "past", "query": "honey from the comb", "document": "bee"}
     assert page.request.post("/api/labels", data=label).ok
     page.goto("/?domain=past")
-    page.fill("#q", "buzzing insects")
-    page.press("#q", "Enter")
+    page.fill("#query", "buzzing insects")
+    page.press("#query", "Enter")
     first(page, "Bee")
     options = page.locator("#suggestions").get_by_role("option")
-    page.fill("#q", "")
-    page.locator("#q").press_sequentially("n")
+    page.fill("#query", "")
+    page.locator("#query").press_sequentially("n")
     expect(options).to_have_text(["buzzing insects", "honey from the comb"])
     page.keyboard.press("ArrowDown")
     page.keyboard.press("ArrowDown")
-    expect(page.locator("#q")).to_have_attribute("aria-activedescendant", "suggestion-1")
+    expect(page.locator("#query")).to_have_attribute("aria-activedescendant", "suggestion-1")
     page.keyboard.press("Enter")
-    expect(page.locator("#q")).to_have_value("honey from the comb")
-    expect(page).to_have_url(re.compile(r"q=honey\+from"))
+    expect(page.locator("#query")).to_have_value("honey from the comb")
+    expect(page).to_have_url(re.compile(r"query=honey\+from"))
     expect(page.locator("#suggestions")).to_be_hidden()
-    page.fill("#q", "")
-    page.locator("#q").press_sequentially("buzz")
+    page.fill("#query", "")
+    page.locator("#query").press_sequentially("buzz")
     options.first.click()
-    expect(page).to_have_url(re.compile(r"q=buzzing\+insects"))
-    page.fill("#q", "")
-    page.locator("#q").press_sequentially("ho")
+    expect(page).to_have_url(re.compile(r"query=buzzing\+insects"))
+    page.fill("#query", "")
+    page.locator("#query").press_sequentially("ho")
     expect(options).to_have_count(1)
     page.keyboard.press("Escape")
     expect(page.locator("#suggestions")).to_be_hidden()
     page.get_by_role("button", name="Keys and settings").click()
     page.get_by_label("Suggest past searches").uncheck()
     page.get_by_role("button", name="Done").click()
-    page.fill("#q", "")
-    page.locator("#q").press_sequentially("hon")
-    expect(page).to_have_url(re.compile("q=hon&"))
+    page.fill("#query", "")
+    page.locator("#query").press_sequentially("hon")
+    expect(page).to_have_url(re.compile("query=hon&"))
     expect(page.locator("#suggestions")).to_be_hidden()
     assert page.evaluate("localStorage.getItem('semsearch past searches')") is None
 
@@ -188,13 +188,13 @@ def test_the_first_view_is_small_and_asks_nobody_else(browser: Browser, address:
     session.send("Network.enable")
     sizes: list[float] = []
     session.on("Network.loadingFinished", lambda event: sizes.append(event["encodedDataLength"]))
-    page.goto("/?q=animal", wait_until="networkidle")
+    page.goto("/?query=animal", wait_until="networkidle")
     assert 2_000 < sum(sizes) < 60_000
     context.close()
 
 
 def test_more_results_are_a_page_away(page: Page) -> None:
-    page.goto("/?q=animal")
+    page.goto("/?query=animal")
     page.locator("a[rel=next]").click()
     expect(page.locator(".summary")).to_contain_text("Page 2, from result 11")
     page.go_back()
@@ -202,7 +202,7 @@ def test_more_results_are_a_page_away(page: Page) -> None:
 
 
 def test_another_index_can_be_chosen(page: Page) -> None:
-    page.goto("/?q=makes+honey")
+    page.goto("/?query=makes+honey")
     first(page, "Bee")
     page.select_option("#index", "b")
     expect(page.locator(".hits li")).to_have_count(2)
@@ -210,30 +210,30 @@ def test_another_index_can_be_chosen(page: Page) -> None:
 
 
 def test_what_to_search_by_can_be_chosen_and_stays_in_the_address(page: Page) -> None:
-    page.goto("/?q=kitten")
+    page.goto("/?query=kitten")
     first(page, "Cat")
-    expect(page.locator("#mode option:checked")).to_have_text("Meaning and words")
-    page.select_option("#mode", label="Words")
+    expect(page.locator("#mode option:checked")).to_have_text("Hybrid")
+    page.select_option("#mode", label="Keyword")
     expect(page.locator(".notice h1")).to_have_text("Nothing found")
     expect(page).to_have_url(re.compile("mode=keyword"))
-    page.get_by_role("link", name="Search by meaning instead").click()
+    page.get_by_role("link", name="Use semantic search instead").click()
     first(page, "Cat")
     expect(page).to_have_url(re.compile("mode=semantic"))
-    expect(page.locator("#mode option:checked")).to_have_text("Meaning")
+    expect(page.locator("#mode option:checked")).to_have_text("Semantic")
     page.go_back()
     expect(page.locator(".notice h1")).to_have_text("Nothing found")
-    expect(page.locator("#mode option:checked")).to_have_text("Words")
-    page.fill("#q", "purrs")
+    expect(page.locator("#mode option:checked")).to_have_text("Keyword")
+    page.fill("#query", "purrs")
     first(page, "Cat")
-    expect(page.locator(".facts .words").first).to_contain_text("words")
+    expect(page.locator(".facts .words").first).to_contain_text("BM25")
 
 
 def test_without_a_script_it_is_a_form(browser: Browser, address: str) -> None:
     context = browser.new_context(base_url=address, java_script_enabled=False)
     page = context.new_page()
     page.goto("/")
-    page.fill("#q", "kitten")
-    page.press("#q", "Enter")
+    page.fill("#query", "kitten")
+    page.press("#query", "Enter")
     first(page, "Cat")
     page.locator("a[rel=next]").click()
     expect(page.locator(".summary")).to_contain_text("Page 2")
@@ -245,21 +245,21 @@ def test_without_a_script_it_is_a_form(browser: Browser, address: str) -> None:
 
 def test_a_server_that_is_gone_is_told_and_then_forgotten(page: Page) -> None:
     page.goto("/")
-    page.route("**/?q=*", lambda route: route.abort())
-    page.fill("#q", "kitten")
-    page.press("#q", "Enter")
+    page.route("**/?query=*", lambda route: route.abort())
+    page.fill("#query", "kitten")
+    page.press("#query", "Enter")
     expect(page.get_by_role("alert")).to_contain_text("does not answer")
-    page.unroute("**/?q=*")
-    page.press("#q", "Enter")
+    page.unroute("**/?query=*")
+    page.press("#query", "Enter")
     first(page, "Cat")
 
 
 def test_an_overloaded_server_is_told(page: Page) -> None:
     refusal = '<main id="answer"><section role="alert">Service Unavailable</section></main>'
     page.goto("/")
-    page.route("**/?q=*", lambda route: route.fulfill(status=503, content_type="text/html", body=refusal))
-    page.fill("#q", "kitten")
-    page.press("#q", "Enter")
+    page.route("**/?query=*", lambda route: route.fulfill(status=503, content_type="text/html", body=refusal))
+    page.fill("#query", "kitten")
+    page.press("#query", "Enter")
     expect(page.get_by_role("alert")).to_contain_text("Service Unavailable")
 
 
@@ -270,7 +270,7 @@ def test_it_fits_a_narrow_screen_and_can_be_read(browser: Browser, address: str,
         base_url=address, viewport={"width": 360, "height": 700}, color_scheme="dark" if dark else "light"
     )
     page = context.new_page()
-    page.goto("/?q=animal+note")
+    page.goto("/?query=animal+note")
     assert page.evaluate("document.documentElement.scrollWidth") == 360
     contrast = """selector => {
         const numbers = colour => colour.match(/[\\d.]+/g).map(Number);
@@ -289,7 +289,7 @@ def test_it_fits_a_narrow_screen_and_can_be_read(browser: Browser, address: str,
 
 
 def test_a_filter_narrows_results_and_stays_in_the_address(page: Page) -> None:
-    page.goto("/?q=animal")
+    page.goto("/?query=animal")
     page.get_by_role("link", name="mammal 3").click()
     expect(page.locator(".hits li")).to_have_count(3)
     expect(page).to_have_url(re.compile("filter=kind"))
@@ -297,7 +297,7 @@ def test_a_filter_narrows_results_and_stays_in_the_address(page: Page) -> None:
     page.fill("#filter", "kind in (bird, fish)")
     page.press("#filter", "Enter")
     expect(page.locator(".hits li")).to_have_count(2)
-    page.fill("#q", "swims")
+    page.fill("#query", "swims")
     first(page, "Salmon")
     expect(page.locator(".hits li")).to_have_count(2)
     page.get_by_role("link", name="Clear").click()
@@ -307,10 +307,20 @@ def test_a_filter_narrows_results_and_stays_in_the_address(page: Page) -> None:
 
 
 def test_a_filter_that_cannot_be_read_is_explained(page: Page) -> None:
-    page.goto("/?q=animal")
+    page.goto("/?query=animal")
     page.fill("#filter", "kind =")
     page.press("#filter", "Enter")
     expect(page.get_by_role("alert")).to_contain_text("cannot be read at its end")
     page.fill("#filter", "")
     page.press("#filter", "Enter")
     expect(page.locator(".hits li")).to_have_count(10)
+
+
+def test_a_link_of_an_earlier_version_fills_the_form(page: Page) -> None:
+    page.goto("/?q=kitten")
+    expect(page.locator("#query")).to_have_value("kitten")
+    page.fill("#query", "puppy")
+    page.press("#query", "Enter")
+    expect(page).to_have_url(re.compile(r"/\?query=puppy&?"))
+    page.go_back()
+    expect(page.locator("#query")).to_have_value("kitten")

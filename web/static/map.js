@@ -1,6 +1,6 @@
 // The map of a corpus on a canvas: every passage a point; results, and where the query stands, lit.
 
-import { make } from "./page.js";
+import { make, queryOf } from "./page.js";
 import { Points } from "./points.js";
 import { t } from "./texts.js";
 
@@ -97,7 +97,7 @@ export function openMap(canvas) {
     if (!response || mine !== reading) return;
     if (!response.ok) return load(); // the index has changed
     const found = await response.json();
-    const address = new URLSearchParams({ index: canvas.dataset.index, id: found.id, start: found.start, stop: found.stop, q: asked().get("query") ?? "" });
+    const address = new URLSearchParams({ index: canvas.dataset.index, id: found.id, start: found.start, stop: found.stop, query: asked().get("query") ?? "" });
     if (canvas.dataset.lang) address.set("lang", canvas.dataset.lang);
     const link = make("a", { href: `/document?${address}#passage`, textContent: found.title || found.id, dir: "auto" });
     link.dataset.beside = "";
@@ -120,7 +120,8 @@ export function openMap(canvas) {
     const here = new URL(location).searchParams;
     const kept = new URLSearchParams();
     for (const name of ["domain", "mode", "filter"]) if (here.get(name)?.trim()) kept.set(name, here.get(name));
-    if (here.get("q")?.trim()) kept.set("query", here.get("q").trim());
+    const query = queryOf(new URL(location))?.trim();
+    if (query) kept.set("query", query);
     kept.set("index", canvas.dataset.index);
     return kept;
   }

@@ -13,6 +13,11 @@ export function make(name, properties = {}, ...children) {
   return made;
 }
 
+/** What an address searches for; null where it does not. Links of semsearch 0.1 say `q`. */
+export function queryOf(url) {
+  return url.searchParams.get("query") ?? url.searchParams.get("q");
+}
+
 /** Show what needs a script. */
 export function reveal(within) {
   for (const found of within.querySelectorAll("[data-needs-script]")) found.hidden = false;

@@ -2,14 +2,14 @@
 // The server renders every answer: what is fetched is the page itself, and its <main> is put in place of ours.
 
 import "./compare.js";
-import { failure, fetched, reveal } from "./page.js";
+import { failure, fetched, queryOf, reveal } from "./page.js";
 import { isOn, showKeys } from "./settings.js";
 import { closeSuggestions, remember, suggest } from "./suggest.js";
 import { closePanel, syncPanel } from "./panel.js";
 import { t } from "./texts.js";
 
 const form = document.querySelector("form.search");
-const input = form.elements.q;
+const input = form.elements.query;
 let main = document.querySelector("#answer");
 let pending = new AbortController();
 let timer = 0;
@@ -79,7 +79,7 @@ form.addEventListener("input", (event) => {
   clearTimeout(timer);
   suggest();
   // the first letters start an entry of their own, so that "back" returns to what was there before
-  timer = setTimeout(() => show(asked(), { remember: new URL(location).searchParams.has("q") ? "replace" : "push" }), TYPING_PAUSE_MS);
+  timer = setTimeout(() => show(asked(), { remember: queryOf(new URL(location)) !== null ? "replace" : "push" }), TYPING_PAUSE_MS);
 });
 
 input.addEventListener("chosen", submit);
@@ -125,16 +125,12 @@ addEventListener("popstate", () => {
   const url = new URL(location);
   fill(url);
   syncPanel();
-// what was typed before this ran
-if (document.activeElement === input && input.value !== (new URL(location).searchParams.get("q") ?? "")) {
-  input.dispatchEvent(new Event("input", { bubbles: true }));
-}
   show(url, { remember: "no" });
 });
 
 /** Have the form say what an address asks for. */
 function fill(url) {
-  input.value = url.searchParams.get("q") ?? "";
+  input.value = queryOf(url) ?? "";
   const { index, domain, mode } = form.elements;
   if (index) index.value = url.searchParams.get("index") ?? index.options[0].value;
   domain.value = url.searchParams.get("domain") ?? "";
@@ -192,6 +188,6 @@ function move(event) {
 
 syncPanel();
 // what was typed before this ran
-if (document.activeElement === input && input.value !== (new URL(location).searchParams.get("q") ?? "")) {
+if (document.activeElement === input && input.value !== (queryOf(new URL(location)) ?? "")) {
   input.dispatchEvent(new Event("input", { bubbles: true }));
 }

@@ -6,7 +6,7 @@ import { call, mustNotAsk } from "./server.js";
 import { isOn } from "./settings.js";
 
 const form = document.querySelector("form.search");
-const input = form.elements.q;
+const input = form.elements.query;
 const list = document.querySelector("#suggestions");
 const NAME = "semsearch past searches";
 const KEPT = 100;

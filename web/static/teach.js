@@ -120,11 +120,11 @@ const ACTS = {
       doing: t("tray.adapting"),
       done: ({ number }, version) => t(number === version ? "tray.nothing-new" : "tray.serves", { version: number }),
     }),
-  undo: () => change("rollback", {}, { doing: t("tray.undoing"), done: ({ of }) => (of ? t("tray.undone", { version: of }) : t("tray.undone-all")) }),
+  undo: () => change("rollback", {}, { doing: t("tray.undoing"), done: ({ restored }) => (restored ? t("tray.undone", { version: restored }) : t("tray.undone-all")) }),
 };
 
 function returnTo(to) {
-  return change("rollback", { to }, { doing: t("tray.undoing"), done: ({ of }) => t("tray.undone", { version: of }) });
+  return change("rollback", { to }, { doing: t("tray.undoing"), done: ({ restored }) => t("tray.undone", { version: restored }) });
 }
 
 async function withdraw(button) {

@@ -35,9 +35,10 @@ def blueprint(service: SearchService) -> Blueprint:
             start = stop = 0  # marking everything would mark nothing
         where = {"index": name, "id": found.id}
         why = None
-        if asked.q.strip():
+        if asked.query.strip():
             said = request.args.to_dict()
-            again = {key: said.get(key) or None for key in ("q", "domain", "mode", "filter", "lang")}
+            again = {key: said.get(key) or None for key in ("domain", "mode", "filter", "lang")}
+            again["query"] = asked.query
             why = url_for("reading.explanation", **where, **again)  # type: ignore[arg-type]
         link = url_for("reading.document", **where, **passage, _external=True, _anchor="passage")  # type: ignore[arg-type]
         return html(
@@ -46,7 +47,7 @@ def blueprint(service: SearchService) -> Blueprint:
             document=found,
             link=web_address(found.metadata),
             parts=(found.text[:start], found.text[start:stop], found.text[stop:]),
-            back=asked.q,
+            back=asked.query,
             why=why,
             cited={"link": link, "text": _citation(service, name, found, link)},
         )
@@ -57,18 +58,18 @@ def blueprint(service: SearchService) -> Blueprint:
         name = service.index(asked.index).name
         identity = _found(service, name).id
         most = limits.max_offset + limits.max_k
-        if len(asked.q.strip()) > limits.max_query_chars:
-            raise FieldProblem([FieldError(field="q", message=f"at most {limits.max_query_chars} characters")])
+        if len(asked.query.strip()) > limits.max_query_chars:
+            raise FieldProblem([FieldError(field="query", message=f"at most {limits.max_query_chars} characters")])
         try:
-            query = asked.query(k=most)
+            query = asked.to_query(k=most)
         except QueryError as error:
-            raise FieldProblem([FieldError(field="q", message=str(error))]) from None
+            raise FieldProblem([FieldError(field="query", message=str(error))]) from None
         found = explain(service, name, query, identity, abandoned=client_gone())
         parts = () if found is None else (found.dense, found.adaptation, found.lexical, found.score)
         return html(
             "explanation.html",
-            query=asked.q,
-            back=url_for("page.search", q=asked.q, index=name),
+            query=asked.query,
+            back=url_for("page.search", query=asked.query, index=name),
             found=found,
             most=max([0.01, *(abs(part) for part in parts if part is not None)]),
             most_looked_at=most,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from flask import Blueprint, Response
-from pydantic import Field, JsonValue, field_validator
+from pydantic import Field, JsonValue, field_validator, model_validator
 
 from semsearch.errors import FilterError, QueryError
 from semsearch.filters.expression import parse_optional_filter, quote
@@ -36,12 +36,18 @@ LONGEST_FACT = 60
 class PageRequest(TargetParameters):
     """What the page's own address says."""
 
-    q: str = ""
+    query: str = ""
     page: int = Field(1, ge=1)
     compare: bool = False
     mode: Mode | None = None
     filter: str = ""
     sort: str = Field("", max_length=200)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_q(cls, values: dict[str, object]) -> dict[str, object]:
+        """Links of semsearch 0.1 say `q`."""
+        return {"query": values["q"], **values} if "q" in values else values
 
     @field_validator("mode", mode="before")
     @classmethod
@@ -49,10 +55,10 @@ class PageRequest(TargetParameters):
         """The form sends an empty one for what the index goes by itself."""
         return value or None
 
-    def query(self, *, k: int, offset: int = 0) -> Query:
+    def to_query(self, *, k: int, offset: int = 0) -> Query:
         """What it asks for. Raises QueryError for what cannot be searched for."""
         return Query(
-            self.q.strip(),
+            self.query.strip(),
             k,
             offset,
             self.domain,
@@ -87,7 +93,7 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
             "suggestions": limits.suggestions,
             "most_sorted": SORT_DEPTH,
         }
-        query = asked.q.strip()
+        query = asked.query.strip()
         if not query:
             return html("search.html", **values)
         if len(query) > limits.max_query_chars:
@@ -96,7 +102,7 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
         page = min(asked.page, last_page)
         try:
             # one more than is shown tells whether there is a next page
-            many = asked.query(k=HITS_ON_A_PAGE + 1, offset=(page - 1) * HITS_ON_A_PAGE)
+            many = asked.to_query(k=HITS_ON_A_PAGE + 1, offset=(page - 1) * HITS_ON_A_PAGE)
         except (FilterError, QueryError) as error:
             return html("search.html", 422, refusal=str(error), **values)
         if asked.compare:
@@ -118,7 +124,9 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
 
     def _compared(asked: PageRequest, name: str, values: Mapping[str, object]) -> Response:
         """Frozen and adapted side by side; a document's place in the other ranking is looked for in its first 100."""
-        query = Query(asked.q.strip(), domain=asked.domain, mode=asked.mode, filter=parse_optional_filter(asked.filter))
+        query = Query(
+            asked.query.strip(), domain=asked.domain, mode=asked.mode, filter=parse_optional_filter(asked.filter)
+        )
         answer = service.search(name, [compared(query)], abandoned=client_gone())
         comparison = Comparison.of(answer.outcomes[0], HITS_ON_A_PAGE)
         shown = {

@@ -94,7 +94,7 @@ def test_every_mode_answers_and_says_what_it_went_by(client: FlaskClient, mode: 
     assert (parts["lexical_score"] is None) == (mode == "semantic")
     (plain,) = client.post("/api/search", json={**asked, "explain": False}).get_json()["results"]
     assert plain["hits"][0]["score_breakdown"] is None
-    page = client.get("/", query_string={"q": "nectar and honey", "mode": mode or ""})
+    page = client.get("/", query_string={"query": "nectar and honey", "mode": mode or ""})
     assert page.status_code == 200
     assert "Bee" in page.text
 
@@ -114,7 +114,7 @@ def test_the_description_lists_the_modes(client: FlaskClient) -> None:
 
 
 def test_a_page_without_a_hit_says_what_to_do(client: FlaskClient) -> None:
-    for asked in ({"q": "zeppelin", "mode": "keyword"}, {"q": '"honey nectar"', "mode": "keyword"}):
+    for asked in ({"query": "zeppelin", "mode": "keyword"}, {"query": '"honey nectar"', "mode": "keyword"}):
         page = client.get("/", query_string=asked)
         assert page.status_code == 200
         assert "Nothing found" in page.text
@@ -132,7 +132,7 @@ def test_where_the_encoder_fails_words_answer_and_say_so(
     (result,) = client.get("/api/search?query=nectar+or+honey").get_json()["results"]
     assert (result["mode"], result["hits"][0]["id"]) == ("keyword", "bee")
     assert result["adaptation"]["reason"] == "the encoder failed: keyword search answered instead"
-    assert "words alone" in client.get("/?q=nectar+only").text
+    assert "keyword search answered instead" in client.get("/?query=nectar+only").text
     compared = client.post("/api/compare", json={"query": "only nectar"}).get_json()
     assert compared["frozen"] == compared["adapted"]
     assert client.get("/api/search?query=some+nectar&mode=lexical").get_json()["results"][0]["mode"] == "keyword"
@@ -226,10 +226,10 @@ def test_overload_is_told_alike_for_single_and_many(
     response = client.post("/api/search", json=values)
     assert (response.status_code, response.headers["Retry-After"]) == (503, "7")
     assert response.mimetype == "application/problem+json"
-    assert client.get("/?q=a").status_code == 503
+    assert client.get("/?query=a").status_code == 503
 
 
-@pytest.mark.parametrize("path", ["/api/search?query=a", "/?q=a"])
+@pytest.mark.parametrize("path", ["/api/search?query=a", "/?query=a"])
 def test_an_unexpected_failure_tells_nothing_of_itself(
     client: FlaskClient, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
@@ -243,7 +243,7 @@ def test_an_unexpected_failure_tells_nothing_of_itself(
     assert "Traceback" not in response.text
 
 
-@pytest.mark.parametrize("path", ["/", "/?q=a", "/api/search?query=a", "/api/search", "/no", "/static/search.js"])
+@pytest.mark.parametrize("path", ["/", "/?query=a", "/api/search?query=a", "/api/search", "/no", "/static/search.js"])
 def test_every_answer_has_the_security_headers(client: FlaskClient, path: str) -> None:
     with client.get(path) as response:
         headers = response.headers
@@ -303,29 +303,29 @@ def test_health_and_metrics_tell_what_happened(client: FlaskClient) -> None:
 
 
 def test_the_page_is_complete_without_a_script(client: FlaskClient) -> None:
-    page = client.get("/?q=nectar+and+honey").text
+    page = client.get("/?query=nectar+and+honey").text
     assert 'value="nectar and honey"' in page
     assert "collects <mark>nectar</mark>" in page
     assert page.index(">Bee</a>") < page.index(">Whale</a>")
-    assert "No more results" in client.get("/?q=a&page=2").text
-    assert "shorten it" in client.get(f"/?q={'x' * 101}").text
+    assert "No more results" in client.get("/?query=a&page=2").text
+    assert "shorten it" in client.get(f"/?query={'x' * 101}").text
 
 
 def test_hostile_documents_are_inert(client: FlaskClient) -> None:
-    page = client.get("/?q=honey&index=hostile").text
-    document = client.get("/document", query_string={"index": "hostile", "id": HOSTILE["id"], "q": "<u>"}).text
+    page = client.get("/?query=honey&index=hostile").text
+    document = client.get("/document", query_string={"index": "hostile", "id": HOSTILE["id"], "query": "<u>"}).text
     for html in (page, document):
         assert "&lt;script&gt;alert(1)" in html
         assert not [bad for bad in ("<script>alert", "<img src=x", 'href="javascript', "<b>", "<u>") if bad in html]
 
 
 def test_a_document_opens_from_its_link(client: FlaskClient) -> None:
-    page = client.get("/?q=honey&index=hostile").text
+    page = client.get("/?query=honey&index=hostile").text
     link = page.split('class="open" data-beside href="', 1)[1].split('"', 1)[0]
     assert "honey &lt;img" in client.get(unescape(link)).text
 
 
-@pytest.mark.parametrize("path", ["/?q=a&index=nowhere", "/document?id=nobody", "/?q=a&page=0"])
+@pytest.mark.parametrize("path", ["/?query=a&index=nowhere", "/document?id=nobody", "/?query=a&page=0"])
 def test_a_page_that_is_not_there_says_so_as_a_page(client: FlaskClient, path: str) -> None:
     response = client.get(path)
     assert response.status_code in {404, 422}
@@ -398,14 +398,14 @@ def test_queries_with_and_without_filters_share_a_batch(app: Flask) -> None:
 
 
 def test_the_page_filters_and_says_what_it_cannot_read(client: FlaskClient) -> None:
-    page = client.get("/?q=animal&filter=kind+%3D+mammal").get_data(as_text=True)
+    page = client.get("/?query=animal&filter=kind+%3D+mammal").get_data(as_text=True)
     assert "Best 3 of 3 documents that meet the filter" in page
     assert 'value="kind = mammal"' in page
-    broken = client.get("/?q=animal&filter=kind+%3D")
+    broken = client.get("/?query=animal&filter=kind+%3D")
     assert broken.status_code == 422
     assert "cannot be read at its end" in unescape(broken.get_data(as_text=True))
-    nothing = client.get("/?q=animal&filter=kind+%3D+dragon").get_data(as_text=True)
+    nothing = client.get("/?query=animal&filter=kind+%3D+dragon").get_data(as_text=True)
     assert "No document meets the filter" in nothing
-    assert "<img" not in client.get('/?q=a&filter=a="><img src=x>"').get_data(as_text=True).replace(
+    assert "<img" not in client.get('/?query=a&filter=a="><img src=x>"').get_data(as_text=True).replace(
         '<img src="/static', ""
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -108,7 +109,7 @@ def test_an_explanation_adds_up_also_after_adaptation(client: FlaskClient) -> No
         0
     ]
     assert found["id"] == "bee"
-    page = client.get("/explanation?id=bee&q=something+sweet&domain=sweet").text
+    page = client.get("/explanation?id=bee&query=something+sweet&domain=sweet").text
     numbers = [float(part.split("<", 1)[0]) for part in page.split('class="number">')[1:5]]
     meaning, adaptation, words, together = numbers
     assert adaptation > 0
@@ -118,12 +119,12 @@ def test_an_explanation_adds_up_also_after_adaptation(client: FlaskClient) -> No
 
 
 def test_what_cannot_be_explained_says_so(client: FlaskClient) -> None:
-    assert client.get("/explanation?id=nobody&q=honey").status_code == 404
-    assert client.get("/explanation?id=bee&q=").status_code == 422
-    assert client.get("/explanation?id=bee&q=honey&filter=kind+%3D").status_code == 422
-    absent = client.get("/explanation?id=bee&q=honey&filter=kind+%3D+mammal")
+    assert client.get("/explanation?id=nobody&query=honey").status_code == 404
+    assert client.get("/explanation?id=bee&query=").status_code == 422
+    assert client.get("/explanation?id=bee&query=honey&filter=kind+%3D").status_code == 422
+    absent = client.get("/explanation?id=bee&query=honey&filter=kind+%3D+mammal")
     assert (absent.status_code, "not among the first" in absent.text) == (200, True)
-    assert "BM25" in client.get("/explanation?id=bee&q=honey&mode=lexical").text
+    assert "BM25" in client.get("/explanation?id=bee&query=honey&mode=lexical").text
 
 
 def test_the_map_has_a_point_for_each_passage_and_none_for_what_was_deleted(client: FlaskClient) -> None:
@@ -167,7 +168,7 @@ def test_an_index_without_a_map_is_searched_all_the_same(index: Path, serve: Ser
         del values["files"][name]
     manifest.write_text(json.dumps(values))
     client = serve()
-    assert client.get("/?q=honey").status_code == 200
+    assert client.get("/?query=honey").status_code == 200
     assert "has no map" in client.get("/map").text
     refused = client.get("/api/map/points")
     assert (refused.status_code, refused.mimetype) == (404, "application/problem+json")
@@ -175,7 +176,7 @@ def test_an_index_without_a_map_is_searched_all_the_same(index: Path, serve: Ser
 
 
 def test_what_goes_wrong_is_told_in_the_readers_language(client: FlaskClient) -> None:
-    page = client.get("/?q=a&index=none", headers={"Accept-Language": "zh-CN,zh;q=0.9"})
+    page = client.get("/?query=a&index=none", headers={"Accept-Language": "zh-CN,zh;q=0.9"})
     assert page.status_code == 404
     assert ("没有找到" in page.text, 'lang="zh-Hans"' in page.text) == (True, True)
     assert "no index is called" in page.text
@@ -189,8 +190,23 @@ def test_a_link_to_another_language_stays_on_this_server(client: FlaskClient, pa
 
 
 def test_answers_are_packed_for_who_can_unpack_them(client: FlaskClient) -> None:
-    plain = client.get("/?q=animal")
-    packed = client.get("/?q=animal", headers={"Accept-Encoding": "br, gzip"})
+    plain = client.get("/?query=animal")
+    packed = client.get("/?query=animal", headers={"Accept-Encoding": "br, gzip"})
     assert packed.headers["Content-Encoding"] == "br"
     assert len(packed.data) < len(plain.data) / 3
     assert "Content-Encoding" not in plain.headers
+
+
+@pytest.mark.parametrize("address", ["/", "/map", "/document?id=bee", "/explanation?id=bee"])
+def test_links_of_earlier_versions_say_q(client: FlaskClient, address: str) -> None:
+    sign = "&" if "?" in address else "?"
+
+    def page(values: str) -> str:
+        text = client.get(f"{address}{sign}{values}").text
+        # how long it took, and links to the page itself in another form
+        return re.sub(r"\d+ ms|(query=honey&amp;q=mice|query=honey|\bq=honey)", "", text)
+
+    present = page("query=honey")
+    assert "honey" in present
+    assert page("q=honey") == page("query=honey&q=mice") == present
+    assert page("q=mice") != present
