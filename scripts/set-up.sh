@@ -4,12 +4,25 @@ set -eu
 venv=$1
 requirement=$2
 
+is_new_enough() {
+    "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11, 5))' 2>/dev/null
+}
+
 python=
-for name in ${PYTHON:-} python3 python3.14 python3.13 python3.12 python3.11; do
-    if "$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then python=$name && break; fi
+# pyenv's interpreters too where its shims are not on PATH
+for name in ${PYTHON:-} python3 python3.14 python3.13 python3.12 python3.11 \
+        "${PYENV_ROOT:-$HOME/.pyenv}"/versions/*/bin/python3; do
+    if is_new_enough "$name"; then python=$name && break; fi
 done
 if [ -z "$python" ]; then
-    echo "No Python 3.11 or newer was found. On Debian 12 or Ubuntu 24.04: apt-get install python3 python3-venv" >&2
+    cat >&2 <<'EOF'
+No Python 3.11.5 or newer was found. Ubuntu 24.04: apt-get install python3 python3-venv. Debian 12 has 3.11.2:
+install a newer one with pyenv or uv. Then run make again, with PYTHON=/path/to/python3 where it is not on PATH.
+EOF
+    exit 1
+fi
+if [ -x "$venv/bin/python" ] && ! is_new_enough "$venv/bin/python"; then
+    echo "$venv was made with a Python older than 3.11.5: remove it with make clean, then run make again" >&2
     exit 1
 fi
 

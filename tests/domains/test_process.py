@@ -1,4 +1,4 @@
-"""The process that adapts: the same verdicts as here, and nobody left behind."""
+"""The adaptation process gives the verdicts that `Weights.adapt` gives."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-def test_it_decides_as_this_process_would_survives_a_death_and_passes_errors_on(path: Path) -> None:
+def test_it_gives_the_same_verdicts_restarts_after_a_crash_and_passes_errors_on(path: Path) -> None:
     world = domain(1, dialect=1.0)
     complete = world.support(np.arange(30), most=500)
-    unknown = (complete.queries @ complete.documents.T > 0.2) & (complete.relevance == 0)
-    partial = replace(complete, unjudged=unknown)
-    here = Weights.open(path)
-    parent = replace(here.adapt(world.basis, complete).state, lexical_weight=0.4)
-    given = [(complete, None, None), (partial, None, None), (partial, parent, [here.candidates[0].name])]
-    verdicts = [here.adapt(world.basis, *one) for one in given]
+    unjudged = (complete.queries @ complete.documents.T > 0.2) & (complete.relevance == 0)
+    partial = replace(complete, unjudged=unjudged)
+    weights = Weights.open(path)
+    parent = replace(weights.adapt(world.basis, complete).state, lexical_weight=0.4)
+    cases = [(complete, None, None), (partial, None, None), (partial, parent, [weights.candidates[0].name])]
+    verdicts = [weights.adapt(world.basis, *case) for case in cases]
     assert len({str(verdict.as_json()) for verdict in verdicts}) == 3
     process = AdaptationProcess(path)
     try:
-        for one, expected in zip(given, verdicts, strict=True):
-            there = process(world.basis, *one)
-            assert there.as_json() == expected.as_json()
-            assert there.state.to_bytes({}) == expected.state.to_bytes({})
-            [worker] = process._pool._processes  # the pool's only one
+        for case, expected in zip(cases, verdicts, strict=True):
+            verdict = process(world.basis, *case)
+            assert verdict.as_json() == expected.as_json()
+            assert verdict.state.to_bytes({}) == expected.state.to_bytes({})
+            [worker] = process._pool._processes  # the pool has one process
             os.kill(worker, signal.SIGKILL)
         with pytest.raises(WeightsError, match="learned for 24 dimensions, the index has 16"):
             process(domain(1, dimension=16).basis, complete, None)
