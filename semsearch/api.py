@@ -29,9 +29,9 @@ import numpy.typing as npt
 from semsearch.adapters.weights import DEFAULT_WEIGHTS, Weights
 from semsearch.domains.recommending import Recommendations
 from semsearch.domains.registry import DomainRegistry, DomainStatus, adapt_function
-from semsearch.encoders.custom import CUSTOM_PREFIX, TextEncoder, from_object
+from semsearch.encoders.custom import TextEncoder, from_object
 from semsearch.encoders.encoder import Encoder
-from semsearch.errors import EncoderError, LabelError, QueryError
+from semsearch.errors import LabelError, QueryError
 from semsearch.filters.expression import parse_optional_filter
 from semsearch.filters.tree import Filter
 from semsearch.ingest import updating
@@ -43,7 +43,6 @@ from semsearch.ingest.updating import OpenIndex, UpdateResult
 from semsearch.search.comparison import Comparison, compared
 from semsearch.search.engine import Outcome, SearchEngine
 from semsearch.storage.domains import Version
-from semsearch.storage.generations import read_manifest
 from semsearch.storage.labels import EntryFilter
 from semsearch.storage.manifest import Manifest
 from semsearch.types import DEFAULT_DOMAIN, Click, Document, Hit, Label, Mode, Query, Sort
@@ -360,12 +359,6 @@ class Index:
         threads: int | None,
         temporary: Path | None = None,
     ) -> Self:
-        name = read_manifest(Path(folder)).encoder.name
-        if encoder is None and name.startswith(CUSTOM_PREFIX):
-            raise EncoderError(
-                f"{folder} was built with the encoder object {name.removeprefix(CUSTOM_PREFIX)!r}: give it with"
-                " Index.open(folder, encoder=…)"
-            )
         engine = SearchEngine.open(Path(folder), encoder=encoder, device=device, threads=threads)
         return cls(engine, weights=None if weights is None else Path(weights), temporary=temporary)
 

@@ -156,13 +156,15 @@ def test_building_yields_progress(tiny_encoder: Encoder, tmp_path: Path) -> None
     assert isinstance(events[-1], Published)
 
 
-def test_an_object_is_the_encoder_and_must_come_again(tmp_path: Path) -> None:
+def test_an_object_is_the_encoder_and_must_be_passed_again_to_open_the_index(tmp_path: Path) -> None:
     with Index.build(tmp_path / "zoo", ANIMALS, encoder=Letters()) as index:
         assert ids(index, ANIMALS[4]["text"], k=1, mode="semantic") == ["bee"]
         index.add({"id": "z", "text": "zzzz"})
         assert ids(index, "zz", k=1, mode="semantic") == ["z"]
         assert index.compact().compacted
-    with pytest.raises(EncoderError, match=r"encoder object 'Letters': give it with Index.open\(folder, encoder"):
+    with pytest.raises(
+        EncoderError, match=r"'custom:Letters' is an object .*semsearch.Index.open\(folder, encoder=…\)"
+    ):
         Index.open(tmp_path / "zoo")
     with Index.open(tmp_path / "zoo", encoder=Letters()) as index:
         assert ids(index, "zz", k=1, mode="semantic") == ["z"]

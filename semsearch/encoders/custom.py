@@ -11,12 +11,11 @@ import numpy.typing as npt
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from semsearch.encoders.encoder import Encoder
+from semsearch.encoders.locate import CUSTOM_PREFIX
 from semsearch.encoders.runtime import Batch, ModelInfo
 from semsearch.errors import EncoderError
 from semsearch.types import Vectors
 
-CUSTOM_PREFIX = "custom:"
-"""Begins the name of an encoder that only the caller can provide."""
 WINDOW = 256
 """Words of a passage, where the object has no `window` of its own."""
 BATCH_WORDS = 8_192

@@ -16,6 +16,9 @@ DEFAULT_MODEL_ON_HUB = "sentence-transformers/all-MiniLM-L6-v2"
 DEFAULT_MODEL_REVISION = "c9745ed1d9f207416be6d2e6f8de32d1f16199bf"
 DEFAULT_MODEL_FILE_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
+CUSTOM_PREFIX = "custom:"
+"""Begins the name of an encoder object, which only a Python program can pass."""
+
 OTHER_FORMS = {".onnx", ".onnx_data", ".h5", ".msgpack", ".ot", ".md", ".gguf"}
 """Endings of files that hold a model's weights in forms that are not loaded here, or only speak of it."""
 
@@ -45,7 +48,15 @@ class ModelLocation:
 
 
 def locate(name: str) -> ModelLocation:
-    """Where the model of this name is. Raises EncoderError if the packaged one is damaged."""
+    """Return where the model of this name is.
+
+    Raises EncoderError if the packaged model is damaged, or if the name is that of an encoder object.
+    """
+    if name.startswith(CUSTOM_PREFIX):
+        raise EncoderError(
+            f"encoder {name!r} is an object that only a Python program can pass: open the index with"
+            " semsearch.Index.open(folder, encoder=…)"
+        )
     if name not in {DEFAULT_MODEL, DEFAULT_MODEL_ON_HUB}:
         return ModelLocation(name)
     try:
