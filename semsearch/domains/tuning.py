@@ -229,6 +229,9 @@ class _CachedVectors:
     engine: SearchEngine
     encoded: Encode
 
+    def check_deadline(self) -> None:
+        """Do nothing: tuning has no deadline."""
+
     def retrieve(self, queries: Sequence[Query]) -> list[DenseResult]:
         return self.engine.search_vectors(queries, np.concatenate([self.encoded(query.text) for query in queries]))
 

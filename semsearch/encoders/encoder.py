@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from typing import Protocol, TypeVar
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -15,6 +17,20 @@ from semsearch.encoders.runtime import Batch, Kind, Runtime, RuntimeChoice
 from semsearch.errors import EncoderError, first_line
 from semsearch.system.threads import available_cores
 from semsearch.types import Rows, Vectors, unit_rows
+
+Result = TypeVar("Result")
+
+
+class RunBatch(Protocol):
+    """Runs one batch of a computation that has several, such as on a server's queue."""
+
+    def __call__(self, compute: Callable[[], Result], tokens: int, /) -> Result:
+        """Return what `compute` returns. tokens: number of tokens that the encoder reads, padding included."""
+
+
+def run_now(compute: Callable[[], Result], _tokens: int) -> Result:
+    """Run a batch at once, on the calling thread."""
+    return compute()
 
 
 class Encoder:
@@ -132,34 +148,28 @@ class Encoder:
             vectors[rows] = found.result()
         return vectors
 
-    def token_attributions(self, texts: Sequence[str], vector: Vectors) -> list[list[tuple[int, int, float]]] | None:
-        """How much each token of a document's text adds to its cosine with a vector: (first character, one past the
-        last, share) in the text.
+    def token_attributions(
+        self, texts: Sequence[str], vector: Vectors, *, run: RunBatch = run_now
+    ) -> list[list[tuple[int, int, float]]] | None:
+        """How much each token of a document's text adds to its cosine with a vector.
 
-        vector: (dim,) float32, of unit length. Shares of a text add up to its cosine, but for what special tokens and
-        the prompt add. None for a model whose vectors are no means of its tokens' vectors.
+        vector: (dim,) float32, of unit length.
+        run: runs the batches, one after another; by default at once, on this thread.
+
+        Returns for each text (first character, one past the last, share) of each token. Shares of a text add up to its
+        cosine, except for what special tokens and the prompt add. None for a model that does not pool by the mean.
         """
         if not self.runtime.info.pools_by_mean:
             return None
-        prompt = self.prompts["document"]
-        batch = Batch.of("document", prompt, texts, self.runtime.info)
-        found = []
-        for text, rows in zip(texts, self.runtime.tokens(batch), strict=True):
-            length = float(np.linalg.norm(rows.mean(axis=0)))
-            offsets = self.tokenizer.encode(prompt + text).offsets
-            if not length or len(offsets) < len(rows):
+        everything = Batch.of("document", self.prompts["document"], texts, self.runtime.info)
+        attributions: dict[int, list[tuple[int, int, float]]] = {}
+        for rows in self._batches_of("document", everything.lengths):
+            batch = everything.part(rows.tolist())
+            result = run(partial(self._batch_attributions, batch, vector), len(rows) * int(batch.lengths.max()))
+            if result is None:
                 return None
-            added = rows @ vector / (len(rows) * length)
-            # of a text that was cut, the last token is the one that ends it
-            places = [*offsets[: len(rows) - 1], offsets[-1]]
-            found.append(
-                [
-                    (start - len(prompt), stop - len(prompt), float(share))
-                    for (start, stop), share in zip(places, added, strict=True)
-                    if stop > start >= len(prompt)
-                ]
-            )
-        return found
+            attributions.update(zip(rows.tolist(), result, strict=True))
+        return [attributions[row] for row in range(len(texts))]
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Tokens of each text, special tokens and prompts not included."""
@@ -171,11 +181,30 @@ class Encoder:
         prompt = self.count_tokens([self.prompts[kind]])[0] if self.prompts[kind] else 0
         return self.window - self.tokenizer.num_special_tokens_to_add(is_pair=False) - prompt
 
+    def _batch_attributions(self, batch: Batch, vector: Vectors) -> list[list[tuple[int, int, float]]] | None:
+        attributions = []
+        for text, rows in zip(batch.texts, self.runtime.tokens(batch), strict=True):
+            norm = float(np.linalg.norm(rows.mean(axis=0)))
+            spans = self.tokenizer.encode(batch.prompt + text).offsets
+            if not norm or len(spans) < len(rows):
+                return None
+            shares = rows @ vector / (len(rows) * norm)
+            # the last token of a text that was cut is the special token that ends it
+            spans = [*spans[: len(rows) - 1], spans[-1]]
+            prompt = len(batch.prompt)
+            attributions.append(
+                [
+                    (start - prompt, stop - prompt, float(share))
+                    for (start, stop), share in zip(spans, shares, strict=True)
+                    if stop > start >= prompt
+                ]
+            )
+        return attributions
+
     def _encode(self, kind: Kind, texts: Sequence[str]) -> Vectors:
         vectors = np.empty((len(texts), self.dimension), np.float32)
         everything = Batch.of(kind, self.prompts[kind], texts, self.runtime.info)
-        lengths = np.array([len(encoding.ids) for encoding in everything.encodings], np.int64)
-        for rows in self._batches_of(kind, lengths):
+        for rows in self._batches_of(kind, everything.lengths):
             vectors[rows] = self._run(everything.part(rows.tolist()))
         return vectors
 

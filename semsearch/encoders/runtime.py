@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, Protocol, Self, TypeAlias
 
+import numpy as np
 from tokenizers import Encoding, Tokenizer
 
-from semsearch.types import Vectors
+from semsearch.types import Rows, Vectors
 
 Kind: TypeAlias = Literal["query", "document"]
 
@@ -57,6 +58,11 @@ class Batch:
     def of(cls, kind: Kind, prompt: str, texts: Sequence[str], facts: ModelInfo) -> Self:
         """Texts as a model reads them."""
         return cls(kind, prompt, texts, facts.cutting.encode_batch([prompt + text for text in texts]))
+
+    @property
+    def lengths(self) -> Rows:
+        """(n,) int64, number of tokens of each text as the model reads it."""
+        return np.array([len(encoding.ids) for encoding in self.encodings], np.int64)
 
     def part(self, rows: Sequence[int]) -> Self:
         """The texts in these places."""

@@ -18,7 +18,7 @@ import numpy as np
 from semsearch.adapters.adapter import Adapter, DomainAdapter
 from semsearch.adapters.basis import SpectralBasis
 from semsearch.adapters.state import DomainState
-from semsearch.encoders.encoder import Encoder
+from semsearch.encoders.encoder import Encoder, RunBatch, run_now
 from semsearch.errors import EncoderError, IndexFolderError
 from semsearch.filters.tree import Filter
 from semsearch.search.ranking import (
@@ -55,6 +55,9 @@ Attributions: TypeAlias = Sequence[Sequence[tuple[str, float]]]
 
 class EncoderStages(Protocol):
     """The two stages of a search that run the encoder: of an engine itself, or of a server that batches them."""
+
+    def check_deadline(self) -> None:
+        """Raise if the search must not go on, because its time has run out or its client has gone."""
 
     def retrieve(self, queries: Sequence[Query], /) -> Sequence[DenseResult]:
         """Encode, adapt and search the vectors of queries, in their order."""
@@ -243,6 +246,7 @@ class SearchEngine:
             failed = True
         outcomes = []
         for index, query in enumerate(queries):
+            stages.check_deadline()
             result, started = dense.get(index), perf_counter()
             page = self.rank(query, result)
             if failed and index in encoded:
@@ -262,6 +266,9 @@ class SearchEngine:
             replace(outcome, attributions=words, seconds={**outcome.seconds, "explain": explain_s})
             for outcome, words in zip(outcomes, attributions, strict=True)
         ]
+
+    def check_deadline(self) -> None:
+        """Do nothing: the engine's own searches have no deadline."""
 
     def mode(self, query: Query) -> Mode:
         """How this query is searched for: as it asks, or as the index is set."""
@@ -355,12 +362,13 @@ class SearchEngine:
             for hit, more, duplicates in zip(hits, further, page.duplicates, strict=True)
         ]
 
-    def token_attributions(self, pages: Sequence[ResultPage]) -> list[Attributions | None]:
+    def token_attributions(self, pages: Sequence[ResultPage], *, run: RunBatch = run_now) -> list[Attributions | None]:
         """By page and document, the words of the best passage and what each adds to the cosine, largest first.
 
-        None for a page of keyword search, and for an encoder that does not pool by the mean.
+        run: runs the encoder's batches, by default at once. None for a page of keyword search, and for an encoder that
+        does not pool by the mean.
         """
-        return [self._page_attributions(page) for page in pages]
+        return [self._page_attributions(page, run) for page in pages]
 
     def encode_label(self, text: str) -> Vectors:
         """(1, dim) float32, the unit vector of a labelled query.
@@ -383,11 +391,11 @@ class SearchEngine:
         if self._generation is not None:
             self._generation.close()
 
-    def _page_attributions(self, page: ResultPage) -> Attributions | None:
+    def _page_attributions(self, page: ResultPage, run: RunBatch) -> Attributions | None:
         if page.vector is None or not len(page.passages):
             return None
         texts = self.corpus.encoder_texts(page.passages)
-        by_text = self.encoder.token_attributions(texts, page.vector)
+        by_text = self.encoder.token_attributions(texts, page.vector, run=run)
         if by_text is None:
             return None
         return [_by_word(text, tokens) for text, tokens in zip(texts, by_text, strict=True)]

@@ -51,7 +51,7 @@ class _Call(Generic[Item, Result]):
 
 
 class AbandonedError(Exception):
-    """The client disconnected before its items ran."""
+    """The client disconnected before its request was answered."""
 
 
 class Batcher(Generic[Item, Result]):
@@ -128,8 +128,8 @@ class Batcher(Generic[Item, Result]):
                 )
             self._waiting.extend((call, index) for index in range(len(items)))
             self._changed.notify(len(items))
-        if not call.done.wait(timeout_s):
-            self._expire(call)
+        if not call.done.wait(max(0.0, timeout_s)):
+            call.fail("expired", self.expired())
         self._observer.outcome(call.outcome, len(items))
         if call.error is not None:
             raise call.error
@@ -149,13 +149,12 @@ class Batcher(Generic[Item, Result]):
     def _retry_after_s(self) -> int:
         return max(1, math.ceil(len(self._waiting) * self._seconds_per_item / len(self._threads)))
 
-    def _expire(self, call: _Call[Item, Result]) -> None:
-        call.fail(
-            "expired",
-            DeadlineError(
-                "the answer was not ready within the time allowed for a request: try again later",
-                retry_after_s=self._retry_after_s(),
-            ),
+    def expired(self) -> DeadlineError:
+        """The error of a call whose time has run out."""
+        return DeadlineError(
+            "the answer was not ready within the time allowed for a request: try again later, or ask for fewer queries,"
+            " results or explanations",
+            retry_after_s=self._retry_after_s(),
         )
 
     def _work(self) -> None:
@@ -222,5 +221,5 @@ class Batcher(Generic[Item, Result]):
             if call.abandoned():
                 call.fail("abandoned", AbandonedError())
             elif monotonic() >= call.deadline:
-                self._expire(call)
+                call.fail("expired", self.expired())
         return not call.done.is_set()

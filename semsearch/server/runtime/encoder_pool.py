@@ -1,6 +1,7 @@
 """The encoders of a service and the threads that run them: what many requests ask is encoded and searched together.
 
-Queries go first. What is encoded besides them, labelled queries and new passages, goes between their batches.
+Queries go first. What else is encoded (explanations, labelled queries, new passages) is cut into batches of its own, of
+which one kind has one in the queue at a time: a query waits for at most one batch of each.
 """
 
 from __future__ import annotations
@@ -8,16 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from time import perf_counter, sleep
-from typing import TypeAlias, cast
+from threading import Lock
+from time import monotonic, perf_counter, sleep
+from typing import TypeAlias, TypeVar, cast
 
 import numpy as np
 
 from semsearch.encoders.encoder import Encoder
-from semsearch.errors import OverloadedError
+from semsearch.errors import DeadlineError, OverloadedError
 from semsearch.search.engine import Attributions, SearchEngine
 from semsearch.search.ranking import DenseResult, ResultPage
-from semsearch.server.runtime.batching import Batcher
+from semsearch.server.runtime.batching import AbandonedError, Batcher
 from semsearch.server.runtime.metrics import Metrics
 from semsearch.server.runtime.query_cache import QueryCache
 from semsearch.server.schemas.search import Limits
@@ -26,6 +28,8 @@ from semsearch.types import Query, Vectors
 PASSAGES_PER_TURN = 4
 """Passages of new documents that are encoded between two batches of searches, which wait for them."""
 BACKGROUND_TIMEOUT_S = 60
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +46,10 @@ class _QueryItem:
 
 @dataclass(frozen=True, slots=True)
 class _CallItem:
-    """Anything else that has to run on the threads that own the encoders."""
+    """A batch of anything else that the encoder reads."""
 
     run: Callable[[], object]
-    tokens: int = 0
+    tokens: int
 
 
 _Item: TypeAlias = _QueryItem | _CallItem
@@ -58,6 +62,8 @@ class EncoderPool:
         """Start the threads that run them."""
         encoders = list(encoders)
         self._deadline_s = limits.deadline_s
+        self._explaining = Lock()
+        """Held while a batch of an explanation is in the queue."""
         self._cache = QueryCache(limits.query_cache_size, observe=metrics.observe_vector)
         self._batcher: Batcher[_Item, object] = Batcher(
             self._run,
@@ -81,34 +87,47 @@ class EncoderPool:
         return self._batcher.waiting
 
     def stages(self, engine: SearchEngine, *, abandoned: Callable[[], bool] = lambda: False) -> PooledStages:
-        """The encoder's stages of one request's search. abandoned: asked whether the client has gone."""
-        return PooledStages(self, engine, abandoned)
+        """The encoder's stages of one request's search, which share one deadline from now on.
+
+        abandoned: called when work of the request is due; if it returns true the work is dropped.
+        """
+        return PooledStages(self, engine, monotonic() + self._deadline_s, abandoned)
 
     def retrieve(
         self,
         engine: SearchEngine,
         queries: Sequence[Query],
         *,
-        timeout_s: float | None = None,
+        timeout_s: float,
         abandoned: Callable[[], bool] = lambda: False,
     ) -> list[DenseResult]:
         """As `SearchEngine.retrieve`, in batches with whatever other threads ask at the same time.
 
-        timeout_s: by default the limits' deadline. Raises what `Batcher.submit` raises, and EncoderError.
+        Raises what `Batcher.submit` raises, and EncoderError.
         """
-        timeout_s = self._deadline_s if timeout_s is None else timeout_s
-        found = self._batcher.submit(self._query_items(engine, queries), timeout_s=timeout_s, abandoned=abandoned)
-        return cast("list[DenseResult]", found)
+        results = self._batcher.submit(self._query_items(engine, queries), timeout_s=timeout_s, abandoned=abandoned)
+        return cast("list[DenseResult]", results)
 
-    def token_attributions(self, engine: SearchEngine, pages: Sequence[ResultPage]) -> list[Attributions | None]:
-        """As `SearchEngine.token_attributions`, on the threads that own the encoder."""
-        item = _CallItem(lambda: engine.token_attributions(pages))
-        [found] = self._batcher.submit([item], timeout_s=self._deadline_s)
-        return cast("list[Attributions | None]", found)
+    def explain_batch(
+        self, compute: Callable[[], Result], tokens: int, *, deadline: float, abandoned: Callable[[], bool]
+    ) -> Result:
+        """Run one batch of an explanation. deadline: on the monotonic clock. Raises what `Batcher.submit` raises."""
+        if not self._explaining.acquire(timeout=max(0.0, deadline - monotonic())):
+            raise self.expired()
+        try:
+            item = _CallItem(compute, tokens)
+            [result] = self._batcher.submit([item], timeout_s=deadline - monotonic(), abandoned=abandoned)
+        finally:
+            self._explaining.release()
+        return cast("Result", result)
+
+    def expired(self) -> DeadlineError:
+        """The error of a request whose time has run out."""
+        return self._batcher.expired()
 
     def encode_label(self, engine: Callable[[], SearchEngine], text: str) -> Vectors:
         """(1, dim) float32 of a labelled query. engine: the present one, as another may replace it meanwhile."""
-        return self._between_searches(lambda: engine().encode_label(text))
+        return self._between_searches(lambda: engine().encode_label(text), engine().encoder, [text])
 
     def encode_passages(self, engine: Callable[[], SearchEngine], texts: Sequence[str]) -> Vectors:
         """(n, dim) float32 of passages, encoded a few at a time."""
@@ -117,7 +136,8 @@ class EncoderPool:
         def encode(part: Sequence[str]) -> Vectors:
             return engine().encoder.encode_documents(part)
 
-        return np.concatenate([self._between_searches(partial(encode, part)) for part in parts])
+        vectors = [self._between_searches(partial(encode, part), engine().encoder, part) for part in parts]
+        return np.concatenate(vectors)
 
     def close(self) -> None:
         """Stop the threads."""
@@ -133,10 +153,11 @@ class EncoderPool:
             for query, vector in zip(queries, vectors, strict=True)
         ]
 
-    def _between_searches(self, encode: Callable[[], Vectors]) -> Vectors:
+    def _between_searches(self, encode: Callable[[], Vectors], encoder: Encoder, texts: Sequence[str]) -> Vectors:
+        item = _CallItem(encode, sum(encoder.count_tokens(texts)))
         while True:
             try:
-                [vectors] = self._batcher.submit([_CallItem(encode)], timeout_s=BACKGROUND_TIMEOUT_S)
+                [vectors] = self._batcher.submit([item], timeout_s=BACKGROUND_TIMEOUT_S)
             except OverloadedError as error:
                 if not self.alive:
                     raise
@@ -184,16 +205,32 @@ class EncoderPool:
 
 @dataclass(frozen=True, slots=True)
 class PooledStages:
-    """One request's access to the pool, in the form that `SearchEngine.search` takes."""
+    """One request's access to the pool, in the form that `SearchEngine.search` takes.
+
+    All methods raise DeadlineError when the request's time has run out, and AbandonedError when its client has gone.
+    """
 
     pool: EncoderPool
     engine: SearchEngine
+    deadline: float
+    """On the monotonic clock."""
     abandoned: Callable[[], bool]
+
+    def check_deadline(self) -> None:
+        """Raise if the request must not go on."""
+        if self.abandoned():
+            raise AbandonedError
+        if monotonic() >= self.deadline:
+            raise self.pool.expired()
 
     def retrieve(self, queries: Sequence[Query]) -> list[DenseResult]:
         """As `EncoderPool.retrieve`."""
-        return self.pool.retrieve(self.engine, queries, abandoned=self.abandoned)
+        timeout_s = self.deadline - monotonic()
+        return self.pool.retrieve(self.engine, queries, timeout_s=timeout_s, abandoned=self.abandoned)
 
     def token_attributions(self, pages: Sequence[ResultPage]) -> list[Attributions | None]:
-        """As `EncoderPool.token_attributions`."""
-        return self.pool.token_attributions(self.engine, pages)
+        """As `SearchEngine.token_attributions`, each batch on the threads that own the encoder."""
+        return self.engine.token_attributions(pages, run=self._run)
+
+    def _run(self, compute: Callable[[], Result], tokens: int, /) -> Result:
+        return self.pool.explain_batch(compute, tokens, deadline=self.deadline, abandoned=self.abandoned)

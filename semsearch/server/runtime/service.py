@@ -174,9 +174,14 @@ class SearchService:
             timing_ms={stage: round(1000 * value, 3) for stage, value in seconds.items()},
         )
 
-    def token_attributions(self, engine: SearchEngine, pages: Sequence[ResultPage]) -> Sequence[Attributions | None]:
-        """As `SearchEngine.token_attributions`, on the threads that own the encoder."""
-        return self._pool.token_attributions(engine, pages)
+    def token_attributions(
+        self, engine: SearchEngine, pages: Sequence[ResultPage], *, abandoned: Callable[[], bool] = lambda: False
+    ) -> Sequence[Attributions | None]:
+        """As `SearchEngine.token_attributions`, on the threads that own the encoder.
+
+        Raises what `Batcher.submit` raises, and EncoderError.
+        """
+        return self._pool.stages(engine, abandoned=abandoned).token_attributions(pages)
 
     def close(self) -> None:
         """Stop what changes and adapts indexes, then the encoders; the engines stay open."""

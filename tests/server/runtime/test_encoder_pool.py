@@ -1,0 +1,200 @@
+"""What the encoder reads for a request is cut into batches, charged, and dropped when the request has ended."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from time import monotonic
+
+import numpy as np
+import pytest
+
+from semsearch.encoders.encoder import Encoder
+from semsearch.encoders.runtime import Batch, ModelInfo, Runtime
+from semsearch.errors import DeadlineError, OverloadedError
+from semsearch.search.engine import SearchEngine
+from semsearch.search.ranking import DenseResult, ResultPage
+from semsearch.server.runtime.batching import AbandonedError
+from semsearch.server.runtime.encoder_pool import EncoderPool
+from semsearch.server.runtime.metrics import Metrics
+from semsearch.server.schemas.search import Limits
+from semsearch.types import Mode, Query, Vectors
+
+BATCH_TOKENS = 32
+
+
+class TokenRuntime:
+    """The vectors of a model, repeated for each token; records what it reads, and waits where it is told to."""
+
+    name = "tokens"
+    reason = "a test"
+    workers = 1
+    query_tokens = document_tokens = BATCH_TOKENS
+    overhead_tokens = 10**6
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self.info: ModelInfo = replace(runtime.info, pools_by_mean=True)
+        self.read: list[tuple[int, int]] = []
+        """Texts and tokens, padding included, of each batch whose tokens were asked for."""
+        self.running = threading.Event()
+        self.go_on = threading.Event()
+        self.go_on.set()
+
+    def vectors(self, batch: Batch) -> Vectors:
+        return self._runtime.vectors(batch)
+
+    def tokens(self, batch: Batch) -> list[Vectors]:
+        self.read.append((len(batch.texts), len(batch.texts) * int(batch.lengths.max())))
+        self.running.set()
+        assert self.go_on.wait(30)
+        vectors = self._runtime.vectors(batch)
+        return [np.tile(vector, (length, 1)) for vector, length in zip(vectors, batch.lengths, strict=True)]
+
+
+@pytest.fixture
+def runtime(tiny_encoder: Encoder) -> TokenRuntime:
+    return TokenRuntime(tiny_encoder.runtime)
+
+
+@pytest.fixture
+def engine(animals: Path, runtime: TokenRuntime) -> Iterator[SearchEngine]:
+    engine = SearchEngine.open(animals, encoder=Encoder(runtime, name="tokens"))
+    yield engine
+    engine.close()
+
+
+@pytest.fixture
+def pages(engine: SearchEngine) -> list[ResultPage]:
+    """Four pages of all documents."""
+    outcomes = engine.search([Query(text, mode=Mode.SEMANTIC) for text in ("cat", "dog", "honey", "whale")])
+    return [outcome.page for outcome in outcomes]
+
+
+def pool_of(engine: SearchEngine, deadline_s: float = 30.0) -> EncoderPool:
+    return EncoderPool([engine.encoder], limits=Limits(deadline_s=deadline_s), metrics=Metrics())
+
+
+def test_an_explanation_is_cut_into_batches_and_adds_up_as_in_one(
+    engine: SearchEngine, runtime: TokenRuntime, pages: list[ResultPage]
+) -> None:
+    whole = Encoder(runtime, name="tokens", document_tokens=10**6)
+    texts = engine.corpus.encoder_texts(pages[0].passages)
+    assert pages[0].vector is not None
+    expected = whole.token_attributions(texts, pages[0].vector)
+    assert [count for count, _ in runtime.read] == [len(texts)]
+    runtime.read.clear()
+    assert engine.encoder.token_attributions(texts, pages[0].vector) == expected
+    assert len(runtime.read) > 2
+    assert all(tokens <= BATCH_TOKENS or count == 1 for count, tokens in runtime.read)
+
+
+def test_a_query_waits_for_one_batch_of_an_explanation_only(
+    engine: SearchEngine, runtime: TokenRuntime, pages: list[ResultPage]
+) -> None:
+    pool = pool_of(engine)
+    runtime.go_on.clear()
+    explanations: list[object] = []
+    explaining = [
+        threading.Thread(target=lambda: explanations.append(pool.stages(engine).token_attributions(pages)))
+        for _ in range(3)
+    ]
+    for thread in explaining:
+        thread.start()
+    assert runtime.running.wait(30)
+    read: list[int] = []
+
+    def search() -> None:
+        pool.stages(engine).retrieve([Query("bee")])
+        read.append(len(runtime.read))
+
+    query = threading.Thread(target=search)
+    query.start()
+    while pool.waiting < 1:
+        query.join(0.01)
+    runtime.go_on.set()
+    query.join(30)
+    for thread in explaining:
+        thread.join(30)
+    pool.close()
+    assert read[0] <= 3
+    assert len(explanations) == 3
+    assert explanations[0] == engine.token_attributions(pages)
+
+
+def test_an_explanation_ends_with_its_deadline(
+    engine: SearchEngine, runtime: TokenRuntime, pages: list[ResultPage]
+) -> None:
+    pool = pool_of(engine, deadline_s=0.2)
+    runtime.go_on.clear()
+    stages, started = pool.stages(engine), monotonic()
+    with pytest.raises(DeadlineError, match="ask for fewer queries, results or explanations"):
+        stages.token_attributions(pages)
+    assert monotonic() - started < 10
+    with pytest.raises(DeadlineError):
+        stages.retrieve([Query("bee")])
+    with pytest.raises(DeadlineError):
+        stages.check_deadline()
+    runtime.go_on.set()
+    pool.close()
+    assert len(runtime.read) == 1
+
+
+def test_an_explanation_ends_when_its_client_has_gone(
+    engine: SearchEngine, runtime: TokenRuntime, pages: list[ResultPage]
+) -> None:
+    pool = pool_of(engine)
+    stages = pool.stages(engine, abandoned=lambda: len(runtime.read) >= 2)
+    with pytest.raises(AbandonedError):
+        stages.token_attributions(pages)
+    with pytest.raises(AbandonedError):
+        stages.check_deadline()
+    pool.close()
+    assert len(runtime.read) == 2
+
+
+def test_a_search_checks_its_deadline_before_each_query(engine: SearchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = pool_of(engine)
+    ranked: list[Query] = []
+    rank = engine.rank
+
+    def recorded(query: Query, dense: DenseResult | None) -> ResultPage:
+        ranked.append(query)
+        return rank(query, dense)
+
+    monkeypatch.setattr(engine, "rank", recorded)
+    with pytest.raises(AbandonedError):
+        engine.search(
+            [Query(f"bee {number}") for number in range(5)],
+            stages=pool.stages(engine, abandoned=lambda: len(ranked) >= 2),
+        )
+    pool.close()
+    assert len(ranked) == 2
+
+
+def test_closing_the_pool_ends_explanations(
+    engine: SearchEngine, runtime: TokenRuntime, pages: list[ResultPage]
+) -> None:
+    pool = pool_of(engine)
+    runtime.go_on.clear()
+    errors: list[Exception] = []
+
+    def explain() -> None:
+        try:
+            pool.stages(engine).token_attributions(pages)
+        except OverloadedError as error:
+            errors.append(error)
+
+    explaining = threading.Thread(target=explain)
+    explaining.start()
+    assert runtime.running.wait(30)
+    closing = threading.Thread(target=pool.close)
+    closing.start()
+    while pool.alive:
+        closing.join(0.01)
+    runtime.go_on.set()
+    closing.join(30)
+    explaining.join(30)
+    assert len(errors) == len(runtime.read) == 1
