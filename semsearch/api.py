@@ -271,11 +271,11 @@ class Index:
         An index that was in the folder before serves until the new one is complete. Raises InputError naming the
         document that cannot be indexed, RecipeError, EncoderError, IndexFolderError.
         """
+        opened = _encoder(encoder)
         temporary = None
         if folder is None:
             temporary = Path(tempfile.mkdtemp(prefix="semsearch-"))
             folder = temporary / "index"
-        opened = _encoder(encoder)
         try:
             for _ in cls.building(
                 folder,

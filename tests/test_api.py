@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -168,6 +169,26 @@ def test_an_object_is_the_encoder_and_must_be_passed_again_to_open_the_index(tmp
         Index.open(tmp_path / "zoo")
     with Index.open(tmp_path / "zoo", encoder=Letters()) as index:
         assert ids(index, "zz", k=1, mode="semantic") == ["z"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"documents": ANIMALS, "encoder": object()},
+        {"documents": ANIMALS, "encoder": Letters(), "weights": "missing"},
+        {"documents": ["missing"], "encoder": Letters()},
+        {"documents": ANIMALS, "encoder": Letters(), "vectors": [[1.0]]},
+        {"documents": None},
+    ],
+    ids=["encoder", "weights", "documents", "vectors", "nothing"],
+)
+def test_a_failed_build_leaves_no_temporary_folder(
+    arguments: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(semsearch.SemsearchError):
+        Index.build(**arguments)
+    assert not list(tmp_path.iterdir())
 
 
 def test_vectors_that_are_there_are_not_encoded(tiny_encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
