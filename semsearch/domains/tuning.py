@@ -122,8 +122,8 @@ class TuningResult:
 def candidate_settings(present: Setting, weights: Weights | None, ef_search: int | None) -> list[Setting]:
     """Return the settings to try, the present one first.
 
-    They are semantic search, and hybrid search with each lexical weight, each with every choice of learners; keyword
-    search; and the present setting with a larger `ef_search`.
+    The others are semantic search, and hybrid search with each lexical weight, each combined with every choice of
+    learners; keyword search; and the present setting with a larger `ef_search`.
 
     weights: None if there are no weights for the index's encoder; there are then no learners. ef_search: the number of
     candidates that a search of the index's graph keeps; None if the index has no graph.
@@ -150,13 +150,12 @@ def candidate_settings(present: Setting, weights: Weights | None, ef_search: int
 def tune(
     engine: SearchEngine, weights: Weights | None, judged: Mapping[str, Sequence[JudgedQuery]], budget: Budget
 ) -> Iterator[Progress | TuningResult]:
-    """Try all candidate settings, yield the progress, and last the result. The engine is not changed.
+    """Try all candidate settings; yield the progress, and the result at the end. The engine is not changed.
 
     weights: None if there are no weights for the index's encoder. judged: judged queries by domain.
 
-    Of the settings within the budget, the one that `reality_check` finds better than the present one is chosen. If
-    there is none, the present setting is, or, if that is over the budget, the best one within it. The improvement is
-    estimated by `bias_corrected_cv`.
+    `reality_check` chooses among the settings within the budget, with the present setting as the baseline, or, if that
+    is over the budget, the best one within it. `bias_corrected_cv` estimates the improvement.
 
     Raises LabelError if no domain has MIN_QUERIES judged queries with a relevant document, or no setting is within the
     budget.
