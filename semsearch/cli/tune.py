@@ -220,7 +220,7 @@ def _write(index: Path, recipe: Path | None, result: TuningResult, budget: Budge
         _summary(result),
     ]
     try:
-        write_options(recipe, setting.search, setting.adaptation, why=lines)
+        write_options(recipe, setting.search, setting.adaptation, comments=lines)
     except RecipeError as error:
         raise RecipeError(f"the setting was written to {index}, but {error}") from error
     err.print(f"written to {index} and {recipe}", soft_wrap=True)
