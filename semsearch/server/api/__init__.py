@@ -1,1 +1,1 @@
-"""The JSON routes."""
+"""The routes of the JSON API."""

@@ -1,4 +1,4 @@
-"""The JSON routes of comparisons and recommendations."""
+"""API routes for comparisons and recommendations."""
 
 from __future__ import annotations
 
@@ -25,46 +25,46 @@ from semsearch.types import Query
 
 
 def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
-    """The routes of one service. Comparing is searching, and needs no key; recommendations tell what a person likes."""
+    """Return the routes. Recommendations require a write key if the server has any, because they reveal likes."""
     routes = Blueprint("compare", __name__)
 
     @routes.post("/api/compare")
     def compare() -> Response:
-        asked = from_body(CompareRequest)
-        assert not isinstance(asked.filter, str)
-        query = compared(Query(asked.query, domain=asked.domain, mode=asked.mode, filter=asked.filter))
-        found = service.search(asked.index, [query], abandoned=client_gone())
-        [outcome] = found.outcomes
-        comparison = Comparison.of(outcome, asked.k)
+        params = from_body(CompareRequest)
+        assert not isinstance(params.filter, str)
+        query = compared(Query(params.query, domain=params.domain, mode=params.mode, filter=params.filter))
+        result = service.search(params.index, [query], abandoned=client_gone())
+        [outcome] = result.outcomes
+        comparison = Comparison.of(outcome, params.k)
         return answer(
             CompareResponse(
-                index=found.index,
-                domain=asked.domain,
-                query=asked.query,
+                index=result.index,
+                domain=params.domain,
+                query=params.query,
                 adaptation=adaptation_model(outcome.adaptation),
-                frozen=_models(comparison.frozen, asked.query),
-                adapted=_models(comparison.adapted, asked.query),
+                frozen=_models(comparison.frozen, params.query),
+                adapted=_models(comparison.adapted, params.query),
                 moved=comparison.moved,
-                timing_ms=TimingModel.model_validate(found.timing_ms),
+                timing_ms=TimingModel.model_validate(result.timing_ms),
             )
         )
 
     @routes.get("/api/recommend")
     def recommend() -> Response:
         keys.source(request)
-        asked = from_address(RecommendRequest)
-        index = service.index(asked.index)
-        found = index.domains.recommend(asked.domain, asked.k, diversity=asked.diversity)
-        if found is None:
-            raise NotFound(f"nothing is known of what {asked.domain[:200]!r} likes: send labels or clicks first")
+        params = from_address(RecommendRequest)
+        index = service.index(params.index)
+        recommendation = index.domains.recommend(params.domain, params.k, diversity=params.diversity)
+        if recommendation is None:
+            raise NotFound(f"the domain {params.domain[:200]!r} has no liked documents: send labels or clicks first")
         hits = tuple(
             RecommendedModel(**hit_model(hit, "").model_dump(), similar_to=similar_to)
-            for hit, similar_to in zip(found.hits, found.similar_to, strict=True)
+            for hit, similar_to in zip(recommendation.hits, recommendation.similar_to, strict=True)
         )
-        return answer(RecommendResponse(index=index.name, domain=asked.domain, liked=found.liked, hits=hits))
+        return answer(RecommendResponse(index=index.name, domain=params.domain, liked=recommendation.liked, hits=hits))
 
     return routes
 
 
 def _models(hits: Sequence[ComparedHit], query: str) -> tuple[ComparedModel, ...]:
-    return tuple(ComparedModel(**hit_model(one.hit, query).model_dump(), other_rank=one.other_rank) for one in hits)
+    return tuple(ComparedModel(**hit_model(hit.hit, query).model_dump(), other_rank=hit.other_rank) for hit in hits)

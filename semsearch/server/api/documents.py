@@ -1,4 +1,4 @@
-"""The JSON endpoint's documents: added, replaced, deleted, and the index made one piece again."""
+"""API routes that add, replace and delete documents, and compact an index."""
 
 from __future__ import annotations
 
@@ -16,52 +16,53 @@ from semsearch.types import Document
 
 
 def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
-    """The routes of one service."""
+    """Return the routes. Each requires a write key if the server has any."""
     routes = Blueprint("documents", __name__)
 
     @routes.put("/api/documents")
     def put() -> Response:
         source = keys.source(request)
-        sent = from_body(DocumentsRequest)
-        index = service.index(sent.index)
+        params = from_body(DocumentsRequest)
+        index = service.index(params.index)
         documents = [
-            Document(one.id, one.title, one.text, one.source or source, one.metadata) for one in sent.documents
+            Document(document.id, document.title, document.text, document.source or source, document.metadata)
+            for document in params.documents
         ]
         return _answer(index, index.writer.update(documents))
 
     @routes.delete("/api/documents")
     def remove() -> Response:
         keys.source(request)
-        asked = from_address(DeleteRequest, many=frozenset({"id"}))
-        index = service.index(asked.index)
-        return _answer(index, index.writer.delete(asked.id))
+        params = from_address(DeleteRequest, many=frozenset({"id"}))
+        index = service.index(params.index)
+        return _answer(index, index.writer.delete(params.id))
 
     @routes.post("/api/compact")
     def compact() -> Response:
         keys.source(request)
-        asked = from_body(CompactRequest, optional=True)
-        index = service.index(asked.index)
+        params = from_body(CompactRequest, optional=True)
+        index = service.index(params.index)
         future = index.writer.compact()
-        if asked.wait:
+        if params.wait:
             try:
                 future.result(timeout=service.limits.deadline_s)
             except NotReady:
-                asked = asked.model_copy(update={"wait": False})
-        return _answer(index, None, 200 if asked.wait else 202)
+                return _answer(index, None, 202)
+        return _answer(index, None, 200 if params.wait else 202)
 
     return routes
 
 
-def _answer(index: ServedIndex, done: UpdateResult | None, status: int = 200) -> Response:
+def _answer(index: ServedIndex, result: UpdateResult | None, status: int = 200) -> Response:
     manifest = index.engine.manifest
     return answer(
         ChangedResponse(
             index=index.name,
-            added=done.added if done else 0,
-            replaced=done.replaced if done else 0,
-            unchanged=done.unchanged if done else 0,
-            deleted=done.deleted if done else 0,
-            unknown=done.unknown if done else (),
+            added=result.added if result else 0,
+            replaced=result.replaced if result else 0,
+            unchanged=result.unchanged if result else 0,
+            deleted=result.deleted if result else 0,
+            unknown=result.unknown if result else (),
             documents=manifest.documents,
             segments=len(manifest.segments),
         ),

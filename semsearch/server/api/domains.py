@@ -1,4 +1,4 @@
-"""The JSON routes of domains: their status, adapting them, undoing it."""
+"""API routes that show, adapt and roll back domains, set their parents, and export and import their states."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from semsearch.server.security import WriteKeys
 
 
 def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
-    """The routes of one service. Each needs a key where there are keys: names of domains are not public."""
+    """Return the routes. Each requires a write key if the server has any, because names of domains are not public."""
     routes = Blueprint("domains", __name__)
 
     @routes.get("/api/domains")
@@ -36,30 +36,30 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
         return answer(DomainsResponse(index=index.name, domains=models))
 
     @routes.get("/api/domains/<path:domain>")
-    def one_domain(domain: str) -> Response:
+    def get_domain(domain: str) -> Response:
         keys.source(request)
         return _domain(service, service.index(from_address(DomainRequest).index), domain)
 
     @routes.post("/api/domains/<path:domain>/adapt")
     def adapt(domain: str) -> Response:
         keys.source(request)
-        asked = from_body(AdaptRequest, optional=True)
-        index = service.index(asked.index)
+        params = from_body(AdaptRequest, optional=True)
+        index = service.index(params.index)
         index.domains.store.check_name(domain)
         future = service.worker.adapt(index.name, domain)
-        if asked.wait:
+        if params.wait:
             try:
                 future.result(timeout=service.limits.deadline_s)
             except NotReady:
                 return _domain(service, index, domain, 202)
-        return _domain(service, index, domain, 200 if asked.wait else 202)
+        return _domain(service, index, domain, 200 if params.wait else 202)
 
     @routes.post("/api/domains/<path:domain>/rollback")
     def rollback(domain: str) -> Response:
         keys.source(request)
-        asked = from_body(RollbackRequest, optional=True)
-        index = service.index(asked.index)
-        index.domains.rollback(domain, asked.to)
+        params = from_body(RollbackRequest, optional=True)
+        index = service.index(params.index)
+        index.domains.rollback(domain, params.to)
         return _domain(service, index, domain)
 
     @routes.post("/api/domains/<path:domain>/reset")
@@ -72,9 +72,9 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
     @routes.post("/api/domains/<path:domain>/parent")
     def parent(domain: str) -> Response:
         keys.source(request)
-        asked = from_body(ParentRequest)
-        index = service.index(asked.index)
-        index.domains.set_parent(domain, asked.parent)
+        params = from_body(ParentRequest)
+        index = service.index(params.index)
+        index.domains.set_parent(domain, params.parent)
         current = index.domains.store.record(domain).current
         if current is not None and current.state is not None:
             service.worker.adapt(index.name, domain)
@@ -99,7 +99,7 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
 
 
 def domain_model(service: SearchService, index: ServedIndex, status: DomainStatus) -> DomainModel:
-    """A domain as a response model."""
+    """Return a domain as a response model."""
     domain = status.record.domain
     return DomainModel(
         index=index.name,

@@ -11,6 +11,7 @@ from flask import Blueprint, Response, request
 
 from semsearch.server.errors import FieldProblem
 from semsearch.server.http import answer, from_address, from_body
+from semsearch.server.runtime.served_index import ServedIndex
 from semsearch.server.runtime.service import SearchService
 from semsearch.server.schemas.feedback import (
     ClickModel,
@@ -32,6 +33,9 @@ from semsearch.server.security import WriteKeys
 from semsearch.storage.labels import EntryFilter
 from semsearch.types import Click, Label, is_unicode
 
+MAX_ERRORS = 20
+"""Errors listed in one response."""
+
 
 def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
     """Return the routes. Each requires a write key if the server has any, because the entries hold users' queries."""
@@ -40,25 +44,32 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
     @routes.post("/api/labels")
     def post_labels() -> Response:
         source = keys.source(request)
-        sent = from_body(LabelsRequest) if _holds("labels") else from_body(LabelRequest)
+        params = from_body(LabelsRequest) if _body_has("labels") else from_body(LabelRequest)
         now = datetime.now(UTC)
         labels = [
             Label(
-                _identity(entry.id), sent.domain, entry.query, entry.document, entry.relevance, entry.user, source, now
+                _entry_id(entry.id),
+                params.domain,
+                entry.query,
+                entry.document,
+                entry.relevance,
+                entry.user,
+                source,
+                now,
             )
-            for entry in (sent.labels if isinstance(sent, LabelsRequest) else (sent,))
+            for entry in (params.labels if isinstance(params, LabelsRequest) else (params,))
         ]
-        return _keep(service, sent, labels)
+        return _store(service, params, labels)
 
     @routes.post("/api/clicks")
     def post_clicks() -> Response:
         source = keys.source(request)
-        sent = from_body(ClicksRequest) if _holds("clicks") else from_body(ClickRequest)
-        now, domain = datetime.now(UTC), sent.domain
+        params = from_body(ClicksRequest) if _body_has("clicks") else from_body(ClickRequest)
+        now = datetime.now(UTC)
         clicks = [
             Click(
-                _identity(entry.id),
-                domain,
+                _entry_id(entry.id),
+                params.domain,
                 entry.query,
                 entry.document,
                 entry.document_position,
@@ -67,27 +78,27 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
                 source,
                 now,
             )
-            for entry in (sent.clicks if isinstance(sent, ClicksRequest) else (sent,))
+            for entry in (params.clicks if isinstance(params, ClicksRequest) else (params,))
         ]
-        return _keep(service, sent, clicks)
+        return _store(service, params, clicks)
 
     @routes.get("/api/labels")
     def get_labels() -> Response:
         keys.source(request)
-        wanted = from_address(ListRequest)
-        index = service.index(wanted.index)
-        rows = index.domains.log.labels(_entry_filter(wanted), after=wanted.after, limit=wanted.limit)
+        params = from_address(ListRequest)
+        index = service.index(params.index)
+        rows = index.domains.log.labels(_entry_filter(params), after=params.after, limit=params.limit)
         labels = tuple(LabelModel.model_validate(label, from_attributes=True) for _, label in rows)
-        return answer(LabelsResponse(index=index.name, labels=labels, next=_next(rows, wanted.limit)))
+        return answer(LabelsResponse(index=index.name, labels=labels, next=_next(rows, params.limit)))
 
     @routes.get("/api/clicks")
     def get_clicks() -> Response:
         keys.source(request)
-        wanted = from_address(ListRequest)
-        index = service.index(wanted.index)
-        rows = index.domains.log.clicks(_entry_filter(wanted), after=wanted.after, limit=wanted.limit)
+        params = from_address(ListRequest)
+        index = service.index(params.index)
+        rows = index.domains.log.clicks(_entry_filter(params), after=params.after, limit=params.limit)
         clicks = tuple(ClickModel.model_validate(click, from_attributes=True) for _, click in rows)
-        return answer(ClicksResponse(index=index.name, clicks=clicks, next=_next(rows, wanted.limit)))
+        return answer(ClicksResponse(index=index.name, clicks=clicks, next=_next(rows, params.limit)))
 
     @routes.delete("/api/labels")
     def delete_labels() -> Response:
@@ -100,29 +111,14 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
     return routes
 
 
-def _keep(service: SearchService, sent: TargetRequest, entries: Sequence[Label | Click]) -> Response:
-    index, domain = service.index(sent.index), sent.domain
+def _store(service: SearchService, params: TargetRequest, entries: Sequence[Label | Click]) -> Response:
+    index, domain = service.index(params.index), params.domain
     index.domains.store.check_name(domain)
-    known = index.engine.corpus.existing_ids(entry.document for entry in entries if entry.document is not None)
-    several = len(entries) > 1
-    wrong = [
-        FieldError(
-            field=f"{number}.document" if several else "document",
-            message=f"the index {index.name!r} has no document {entry.document[:200]!r}",
-        )
-        for number, entry in enumerate(entries)
-        if entry.document is not None and entry.document not in known
-    ]
-    wrong += [
-        FieldError(field=f"{number}" if several else "", message="holds half of a surrogate pair: send valid Unicode")
-        for number, entry in enumerate(entries)
-        if not is_unicode(f"{entry.query}{entry.id}{entry.user}{entry.domain}")
-    ]
-    if wrong:
-        raise FieldProblem(wrong[:20])
+    if errors := _entry_errors(index, entries):
+        raise FieldProblem(errors[:MAX_ERRORS])
     new = index.domains.log.append(entries)
     service.metrics.entries.labels("label" if isinstance(entries[0], Label) else "click").inc(new)
-    service.worker.noted(index.name, domain, list(dict.fromkeys(entry.query for entry in entries)))
+    service.worker.entries_added(index.name, domain, list(dict.fromkeys(entry.query for entry in entries)))
     return answer(
         StoredResponse(
             index=index.name,
@@ -135,47 +131,69 @@ def _keep(service: SearchService, sent: TargetRequest, entries: Sequence[Label |
     )
 
 
+def _entry_errors(index: ServedIndex, entries: Sequence[Label | Click]) -> list[FieldError]:
+    """Return an error for each entry with an unknown document, and for each with invalid Unicode."""
+    doc_ids = index.engine.corpus.existing_ids(entry.document for entry in entries if entry.document is not None)
+    several = len(entries) > 1
+    errors = [
+        FieldError(
+            field=f"{number}.document" if several else "document",
+            message=f"the index {index.name!r} has no document {entry.document[:200]!r}",
+        )
+        for number, entry in enumerate(entries)
+        if entry.document is not None and entry.document not in doc_ids
+    ]
+    errors += [
+        FieldError(field=f"{number}" if several else "", message="holds half of a surrogate pair: send valid Unicode")
+        for number, entry in enumerate(entries)
+        if not is_unicode(f"{entry.query}{entry.id}{entry.user}{entry.domain}")
+    ]
+    return errors
+
+
 def _retract(service: SearchService, kind: str, source: str) -> Response:
-    wanted = from_address(EntryFilterRequest)
-    where = _entry_filter(wanted)
-    if where.empty:
-        raise FieldProblem([FieldError(field="", message="say which: by id, domain, query, document, user or source")])
-    index = service.index(wanted.index)
+    params = from_address(EntryFilterRequest)
+    entry_filter = _entry_filter(params)
+    if entry_filter.empty:
+        raise FieldProblem(
+            [FieldError(field="", message="give at least one of id, domain, query, document, user and source")]
+        )
+    index = service.index(params.index)
     domains = index.domains
-    retracted = domains.log.retract(kind, where, source=source)
+    retracted = domains.log.retract(kind, entry_filter, source=source)
     for domain, numbers in retracted.items():
-        # asked before the record is read: an adaptation that is running may have read the entries
+        # checked before the record is read: a running adaptation may have read the retracted entries
         running = service.worker.busy(index.name, domain)
         current = domains.store.record(domain).current
-        # what was learned from retracted entries must not keep serving
+        # a state that was adapted to retracted entries must be replaced
         if running or (current is not None and current.last_entry >= numbers[0]):
             service.worker.adapt(index.name, domain)
     counts = {domain: len(numbers) for domain, numbers in retracted.items()}
     return answer(RetractedResponse(index=index.name, retracted=counts))
 
 
-def _holds(field: str) -> bool:
-    """Whether the body is an object with this field: then it is of several."""
+def _body_has(field: str) -> bool:
+    """Whether the body is a JSON object with this field."""
     try:
         body = json.loads(request.get_data() or b"null")
     except ValueError:
-        return False  # the model says so in better words
+        return False  # validation by the model gives the error
     return isinstance(body, dict) and field in body
 
 
-def _entry_filter(wanted: EntryFilterRequest) -> EntryFilter:
+def _entry_filter(params: EntryFilterRequest) -> EntryFilter:
     return EntryFilter(
-        id=wanted.id,
-        domain=wanted.domain,
-        query=wanted.query,
-        document=wanted.document,
-        user=wanted.user,
-        source=wanted.source,
+        id=params.id,
+        domain=params.domain,
+        query=params.query,
+        document=params.document,
+        user=params.user,
+        source=params.source,
     )
 
 
-def _identity(given: str | None) -> str:
-    return given if given is not None else uuid4().hex
+def _entry_id(client_id: str | None) -> str:
+    return client_id if client_id is not None else uuid4().hex
 
 
 def _next(rows: Sequence[tuple[int, object]], limit: int) -> int | None:

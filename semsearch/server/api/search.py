@@ -1,4 +1,4 @@
-"""The JSON endpoint: search, documents, indexes, and what describes and watches it."""
+"""API routes for search, documents and indexes, the OpenAPI document, and routes for monitoring."""
 
 from __future__ import annotations
 
@@ -36,14 +36,16 @@ from semsearch.text.snippets import snippet
 from semsearch.types import Hit, Passage, Query, ScoreBreakdown, Sort
 
 SCORE_DECIMALS = 6
+SHARE_DECIMALS = 4
+"""Of token attributions."""
 MAX_ATTRIBUTIONS = 10
-"""Words that are told to have made a hit similar."""
+"""Token attributions of one hit in a response."""
 MAX_FACET_VALUES = 50
-"""Values of a field that are told."""
+"""Values of one facet in a response."""
 
 
 def blueprint(service: SearchService) -> Blueprint:
-    """The routes of one service."""
+    """Return the routes. None requires a write key."""
     routes = Blueprint("api", __name__)
     model = SearchRequest.with_limits(service.limits)
 
@@ -57,13 +59,13 @@ def blueprint(service: SearchService) -> Blueprint:
 
     @routes.get("/api/document")
     def document() -> Response:
-        asked = from_address(DocumentRequest)
-        found = service.index(asked.index).engine.document(asked.id)
-        if found is None:
-            raise NotFound(f"no document has id {asked.id[:200]!r}")
+        params = from_address(DocumentRequest)
+        match = service.index(params.index).engine.document(params.id)
+        if match is None:
+            raise NotFound(f"no document has id {params.id[:200]!r}")
         return answer(
             DocumentResponse(
-                id=found.id, title=found.title, text=found.text, source=found.source, metadata=found.metadata
+                id=match.id, title=match.title, text=match.text, source=match.source, metadata=match.metadata
             )
         )
 
@@ -79,6 +81,11 @@ def blueprint(service: SearchService) -> Blueprint:
     def openapi_json() -> Response:
         return Response(description(), mimetype="application/json")
 
+    _add_monitoring_routes(routes, service)
+    return routes
+
+
+def _add_monitoring_routes(routes: Blueprint, service: SearchService) -> None:
     @routes.get("/healthz")
     def healthz() -> Response:
         return Response("ok\n", mimetype="text/plain")
@@ -93,11 +100,9 @@ def blueprint(service: SearchService) -> Blueprint:
     def metrics() -> Response:
         return Response(service.metrics.text(), content_type="text/plain; version=0.0.4; charset=utf-8")
 
-    return routes
-
 
 def index_models(service: SearchService) -> list[IndexModel]:
-    """What is served, the default one first."""
+    """Return all served indexes as response models, the default index first."""
     return [
         IndexModel(
             name=name,
@@ -116,7 +121,7 @@ def index_models(service: SearchService) -> list[IndexModel]:
 
 
 def adaptation_model(adaptation: DomainAdapter) -> AdaptationModel:
-    """What a query was adapted with, as a response model."""
+    """Return the adaptation applied to a query as a response model."""
     return AdaptationModel(
         domain=adaptation.domain,
         version=adaptation.version,
@@ -128,34 +133,40 @@ def adaptation_model(adaptation: DomainAdapter) -> AdaptationModel:
 def hit_model(
     hit: Hit, query: str, *, explain: bool = False, attributions: Sequence[tuple[str, float]] | None = None
 ) -> HitModel:
-    """A hit as a caller sees it."""
-    part = snippet(hit.passage.text, query)
+    """Return a hit as a response model, with a snippet that highlights the query.
+
+    explain: whether to include the score breakdown. attributions: (word, share) in descending order of share.
+    """
+    excerpt = snippet(hit.passage.text, query)
     return HitModel(
         id=hit.id,
         title=hit.title,
-        snippet=part.text,
-        marks=part.marks,
+        snippet=excerpt.text,
+        marks=excerpt.marks,
         score=round(hit.score, SCORE_DECIMALS),
         source=hit.source,
         metadata=hit.metadata,
         score_breakdown=_breakdown_model(hit.score_breakdown, attributions)
         if explain and hit.score_breakdown is not None
         else None,
-        more_passages=tuple(_excerpt(passage, query) for passage in hit.more_passages),
+        more_passages=tuple(_passage_model(passage, query) for passage in hit.more_passages),
         duplicates=hit.duplicates,
     )
 
 
-def _excerpt(passage: Passage, query: str) -> PassageModel:
-    part = snippet(passage.text, query)
-    return PassageModel(snippet=part.text, marks=part.marks, start=passage.start, stop=passage.stop)
+def _passage_model(passage: Passage, query: str) -> PassageModel:
+    excerpt = snippet(passage.text, query)
+    return PassageModel(snippet=excerpt.text, marks=excerpt.marks, start=passage.start, stop=passage.stop)
 
 
 def facet_model(values: Mapping[FieldValue, int], *, most: int = MAX_FACET_VALUES) -> FacetModel:
-    """A field's values as a caller sees them: the most frequent first, of equal frequency by value."""
-    order = sorted(values.items(), key=lambda one: (-one[1], isinstance(one[0], str), one[0]))
-    shown = tuple(FacetValue(value=value, count=count) for value, count in order[:most])
-    return FacetModel(values=shown, more=len(order) - len(shown))
+    """Return a field's values as a response model: the most frequent first, equally frequent ones by value.
+
+    values: number of documents by value. most: number of values listed.
+    """
+    ordered = sorted(values.items(), key=lambda item: (-item[1], isinstance(item[0], str), item[0]))
+    listed = tuple(FacetValue(value=value, count=count) for value, count in ordered[:most])
+    return FacetModel(values=listed, more=len(ordered) - len(listed))
 
 
 def _breakdown_model(
@@ -169,48 +180,51 @@ def _breakdown_model(
         token_attributions=None
         if attributions is None
         else tuple(
-            TokenAttributionModel(word=word, share=round(share, 4)) for word, share in attributions[:MAX_ATTRIBUTIONS]
+            TokenAttributionModel(word=word, share=round(share, SHARE_DECIMALS))
+            for word, share in attributions[:MAX_ATTRIBUTIONS]
         ),
     )
 
 
-def _search(service: SearchService, asked: SearchRequest) -> Response:
-    assert not isinstance(asked.filter, str)
+def _search(service: SearchService, params: SearchRequest) -> Response:
+    assert not isinstance(params.filter, str)
     queries = [
         Query(
             text,
-            asked.k,
-            asked.offset,
-            asked.domain,
-            mode=asked.mode,
-            filter=asked.filter,
-            passages=asked.passages,
-            collapse=asked.collapse,
-            sort=None if asked.sort is None else Sort.parse(asked.sort),
+            params.k,
+            params.offset,
+            params.domain,
+            mode=params.mode,
+            filter=params.filter,
+            passages=params.passages,
+            collapse=params.collapse,
+            sort=None if params.sort is None else Sort.parse(params.sort),
         )
-        for text in asked.texts
+        for text in params.texts
     ]
-    found = service.search(asked.index, queries, abandoned=client_gone(), facets=asked.facets, explain=asked.explain)
+    result = service.search(
+        params.index, queries, abandoned=client_gone(), facets=params.facets, explain=params.explain
+    )
     return answer(
         SearchResponse(
-            index=found.index,
-            domain=asked.domain,
-            matching=found.matching,
-            facets={name: facet_model(values) for name, values in found.facets.items()},
-            results=tuple(_result_model(outcome, explain=asked.explain) for outcome in found.outcomes),
-            timing_ms=TimingModel.model_validate(found.timing_ms),
+            index=result.index,
+            domain=params.domain,
+            matching=result.matching,
+            facets={name: facet_model(values) for name, values in result.facets.items()},
+            results=tuple(_result_model(outcome, explain=params.explain) for outcome in result.outcomes),
+            timing_ms=TimingModel.model_validate(result.timing_ms),
         )
     )
 
 
 def _result_model(outcome: Outcome, *, explain: bool) -> ResultModel:
-    attributions: Sequence[Sequence[tuple[str, float]] | None] = outcome.attributions or [None] * len(outcome.hits)
+    by_hit: Sequence[Sequence[tuple[str, float]] | None] = outcome.attributions or [None] * len(outcome.hits)
     return ResultModel(
         query=outcome.query.text,
         mode=outcome.mode,
         adaptation=adaptation_model(outcome.adaptation),
         hits=tuple(
-            hit_model(hit, outcome.query.text, explain=explain, attributions=words)
-            for hit, words in zip(outcome.hits, attributions, strict=True)
+            hit_model(hit, outcome.query.text, explain=explain, attributions=attributions)
+            for hit, attributions in zip(outcome.hits, by_hit, strict=True)
         ),
     )

@@ -1,4 +1,4 @@
-"""The JSON endpoint's suggestions: queries of a domain that contain what is being typed."""
+"""The API route for suggestions: past queries of a domain that contain the typed text."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from semsearch.server.security import WriteKeys
 
 
 def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
-    """The route of one service; it wants a key where there are keys: queries are nobody else's business."""
+    """Return the route. It requires a write key if the server has any, because users' queries are private."""
     routes = Blueprint("suggesting", __name__)
 
     @routes.get("/api/suggestions")
     def suggestions() -> Response:
         keys.source(request)
-        asked = from_address(SuggestionsRequest)
-        index = service.index(asked.index)
-        part = asked.query.strip()
-        found = index.domains.log.past_queries(asked.domain, part, asked.k) if service.limits.suggestions else []
-        return answer(SuggestionsResponse(index=index.name, domain=asked.domain, suggestions=tuple(found)))
+        params = from_address(SuggestionsRequest)
+        index = service.index(params.index)
+        queries: list[str] = []
+        if service.limits.suggestions:
+            queries = index.domains.log.past_queries(params.domain, params.query.strip(), params.k)
+        return answer(SuggestionsResponse(index=index.name, domain=params.domain, suggestions=tuple(queries)))
 
     return routes

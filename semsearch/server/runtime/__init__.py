@@ -1,1 +1,1 @@
-"""What runs between requests: batching, encoders, background workers, metrics."""
+"""The state and threads of a running server: batching, encoders, background workers, metrics."""

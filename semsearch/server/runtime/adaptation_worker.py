@@ -1,4 +1,4 @@
-"""Adapts domains in the background, one at a time, on a thread of its own. Does not depend on HTTP."""
+"""Adapts domains in the background, one at a time, on its own thread. Does not depend on HTTP."""
 
 from __future__ import annotations
 
@@ -19,39 +19,41 @@ from semsearch.storage.domains import Version
 
 log = structlog.get_logger("semsearch.server")
 
-LOOK_EVERY_S = 1.0
-"""How often it is looked whether another process changed a domain."""
+POLL_INTERVAL_S = 1.0
+"""Seconds between two checks for changes by other processes."""
 
-Adapted = Callable[[str, float], None]
-"""Told how an adaptation ended and the seconds it took."""
+AdaptationObserver = Callable[[str, float], None]
+"""Called with the outcome of an adaptation and its duration in seconds."""
 
 
 class AdaptationWorker:
-    """Domains that wait to be adapted, each once, in the order they were asked for."""
+    """A queue of domains to adapt, each queued at most once, in the order of the requests."""
 
     def __init__(
         self,
         domains: Mapping[str, DomainRegistry],
         *,
         after: int,
-        adapted: Adapted = lambda _how, _seconds: None,
+        on_adapted: AdaptationObserver = lambda _outcome, _seconds: None,
         refresh: Callable[[], None] = lambda: None,
     ) -> None:
         """Start the thread.
 
-        domains: by index. after: new labels and clicks after which a domain is adapted without a request; 0: never.
-        refresh: called before each look for changes on disk.
+        domains: registries by index. after: new labels and clicks after which a domain is adapted automatically; 0:
+        never. refresh: called before each check for changes on disk.
         """
         self._refresh_indexes = refresh
         self._domains = dict(domains)
         self._after = after
-        self._adapted = adapted
-        self._waiting: deque[tuple[str, str]] = deque()
+        self._on_adapted = on_adapted
+        self._queue: deque[tuple[str, str]] = deque()
         self._futures: dict[tuple[str, str], Future[Version]] = {}
-        """Of domains whose adaptation has not begun."""
+        """Futures of the queued domains."""
         self._running: tuple[str, str] | None = None
-        self._unread: deque[tuple[str, str, tuple[str, ...]]] = deque()
-        self._seen = dict.fromkeys(domains, 0)
+        self._new_entries: deque[tuple[str, str, tuple[str, ...]]] = deque()
+        """Index, domain and queries of entries that were just stored."""
+        self._last_seen = dict.fromkeys(domains, 0)
+        """By index, the number of the last log entry that was checked."""
         self._changed = threading.Condition()
         self._closed = False
         self._thread = threading.Thread(target=self._work, name="adapting", daemon=True)
@@ -59,44 +61,48 @@ class AdaptationWorker:
 
     @property
     def waiting(self) -> int:
-        """Domains that wait, or are being adapted."""
+        """Number of domains that are queued or being adapted."""
         with self._changed:
             return len(self._futures) + (self._running is not None)
 
     def busy(self, index: str, domain: str) -> bool:
-        """Whether this domain waits, or is being adapted."""
+        """Whether a domain is queued or being adapted."""
         with self._changed:
             return (index, domain) in self._futures or self._running == (index, domain)
 
     def adapt(self, index: str, domain: str) -> Future[Version]:
-        """Have a domain adapted; where it waits already, the future is that of the earlier call.
+        """Queue a domain for adaptation. If it is queued already, return the future of the earlier call.
 
-        An adaptation that is running does not count: it may have read the log before the newest entries.
+        A domain that is being adapted is queued again, because that adaptation may have read the log before the newest
+        entries.
         """
         with self._changed:
             future = self._futures.get((index, domain))
             if future is None:
                 future = self._futures[index, domain] = Future()
-                self._waiting.append((index, domain))
+                self._queue.append((index, domain))
                 self._changed.notify()
         return future
 
-    def noted(self, index: str, domain: str, queries: Sequence[str]) -> None:
-        """Something was said about these queries: have them encoded, and the domain adapted if it is time."""
+    def entries_added(self, index: str, domain: str, queries: Sequence[str]) -> None:
+        """Schedule the encoding of newly labelled queries, and the domain's adaptation if it is due."""
         with self._changed:
-            self._unread.append((index, domain, tuple(queries)))
+            self._new_entries.append((index, domain, tuple(queries)))
             self._changed.notify()
 
-    def due(self, index: str, domain: str) -> bool:
-        """Whether so much is new that the domain is adapted without being asked to: `after` entries, and a tenth of
-        those it was adapted on, so that a large domain is not adapted again and again."""
+    def is_due(self, index: str, domain: str) -> bool:
+        """Whether a domain has enough new entries to be adapted automatically.
+
+        It needs at least `after` new entries, and a tenth of all its entries, so that a large domain is not adapted
+        over and over.
+        """
         if not self._after:
             return False
-        standing = self._domains[index].status(domain)
-        return standing.pending >= max(self._after, (standing.labels + standing.clicks) / 10)
+        status = self._domains[index].status(domain)
+        return status.pending >= max(self._after, (status.labels + status.clicks) / 10)
 
     def close(self) -> None:
-        """Stop after what is being done; what waits is taken up at the next start, from the log."""
+        """Stop after the running adaptation. Domains that are still due are adapted after the next start."""
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -105,43 +111,43 @@ class AdaptationWorker:
             future.cancel()
 
     def _work(self) -> None:
-        # searches go first: the batcher keeps its own number of threads, and the cores where there are too few
+        # searches have priority: the batcher sets its own number of threads, and this thread yields the cores
         torch.set_num_threads(1)
         with suppress(OSError, AttributeError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._closed or self._waiting or self._unread, LOOK_EVERY_S)
+                self._changed.wait_for(lambda: self._closed or self._queue or self._new_entries, POLL_INTERVAL_S)
                 if self._closed:
                     return
-                # asked for before noted: a request waits for it
-                asked = self._waiting.popleft() if self._waiting else None
-                noted = self._unread.popleft() if asked is None and self._unread else None
+                # requested adaptations come before new entries, because a client may be waiting for them
+                queued = self._queue.popleft() if self._queue else None
+                added = self._new_entries.popleft() if queued is None and self._new_entries else None
             try:
-                if asked is not None:
-                    self._adapt(*asked)
-                elif noted is not None:
-                    self._read(*noted)
+                if queued is not None:
+                    self._adapt(*queued)
+                elif added is not None:
+                    self._prefetch(*added)
                 else:
-                    self._look()
+                    self._poll()
             except Exception:
-                # the thread must live
+                # the thread must survive
                 log.exception("adapting failed")
 
-    def _look(self) -> None:
-        """Take up what is new on disk: what was said before a stop or a crash, and what other processes do."""
+    def _poll(self) -> None:
+        """Read changes on disk: entries from before a stop or crash, and the work of other processes."""
         self._refresh_indexes()
         for index, domains in self._domains.items():
             domains.refresh()
-            self._seen[index], spoken_of = domains.log.changed(self._seen[index])
-            for domain in spoken_of:
-                if self.due(index, domain):
+            self._last_seen[index], changed_domains = domains.log.changed(self._last_seen[index])
+            for domain in changed_domains:
+                if self.is_due(index, domain):
                     self.adapt(index, domain)
 
-    def _read(self, index: str, domain: str, queries: Sequence[str]) -> None:
+    def _prefetch(self, index: str, domain: str, queries: Sequence[str]) -> None:
         for query in queries:
             self._domains[index].prefetch(query)
-        if self.due(index, domain):
+        if self.is_due(index, domain):
             self.adapt(index, domain)
 
     def _adapt(self, index: str, domain: str) -> None:
@@ -152,20 +158,20 @@ class AdaptationWorker:
         try:
             version = self._domains[index].adapt(domain)
         except Exception as error:
-            self._done()
+            self._clear_running()
             future.set_exception(error)
-            self._adapted("failed", perf_counter() - started)
+            self._on_adapted("failed", perf_counter() - started)
             log.exception("adapting failed", index=index, error=str(error))
             return
-        self._done()
+        self._clear_running()
         future.set_result(version)
         seconds = perf_counter() - started
-        self._adapted(version.event, seconds)
+        self._on_adapted(version.event, seconds)
         log.info("adapted", index=index, version=version.number, how=version.event, ms=round(1000 * seconds, 1))
-        # those below it started from what it was
-        for heir in self._domains[index].descendants(domain):
-            self.adapt(index, heir)
+        # descendants start from the parent's state, which has changed
+        for descendant in self._domains[index].descendants(domain):
+            self.adapt(index, descendant)
 
-    def _done(self) -> None:
+    def _clear_running(self) -> None:
         with self._changed:
             self._running = None

@@ -1,7 +1,7 @@
-"""Many threads' calls become batched calls on a few threads; does not depend on search.
+"""Combines calls from many threads into batched calls on a few threads. Does not depend on search.
 
-A batch holds the items that arrived while the previous batches ran: a lone call starts at once, and under load batches
-grow by themselves, up to their limits of size and cost.
+A batch holds the items that arrived while the previous batches ran. A lone call therefore starts at once, and batches
+grow with the load, up to their limits of size and cost.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class BatchingObserver:
 
 @dataclass(slots=True, eq=False)
 class _Call(Generic[Item, Result]):
-    """The items of one `submit` call; done once every result is there or an error is set."""
+    """The items of one `submit` call. `done` is set when all results or an error are available."""
 
     items: Sequence[Item]
     deadline: float
@@ -70,10 +70,13 @@ class Batcher(Generic[Item, Result]):
     ) -> None:
         """Start the threads.
 
-        run: takes 1 to max_batch items, returns as many results in the same order; called on `workers` threads at once.
-        max_cost: the largest total cost of a batch; an item that costs more runs alone.
-        max_waiting: a call is refused while this many items wait. One call's items are never split by a refusal,
-        so calls with one item and with many are refused alike; the queue holds at most max_waiting items plus one call.
+        run: takes 1 to max_batch items and returns one result for each, in the same order. It runs on `workers` threads
+        at once.
+        cost: the cost of an item. max_cost: largest total cost of a batch; an item that costs more runs alone.
+        max_waiting: number of waiting items from which on a call is refused, whatever its size. A call is accepted or
+        refused as a whole, so the queue holds at most max_waiting items plus one call.
+
+        Raises ValueError if a limit is below 1.
         """
         if min(max_batch, max_waiting, workers) < 1:
             raise ValueError(f"max_batch {max_batch}, max_waiting {max_waiting}, workers {workers}: at least 1 of each")
@@ -96,12 +99,12 @@ class Batcher(Generic[Item, Result]):
 
     @property
     def waiting(self) -> int:
-        """Items that wait for a batch."""
+        """Number of items that wait for a batch."""
         return len(self._waiting)
 
     @property
     def alive(self) -> bool:
-        """Whether all threads run, so that calls can be answered."""
+        """Whether all threads are running, so that calls can be answered."""
         return all(thread.is_alive() for thread in self._threads) and not self._closed
 
     def submit(
@@ -109,10 +112,10 @@ class Batcher(Generic[Item, Result]):
     ) -> list[Result]:
         """Run `items` in batches and return their results in the same order.
 
-        abandoned: called when the items are due to run; if it returns true they are dropped.
+        abandoned: called when the items are due to run; if it returns true, they are dropped.
 
-        Raises OverloadedError if too much waits already, DeadlineError after timeout_s, AbandonedError if the
-        call was abandoned, and whatever `run` raised for a batch that held one of the items.
+        Raises OverloadedError if too many items wait already or the batcher is closed, DeadlineError after timeout_s,
+        AbandonedError if the call was abandoned, and any error of `run` for a batch that held one of the items.
         """
         if not items:
             return []
@@ -129,14 +132,14 @@ class Batcher(Generic[Item, Result]):
             self._waiting.extend((call, index) for index in range(len(items)))
             self._changed.notify(len(items))
         if not call.done.wait(max(0.0, timeout_s)):
-            call.fail("expired", self.expired())
+            call.fail("expired", self.deadline_error())
         self._observer.outcome(call.outcome, len(items))
         if call.error is not None:
             raise call.error
         return [call.results[index] for index in range(len(items))]
 
     def close(self) -> None:
-        """Stop the threads after the batches they run; calls that still wait fail as overloaded."""
+        """Stop the threads after their current batches. Calls that still wait raise OverloadedError."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -146,16 +149,16 @@ class Batcher(Generic[Item, Result]):
             call.fail("refused", OverloadedError("the service is stopping: try again in a moment", retry_after_s=1))
         self._waiting.clear()
 
-    def _retry_after_s(self) -> int:
-        return max(1, math.ceil(len(self._waiting) * self._seconds_per_item / len(self._threads)))
-
-    def expired(self) -> DeadlineError:
-        """The error of a call whose time has run out."""
+    def deadline_error(self) -> DeadlineError:
+        """Return the error of a call that exceeded its deadline."""
         return DeadlineError(
             "the answer was not ready within the time allowed for a request: try again later, or ask for fewer queries,"
             " results or explanations",
             retry_after_s=self._retry_after_s(),
         )
+
+    def _retry_after_s(self) -> int:
+        return max(1, math.ceil(len(self._waiting) * self._seconds_per_item / len(self._threads)))
 
     def _work(self) -> None:
         # a batch is local to _run_next, so that a waiting thread keeps no items or results alive
@@ -163,7 +166,7 @@ class Batcher(Generic[Item, Result]):
             pass
 
     def _run_next(self) -> bool:
-        """Run one batch; false only when closed."""
+        """Run one batch. Return false only if the batcher is closed."""
         batch = self._next_batch()
         if not batch:
             return False
@@ -172,12 +175,12 @@ class Batcher(Generic[Item, Result]):
             results = self._run([call.items[index] for call, index in batch])
             if len(results) != len(batch):
                 raise RuntimeError(f"{len(batch)} items gave {len(results)} results")  # noqa: TRY301
-        except Exception as error:  # noqa: BLE001 - the callers get the error, and the thread must survive it
+        except Exception as error:  # noqa: BLE001 - the error is raised in the callers, and the thread must survive
             for call, _ in batch:
                 call.fail("failed", error)
             return True
         seconds = monotonic() - started
-        # an average over the last few dozen items, quick to follow a change of load
+        # an exponential moving average: it follows a change of load within a few batches
         self._seconds_per_item += 0.2 * (seconds / len(batch) - self._seconds_per_item)
         self._observer.batch(len(batch), seconds)
         for (call, index), result in zip(batch, results, strict=True):
@@ -189,7 +192,8 @@ class Batcher(Generic[Item, Result]):
     def _next_batch(self) -> list[tuple[_Call[Item, Result], int]]:
         """Wait for items and take this thread's fair share of them, within the limits of size and cost.
 
-        Skips items of calls that expired or were abandoned. Empty only when closed.
+        Items of calls that failed, expired or were abandoned are dropped. The result is empty only if the batcher is
+        closed.
         """
         batch: list[tuple[_Call[Item, Result], int]] = []
         cost = 0
@@ -198,8 +202,8 @@ class Batcher(Generic[Item, Result]):
                 self._idle += 1
                 self._changed.wait_for(lambda: self._waiting or self._closed)
                 # Invariant: _idle counts the threads between the two updates, this one included, so it is at least 1.
-                # If k idle threads each take ceil(waiting / idle) in turn, nothing is left over and their batches
-                # differ by at most one item, unless a limit cuts one short.
+                # If k idle threads each take ceil(waiting / idle) in turn, no item is left and their batches differ by
+                # at most one item, unless a limit is reached.
                 idle_workers = self._idle
                 fair_share = math.ceil(len(self._waiting) / idle_workers)
                 self._idle -= 1
@@ -211,15 +215,16 @@ class Batcher(Generic[Item, Result]):
                     if batch and new_cost > self._max_cost:
                         break
                     self._waiting.popleft()
-                    if self._wanted(call):
+                    if self._is_live(call):
                         batch.append((call, index))
                         cost = new_cost
         return batch
 
-    def _wanted(self, call: _Call[Item, Result]) -> bool:
+    def _is_live(self, call: _Call[Item, Result]) -> bool:
+        """Whether a call still needs results; it fails here if it was abandoned or has expired."""
         if not call.done.is_set():
             if call.abandoned():
                 call.fail("abandoned", AbandonedError())
             elif monotonic() >= call.deadline:
-                call.fail("expired", self.expired())
+                call.fail("expired", self.deadline_error())
         return not call.done.is_set()

@@ -1,7 +1,7 @@
-"""The encoders of a service and the threads that run them: what many requests ask is encoded and searched together.
+"""The encoders of a service and their threads: queries of concurrent requests are encoded and searched in one batch.
 
-Queries go first. What else is encoded (explanations, labelled queries, new passages) is cut into batches of its own, of
-which one kind has one in the queue at a time: a query waits for at most one batch of each.
+Queries have priority. Everything else that is encoded (explanations, labelled queries, new passages) is divided into
+separate batches. Each kind has at most one batch in the queue, so a query waits for at most one batch of each kind.
 """
 
 from __future__ import annotations
@@ -25,28 +25,29 @@ from semsearch.server.runtime.query_cache import QueryCache
 from semsearch.server.schemas.search import Limits
 from semsearch.types import Query, Vectors
 
-PASSAGES_PER_TURN = 4
-"""Passages of new documents that are encoded between two batches of searches, which wait for them."""
+PASSAGES_PER_BATCH = 4
+"""Passages of new documents encoded in one batch; searches wait for it."""
 BACKGROUND_TIMEOUT_S = 60
+"""Timeout of a batch of passages or of a labelled query."""
 
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
 class _QueryItem:
-    """A query on its way to the encoder."""
+    """A query that waits to be encoded and searched."""
 
     engine: SearchEngine
     query: Query
     tokens: int
-    """Tokens that the encoder has to read; 0 where the vector is known."""
+    """Number of tokens to encode; 0 if the vector is cached."""
     vector: Vectors | None
-    """(dim,) of a query that was encoded before."""
+    """(dim,) float32, the cached query vector; None if there is none."""
 
 
 @dataclass(frozen=True, slots=True)
 class _CallItem:
-    """A batch of anything else that the encoder reads."""
+    """Any other work for the encoder: one batch."""
 
     run: Callable[[], object]
     tokens: int
@@ -56,10 +57,10 @@ _Item: TypeAlias = _QueryItem | _CallItem
 
 
 class EncoderPool:
-    """All encoders of a service, behind one queue."""
+    """All encoders of a service, with one queue."""
 
     def __init__(self, encoders: Iterable[Encoder], *, limits: Limits, metrics: Metrics) -> None:
-        """Start the threads that run them."""
+        """Start the threads that run the encoders."""
         encoders = list(encoders)
         self._deadline_s = limits.deadline_s
         self._explaining = Lock()
@@ -83,13 +84,13 @@ class EncoderPool:
 
     @property
     def waiting(self) -> int:
-        """Queries that wait for a batch."""
+        """Number of queries that wait for a batch."""
         return self._batcher.waiting
 
     def stages(self, engine: SearchEngine, *, abandoned: Callable[[], bool] = lambda: False) -> PooledStages:
-        """The encoder's stages of one request's search, which share one deadline from now on.
+        """Return the encoder stages of one request. They share one deadline, which starts now.
 
-        abandoned: called when work of the request is due; if it returns true the work is dropped.
+        abandoned: called when work of the request is due; if it returns true, the work is dropped.
         """
         return PooledStages(self, engine, monotonic() + self._deadline_s, abandoned)
 
@@ -101,9 +102,9 @@ class EncoderPool:
         timeout_s: float,
         abandoned: Callable[[], bool] = lambda: False,
     ) -> list[DenseResult]:
-        """As `SearchEngine.retrieve`, in batches with whatever other threads ask at the same time.
+        """As `SearchEngine.retrieve`, in batches with the queries of other threads.
 
-        Raises what `Batcher.submit` raises, and EncoderError.
+        Raises as `Batcher.submit`, and EncoderError.
         """
         results = self._batcher.submit(self._query_items(engine, queries), timeout_s=timeout_s, abandoned=abandoned)
         return cast("list[DenseResult]", results)
@@ -111,9 +112,14 @@ class EncoderPool:
     def explain_batch(
         self, compute: Callable[[], Result], tokens: int, *, deadline: float, abandoned: Callable[[], bool]
     ) -> Result:
-        """Run one batch of an explanation. deadline: on the monotonic clock. Raises what `Batcher.submit` raises."""
+        """Run one batch of an explanation.
+
+        compute: the work. tokens: number of tokens that it encodes. deadline: on the monotonic clock.
+
+        Raises as `Batcher.submit`.
+        """
         if not self._explaining.acquire(timeout=max(0.0, deadline - monotonic())):
-            raise self.expired()
+            raise self.deadline_error()
         try:
             item = _CallItem(compute, tokens)
             [result] = self._batcher.submit([item], timeout_s=deadline - monotonic(), abandoned=abandoned)
@@ -121,22 +127,22 @@ class EncoderPool:
             self._explaining.release()
         return cast("Result", result)
 
-    def expired(self) -> DeadlineError:
-        """The error of a request whose time has run out."""
-        return self._batcher.expired()
+    def deadline_error(self) -> DeadlineError:
+        """Return the error of a request that exceeded its deadline."""
+        return self._batcher.deadline_error()
 
     def encode_label(self, engine: Callable[[], SearchEngine], text: str) -> Vectors:
-        """(1, dim) float32 of a labelled query. engine: the present one, as another may replace it meanwhile."""
-        return self._between_searches(lambda: engine().encode_label(text), engine().encoder, [text])
+        """Encode a labelled query to (1, dim) float32. engine: returns the current engine, which may be replaced."""
+        return self._encode_in_background(lambda: engine().encode_label(text), engine().encoder, [text])
 
     def encode_passages(self, engine: Callable[[], SearchEngine], texts: Sequence[str]) -> Vectors:
-        """(n, dim) float32 of passages, encoded a few at a time."""
-        parts = [texts[start : start + PASSAGES_PER_TURN] for start in range(0, len(texts), PASSAGES_PER_TURN)]
+        """Encode passages to (n, dim) float32, a few at a time. engine: returns the current engine."""
+        batches = [texts[start : start + PASSAGES_PER_BATCH] for start in range(0, len(texts), PASSAGES_PER_BATCH)]
 
-        def encode(part: Sequence[str]) -> Vectors:
-            return engine().encoder.encode_documents(part)
+        def encode(batch: Sequence[str]) -> Vectors:
+            return engine().encoder.encode_documents(batch)
 
-        vectors = [self._between_searches(partial(encode, part), engine().encoder, part) for part in parts]
+        vectors = [self._encode_in_background(partial(encode, batch), engine().encoder, batch) for batch in batches]
         return np.concatenate(vectors)
 
     def close(self) -> None:
@@ -144,16 +150,17 @@ class EncoderPool:
         self._batcher.close()
 
     def _query_items(self, engine: SearchEngine, queries: Sequence[Query]) -> list[_Item]:
-        """Queries as the batcher takes them, with the vectors that are known already."""
+        """Return the batcher's items for queries, with their cached vectors."""
         vectors = [self._cache.get(engine.encoder, query.text) for query in queries]
-        unknown = [query.text for query, vector in zip(queries, vectors, strict=True) if vector is None]
-        tokens = iter(engine.encoder.count_tokens(unknown))
+        uncached = [query.text for query, vector in zip(queries, vectors, strict=True) if vector is None]
+        tokens = iter(engine.encoder.count_tokens(uncached))
         return [
             _QueryItem(engine, query, next(tokens) if vector is None else 0, vector)
             for query, vector in zip(queries, vectors, strict=True)
         ]
 
-    def _between_searches(self, encode: Callable[[], Vectors], encoder: Encoder, texts: Sequence[str]) -> Vectors:
+    def _encode_in_background(self, encode: Callable[[], Vectors], encoder: Encoder, texts: Sequence[str]) -> Vectors:
+        """Run `encode`, which encodes `texts`, in a batch of its own. Tries again while searches fill the queue."""
         item = _CallItem(encode, sum(encoder.count_tokens(texts)))
         while True:
             try:
@@ -161,7 +168,7 @@ class EncoderPool:
             except OverloadedError as error:
                 if not self.alive:
                     raise
-                # searches go first
+                # searches have priority
                 sleep(error.retry_after_s)
                 continue
             return cast("Vectors", vectors)
@@ -176,38 +183,39 @@ class EncoderPool:
         return [results[index] for index in range(len(items))]
 
     def _search(self, items: Sequence[_QueryItem]) -> list[DenseResult]:
-        """Encode together, then adapt and search together the queries of one engine."""
+        """Encode all queries together, then adapt and search those of each engine together."""
         started = perf_counter()
         vectors = self._encode(items)
         encode_s = perf_counter() - started
         by_engine: dict[SearchEngine, list[int]] = {}
         for index, item in enumerate(items):
             by_engine.setdefault(item.engine, []).append(index)
-        found: dict[int, DenseResult] = {}
+        results: dict[int, DenseResult] = {}
         for engine, indices in by_engine.items():
             frozen = np.stack([vectors[index] for index in indices])
-            results = engine.search_vectors([items[index].query for index in indices], frozen, encode_s=encode_s)
-            found.update(zip(indices, results, strict=True))
-        return [found[index] for index in range(len(items))]
+            engine_queries = [items[index].query for index in indices]
+            engine_results = engine.search_vectors(engine_queries, frozen, encode_s=encode_s)
+            results.update(zip(indices, engine_results, strict=True))
+        return [results[index] for index in range(len(items))]
 
     def _encode(self, items: Sequence[_QueryItem]) -> list[Vectors]:
-        """(dim,) of each query; queries of one encoder go together, and no text is encoded twice."""
-        known = {(item.engine.encoder, item.query.text): item.vector for item in items if item.vector is not None}
+        """Return a (dim,) float32 vector for each query. Each encoder runs once, without duplicate texts."""
+        vectors = {(item.engine.encoder, item.query.text): item.vector for item in items if item.vector is not None}
         keys = [(item.engine.encoder, item.query.text) for item in items]
-        unknown = dict.fromkeys(key for key in keys if key not in known)
-        for encoder in dict.fromkeys(encoder for encoder, _ in unknown):
-            texts = [text for its, text in unknown if its is encoder]
+        missing = dict.fromkeys(key for key in keys if key not in vectors)
+        for encoder in dict.fromkeys(encoder for encoder, _ in missing):
+            texts = [text for owner, text in missing if owner is encoder]
             for text, vector in zip(texts, encoder.encode_queries(texts), strict=True):
-                known[encoder, text] = vector
+                vectors[encoder, text] = vector
                 self._cache.add(encoder, text, vector)
-        return [known[key] for key in keys]
+        return [vectors[key] for key in keys]
 
 
 @dataclass(frozen=True, slots=True)
 class PooledStages:
-    """One request's access to the pool, in the form that `SearchEngine.search` takes.
+    """The encoder stages of one request, run on the pool; an argument of `SearchEngine.search`.
 
-    All methods raise DeadlineError when the request's time has run out, and AbandonedError when its client has gone.
+    All methods raise DeadlineError after the request's deadline, and AbandonedError if its client has disconnected.
     """
 
     pool: EncoderPool
@@ -217,11 +225,11 @@ class PooledStages:
     abandoned: Callable[[], bool]
 
     def check_deadline(self) -> None:
-        """Raise if the request must not go on."""
+        """Raise an error if the request should not continue."""
         if self.abandoned():
             raise AbandonedError
         if monotonic() >= self.deadline:
-            raise self.pool.expired()
+            raise self.pool.deadline_error()
 
     def retrieve(self, queries: Sequence[Query]) -> list[DenseResult]:
         """As `EncoderPool.retrieve`."""

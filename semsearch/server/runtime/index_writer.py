@@ -1,4 +1,4 @@
-"""Changes one served index, one change at a time. Does not depend on HTTP."""
+"""Writes to a served index, one change at a time. Does not depend on HTTP."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from semsearch.types import Document
 log = structlog.get_logger("semsearch.server")
 
 RETRY_AFTER_S = 5
-"""Seconds after which a client should try again that found the index being written."""
+"""Seconds after which a client should try again if the index is being written."""
 
 
 class IndexWriter:
-    """Writes an index for the requests that ask for it."""
+    """Changes and compacts one index on behalf of requests."""
 
     def __init__(
         self,
@@ -34,43 +34,44 @@ class IndexWriter:
         *,
         open_index: Callable[[], OpenIndex],
         on_change: Callable[[], object],
-        patience_s: float,
+        lock_timeout_s: float,
     ) -> None:
-        """The index in this folder.
+        """Create a writer of the index in `folder`.
 
-        open_index: what the server has open of it. on_change: called when the index on disk has changed, so that
-        searches move to it. patience_s: seconds for which a change waits for the one before it.
+        open_index: returns the parts of the index that the server holds open. on_change: called after each change of
+        the index on disk, so that searches switch to it. lock_timeout_s: seconds that a change waits for the previous
+        one.
         """
         self._name = name
         self._folder = folder
         self._open_index = open_index
         self._on_change = on_change
-        self._patience_s = patience_s
+        self._lock_timeout_s = lock_timeout_s
         self._lock = threading.Lock()
         self._compaction: Future[None] | None = None
         self._process: subprocess.Popen[str] | None = None
 
     def update(self, documents: Sequence[Document]) -> UpdateResult:
-        """Add or replace documents; searches find them when this returns.
+        """Add or replace documents. Searches find them when this returns.
 
-        Raises OverloadedError where another change takes too long, IndexBusyError where another process is writing,
-        and what `ingest.updating.update` raises.
+        Raises OverloadedError if a previous change takes too long, IndexBusyError if another process is writing, and as
+        `ingest.updating.update`.
         """
-        with self._turn():
+        with self._exclusive():
             *_, last = update(self._folder, documents, opened=self._open_index())
             self._on_change()
         assert isinstance(last, UpdateResult)
         return last
 
     def delete(self, doc_ids: Sequence[str]) -> UpdateResult:
-        """Delete documents; searches do not find them when this returns. Raises as `update`."""
-        with self._turn():
+        """Delete documents. Searches do not find them any more when this returns. Raises as `update`."""
+        with self._exclusive():
             result = delete(self._folder, doc_ids, opened=self._open_index())
             self._on_change()
         return result
 
     def compact(self) -> Future[None]:
-        """Start compacting the index in a process of its own; if that is under way, return its future.
+        """Start compacting the index in a separate process. If a compaction is running, return its future.
 
         Raises as `update`.
         """
@@ -82,7 +83,7 @@ class IndexWriter:
         return future
 
     def close(self) -> None:
-        """Stop a compaction that is under way; the index stays as it was."""
+        """Stop a running compaction; the index then stays unchanged."""
         if self._process is not None:
             self._process.terminate()
         if self._compaction is not None:
@@ -100,12 +101,12 @@ class IndexWriter:
                 text=True,
             )
             with suppress(OSError):
-                # searches go first
+                # searches have priority
                 os.setpriority(os.PRIO_PROCESS, process.pid, NICENESS)
-            _, printed = process.communicate()
+            _, stderr = process.communicate()
             if process.returncode:
                 raise IndexFolderError(  # noqa: TRY301
-                    f"{self._folder} could not be compacted: {printed.strip()[-500:]}"
+                    f"{self._folder} could not be compacted: {stderr.strip()[-500:]}"
                 )
             self._on_change()
         except Exception as error:
@@ -119,7 +120,7 @@ class IndexWriter:
             future.set_exception(failure)
 
     @contextmanager
-    def _turn(self) -> Iterator[None]:
+    def _exclusive(self) -> Iterator[None]:
         self._acquire()
         try:
             yield
@@ -127,7 +128,7 @@ class IndexWriter:
             self._lock.release()
 
     def _acquire(self) -> None:
-        if not self._lock.acquire(timeout=self._patience_s):
+        if not self._lock.acquire(timeout=self._lock_timeout_s):
             raise OverloadedError(
                 f"the index {self._name!r} is being written: try again later", retry_after_s=RETRY_AFTER_S
             )

@@ -1,4 +1,4 @@
-"""What an operator reads at /metrics; one registry for each app."""
+"""Metrics in Prometheus format, served at /metrics; one registry for each app."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ class Metrics:
     """Counters and histograms of one server."""
 
     def __init__(self) -> None:
-        """Create them all, at zero."""
+        """Create all metrics, at zero."""
         self.registry = CollectorRegistry()
         self.rolling = RollingStats()
         ProcessCollector(registry=self.registry)
         self.requests = Counter("semsearch_requests", "Requests answered", ("route", "status"), registry=self.registry)
         self.request_seconds = Histogram(
             "semsearch_request_seconds",
-            "From request to answer",
+            "Seconds from request to response",
             ("route",),
             buckets=SECONDS,
             registry=self.registry,
         )
         self._stage_seconds = Histogram(
             "semsearch_stage_seconds",
-            "By stage of a search",
+            "Seconds by stage of a search",
             ("stage",),
             buckets=SECONDS,
             registry=self.registry,
@@ -43,65 +43,74 @@ class Metrics:
             registry=self.registry,
         )
         self.batch_seconds = Histogram(
-            "semsearch_batch_seconds", "Encode, rescale and nearest", buckets=SECONDS, registry=self.registry
+            "semsearch_batch_seconds",
+            "Seconds to encode, adapt and search a batch",
+            buckets=SECONDS,
+            registry=self.registry,
         )
-        self.queries = Counter("semsearch_queries", "Queries by how they ended", ("outcome",), registry=self.registry)
+        self.queries = Counter("semsearch_queries", "Queries by outcome", ("outcome",), registry=self.registry)
         self._vectors = Counter(
-            "semsearch_query_vectors", "Queries by where their vectors are from", ("source",), registry=self.registry
+            "semsearch_query_vectors",
+            "Query vectors by source: memory is the query cache",
+            ("source",),
+            registry=self.registry,
         )
-        self.entries = Counter("semsearch_entries", "Labels and clicks kept", ("kind",), registry=self.registry)
-        self._adaptations = Counter(
-            "semsearch_adaptations", "Adaptations by how they ended", ("how",), registry=self.registry
-        )
+        self.entries = Counter("semsearch_entries", "Labels and clicks stored", ("kind",), registry=self.registry)
+        self._adaptations = Counter("semsearch_adaptations", "Adaptations by outcome", ("how",), registry=self.registry)
         self._adaptation_seconds = Histogram(
-            "semsearch_adaptation_seconds", "Of one domain, guard included", buckets=SECONDS, registry=self.registry
+            "semsearch_adaptation_seconds",
+            "Seconds to adapt one domain, guard included",
+            buckets=SECONDS,
+            registry=self.registry,
         )
-        self._adapting = Gauge("semsearch_adapting_domains", "Domains that wait for adaptation", registry=self.registry)
+        self._adapting = Gauge(
+            "semsearch_adapting_domains", "Domains queued for adaptation or being adapted", registry=self.registry
+        )
         self._waiting = Gauge("semsearch_waiting_queries", "Queries that wait for a batch", registry=self.registry)
-        self._segments = Gauge("semsearch_index_segments", "Pieces of an index", ("index",), registry=self.registry)
+        self._segments = Gauge("semsearch_index_segments", "Segments of an index", ("index",), registry=self.registry)
         self._sizes = Gauge("semsearch_index_rows", "Rows of an index", ("index", "kind"), registry=self.registry)
 
     @property
     def observer(self) -> BatchingObserver:
-        """For the batcher to tell what it does."""
+        """Callbacks that record the batcher's batches and outcomes."""
         return BatchingObserver(
             batch=self._observe_batch, outcome=lambda outcome, items: self.queries.labels(outcome).inc(items)
         )
 
     def watch_waiting(self, waiting: Callable[[], int]) -> None:
-        """Ask `waiting` whenever the metrics are read."""
+        """Set the function that returns the number of waiting queries. It is called when the metrics are read."""
         self._waiting.set_function(waiting)
 
     def watch_adapting(self, waiting: Callable[[], int]) -> None:
-        """Ask `waiting` whenever the metrics are read."""
+        """Set the function that returns the number of domains to adapt. It is called when the metrics are read."""
         self._adapting.set_function(waiting)
 
     def observe_stage(self, stage: str, seconds: float) -> None:
-        """A stage of a search took so long."""
+        """Record the duration of a stage of a search."""
         self._stage_seconds.labels(stage).observe(seconds)
-        self.rolling.stage(stage, seconds)
+        self.rolling.observe_stage(stage, seconds)
 
-    def observe_vector(self, remembered: bool) -> None:
-        """A query's vector was remembered, or had to be encoded."""
-        self._vectors.labels("memory" if remembered else "encoder").inc()
+    def observe_vector(self, cached: bool) -> None:
+        """Count a query vector as cached or encoded."""
+        self._vectors.labels("memory" if cached else "encoder").inc()
 
-    def observe_adaptation(self, how: str, seconds: float) -> None:
-        """An adaptation ended so, after so long."""
-        self._adaptations.labels(how).inc()
+    def observe_adaptation(self, outcome: str, seconds: float) -> None:
+        """Record the outcome of an adaptation and its duration."""
+        self._adaptations.labels(outcome).inc()
         self._adaptation_seconds.observe(seconds)
 
     def set_sizes(self, index: str, manifest: Manifest) -> None:
-        """How large an index is, and how far from one piece."""
+        """Record the size of an index and its number of segments."""
         self._sizes.labels(index, "documents").set(manifest.documents)
         self._sizes.labels(index, "passages").set(manifest.passages)
         self._sizes.labels(index, "deleted").set(manifest.deleted)
         self._segments.labels(index).set(len(manifest.segments))
 
     def text(self) -> bytes:
-        """All of it in Prometheus's text format."""
+        """Return all metrics in Prometheus's text format."""
         return generate_latest(self.registry)
 
     def _observe_batch(self, size: int, seconds: float) -> None:
-        self.rolling.batch(size)
+        self.rolling.observe_batch(size)
         self.batch_queries.observe(size)
         self.batch_seconds.observe(seconds)

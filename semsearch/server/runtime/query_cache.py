@@ -1,4 +1,4 @@
-"""Recent queries' vectors as the encoder gives them, before adaptation."""
+"""A cache of query vectors, as returned by the encoder, before adaptation."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ from semsearch.types import Vectors
 
 
 class QueryCache:
-    """A least-recently-used cache of query vectors by text and model. Thread-safe."""
+    """A least-recently-used cache of query vectors by model, prompt and text. Thread-safe."""
 
     def __init__(self, size: int, *, observe: Callable[[bool], None] = lambda _hit: None) -> None:
-        """Start empty. size: vectors kept at most; 0 keeps none. observe: called at each lookup, true for a hit."""
+        """Create an empty cache.
+
+        size: largest number of vectors; 0 disables the cache. observe: called at each lookup, with true for a hit.
+        """
         self._size = size
         self._observe = observe
         self._vectors: OrderedDict[tuple[str, str, str], Vectors] = OrderedDict()
@@ -24,7 +27,7 @@ class QueryCache:
         return len(self._vectors)
 
     def get(self, encoder: Encoder, text: str) -> Vectors | None:
-        """(dim,) float32, the vector of a query; None where it is not cached."""
+        """Return the vector of a query, (dim,) float32; None if it is not cached."""
         key = _key(encoder, text)
         with self._lock:
             vector = self._vectors.get(key)
@@ -34,8 +37,8 @@ class QueryCache:
         return vector
 
     def add(self, encoder: Encoder, text: str, vector: Vectors) -> None:
-        """Cache (dim,) float32, the vector of a query."""
-        copied = vector.copy()  # a view would keep the whole batch in memory
+        """Add the vector of a query, (dim,) float32."""
+        copied = vector.copy()  # a view would keep the vectors of the whole batch in memory
         with self._lock:
             self._vectors[_key(encoder, text)] = copied
             while len(self._vectors) > self._size:

@@ -1,4 +1,4 @@
-"""One index of a service: the engine that answers, its domains, and what changes it."""
+"""One index of a service: its engine, its domains and its writer."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ log = structlog.get_logger("semsearch.server")
 
 
 class NotWritableError(LookupError):
-    """A request about labels, domains or changes of an index that is not on disk, where they could be kept."""
+    """A request to store labels or documents in an index that is not on disk."""
 
 
 class ServedIndex:
-    """An index by its name."""
+    """A served index."""
 
     def __init__(
         self,
@@ -36,15 +36,16 @@ class ServedIndex:
         metrics: Metrics,
         adapt: AdaptFunction | None,
         bias: PositionBias | None,
-        patience_s: float,
+        lock_timeout_s: float,
     ) -> None:
-        """Serve an engine; where its index is on disk, also its domains and changes.
+        """Serve an engine. If its index is on disk, open its domains and allow changes.
 
-        adapt: None where the weights do not fit the index's encoder. patience_s: as of `IndexWriter`.
+        adapt: the meta-learned adaptation; None if the weights do not fit the index's encoder. bias: position bias of
+        clicks. lock_timeout_s: as in `IndexWriter`.
         """
         self.name = name
         self.engine = engine
-        """Replaced as a whole when the index on disk changes; requests under way go on with the one they have."""
+        """Replaced when the index on disk changes; a running request keeps the engine that it started with."""
         self._pool = pool
         self._metrics = metrics
         self._switching = threading.Lock()
@@ -61,36 +62,36 @@ class ServedIndex:
                 bias=bias,
             )
             self._writer = IndexWriter(
-                name, engine.folder, open_index=self._open_index, on_change=self.switch, patience_s=patience_s
+                name, engine.folder, open_index=self._open_index, on_change=self.switch, lock_timeout_s=lock_timeout_s
             )
 
     @property
     def writable(self) -> bool:
-        """Whether labels can be kept and documents changed."""
+        """Whether labels can be stored and documents changed."""
         return self._domains is not None
 
     @property
     def domains(self) -> DomainRegistry:
         """The index's domains. Raises NotWritableError for an index in memory."""
         if self._domains is None:
-            raise NotWritableError(f"the index {self.name!r} is not on disk: it keeps no labels")
+            raise NotWritableError(f"the index {self.name!r} is not on disk: it stores no labels")
         return self._domains
 
     @property
     def writer(self) -> IndexWriter:
-        """What changes the index. Raises NotWritableError for an index in memory."""
+        """The writer of the index. Raises NotWritableError for an index in memory."""
         if self._writer is None:
             raise NotWritableError(f"the index {self.name!r} is not on disk: it cannot be changed")
         return self._writer
 
     def switch(self) -> None:
-        """Answer new requests from the index as it is on disk now."""
+        """Answer new requests from the current state of the index on disk."""
         with self._switching:
             try:
                 newer = self.engine.reopened()
             except IndexFolderError as error:
                 if self._failure != str(error):
-                    log.exception("a changed index cannot be opened; the old one serves", index=self.name)
+                    log.exception("a changed index cannot be opened; its previous state is served", index=self.name)
                 self._failure = str(error)
                 return
             if newer is None:
@@ -104,7 +105,7 @@ class ServedIndex:
             )
 
     def refresh(self) -> None:
-        """As `switch`, and remove files of earlier states that no request reads any more."""
+        """Call `switch`, and remove files of earlier states that no request reads any more."""
         folder = self.engine.folder
         if folder is None:
             return
@@ -113,7 +114,7 @@ class ServedIndex:
             remove_stale(folder)
 
     def close(self) -> None:
-        """Stop changing the index and close its label log; the engine stays open."""
+        """Stop the writer and close the label log. The engine stays open."""
         if self._writer is not None:
             self._writer.close()
         if self._domains is not None:

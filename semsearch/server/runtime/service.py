@@ -1,4 +1,4 @@
-"""Searches for many threads, and domains that learn meanwhile. Does not depend on Flask."""
+"""Searches indexes for many threads and adapts their domains in the background. Does not depend on Flask."""
 
 from __future__ import annotations
 
@@ -28,45 +28,46 @@ from semsearch.types import Query
 log = structlog.get_logger("semsearch.server")
 
 WARM_UP_TIMEOUT_S = 60
+"""Timeout of the first query to each index."""
 
 
 class UnknownIndexError(LookupError):
-    """A request named an index that is not served."""
+    """A request for an index that is not served."""
 
 
 @dataclass(frozen=True, slots=True)
 class AdaptationSettings:
-    """How domains learn while the service runs."""
+    """How domains are adapted while the service runs."""
 
     weights: Path = DEFAULT_WEIGHTS
     """The learners' meta-parameters and the guard's prior."""
     own_process: bool = False
-    """Whether guard and inner loops run in a process of their own (about 250 MB), which hardly slows searches."""
+    """Whether the guard and the inner loops run in a separate process (about 250 MB), so that searches stay fast."""
     after: int = 8
-    """New labels and clicks after which a domain is adapted without a request; 0: never."""
+    """New labels and clicks after which a domain is adapted automatically; 0: never."""
     bias: PositionBias | None = None
-    """Position bias of clicks; by default it is estimated from each index's log."""
+    """Position bias of clicks; None: estimated from each index's log."""
 
 
 @dataclass(frozen=True, slots=True)
 class SearchAnswer:
-    """What the queries of one request found."""
+    """The results of one request."""
 
     index: str
     engine: SearchEngine
-    """The engine that answered; the rows of the outcomes belong to it."""
+    """The engine that answered; rows in the outcomes refer to its corpus."""
     outcomes: Sequence[Outcome]
     """One for each query, in their order."""
     matching: int
     """Documents that the first query's filter allows."""
     facets: Mapping[str, Mapping[FieldValue, int]]
-    """By field, how many of those documents have each value."""
+    """By field, the number of those documents that have each value."""
     timing_ms: Mapping[str, float]
     """Milliseconds: queue, encode, adapt, search_vectors, rank, fetch, explain, total."""
 
 
 class SearchService:
-    """Several indexes by name, and the threads that run their encoders."""
+    """Serves several indexes by name. Owns the threads that encode, search and adapt."""
 
     def __init__(
         self,
@@ -76,12 +77,12 @@ class SearchService:
         metrics: Metrics,
         adaptation: AdaptationSettings,
     ) -> None:
-        """Start the encoders, run one query through every index, and start what adapts.
+        """Start the encoders, run one query on each index, and start the adaptation worker.
 
-        engines: by name, the default index first. They stay the caller's to close; a caller that keeps `engines` keeps
-        the files of their first state open.
+        engines: by name, the default index first. The caller closes them. While the caller holds a reference to them,
+        the files of their first state stay open.
 
-        Raises ValueError if there is no index; WeightsError.
+        Raises ValueError if there is no index, and WeightsError.
         """
         if not engines:
             raise ValueError("there is no index to serve")
@@ -98,18 +99,18 @@ class SearchService:
                 metrics=metrics,
                 adapt=self._adapt_function(weights, name, engine),
                 bias=adaptation.bias,
-                patience_s=limits.deadline_s,
+                lock_timeout_s=limits.deadline_s,
             )
             for name, engine in engines.items()
         }
         """By name, the default one first."""
-        # the first run of a model reserves its memory: no user waits for that
+        # the first run of a model allocates its memory, which is slow
         for engine in engines.values():
             self._pool.retrieve(engine, [Query("warm up")], timeout_s=WARM_UP_TIMEOUT_S)
         self.worker = AdaptationWorker(
             {name: index.domains for name, index in self.indexes.items() if index.writable},
             after=adaptation.after,
-            adapted=metrics.observe_adaptation,
+            on_adapted=metrics.observe_adaptation,
             refresh=self._refresh,
         )
         metrics.watch_adapting(lambda: self.worker.waiting)
@@ -121,11 +122,11 @@ class SearchService:
 
     @property
     def waiting(self) -> int:
-        """Queries that wait for a batch."""
+        """Number of queries that wait for a batch."""
         return self._pool.waiting
 
     def index(self, name: str | None) -> ServedIndex:
-        """The index of this name, or the default one. Raises UnknownIndexError."""
+        """Return the index of this name, or the default index for None. Raises UnknownIndexError."""
         if name is None:
             return next(iter(self.indexes.values()))
         if name not in self.indexes:
@@ -141,12 +142,15 @@ class SearchService:
         facets: Sequence[str] = (),
         explain: bool = False,
     ) -> SearchAnswer:
-        """Answer queries over one index, in batches with whatever other threads ask at the same time.
+        """Answer queries on one index, in batches with the queries of other threads.
 
-        facets: fields whose values are counted over what the first query's filter allows. explain: also find which
-        words of each hit made it similar. Where the encoder fails, keyword search answers alone; the outcome says so.
+        index: its name; None for the default index. abandoned: whether the client has disconnected. facets: fields
+        whose values are counted over the documents that the first query's filter allows. explain: whether to compute
+        the token attributions of each hit.
 
-        Raises UnknownIndexError, what `Batcher.submit` raises, and EncoderError where a query is purely semantic.
+        If the encoder fails, hybrid queries are answered by keyword search; their outcomes say so.
+
+        Raises UnknownIndexError, EncoderError for a semantic query, and as `Batcher.submit`.
         """
         served = self.index(index)
         engine = served.engine
@@ -164,7 +168,7 @@ class SearchService:
         for stage, value in seconds.items():
             self.metrics.observe_stage(stage, value)
         seconds["total"] = perf_counter() - started
-        self.metrics.rolling.stage("total", seconds["total"])
+        self.metrics.rolling.observe_stage("total", seconds["total"])
         return SearchAnswer(
             index=served.name,
             engine=engine,
@@ -179,12 +183,12 @@ class SearchService:
     ) -> Sequence[Attributions | None]:
         """As `SearchEngine.token_attributions`, on the threads that own the encoder.
 
-        Raises what `Batcher.submit` raises, and EncoderError.
+        Raises EncoderError, and as `Batcher.submit`.
         """
         return self._pool.stages(engine, abandoned=abandoned).token_attributions(pages)
 
     def close(self) -> None:
-        """Stop what changes and adapts indexes, then the encoders; the engines stay open."""
+        """Stop the adaptation worker and the index writers, then the encoders. The engines stay open."""
         self.worker.close()
         for index in self.indexes.values():
             index.close()
@@ -205,8 +209,8 @@ class SearchService:
 
 
 def _stage_seconds(outcomes: Sequence[Outcome], searched_s: float) -> dict[str, float]:
-    """Seconds by stage of one request; what is left of `searched_s` was spent waiting for batches."""
-    # the queries of one request may have been in several batches, which ran one after the other: count each once
+    """Return the seconds by stage of one request. The rest of `searched_s` was spent waiting for batches."""
+    # the queries of one request may share a batch: count each batch once
     batches = {outcome.dense.times for outcome in outcomes if outcome.dense is not None}
     stages = {
         "encode": sum(batch.encode for batch in batches),

@@ -1,4 +1,4 @@
-"""Domains adapted in the background: no request is lost because an adaptation is under way."""
+"""The adaptation worker: a request that arrives during an adaptation is not lost."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from semsearch.server.runtime.adaptation_worker import AdaptationWorker
 
 
 class Registry:
-    """Adapts when it is allowed to, and counts."""
+    """A fake registry: `adapt` blocks until it is allowed to return, and records its calls."""
 
     def __init__(self) -> None:
         self.began = threading.Semaphore(0)
@@ -42,13 +42,13 @@ def registry() -> Registry:
 
 @pytest.fixture
 def worker(registry: Registry) -> Iterator[AdaptationWorker]:
-    made = AdaptationWorker({"zoo": registry}, after=0)  # type: ignore[dict-item]
-    yield made
+    worker = AdaptationWorker({"zoo": registry}, after=0)  # type: ignore[dict-item]
+    yield worker
     registry.allowed.release(10)
-    made.close()
+    worker.close()
 
 
-def test_a_request_during_an_adaptation_is_adapted_to_afterwards(worker: AdaptationWorker, registry: Registry) -> None:
+def test_a_request_during_an_adaptation_queues_another_one(worker: AdaptationWorker, registry: Registry) -> None:
     first = worker.adapt("zoo", "team")
     assert registry.began.acquire(timeout=10)
     second, third = worker.adapt("zoo", "team"), worker.adapt("zoo", "team")

@@ -1,4 +1,4 @@
-"""The batcher: what arrives together runs together, nothing is mixed up, and nobody waits for ever."""
+"""The batcher: concurrent calls share batches, every call gets its own results, and no call waits for ever."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ LONG_S = 20.0
 
 @dataclass
 class Gate:
-    """Squares numbers, one batch at a time, each only once it is let through."""
+    """Squares numbers. Each batch waits until `released`."""
 
     batches: list[list[int]] = field(default_factory=list)
     running: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
-    through: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    released: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
 
     def square(self, numbers: Sequence[int]) -> list[int]:
         self.batches.append(list(numbers))
         self.running.release()
-        assert self.through.acquire(timeout=LONG_S)
+        assert self.released.acquire(timeout=LONG_S)
         if -1 in numbers:
             raise ValueError("minus one")
         return [number * number for number in numbers]
@@ -41,7 +41,7 @@ class Setting:
     sizes: list[int]
 
     def start(self, *numbers: int, timeout_s: float = LONG_S) -> Future[list[int]]:
-        """A call on a thread of its own, queued when this returns."""
+        """Make a call on another thread. It is queued when this returns."""
         before = self.batcher.waiting
         future = self.pool.submit(self.batcher.submit, numbers, timeout_s=timeout_s)
         while self.batcher.waiting < before + len(numbers) and not future.done():
@@ -49,7 +49,7 @@ class Setting:
         return future
 
     def occupy(self) -> Future[list[int]]:
-        """A batch that runs until it is let through."""
+        """Start a batch that runs until the gate releases it."""
         future = self.pool.submit(self.batcher.submit, (1,), timeout_s=LONG_S)
         assert self.gate.running.acquire(timeout=LONG_S)
         return future
@@ -59,52 +59,53 @@ class Setting:
 def setting() -> Iterator[Setting]:
     gate, outcomes, sizes = Gate(), list[tuple[str, int]](), list[int]()
     observer = BatchingObserver(
-        batch=lambda size, _seconds: sizes.append(size), outcome=lambda how, items: outcomes.append((how, items))
+        batch=lambda size, _seconds: sizes.append(size),
+        outcome=lambda outcome, items: outcomes.append((outcome, items)),
     )
     batcher = Batcher(gate.square, max_batch=4, max_waiting=5, observer=observer)
     with ThreadPoolExecutor(32) as pool:
         yield Setting(gate, batcher, pool, outcomes, sizes)
-        gate.through.release(1000)
+        gate.released.release(1000)
         batcher.close()
 
 
-def test_a_lone_call_runs_alone_and_at_once(setting: Setting) -> None:
-    setting.gate.through.release()
+def test_a_lone_call_runs_at_once(setting: Setting) -> None:
+    setting.gate.released.release()
     assert setting.batcher.submit([3], timeout_s=LONG_S) == [9]
     assert (setting.gate.batches, setting.sizes, setting.outcomes) == ([[3]], [1], [("answered", 1)])
 
 
-def test_what_arrives_while_a_batch_runs_is_the_next_one(setting: Setting) -> None:
+def test_calls_during_a_batch_form_the_next_batch(setting: Setting) -> None:
     first = setting.occupy()
     others = [setting.start(2), setting.start(3, 4)]
-    setting.gate.through.release(2)
+    setting.gate.released.release(2)
     assert [future.result(LONG_S) for future in (first, *others)] == [[1], [4], [9, 16]]
     assert setting.gate.batches == [[1], [2, 3, 4]]
 
 
 def test_a_call_larger_than_a_batch_is_answered_in_order(setting: Setting) -> None:
-    setting.gate.through.release(3)
+    setting.gate.released.release(3)
     assert setting.batcher.submit(range(10), timeout_s=LONG_S) == [n * n for n in range(10)]
     assert setting.sizes == [4, 4, 2]
 
 
-def test_no_items_no_results(setting: Setting) -> None:
+def test_a_call_without_items_returns_no_results(setting: Setting) -> None:
     assert setting.batcher.submit([], timeout_s=LONG_S) == []
 
 
-def test_nothing_is_mixed_up_between_many_threads() -> None:
+def test_each_of_many_concurrent_calls_gets_its_own_results() -> None:
     batcher: Batcher[int, int] = Batcher(
         lambda numbers: [7 * number for number in numbers], max_batch=8, max_waiting=10_000
     )
     calls = [list(range(start, start + start % 5 + 1)) for start in range(600)]
     with ThreadPoolExecutor(32) as pool:
-        found = list(pool.map(lambda call: batcher.submit(call, timeout_s=LONG_S), calls))
+        results = list(pool.map(lambda call: batcher.submit(call, timeout_s=LONG_S), calls))
     batcher.close()
-    assert found == [[7 * number for number in call] for call in calls]
+    assert results == [[7 * number for number in call] for call in calls]
 
 
 @pytest.mark.parametrize("items", [(2,), (2, 3, 4)], ids=["single", "many"])
-def test_single_and_many_are_refused_alike(setting: Setting, items: tuple[int, ...]) -> None:
+def test_calls_with_one_and_with_many_items_are_refused_alike(setting: Setting, items: tuple[int, ...]) -> None:
     setting.occupy()
     setting.start(1, 1, 1, 1, 1)
     with pytest.raises(OverloadedError, match="5 queries are waiting") as caught:
@@ -113,34 +114,34 @@ def test_single_and_many_are_refused_alike(setting: Setting, items: tuple[int, .
     assert setting.outcomes == [("refused", len(items))]
 
 
-def test_a_deadline_ends_waiting_and_the_work_is_never_done(setting: Setting) -> None:
+def test_expired_items_never_run(setting: Setting) -> None:
     first = setting.occupy()
     with pytest.raises(DeadlineError):
         setting.batcher.submit([5], timeout_s=0.01)
-    setting.gate.through.release(2)
+    setting.gate.released.release(2)
     assert first.result(LONG_S) == [1]
     assert setting.batcher.submit([2], timeout_s=LONG_S) == [4]
     assert setting.gate.batches == [[1], [2]]
     assert ("expired", 1) in setting.outcomes
 
 
-def test_work_whose_caller_left_is_dropped(setting: Setting) -> None:
+def test_abandoned_items_never_run(setting: Setting) -> None:
     first = setting.occupy()
-    gone = setting.pool.submit(setting.batcher.submit, (5, 6), timeout_s=LONG_S, abandoned=lambda: True)
+    abandoned = setting.pool.submit(setting.batcher.submit, (5, 6), timeout_s=LONG_S, abandoned=lambda: True)
     while setting.batcher.waiting < 2:
         threading.Event().wait(0.001)
     later = setting.start(2)
-    setting.gate.through.release(2)
+    setting.gate.released.release(2)
     assert (first.result(LONG_S), later.result(LONG_S)) == ([1], [4])
     with pytest.raises(AbandonedError):
-        gone.result(LONG_S)
+        abandoned.result(LONG_S)
     assert setting.gate.batches == [[1], [2]]
 
 
-def test_a_failure_reaches_everybody_in_the_batch_and_the_thread_lives_on(setting: Setting) -> None:
+def test_an_error_is_raised_in_all_calls_of_the_batch_and_the_thread_survives(setting: Setting) -> None:
     setting.occupy()
     both = [setting.start(-1), setting.start(2)]
-    setting.gate.through.release(3)
+    setting.gate.released.release(3)
     for future in both:
         with pytest.raises(ValueError, match="minus one"):
             future.result(LONG_S)
@@ -148,29 +149,29 @@ def test_a_failure_reaches_everybody_in_the_batch_and_the_thread_lives_on(settin
     assert setting.batcher.alive
 
 
-def test_a_wrong_number_of_results_is_a_failure() -> None:
+def test_a_wrong_number_of_results_is_an_error() -> None:
     batcher: Batcher[int, int] = Batcher(lambda _: [1], max_batch=4, max_waiting=4)
     with pytest.raises(RuntimeError, match="2 items gave 1 results"):
         batcher.submit([1, 2], timeout_s=LONG_S)
     batcher.close()
 
 
-def test_closing_fails_what_waits_and_what_comes_after(setting: Setting) -> None:
+def test_closing_refuses_waiting_and_later_calls(setting: Setting) -> None:
     first = setting.occupy()
-    waits = setting.start(2)
+    waiting = setting.start(2)
     closing = setting.pool.submit(setting.batcher.close)
     while setting.batcher.alive:
         threading.Event().wait(0.001)
-    setting.gate.through.release()
+    setting.gate.released.release()
     closing.result(LONG_S)
     assert first.result(LONG_S) == [1]
-    for call in (waits.result, lambda _: setting.batcher.submit([1], timeout_s=LONG_S)):
+    for call in (waiting.result, lambda _: setting.batcher.submit([1], timeout_s=LONG_S)):
         with pytest.raises(OverloadedError, match="stopping"):
             call(LONG_S)
 
 
-def test_what_waits_is_shared_among_idle_workers() -> None:
-    """Two of four calls each, and not four for one: the other worker would have nothing to do."""
+def test_waiting_items_are_shared_among_idle_workers() -> None:
+    """Each of two workers takes two of four items."""
     gate = Gate()
     batcher = Batcher(gate.square, max_batch=8, max_waiting=20, workers=2)
     with ThreadPoolExecutor(8) as pool:
@@ -178,15 +179,15 @@ def test_what_waits_is_shared_among_idle_workers() -> None:
         assert gate.running.acquire(timeout=LONG_S)
         assert gate.running.acquire(timeout=LONG_S)
         assert sorted(gate.batches) == [[1, 2], [3, 4]]
-        gate.through.release(100)
+        gate.released.release(100)
         assert call.result(LONG_S) == [1, 4, 9, 16]
     batcher.close()
 
 
-def test_a_batch_costs_no_more_than_it_may_unless_one_item_does() -> None:
+def test_a_batch_stays_within_the_cost_limit_unless_a_single_item_exceeds_it() -> None:
     gate = Gate()
     batcher = Batcher(gate.square, max_batch=8, max_waiting=20, cost=lambda number: number, max_cost=10)
-    gate.through.release(100)
+    gate.released.release(100)
     assert batcher.submit([4, 6, 1, 50, 2], timeout_s=LONG_S) == [16, 36, 1, 2500, 4]
     assert gate.batches == [[4, 6], [1], [50], [2]]
     batcher.close()

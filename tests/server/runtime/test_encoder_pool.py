@@ -1,4 +1,4 @@
-"""What the encoder reads for a request is cut into batches, charged, and dropped when the request has ended."""
+"""The encoder pool: explanations are encoded in batches within a token limit, and dropped when their request ends."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BATCH_TOKENS = 32
 
 
 class TokenRuntime:
-    """The vectors of a model, repeated for each token; records what it reads, and waits where it is told to."""
+    """Gives each token the vector of its text. Records the batches of `tokens`, which block until `go_on` is set."""
 
     name = "tokens"
     reason = "a test"
@@ -38,7 +38,7 @@ class TokenRuntime:
         self._runtime = runtime
         self.info: ModelInfo = replace(runtime.info, pools_by_mean=True)
         self.read: list[tuple[int, int]] = []
-        """Texts and tokens, padding included, of each batch whose tokens were asked for."""
+        """Number of texts and of tokens, padding included, in each batch of `tokens`."""
         self.running = threading.Event()
         self.go_on = threading.Event()
         self.go_on.set()
@@ -68,7 +68,7 @@ def engine(animals: Path, runtime: TokenRuntime) -> Iterator[SearchEngine]:
 
 @pytest.fixture
 def pages(engine: SearchEngine) -> list[ResultPage]:
-    """Four pages of all documents."""
+    """The result pages of four queries, each with all documents."""
     outcomes = engine.search([Query(text, mode=Mode.SEMANTIC) for text in ("cat", "dog", "honey", "whale")])
     return [outcome.page for outcome in outcomes]
 
@@ -77,13 +77,13 @@ def pool_of(engine: SearchEngine, deadline_s: float = 30.0) -> EncoderPool:
     return EncoderPool([engine.encoder], limits=Limits(deadline_s=deadline_s), metrics=Metrics())
 
 
-def test_an_explanation_is_cut_into_batches_and_adds_up_as_in_one(
+def test_an_explanation_is_encoded_in_batches_with_the_same_result(
     engine: SearchEngine, runtime: TokenRuntime, pages: list[ResultPage]
 ) -> None:
-    whole = Encoder(runtime, name="tokens", document_tokens=10**6)
+    unbatched = Encoder(runtime, name="tokens", document_tokens=10**6)
     texts = engine.corpus.encoder_texts(pages[0].passages)
     assert pages[0].vector is not None
-    expected = whole.token_attributions(texts, pages[0].vector)
+    expected = unbatched.token_attributions(texts, pages[0].vector)
     assert [count for count, _ in runtime.read] == [len(texts)]
     runtime.read.clear()
     assert engine.encoder.token_attributions(texts, pages[0].vector) == expected
@@ -91,7 +91,7 @@ def test_an_explanation_is_cut_into_batches_and_adds_up_as_in_one(
     assert all(tokens <= BATCH_TOKENS or count == 1 for count, tokens in runtime.read)
 
 
-def test_a_query_waits_for_one_batch_of_an_explanation_only(
+def test_a_query_waits_for_at_most_one_batch_of_explanations(
     engine: SearchEngine, runtime: TokenRuntime, pages: list[ResultPage]
 ) -> None:
     pool = pool_of(engine)
@@ -124,7 +124,7 @@ def test_a_query_waits_for_one_batch_of_an_explanation_only(
     assert explanations[0] == engine.token_attributions(pages)
 
 
-def test_an_explanation_ends_with_its_deadline(
+def test_an_explanation_ends_at_its_deadline(
     engine: SearchEngine, runtime: TokenRuntime, pages: list[ResultPage]
 ) -> None:
     pool = pool_of(engine, deadline_s=0.2)
@@ -142,7 +142,7 @@ def test_an_explanation_ends_with_its_deadline(
     assert len(runtime.read) == 1
 
 
-def test_an_explanation_ends_when_its_client_has_gone(
+def test_an_explanation_ends_when_its_client_disconnects(
     engine: SearchEngine, runtime: TokenRuntime, pages: list[ResultPage]
 ) -> None:
     pool = pool_of(engine)
