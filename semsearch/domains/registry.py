@@ -179,7 +179,7 @@ class DomainRegistry:
         clicked = [click.document for click in clicks if click.document is not None and click.document not in last]
         seen = {*last, *clicked, *(one for click in clicks for one in click.shown)}
         liked = [*dict.fromkeys(clicked), *(document for document, gain in last.items() if gain > 0)]
-        others = self.log.like_counts(others_than=domain)
+        others = self.log.like_counts(excluded_domain=domain)
         return recommend(self.engine, liked, seen=seen, others=others, k=k, diversity=diversity)
 
     def set_parent(self, domain: str, parent: str | None) -> None:
