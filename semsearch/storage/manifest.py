@@ -64,7 +64,7 @@ class SearchOptions(BaseModel):
     ef_search: int | None = Field(
         None,
         ge=1,
-        description="Candidates kept while searching an hnsw graph; by default the value measured at its build",
+        description="Candidates kept in a graph search; by default the value measured at the build",
     )
 
     def __str__(self) -> str:
@@ -83,9 +83,7 @@ class IndexRecord(BaseModel):
     vectors: Literal["float32", "float16", "int8"] = Field("float32", description="Precision of the stored vectors")
     reason: str = Field("", description="Why this type was chosen")
     ef_search: int | None = Field(None, ge=1, description="Candidates kept while searching the graph")
-    recall: float | None = Field(
-        None, description="recall@10 against exact search with this ef_search, measured at the build"
-    )
+    recall: float | None = Field(None, description="recall@10 with this ef_search, measured at the build")
     queries: int = Field(0, description="Number of queries that the recall was measured on")
 
 
@@ -143,9 +141,7 @@ class Manifest(BaseModel):
     skipped: int = Field(0, ge=0, description="Number of bad records that the build skipped")
     search: SearchOptions = SearchOptions()
     adaptation: AdaptationOptions = AdaptationOptions()
-    tuned: dict[str, JsonValue] | None = Field(
-        None, description="Measurements that `search` and `adaptation` were chosen by"
-    )
+    tuned: dict[str, JsonValue] | None = Field(None, description="Why `search` and `adaptation` were chosen")
     recipe: dict[str, JsonValue] = Field({}, description="The recipe of the build, as read")
     files: dict[str, FileRecord] = {}
 
