@@ -329,8 +329,8 @@ class SearchEngine:
         candidates = self._candidates(query, dense, weight)
         duplicates: Mapping[int, Rows] = {}
         if query.collapse:
-            kept, duplicates = candidates.collapse(self.corpus, last)
-            indices = kept[query.offset :]
+            remaining, duplicates = candidates.collapse(self.corpus, last)
+            indices = remaining[query.offset :]
         else:
             indices = np.arange(query.offset, max(query.offset, min(last, len(candidates.passages))))
         return candidates.page(
