@@ -183,7 +183,7 @@ class DomainRegistry:
         clicked = [click.document for click in clicks if click.document is not None and click.document not in relevance]
         seen = {*relevance, *clicked, *(document for click in clicks for document in click.shown)}
         liked = [*dict.fromkeys(clicked), *(document for document, value in relevance.items() if value > 0)]
-        like_counts = self.log.like_counts(others_than=domain)
+        like_counts = self.log.like_counts(excluded_domain=domain)
         return recommend(self.engine, liked, seen=seen, like_counts=like_counts, k=k, diversity=diversity)
 
     def set_parent(self, domain: str, parent: str | None) -> None:
