@@ -283,7 +283,7 @@ def _check_members(names: tuple[str, ...]) -> None:
     unknown = [name for name in names if name not in LEARNERS]
     if unknown:
         raise typer.BadParameter(f"no learner is called {unknown[0]!r}: {', '.join(LEARNERS)}", param_hint="--members")
-    missing = {candidate.member for candidate in CANDIDATES} - set(names)
+    missing = {candidate.learner for candidate in CANDIDATES} - set(names)
     if missing:
         raise typer.BadParameter(f"the guard needs {', '.join(sorted(missing))}", param_hint="--members")
 

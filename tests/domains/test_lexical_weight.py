@@ -31,7 +31,7 @@ def test_what_helps_by_luck_is_not() -> None:
 
 
 def test_words_count_as_much_as_the_labels_say() -> None:
-    support = domain(0).support(np.arange(40), most=500)
+    support = domain(0).support(np.arange(40), max_documents=500)
     assert choose_lexical_weight(support, 0.2) == 0.2
     right = (support.relevance > 0).float()
     wrong = right.roll(1, dims=1) * (1 - right)
@@ -43,7 +43,7 @@ def test_words_count_as_much_as_the_labels_say() -> None:
 
 
 def test_a_weight_scales_words_and_ranks_have_none() -> None:
-    support = domain(0).support(np.arange(4), most=500)
+    support = domain(0).support(np.arange(4), max_documents=500)
     worded = replace(support, lexical_scores=torch.ones_like(support.relevance))
     assert torch.equal(with_lexical_weight(worded, 0.4).lexical_scores, worded.lexical_scores * 0.4)  # type: ignore[arg-type, operator]
     assert with_lexical_weight(worded, "rrf").lexical_scores is None

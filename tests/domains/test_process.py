@@ -30,7 +30,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_it_decides_as_this_process_would_survives_a_death_and_passes_errors_on(path: Path) -> None:
     world = domain(1, dialect=1.0)
-    complete = world.support(np.arange(30), most=500)
+    complete = world.support(np.arange(30), max_documents=500)
     unknown = (complete.queries @ complete.documents.T > 0.2) & (complete.relevance == 0)
     partial = replace(complete, unjudged=unknown)
     here = Weights.open(path)
