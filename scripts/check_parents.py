@@ -66,13 +66,15 @@ def main() -> int:
             others = np.setdiff1d(np.arange(len(domain.queries)), mine)
             if len(mine) < max(SIZES) + FEWEST_ASKED or len(others) < TEAM:
                 continue
-            team = learned.adapt(domain.basis, domain.support(rng.choice(others, TEAM, replace=False), most=2048))
+            team = learned.adapt(
+                domain.basis, domain.support(rng.choice(others, TEAM, replace=False), max_documents=2048)
+            )
             asked = mine[max(SIZES) :][:MOST_ASKED]
             for size in SIZES:
                 states = {"alone": DomainState.identity(domain.queries.shape[1]), "team's": team.state}
                 states["from the team's"] = team.state
                 if size:
-                    support = domain.support(mine[:size], most=2048)
+                    support = domain.support(mine[:size], max_documents=2048)
                     states["alone"] = learned.adapt(domain.basis, support).state
                     if team.adapted:
                         states["from the team's"] = learned.adapt(domain.basis, support, team.state).state

@@ -307,7 +307,7 @@ def _check_members(names: tuple[str, ...]) -> None:
         raise typer.BadParameter(
             f"no learner is called {unknown[0]!r}: choose from {', '.join(LEARNERS)}", param_hint="--members"
         )
-    missing = {candidate.member for candidate in CANDIDATES} - set(names)
+    missing = {candidate.learner for candidate in CANDIDATES} - set(names)
     if missing:
         raise typer.BadParameter(f"the guard needs {', '.join(sorted(missing))}", param_hint="--members")
 

@@ -133,8 +133,10 @@ class _Evidence:
             self.documents,
             np.stack([query.vector for query in queries]),
             [query.relevance for query in queries],
-            partial=[query.query.partially_judged for query in queries],
-            words=[query.lexical_scores or {} for query in queries] if queries[0].lexical_scores is not None else None,
+            partially_judged=[query.query.partially_judged for query in queries],
+            lexical_scores=(
+                [query.lexical_scores or {} for query in queries] if queries[0].lexical_scores is not None else None
+            ),
         )
 
 
@@ -148,7 +150,7 @@ class _Decision:
 
     @property
     def learner(self) -> str:
-        return "memory" if self.verdict is None or self.verdict.candidate is None else self.verdict.candidate.member
+        return "memory" if self.verdict is None or self.verdict.candidate is None else self.verdict.candidate.learner
 
     @property
     def one_document(self) -> bool:

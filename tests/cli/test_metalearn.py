@@ -86,7 +86,7 @@ def test_folds_leave_families_out_and_are_reproducible(data: Path, tmp_path: Pat
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (("learn", "{tmp}", "--out", "{tmp}/w"), 1, "is no domain and holds none"),
+        (("learn", "{tmp}", "--out", "{tmp}/w"), 1, "is no data set and contains none"),
         (("learn", "{data}/domains", "--out", "{tmp}/w", "--members", "magic"), 2, "no learner is called 'magic'"),
         (("learn", "{data}/domains", "--out", "{tmp}/w", "--members", "film"), 2, "the guard needs listwise"),
         (("learn", "{data}/domains", "--out", "{tmp}/w", "--folds", "many"), 2, "give `family` or a number"),

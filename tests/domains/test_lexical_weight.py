@@ -31,7 +31,7 @@ def test_a_weight_that_is_better_by_chance_is_rarely_chosen() -> None:
 
 
 def test_the_weight_follows_how_well_lexical_scores_match_the_labels() -> None:
-    support = domain(0).support(np.arange(40), most=500)
+    support = domain(0).support(np.arange(40), max_documents=500)
     assert choose_lexical_weight(support, 0.2) == 0.2
     right = (support.relevance > 0).float()
     wrong = right.roll(1, dims=1) * (1 - right)
@@ -43,7 +43,7 @@ def test_the_weight_follows_how_well_lexical_scores_match_the_labels() -> None:
 
 
 def test_a_weight_scales_lexical_scores_and_rank_fusion_has_none() -> None:
-    support = domain(0).support(np.arange(4), most=500)
+    support = domain(0).support(np.arange(4), max_documents=500)
     with_scores = replace(support, lexical_scores=torch.ones_like(support.relevance))
     assert torch.equal(with_lexical_weight(with_scores, 0.4).lexical_scores, with_scores.lexical_scores * 0.4)  # type: ignore[arg-type, operator]
     assert with_lexical_weight(with_scores, "rrf").lexical_scores is None
