@@ -86,7 +86,7 @@ def test_the_frozen_and_the_adapted_ranking_are_compared_side_by_side(page: Page
     page.get_by_role("button", name="Adapt").click()
     expect(page.locator(".message")).to_contain_text("is now in use")
     page.get_by_role("link", name="Compare with frozen").click()
-    frozen, adapted = (page.get_by_role("region", name=name) for name in ("Frozen", "Adapted and"))
+    frozen, adapted = (page.get_by_role("region", name=name) for name in ("Frozen", "Adapted with"))
     expect(page.locator(".lines path")).not_to_have_count(0)
     first = adapted.locator("[data-document]").first
     expect(first).to_have_attribute("data-document", before[5])

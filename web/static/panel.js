@@ -8,7 +8,7 @@ import { t } from "./texts.js";
 const panel = document.querySelector("#panel");
 /** Pages that the panel may show: a shared address must not open anything else. */
 const PAGES = new Set(["/document", "/learned", "/map"]);
-/** Parameter of the page's address that holds the path of the open page. Shared links contain it. */
+/** Parameter of the page's address that holds the path of the open page; the name is part of shared links. */
 const PARAMETER = "beside";
 
 let shownAddress = null;

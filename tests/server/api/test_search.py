@@ -405,7 +405,7 @@ def test_the_page_filters_and_says_what_it_cannot_read(client: FlaskClient) -> N
     assert broken.status_code == 422
     assert "cannot be read at its end" in unescape(broken.get_data(as_text=True))
     nothing = client.get("/?query=animal&filter=kind+%3D+dragon").get_data(as_text=True)
-    assert "No document meets the filter" in nothing
+    assert "No document matches the filter" in nothing
     assert "<img" not in client.get('/?query=a&filter=a="><img src=x>"').get_data(as_text=True).replace(
         '<img src="/static', ""
     )
