@@ -80,7 +80,7 @@ def test_results_show_markup_as_text(page: Page, page_number: int) -> None:
     assert page.locator(".hits bdi, .hits [dir=auto]").count() > 0
 
 
-def test_each_document_opens_beside_the_results_and_is_explained(page: Page) -> None:
+def test_each_document_opens_in_the_side_panel_and_is_explained(page: Page) -> None:
     page.goto("/?query=honey+hive")
     for number in range(page.locator(".hits a.open").count()):
         link = page.locator(".hits a.open").nth(number)

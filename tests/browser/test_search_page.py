@@ -80,6 +80,7 @@ def test_an_older_answer_never_overwrites_a_newer_one(page: Page) -> None:
 
 def test_arrow_keys_move_through_the_results_and_enter_opens_one(page: Page) -> None:
     page.goto("/?query=kitten")
+    expect(page.locator("#query")).to_have_attribute("role", "combobox")  # the script runs: it handles the keys
     page.locator("main").click(position={"x": 5, "y": 5})
     page.keyboard.press("/")
     expect(page.locator("#query")).to_be_focused()

@@ -22,7 +22,7 @@ from semsearch.server.schemas.search import FieldError
 from semsearch.types import Document
 
 MIN_BAR_SCALE = 0.01
-"""Smallest score that the widest bar of an explanation stands for, so that a score of 0 can be drawn."""
+"""Smallest score that fills the width of a bar in an explanation, so that scores of 0 can be drawn."""
 
 
 def blueprint(service: SearchService) -> Blueprint:
