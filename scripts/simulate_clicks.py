@@ -79,7 +79,9 @@ def adapted(domain: Dataset, weights: Weights, found: dict[int, dict[int, float]
     judgments = [domain.texts.judgments[row] for row in asked]
     before = measure(domain.queries[asked] @ domain.documents.T, judgments)["nDCG@10"]
     partial = [True] * len(found)
-    support = build_support(domain.documents, domain.queries[list(found)], list(found.values()), partial=partial)
+    support = build_support(
+        domain.documents, domain.queries[list(found)], list(found.values()), partially_judged=partial
+    )
     verdict = weights.adapt(domain.basis, support)
     moved = Adapter.from_states(domain.basis, {"d": verdict.state}).transform(domain.queries[asked], ["d"] * len(asked))
     return float((measure(moved @ domain.documents.T, judgments)["nDCG@10"] - before).mean())
