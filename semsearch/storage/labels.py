@@ -117,7 +117,7 @@ class LabelLog:
                     new[entry.id] = entry
                 elif _content(earlier) != _content(entry):
                     raise ConflictError(
-                        f"the id {entry.id[:80]!r} is known with other content: send a new id, or retract that entry"
+                        f"the id {entry.id[:80]!r} is known with another content: send a new id, or retract that entry"
                         " and send this one under a new id"
                     )
             connection.executemany(
