@@ -184,7 +184,7 @@ def serve(
     from semsearch.domains.position_bias import PositionBias
     from semsearch.server.security import WriteKeys
 
-    keys = WriteKeys.parsed(write_key or [], refuse_all=read_only)
+    keys = WriteKeys.parse(write_key or [], refuse_all=read_only)
     limits = Limits(
         max_body_bytes=max_body_bytes,
         max_query_chars=max_query_chars,
@@ -339,7 +339,7 @@ def demo(
     from semsearch.server.security import WriteKeys
     from semsearch.storage.generations import is_index, read_manifest
 
-    keys = WriteKeys.parsed(write_key or [], refuse_all=read_only)
+    keys = WriteKeys.parse(write_key or [], refuse_all=read_only)
     built = is_index(folder)
     try:
         if built:
@@ -369,11 +369,11 @@ def _serve(
 ) -> None:
     with err.status("opening the index and its encoder"):
         from semsearch.adapters.weights import DEFAULT_WEIGHTS
-        from semsearch.server.run import check_reach, open_indexes
+        from semsearch.server.run import check_write_protection, open_indexes
         from semsearch.server.run import serve as serve_indexes
         from semsearch.server.runtime.service import AdaptationSettings
 
-        check_reach(host, keys)
+        check_write_protection(host, keys)
         adaptation = AdaptationSettings(weights or DEFAULT_WEIGHTS, own_process=True, after=after, bias=bias)
         engines = open_indexes(folders, device=device, threads=threads, runtime=runtime)
 

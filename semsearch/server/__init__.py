@@ -1,1 +1,1 @@
-"""The search page and the JSON endpoint, through Flask."""
+"""The search page and the JSON API, served with Flask."""

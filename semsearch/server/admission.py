@@ -1,4 +1,4 @@
-"""Which thread answers a request: one that searches, or, where all of them are taken, one that only refuses."""
+"""Admission control: dispatches requests to threads, and refuses requests at once when too many are waiting."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from waitress.task import ErrorTask, ThreadedTaskDispatcher
 from semsearch.server.runtime.metrics import Metrics
 from semsearch.server.schemas.search import Problem
 
-SPARED = frozenset({"/healthz", "/readyz", "/metrics"})
-"""Paths that are answered however busy the server is: a monitor must not take the server for dead."""
-MOST_QUEUED = 8
+NEVER_REFUSED = frozenset({"/healthz", "/readyz", "/metrics"})
+"""Paths that are answered even under overload, so that a monitor does not consider the server dead."""
+MAX_QUEUED = 8
 """Requests that may wait for a thread."""
 
 
 class _Refusal:
-    """What is answered for a request that nothing was done about, in the form of waitress's errors."""
+    """The response to a refused request, with the interface of waitress's errors."""
 
     problem = Problem(
         title="Service Unavailable",
@@ -26,13 +26,13 @@ class _Refusal:
     body = problem.model_dump_json().encode()
 
     def to_response(self, _ident: str | None = None) -> tuple[str, list[tuple[str, str]], bytes]:
-        """Status, headers, body."""
+        """Return the status line, the headers and the body."""
         headers = [("Content-Type", "application/problem+json"), ("Retry-After", "1"), ("Cache-Control", "no-store")]
         return "503 Service Unavailable", headers, self.body
 
 
 class _RefusalTask(ErrorTask):  # type: ignore[misc]
-    """Answers an error, and leaves the connection open: the client is to try again by it."""
+    """Sends an error and leaves the connection open, so that the client can try again on it."""
 
     def execute(self) -> None:
         self.status, headers, body = self.request.error.to_response()
@@ -42,11 +42,13 @@ class _RefusalTask(ErrorTask):  # type: ignore[misc]
 
 
 class Dispatcher(ThreadedTaskDispatcher):  # type: ignore[misc]
-    """Hands requests to threads, and where all are taken and some requests wait already, refuses what comes at once,
-    before anything is done for it."""
+    """Dispatches requests to threads. Refuses a request at once if all threads are busy and the queue is full.
+
+    A separate thread sends the refusals.
+    """
 
     def __init__(self, threads: int, metrics: Metrics) -> None:
-        """Start so many threads, and one that refuses."""
+        """Start `threads` threads for requests, and one for refusals."""
         super().__init__()
         self._metrics = metrics
         self._refusing = ThreadedTaskDispatcher()
@@ -54,12 +56,12 @@ class Dispatcher(ThreadedTaskDispatcher):  # type: ignore[misc]
         self.set_thread_count(threads)
 
     def add_task(self, task: Any) -> None:
-        """Have a channel's next request answered."""
-        if len(self.queue) < MOST_QUEUED:
+        """Queue or refuse the next request of a channel."""
+        if len(self.queue) < MAX_QUEUED:
             super().add_task(task)
             return
         request = task.requests[0]
-        if request.path not in SPARED and not request.error:
+        if request.path not in NEVER_REFUSED and not request.error:
             self._metrics.requests.labels("refused", 503).inc()
             request.error, task.error_task_class = _Refusal(), _RefusalTask
         self._refusing.add_task(task)

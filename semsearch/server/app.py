@@ -1,4 +1,4 @@
-"""The Flask app, made from opened indexes; nothing happens at import."""
+"""Creates the Flask app from open indexes. Importing this module has no side effects."""
 
 from __future__ import annotations
 
@@ -51,39 +51,51 @@ def create_app(
     keys: WriteKeys | None = None,
     adaptation: AdaptationSettings | None = None,
 ) -> Flask:
-    """An app that searches the given indexes by name, the first one by default; its threads start here.
+    """Create an app that serves indexes. This starts the threads that encode, search and adapt.
 
-    engines: kept up to date as their indexes change on disk.
+    engines: by name; the first one is the default index. They are replaced when their indexes change on disk.
+    trusted_hosts: host names by which the server may be called; None: any. On a server that a browser on the same
+    machine can reach, a list keeps other sites' pages from reading responses through a host name of their own.
+    keys: the write keys; None: every client that reaches the server may write.
+    adaptation: how domains are adapted; None: with the meta-learned weights that come with semsearch.
 
-    keys: who may send labels and change domains, by default everybody who can reach the server. learning: how domains
-    learn, by default from the weights that come with semsearch.
-
-    trusted_hosts: names under which the server may be called, by default any. On a server that is reachable from a
-    browser on the same machine, naming them keeps foreign pages from reading answers through a name of their own.
-
-    `app.extensions["semsearch"]` is the SearchService, to be closed at the end.
+    `app.extensions["semsearch"]` is the `SearchService`. The caller closes it.
     """
-    files = _page_files()
+    limits, keys = limits or Limits(), keys or WriteKeys({})
+    web = _web_folder()
+    app = _flask_app(web, limits, trusted_hosts)
+    metrics = Metrics()
+    service = SearchService(engines, limits=limits, metrics=metrics, adaptation=adaptation or AdaptationSettings())
+    app.extensions["semsearch"] = service
+    _register_routes(app, service, keys)
+    rendering.register(app, Languages(web / "static" / "texts"))
+    app.context_processor(lambda: {"key_wanted": keys.wanted})
+    errors.register(app)
+    _register_request_hooks(app, metrics)
+    return app
+
+
+def _flask_app(web: Path, limits: Limits, trusted_hosts: Sequence[str] | None) -> Flask:
+    """Create and configure an app without routes. web: the folder of templates and static files."""
     app = Flask(
         "semsearch",
-        static_folder=str(files / "static"),
-        static_url_path=f"/static/{_digest(files / 'static')}",
-        template_folder=str(files / "templates"),
-        root_path=str(files),
+        static_folder=str(web / "static"),
+        static_url_path=f"/static/{_digest(web / 'static')}",
+        template_folder=str(web / "templates"),
+        root_path=str(web),
     )
-    limits = limits or Limits()
     app.config["MAX_CONTENT_LENGTH"] = limits.max_body_bytes
     app.config["TRUSTED_HOSTS"] = list(trusted_hosts) if trusted_hosts else None
-    # their address changes with them
+    # the URL of a static file changes with its content
     app.config["SEND_FILE_MAX_AGE_DEFAULT"] = 365 * 24 * 3600
     app.config["COMPRESS_MIMETYPES"] = COMPRESSED
     app.config["COMPRESS_ALGORITHM"] = ["br", "gzip"]
     Compress(app)
     app.jinja_options = {"trim_blocks": True, "lstrip_blocks": True}
-    metrics = Metrics()
-    keys = keys or WriteKeys({})
-    service = SearchService(engines, limits=limits, metrics=metrics, adaptation=adaptation or AdaptationSettings())
-    app.extensions["semsearch"] = service
+    return app
+
+
+def _register_routes(app: Flask, service: SearchService, keys: WriteKeys) -> None:
     for blueprint in (
         search_api.blueprint(service),
         labels.blueprint(service, keys),
@@ -98,39 +110,41 @@ def create_app(
         map_page.blueprint(service),
     ):
         app.register_blueprint(blueprint)
-    rendering.register(app, Languages(files / "static" / "texts"))
-    app.context_processor(lambda: {"key_wanted": keys.wanted})
-    errors.register(app)
+
+
+def _register_request_hooks(app: Flask, metrics: Metrics) -> None:
+    """Add headers to each response, and record and log each request."""
 
     @app.before_request
-    def _begin() -> None:
+    def _start_timer() -> None:
         g.started = perf_counter()
 
     @app.after_request
-    def _end(response: Response) -> Response:
+    def _finish(response: Response) -> Response:
         response.headers.update(SECURITY_HEADERS)
         if request.endpoint != "static":
             response.headers.setdefault("Cache-Control", "no-store")
         seconds = perf_counter() - g.get("started", perf_counter())
-        # the address of static files changes with them
+        # one route for all static files, as their URLs change with their content
         route = "/static" if request.endpoint == "static" else str(request.url_rule or "unknown")
         metrics.requests.labels(route, response.status_code).inc()
         metrics.request_seconds.labels(route).observe(seconds)
-        # the path, never the address: that holds what people search for
+        # the route, never the URL, which contains users' queries
         log.info("request", route=route, status=response.status_code, ms=round(1000 * seconds, 1))
         return response
 
-    return app
-
 
 def _digest(folder: Path) -> str:
-    """Of all files in a folder: modules import each other without a version, so the folder's address has one."""
+    """Return a digest of all files in a folder.
+
+    It is part of the folder's URL: modules import each other by relative URLs, which cannot contain a version.
+    """
     content = "".join(f"{path.relative_to(folder)} {sha256(path)}\n" for path in sorted(folder.rglob("*.*")))
     return hashlib.sha256(content.encode()).hexdigest()[:12]
 
 
-def _page_files() -> Path:
-    """The folder of the page: inside the installed package, or beside it in a checkout."""
+def _web_folder() -> Path:
+    """Return the folder of the web pages: in the installed package, or next to the package in a checkout."""
     package = Path(semsearch.__file__).parent
     installed = package / "web"
     return installed if installed.is_dir() else package.parent / "web"

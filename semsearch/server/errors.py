@@ -51,7 +51,7 @@ class FieldProblem(Exception):  # noqa: N818 - a client's mistake, not a failure
         return cls(
             [
                 FieldError(
-                    field=".".join(str(part) for part in detail["loc"]),
+                    field=".".join(str(key) for key in detail["loc"]),
                     message=detail["msg"].removeprefix("Value error, "),
                 )
                 for detail in details
@@ -82,10 +82,10 @@ _RULES: Mapping[type[Exception], _Rule] = {
     ConflictError: _Rule(HTTPStatus.CONFLICT),
     OverloadedError: _Rule(HTTPStatus.SERVICE_UNAVAILABLE),
     StorageError: _Rule(
-        HTTPStatus.INSUFFICIENT_STORAGE, detail="what was sent cannot be kept; the server's log tells why"
+        HTTPStatus.INSUFFICIENT_STORAGE, detail="the request could not be stored; see the server's log"
     ),
 }
-"""Errors of the library and the rule for each; for a subclass, Flask takes the rule of its nearest listed class."""
+"""Errors of the library, and how each is answered. For a subclass, Flask uses the rule of its nearest listed class."""
 
 
 def register(app: Flask) -> None:
@@ -130,7 +130,7 @@ def _http(error: HTTPException) -> Response:
 
 def _unexpected(error: Exception) -> Response:
     log.error("request failed", path=request.path, exc_info=error)
-    return _answer(HTTPStatus.INTERNAL_SERVER_ERROR, "the server failed at this request; its log tells why")
+    return _answer(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error: see the server's log")
 
 
 def _answer(status: HTTPStatus, detail: str, *, errors: Sequence[FieldError] = ()) -> Response:

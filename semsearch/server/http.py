@@ -33,9 +33,10 @@ def from_body(model: type[Model], *, optional: bool = False) -> Model:
 
 
 def from_address(model: type[Model], *, many: frozenset[str] = frozenset()) -> Model:
-    """Parse the query string. A field may occur once, a field named in `many` any number of times.
+    """Parse the query string. A field may occur once, or any number of times if `many` names it.
 
-    Raises FieldProblem."""
+    Raises FieldProblem.
+    """
     values: dict[str, object] = {}
     for field, texts in request.args.lists():
         if field in many:
@@ -56,6 +57,6 @@ def answer(model: BaseModel, status: int = 200) -> Response:
 
 
 def client_gone() -> Callable[[], bool]:
-    """Return a function that tells whether the request's client has disconnected; False if the server cannot tell."""
+    """Return a function that returns whether the client has disconnected; always false if the server cannot tell."""
     disconnected: Callable[[], bool] = request.environ.get("waitress.client_disconnected", lambda: False)
     return disconnected

@@ -1,4 +1,4 @@
-"""Opens indexes and serves them with waitress until told to stop: one process, many threads."""
+"""Opens indexes and serves them with waitress, in one process with many threads, until a signal arrives."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import structlog
+from flask import Flask
 from waitress.server import create_server
 
 from semsearch.encoders.encoder import Encoder
@@ -29,22 +31,25 @@ from semsearch.system.threads import available_cores, limit_arenas, limit_thread
 log = structlog.get_logger("semsearch.server")
 
 BODY_SLACK = 8
-"""Bodies up to this many times the limit are read and refused in our own words; larger ones waitress cuts off."""
+"""Waitress reads bodies up to this multiple of the limit, so that the app can answer them with a proper error."""
 
 
 class ListenError(SemsearchError):
-    """The address to listen at cannot be had."""
+    """The server cannot or must not listen at an address."""
 
 
 def open_indexes(
     folders: Sequence[Path], *, device: str = "auto", threads: int | None = None, runtime: RuntimeChoice = "auto"
 ) -> dict[str, SearchEngine]:
-    """Open indexes by the names of their folders; those of one encoder share it.
+    """Open indexes and return their engines by folder name. Indexes with the same encoder share it.
 
-    From then on each library computes on as many threads as leave a core to each of the encoder's workers, and what
-    all threads need of memory comes from as many pools as there are cores.
+    This limits the threads of the numerical libraries, so that each worker of the encoder has a core, and the number
+    of the allocator's memory arenas to the number of threads.
 
-    Raises IndexFolderError if one cannot be opened or two have the same name; EncoderError.
+    device: as in `Encoder.open`. threads: threads for computation; None: one for each available core. runtime: as in
+    `Encoder.open`.
+
+    Raises IndexFolderError if an index cannot be opened or two have the same name, and EncoderError.
     """
     engines: dict[str, SearchEngine] = {}
     encoders: dict[str, Encoder] = {}
@@ -54,15 +59,15 @@ def open_indexes(
         name = folder.resolve().name
         if name in engines:
             raise IndexFolderError(f"two indexes are called {name!r}: rename one of the folders")
-        made_by = read_manifest(folder).encoder
-        key = made_by.model_dump_json()
+        record = read_manifest(folder).encoder
+        key = record.model_dump_json()
         if key not in encoders:
             encoders[key] = Encoder.open(
-                made_by.name, device=device, threads=threads, prompts=made_by.prompts, runtime=runtime
+                record.name, device=device, threads=threads, prompts=record.prompts, runtime=runtime
             )
-        alone = max(1, threads // encoders[key].workers)
-        engines[name] = SearchEngine.open(folder, encoder=encoders[key], threads=alone)
-        limit_threads(alone)
+        threads_per_worker = max(1, threads // encoders[key].workers)
+        engines[name] = SearchEngine.open(folder, encoder=encoders[key], threads=threads_per_worker)
+        limit_threads(threads_per_worker)
     return engines
 
 
@@ -77,48 +82,30 @@ def serve(
     adaptation: AdaptationSettings,
     announce: Callable[[str], None] = lambda _address: None,
 ) -> None:
-    """Answer requests until SIGINT or SIGTERM, then release everything.
+    """Answer requests until SIGINT or SIGTERM, then release all resources.
 
-    engines: handed over: the dictionary is emptied, and the engines are closed at the end.
-    announce: is called with the address once requests are answered. Raises ListenError if it cannot be had, and as
-    `check_reach`.
+    engines: by index name. The server takes ownership: it empties the dictionary, and closes the engines at the end.
+    announce: called with the server's URL once it answers requests. Other parameters: as in `create_app`.
+
+    Raises ListenError if the address is not available, and as `check_write_protection`.
     """
-    check_reach(host, keys)
+    check_write_protection(host, keys)
     _log_to_stderr()
     app = create_app(
-        engines, limits=limits, trusted_hosts=trusted_hosts or _own_names(host), keys=keys, adaptation=adaptation
+        engines, limits=limits, trusted_hosts=trusted_hosts or _loopback_names(host), keys=keys, adaptation=adaptation
     )
     service: SearchService = app.extensions["semsearch"]
     for index in service.indexes.values():
         runtime = index.engine.encoder.runtime
         log.info("opened", index=index.name, runtime=runtime.name, why=runtime.reason)
-    # whatever names an engine keeps its state open for good, also when the index has moved on
+    # a reference to an engine keeps the files of its state open, even after the index has changed
     engines.clear()
     dispatcher = Dispatcher(limits.threads, service.metrics)
     try:
-        try:
-            server = create_server(
-                app,
-                _dispatcher=dispatcher,
-                host=host,
-                port=port,
-                ident="semsearch",
-                # refusals must be answered too: more connections than threads may be open
-                connection_limit=4 * limits.threads,
-                # lets a request see that its client has hung up
-                channel_request_lookahead=1,
-                max_request_body_size=BODY_SLACK * limits.max_body_bytes,
-                max_request_header_size=64 * 1024,
-                expose_tracebacks=False,
-                clear_untrusted_proxy_headers=True,
-            )
-        except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else str(error)
-            remedy = "choose another with --port, or 0 for a free one" if _is_taken(error) else "choose another"
-            raise ListenError(f"cannot listen at {host}, port {port} ({reason}): {remedy}") from error
-        signal.signal(signal.SIGTERM, _leave)
-        shown = f"[{host}]" if ":" in host else host
-        announce(f"http://{shown}:{_port_of(server, port)}/")
+        server = _create_server(app, dispatcher, host=host, port=port, limits=limits)
+        signal.signal(signal.SIGTERM, _exit)
+        url_host = f"[{host}]" if ":" in host else host
+        announce(f"http://{url_host}:{_port_of(server, port)}/")
         server.run()
     finally:
         dispatcher.shutdown()
@@ -127,16 +114,40 @@ def serve(
             index.engine.close()
 
 
-def check_reach(host: str, keys: WriteKeys) -> None:
-    """Raise ListenError where other machines can reach the server and everybody could write."""
+def check_write_protection(host: str, keys: WriteKeys) -> None:
+    """Raise ListenError if other machines can reach the server and any client could write."""
     if not _is_loopback(host) and not keys.wanted and not keys.refuse_all:
         raise ListenError(
-            f"every client that reaches {host} could label, adapt and reset: give --write-key NAME=KEY"
-            " (or SEMSEARCH_WRITE_KEY), which clients that may write must send, or serve with --read-only"
+            f"every client that reaches {host} could label, adapt and reset: require write keys with --write-key"
+            " NAME=KEY (or SEMSEARCH_WRITE_KEY), or serve with --read-only"
         )
 
 
-def _leave(_signal: int, _frame: FrameType | None) -> None:
+def _create_server(app: Flask, dispatcher: Dispatcher, *, host: str, port: int, limits: Limits) -> Any:
+    """Create a waitress server that listens at an address. Raises ListenError."""
+    try:
+        return create_server(
+            app,
+            _dispatcher=dispatcher,
+            host=host,
+            port=port,
+            ident="semsearch",
+            # refusals must be sent too: more connections than threads may be open
+            connection_limit=4 * limits.threads,
+            # needed to detect that a client has disconnected
+            channel_request_lookahead=1,
+            max_request_body_size=BODY_SLACK * limits.max_body_bytes,
+            max_request_header_size=64 * 1024,
+            expose_tracebacks=False,
+            clear_untrusted_proxy_headers=True,
+        )
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        remedy = "choose another with --port, or 0 for a free one" if _is_taken(error) else "choose another"
+        raise ListenError(f"cannot listen at {host}, port {port} ({reason}): {remedy}") from error
+
+
+def _exit(_signal: int, _frame: FrameType | None) -> None:
     sys.exit(0)
 
 
@@ -145,13 +156,16 @@ def _is_taken(error: Exception) -> bool:
 
 
 def _port_of(server: object, port: int) -> int:
-    # a name that means several addresses makes a server of several sockets
-    found = getattr(server, "effective_port", None) or getattr(server, "effective_listen", [(None, port)])[0][1]
-    return int(found)
+    # a host name with several addresses gives a server with several sockets
+    effective = getattr(server, "effective_port", None) or getattr(server, "effective_listen", [(None, port)])[0][1]
+    return int(effective)
 
 
-def _own_names(host: str) -> list[str] | None:
-    """The names of a server that only this machine can reach: no page from elsewhere may call it by its own name."""
+def _loopback_names(host: str) -> list[str] | None:
+    """Return the trusted host names of a server on loopback; None for any other host.
+
+    They keep other sites' pages from reading responses through a host name of their own.
+    """
     return ["localhost", "127.0.0.1", "[::1]", host] if _is_loopback(host) else None
 
 
@@ -163,7 +177,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _log_to_stderr() -> None:
-    """Events for people at a terminal, as JSON lines for programs otherwise; waitress's warnings among them."""
+    """Log events to stderr: formatted for a terminal, otherwise as JSON lines."""
     terminal = sys.stderr.isatty()
     shared: list[structlog.typing.Processor] = [
         structlog.processors.add_log_level,
@@ -174,7 +188,7 @@ def _log_to_stderr() -> None:
     structlog.configure(
         processors=[
             *shared,
-            # a traceback with the values of variables would hold what people search for
+            # a traceback with the values of variables would contain users' queries
             structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
             if terminal
             else structlog.processors.JSONRenderer(),
@@ -182,5 +196,5 @@ def _log_to_stderr() -> None:
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
-    # waitress warns whenever requests queue for a thread; the metrics tell that better
+    # waitress warns whenever requests queue for a thread; the metrics report this
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)

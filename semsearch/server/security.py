@@ -1,4 +1,4 @@
-"""Who may change something: keys by name, and no page from elsewhere. Does not depend on what is changed."""
+"""Authorization of requests that change or reveal data: named write keys, and no requests from other sites' pages."""
 
 from __future__ import annotations
 
@@ -14,41 +14,48 @@ from werkzeug.exceptions import Forbidden, Unauthorized
 
 from semsearch.errors import SemsearchError
 
-SHORTEST_KEY = 16
+MIN_KEY_LENGTH = 16
+"""Characters."""
 LOCAL = "local"
-"""The source of what came without a key, over loopback."""
+"""The source of requests to a server without write keys."""
 
 
 class WriteKeyError(SemsearchError):
-    """A write key that cannot be used."""
+    """An invalid write key."""
 
 
 class WriteKeys:
-    """The keys with which labels, clicks and changes may be sent."""
+    """The write keys of a server, by name."""
 
     def __init__(self, keys: Mapping[str, str], *, refuse_all: bool = False) -> None:
-        """Names and keys; without any, every client may write, unless refuse_all.
+        """Check and store the keys.
 
-        Raises WriteKeyError for a key that is too short or a name that cannot be one.
+        keys: by name; without any, every client may write. refuse_all: whether to refuse all writes, with or without a
+        key.
+
+        Raises WriteKeyError for a key that is too short or an invalid name.
         """
         for name, key in keys.items():
             if not re.fullmatch(r"[\w.@-]{1,64}", name):
                 raise WriteKeyError(
                     f"the write key's name {name!r} is not 1 to 64 letters, digits, '.', '@', '_' or '-'"
                 )
-            if len(key) < SHORTEST_KEY:
-                raise WriteKeyError(f"the write key {name!r} has {len(key)} characters: use at least {SHORTEST_KEY}")
+            if len(key) < MIN_KEY_LENGTH:
+                raise WriteKeyError(f"the write key {name!r} has {len(key)} characters: use at least {MIN_KEY_LENGTH}")
         self._digests = {name: _digest(key) for name, key in keys.items()}
         self.refuse_all = refuse_all
 
     @classmethod
-    def parsed(cls, given: Iterable[str], *, refuse_all: bool = False) -> WriteKeys:
-        """From NAME=KEY each. Raises WriteKeyError as the constructor does, and for what has no `=`."""
+    def parse(cls, options: Iterable[str], *, refuse_all: bool = False) -> WriteKeys:
+        """Create keys from options of the form NAME=KEY.
+
+        Raises WriteKeyError as the constructor, for an option without `=`, and for a repeated name.
+        """
         keys: dict[str, str] = {}
-        for one in given:
-            name, sign, key = one.partition("=")
-            if not sign:
-                raise WriteKeyError("a write key is given as NAME=KEY: the name stands in the log beside each label")
+        for option in options:
+            name, separator, key = option.partition("=")
+            if not separator:
+                raise WriteKeyError("a write key is given as NAME=KEY: the name is stored with each label")
             if name in keys:
                 raise WriteKeyError(f"two write keys are called {name!r}: give each its own name")
             keys[name] = key
@@ -56,29 +63,29 @@ class WriteKeys:
 
     @property
     def wanted(self) -> bool:
-        """Whether a key must be shown to write."""
+        """Whether writing requires a key."""
         return bool(self._digests)
 
     def source(self, request: Request) -> str:
-        """Who sends this request, which is about to change or to read what is not open to all.
+        """Authorize a request and return the name of its key, or `local` if the server has no keys.
 
-        Raises Unauthorized without a right key, Forbidden where nobody may write or the request comes from the page of
-        another site.
+        Raises Unauthorized without a valid key, and Forbidden if the server is read-only or the request comes from a
+        page of another site.
         """
         if self.refuse_all:
-            raise Forbidden("this server takes no labels and changes nothing (--read-only)")
+            raise Forbidden("this server is read-only (--read-only): it stores no labels and changes nothing")
         _refuse_other_sites(request)
         if not self._digests:
             return LOCAL
-        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-        digest = _digest(given.strip() if scheme.lower() == "bearer" else "")
-        # every key is compared, whichever is right, and none byte by byte
-        right = [name for name, known in self._digests.items() if hmac.compare_digest(digest, known)]
-        if not right:
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        digest = _digest(token.strip() if scheme.lower() == "bearer" else "")
+        # compares every key, each in constant time, so that the duration reveals nothing about the keys
+        matches = [name for name, expected in self._digests.items() if hmac.compare_digest(digest, expected)]
+        if not matches:
             raise Unauthorized(
                 "this needs a write key: send `Authorization: Bearer KEY`", www_authenticate=WWWAuthenticate("bearer")
             )
-        return right[0]
+        return matches[0]
 
 
 def _digest(key: str) -> bytes:
@@ -86,9 +93,12 @@ def _digest(key: str) -> bytes:
 
 
 def _refuse_other_sites(request: Request) -> None:
-    """Browsers say where a request comes from; programs say nothing, and need not."""
+    """Raise Forbidden for a request from a page of another site.
+
+    Browsers name the origin of a request in headers. Other clients send no such headers and are accepted.
+    """
     if request.method == "GET" and request.headers.get("Sec-Fetch-Dest") == "document":
-        return  # a person follows a link to the server: that changes nothing, and the other page sees nothing of it
+        return  # following a link changes nothing, and the other page cannot read the response
     site = request.headers.get("Sec-Fetch-Site", "same-origin")
     origin = request.headers.get("Origin")
     try:

@@ -1,4 +1,4 @@
-"""What the endpoint takes and gives about changes of an index, as models."""
+"""Request and response models for changes of an index: adding and deleting documents, and compaction."""
 
 from __future__ import annotations
 
@@ -16,64 +16,70 @@ class _Request(BaseModel):
 
 
 class NewDocument(_Request):
-    """A document to be found."""
+    """A document to add."""
 
-    id: str = Field(min_length=1, max_length=1_000, description="Unique within the index; a known one is replaced")
+    id: str = Field(
+        min_length=1, max_length=1_000, description="Unique within the index; replaces an existing document"
+    )
     title: str = ""
-    text: str = Field("", description="Cut into passages where it is long; may be empty where there is a title")
-    source: str = Field("", max_length=1_000, description="Where it is from; by default the write key's name")
-    metadata: Mapping[str, JsonValue] = Field({}, description="What it can be filtered by, and `url` for a link")
+    text: str = Field("", description="Split into passages if it is long; may be empty if there is a title")
+    source: str = Field(
+        "", max_length=1_000, description="Origin of the document; by default the name of the write key"
+    )
+    metadata: Mapping[str, JsonValue] = Field({}, description="Fields to filter by; `url` becomes a link on the page")
 
     @model_validator(mode="after")
-    def _can_be_kept(self) -> Self:
+    def _check_content(self) -> Self:
         if not f"{self.title}{self.text}".strip():
             raise ValueError("neither title nor text: give at least one word")
         try:
-            kept = json.dumps(dict(self.metadata), allow_nan=False, ensure_ascii=False)
+            metadata = json.dumps(dict(self.metadata), allow_nan=False, ensure_ascii=False)
         except ValueError:
-            raise ValueError("metadata holds a number that is not finite: leave it out") from None
-        if not is_unicode(f"{self.id}{self.title}{self.text}{self.source}{kept}"):
+            raise ValueError("metadata contains a number that is not finite: leave it out") from None
+        if not is_unicode(f"{self.id}{self.title}{self.text}{self.source}{metadata}"):
             raise ValueError("holds half of a surrogate pair: send valid Unicode")
         return self
 
 
 class DocumentsRequest(_Request):
-    """Documents to be added, or to take the place of those whose id they have."""
+    """Documents to add. An existing document with the same id is replaced."""
 
     documents: tuple[NewDocument, ...] = Field(min_length=1, max_length=1_000)
-    index: str | None = Field(None, max_length=200, description="By default the first that is served")
+    index: str | None = Field(None, max_length=200, description="Index; by default the first one served")
 
     @model_validator(mode="after")
-    def _once_each(self) -> Self:
-        if len({one.id for one in self.documents}) < len(self.documents):
-            raise ValueError("two documents have one id: ids are unique")
+    def _check_unique_ids(self) -> Self:
+        if len({document.id for document in self.documents}) < len(self.documents):
+            raise ValueError("two documents have the same id: ids are unique")
         return self
 
 
 class DeleteRequest(_Request):
-    """Documents to be deleted."""
+    """Documents to delete."""
 
-    id: tuple[str, ...] = Field(min_length=1, max_length=1_000, description="May be given many times")
+    id: tuple[str, ...] = Field(min_length=1, max_length=1_000, description="Document id; may be given several times")
     index: str | None = Field(None, max_length=200)
 
 
 class CompactRequest(_Request):
-    """An index to be made one piece."""
+    """An index to compact."""
 
     index: str | None = Field(None, max_length=200)
-    wait: bool = Field(True, description="Answer when it is done, if that is soon; else 202, and it goes on")
+    wait: bool = Field(
+        True, description="Whether to wait for the end; if false, or if it takes too long, responds with 202"
+    )
 
 
 class ChangedResponse(BaseModel):
-    """What became of a change; searches see it already."""
+    """The result of a change. Searches already use it."""
 
     model_config = ConfigDict(frozen=True)
 
     index: str
     added: int
     replaced: int
-    unchanged: int = Field(description="Documents that were the same already")
+    unchanged: int = Field(description="Documents that were identical already")
     deleted: int
-    unknown: tuple[str, ...] = Field(description="Ids that were to be deleted and are not there")
-    documents: int = Field(description="That the index holds now")
-    segments: int = Field(description="Pieces that it is in; compacting makes it one")
+    unknown: tuple[str, ...] = Field(description="Ids to delete that the index does not contain")
+    documents: int = Field(description="Documents in the index now")
+    segments: int = Field(description="Segments of the index; compaction merges them into one")

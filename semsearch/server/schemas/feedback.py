@@ -76,15 +76,15 @@ class ClickIn(_Request):
     user: str = Field("", max_length=200)
 
     @model_validator(mode="after")
-    def _placed(self) -> Self:
+    def _check_position(self) -> Self:
         if self.document is None:
             if not self.shown or self.position is not None:
-                raise ValueError("without a document, give what was `shown` and no `position`")
+                raise ValueError("without a document, give `shown` and no `position`")
         elif self.position is None:
             if self.document not in self.shown:
-                raise ValueError("give the `position`, or what was `shown` with the document in it")
+                raise ValueError("give the `position`, or `shown` with the document in it")
         elif self.shown and self.shown[self.position - 1 : self.position] != (self.document,):
-            raise ValueError("the document does not stand at this `position` of what was `shown`")
+            raise ValueError("the document is not at this `position` of `shown`")
         return self
 
     @property

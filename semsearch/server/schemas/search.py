@@ -33,7 +33,7 @@ class Limits(BaseModel):
     max_k: int = Field(100, ge=1, description="Results for one query")
     max_offset: int = Field(1_000, ge=0, description="Largest offset of the first result")
     max_batch: int = Field(32, ge=1, description="Queries encoded in one batch, within its token limit")
-    max_waiting: int = Field(64, ge=1, description="Queries that may wait; above it, requests are answered with 503")
+    max_waiting: int = Field(64, ge=1, description="Queries that may wait; beyond this, requests are answered with 503")
     deadline_s: float = Field(10.0, gt=0, description="Seconds after which a request is answered with 503")
     query_cache_size: int = Field(10_000, ge=0, description="Recent query vectors kept, 2 KB each; 0: no cache")
 
@@ -43,11 +43,11 @@ class Limits(BaseModel):
 
     @property
     def threads(self) -> int:
-        """Server threads: one for each query that may wait or run, and some that are free to refuse the next."""
+        """Number of server threads: one for each query that may wait or run, and 8 to refuse further requests."""
         return self.max_waiting + self.max_batch + 8
 
 
-def _understood(value: str | Filter | None) -> Filter | None:
+def _parse_filter(value: str | Filter | None) -> Filter | None:
     """Return the filter of a request, given as an expression or as a tree. Raises ValueError if it is invalid."""
     try:
         return parse_optional_filter(value) if isinstance(value, str) else value and check_size(value)
@@ -55,11 +55,11 @@ def _understood(value: str | Filter | None) -> Filter | None:
         raise ValueError(str(error)) from None
 
 
-FilterField = Annotated[str | Filter | None, AfterValidator(_understood)]
+FilterField = Annotated[str | Filter | None, AfterValidator(_parse_filter)]
 """A filter tree or an expression; after validation a tree or None."""
 
 
-def _ordered(value: str | None) -> str | None:
+def _check_sort(value: str | None) -> str | None:
     """Return the sort order unchanged. Raises ValueError if it names no field."""
     try:
         if value is not None:
@@ -69,7 +69,7 @@ def _ordered(value: str | None) -> str | None:
     return value
 
 
-SortField = Annotated[str | None, Field(max_length=200), AfterValidator(_ordered)]
+SortField = Annotated[str | None, Field(max_length=200), AfterValidator(_check_sort)]
 
 
 class SearchRequest(BaseModel):
@@ -106,14 +106,14 @@ class SearchRequest(BaseModel):
 
     @field_validator("query", "queries")
     @classmethod
-    def _not_blank(cls, value: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
+    def _check_not_blank(cls, value: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
         for text in (value,) if isinstance(value, str) else value or ():
             if not text.strip():
                 raise ValueError("a query is empty: give at least one word")
         return value
 
     @model_validator(mode="after")
-    def _one_or_many(self) -> Self:
+    def _check_query_or_queries(self) -> Self:
         if (self.query is None) == (self.queries is None):
             raise ValueError("give either `query` or `queries`")
         return self
@@ -125,25 +125,25 @@ class SearchRequest(BaseModel):
 
     @classmethod
     def with_limits(cls, limits: Limits) -> type[SearchRequest]:
-        """The same model with a server's limits, which then also stand in its OpenAPI document."""
+        """Return this model with a server's limits, which then also appear in the OpenAPI document."""
         text = Annotated[str, Field(max_length=limits.max_query_chars)]
-        described = {name: field.description for name, field in cls.model_fields.items()}
+        descriptions = {name: field.description for name, field in cls.model_fields.items()}
         return create_model(
             "SearchRequest",
             __base__=cls,
             __doc__=cls.__doc__,
-            query=(text | None, Field(None, description=described["query"])),
+            query=(text | None, Field(None, description=descriptions["query"])),
             queries=(
                 tuple[text, ...] | None,
-                Field(None, description=described["queries"], min_length=1, max_length=limits.max_queries),
+                Field(None, description=descriptions["queries"], min_length=1, max_length=limits.max_queries),
             ),
-            k=(int, Field(min(10, limits.max_k), description=described["k"], ge=1, le=limits.max_k)),
-            offset=(int, Field(0, description=described["offset"], ge=0, le=limits.max_offset)),
+            k=(int, Field(min(10, limits.max_k), description=descriptions["k"], ge=1, le=limits.max_k)),
+            offset=(int, Field(0, description=descriptions["offset"], ge=0, le=limits.max_offset)),
         )
 
 
 class DocumentRequest(BaseModel):
-    """Which document."""
+    """A document to return."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -266,7 +266,7 @@ class SearchResponse(_Answer):
 
 
 class IndexModel(_Answer):
-    """One index that is served."""
+    """A served index."""
 
     name: str
     title: str
@@ -287,7 +287,7 @@ class IndexesResponse(_Answer):
 
 
 class DocumentResponse(_Answer):
-    """A whole document."""
+    """A document with its full text."""
 
     id: str
     title: str
@@ -297,14 +297,14 @@ class DocumentResponse(_Answer):
 
 
 class FieldError(_Answer):
-    """What is wrong with one field of a request."""
+    """An invalid field of a request."""
 
-    field: str = Field(description="Dotted name; empty for the request as a whole")
+    field: str = Field(description="Dotted name; empty for the whole request")
     message: str
 
 
 class Problem(_Answer):
-    """A failure as RFC 9457 describes it."""
+    """An error response, as defined by RFC 9457."""
 
     type: str = "about:blank"
     title: str
