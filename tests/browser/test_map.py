@@ -23,6 +23,7 @@ THINGS = [
 ]
 COUNT_DRAWN = """() => {
     const canvas = document.querySelector("canvas");
+    if (!canvas) return 0;
     const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
     let drawn = 0;
     for (let alpha = 3; alpha < data.length; alpha += 4) drawn += data[alpha] > 0;
