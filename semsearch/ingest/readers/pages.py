@@ -1,26 +1,26 @@
 """Reads files that are one document each: text, Markdown, HTML, PDF, Word, EPUB.
 
-Only the main text of a web page is read, without navigation, banners and footers. A file's headings and dates become
-metadata.
+A file's headings and dates become metadata.
 """
 
 from __future__ import annotations
 
 import logging
+import posixpath
 import re
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from io import BytesIO
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 import yaml
 from markdown_it import MarkdownIt
 from pydantic import JsonValue
-from resiliparse.extract.html2text import extract_plain_text
-from selectolax.lexbor import LexborHTMLParser
+from resiliparse.parse.html import HTMLTree
 
 from semsearch.errors import first_line
 from semsearch.ingest.readers.files import (
@@ -35,6 +35,7 @@ from semsearch.ingest.readers.files import (
     read_whole_text,
     stem,
 )
+from semsearch.ingest.readers.html import decode_html, parse_html
 from semsearch.ingest.recipe import Source
 from semsearch.types import Document
 
@@ -42,14 +43,6 @@ MAX_HEADINGS = 30
 """Headings stored as metadata."""
 MAX_PACKED_BYTES = 8 * MAX_RECORD_BYTES
 """Size of a file that may contain images and fonts besides its text, packed or unpacked."""
-_DATES = (
-    'meta[property="article:published_time"]',
-    'meta[property="og:published_time"]',
-    'meta[name="date"]',
-    'meta[name="dcterms.created"]',
-    'meta[itemprop="datePublished"]',
-    "time[datetime]",
-)
 _FRONT_MATTER = re.compile(r"\A---[ \t]*\n(.*?\n)(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL)
 
 
@@ -83,40 +76,28 @@ def read_markdown(path: Path, name: str, source: Source) -> Reading:
 
 def read_html(path: Path, name: str, source: Source) -> Reading:
     """A web page."""
-    text = read_whole_text(path, source.encoding)
-    if isinstance(text, BadRecord):
-        yield text
+    raw = read_bytes(path, max_bytes=MAX_RECORD_BYTES)
+    if isinstance(raw, BadRecord):
+        yield raw
         return
-    tree = LexborHTMLParser(text)
-    heading = tree.css_first("title") or tree.css_first("h1")
-    metadata: dict[str, JsonValue] = {}
-    for node in (tree.css_first(selector) for selector in _DATES):
-        if node is not None and (date := node.attributes.get("content") or node.attributes.get("datetime")):
-            metadata["date"] = date
-            break
-    if tree.root is not None and (language := tree.root.attributes.get("lang")):
-        metadata["lang"] = language
-    title = _one_line(heading.text()) if heading else ""
-    main = main_text(text)
-    # headings of navigation and the like are not in the main text
-    lines = set(map(_one_line, main.splitlines()))
-    headings = [line for node in tree.css("h1, h2, h3") if (line := _one_line(node.text())) in lines]
-    yield _document(path, name, title=title, text=main, headings=headings, metadata=metadata)
+    page = parse_html(raw, source.encoding)
+    metadata: dict[str, JsonValue] = {"date": page.date, "lang": page.language}
+    yield _document(path, name, title=page.title, text=page.text, headings=page.headings, metadata=metadata)
 
 
 def read_pdf(path: Path, name: str, source: Source) -> Reading:  # noqa: ARG001 - the signature of a reader
     """PDF: the text of all pages."""
-    yield _parse(path, name, _pdf, "PDF", library=("pypdf", "pdf"))
+    yield from _parse(path, name, _pdf, "PDF", library=("pypdf", "pdf"))
 
 
 def read_docx(path: Path, name: str, source: Source) -> Reading:  # noqa: ARG001 - the signature of a reader
     """Word: paragraphs and tables, in order."""
-    yield _parse(path, name, _docx, "a Word document", library=("python-docx", "docx"))
+    yield from _parse(path, name, _docx, "a Word document", library=("python-docx", "docx"))
 
 
 def read_epub(path: Path, name: str, source: Source) -> Reading:  # noqa: ARG001 - the signature of a reader
     """EPUB: the chapters of a book in reading order, as one document."""
-    yield _parse(path, name, _epub, "EPUB", library=None)
+    yield from _parse(path, name, _epub, "EPUB", library=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +108,8 @@ class _Content:
     text: str
     headings: list[str]
     metadata: dict[str, JsonValue]
+    losses: Sequence[str] = ()
+    """Reasons why parts of the file could not be read."""
 
 
 class _RefusedError(Exception):
@@ -135,26 +118,34 @@ class _RefusedError(Exception):
 
 def _parse(
     path: Path, name: str, parse: Callable[[bytes], _Content], kind: str, *, library: tuple[str, str] | None
-) -> Document | BadRecord:
-    """Parse a binary format.
+) -> Reading:
+    """Read a file of a binary format: one document, and a bad record for each part that could not be read.
 
     kind: the format's name in error messages. library: the optional package that `parse` needs, and its extra.
     """
     raw = read_bytes(path, max_bytes=MAX_PACKED_BYTES)
     if isinstance(raw, BadRecord):
-        return raw
+        yield raw
+        return
     try:
         content = parse(raw)
     except ImportError:
         assert library is not None
-        return BadRecord(str(path), missing(*library), whole_file=True)
+        yield BadRecord(str(path), missing(*library), whole_file=True)
     except _RefusedError as error:
-        return BadRecord(str(path), str(error), whole_file=True)
+        yield BadRecord(str(path), str(error), whole_file=True)
     except Exception as error:  # noqa: BLE001 - a parser may raise anything for a damaged file
-        return BadRecord(str(path), f"cannot be read as {kind} ({first_line(error)[:200]})", whole_file=True)
-    return _document(
-        path, name, title=content.title, text=content.text, headings=content.headings, metadata=content.metadata
-    )
+        yield BadRecord(str(path), f"cannot be read as {kind} ({first_line(error)[:200]})", whole_file=True)
+    else:
+        yield _document(
+            path,
+            name,
+            title=content.title,
+            text=content.text,
+            headings=content.headings,
+            metadata=content.metadata,
+        )
+        yield from (BadRecord(str(path), reason, whole_file=True) for reason in content.losses)
 
 
 def _pdf(raw: bytes) -> _Content:
@@ -197,27 +188,37 @@ def _docx(raw: bytes) -> _Content:
 def _epub(raw: bytes) -> _Content:
     _refuse_bombs(raw)
     with zipfile.ZipFile(BytesIO(raw)) as book:
-        root = LexborHTMLParser(book.read("META-INF/container.xml")).css_first("rootfile")
-        package_path = PurePosixPath((root.attributes.get("full-path") if root else None) or "")
-        package = LexborHTMLParser(book.read(str(package_path)))
-        items = {node.attributes.get("id"): node.attributes.get("href") for node in package.css("item")}
-        spine = [items.get(node.attributes.get("idref")) for node in package.css("itemref")]
-        paths = [str(package_path.parent / unquote(href)) for href in spine if href]
-        chapters = [book.read(path).decode("utf-8", "replace") for path in paths]
+        root = _xml(book.read("META-INF/container.xml")).query_selector("rootfile")
+        package_path = (root.getattr("full-path") if root is not None else None) or ""
+        package = _xml(book.read(package_path))
+        items = {node.getattr("id"): node for node in package.query_selector_all("item")}
+        spine = [items.get(node.getattr("idref")) for node in package.query_selector_all("itemref")]
+        chapters, missing_chapters = [], []
+        for item in spine:
+            if item is None or "html" not in (item.getattr("media-type") or "html"):
+                continue
+            path = posixpath.normpath(posixpath.join(posixpath.dirname(package_path), unquote(item.getattr("href"))))
+            try:
+                chapters.append(parse_html(book.read(path)))
+            except KeyError:
+                missing_chapters.append(path)
     metadata: dict[str, JsonValue] = {
         "author": _dublin_core(package, "creator"),
         "date": _dublin_core(package, "date"),
         "lang": _dublin_core(package, "language"),
     }
-    headings = [_one_line(node.text()) for chapter in chapters for node in LexborHTMLParser(chapter).css("h1, h2, h3")]
-    return _Content(_dublin_core(package, "title"), "\n\n".join(map(main_text, chapters)), headings, metadata)
+    return _Content(
+        _dublin_core(package, "title"),
+        "\n\n".join(chapter.text for chapter in chapters),
+        [heading for chapter in chapters for heading in chapter.headings],
+        metadata,
+        [f"its chapter {path!r} is missing" for path in missing_chapters],
+    )
 
 
-def main_text(html: str) -> str:
-    """The main text of an HTML page, without navigation and the like; all of its text if nothing else is left."""
-    text = extract_plain_text(html, main_content=True, list_bullets=False, alt_texts=False)
-    text = text if text.strip() else extract_plain_text(html, list_bullets=False, alt_texts=False)
-    return re.sub(r"\n{3,}", "\n\n", text.replace("\xa0", " "))
+def _xml(raw: bytes) -> Any:
+    """The document node of an XML file, parsed leniently, as a parser of HTML does."""
+    return HTMLTree.parse(decode_html(raw)).document
 
 
 def _front_matter(text: str) -> tuple[dict[str, JsonValue], str]:
@@ -258,10 +259,10 @@ def _refuse_bombs(raw: bytes) -> None:
             raise _RefusedError(f"it decompresses to more than {MAX_PACKED_BYTES} bytes: split it")
 
 
-def _dublin_core(package: LexborHTMLParser, key: str) -> str:
+def _dublin_core(package: Any, key: str) -> str:
     """A field of an EPUB's metadata; its name has a colon, which selectors must escape."""
-    node = package.css_first(rf"dc\:{key}")
-    return _one_line(node.text()) if node else ""
+    node = package.query_selector(rf"dc\:{key}")
+    return "" if node is None else _one_line(node.text)
 
 
 def _iso(time: datetime | None) -> str:
