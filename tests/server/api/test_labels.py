@@ -265,7 +265,7 @@ def test_states_are_exported_and_imported_and_invalid_ones_are_refused(client: F
     for content in (b"", state[:-5], b"{}" * 50, state.replace(b"encoder_sha256", b"encoder_sha255")):
         assert client.put("/api/domains/copy/state", data=content).status_code == 422
     assert client.get("/api/domains/copy").get_json()["adaptation"]["version"] == 1
-    assert client.get("/api/domains/nobody/state").status_code == 422
+    assert client.get("/api/domains/unknown/state").status_code == 422
 
 
 def test_compare_returns_both_rankings_and_each_documents_other_rank(client: FlaskClient) -> None:
