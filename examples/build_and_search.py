@@ -13,19 +13,19 @@ ARTICLES = [
     {"id": "lost", "title": "Lost card", "text": "Block a stolen or lost card by phone.", "lang": "en"},
     {"id": "karte", "title": "Karte sperren", "text": "Eine verlorene Karte sperren Sie am Telefon.", "lang": "de"},
 ]
-"""`id`, `title` and `text` have a meaning; every other field is metadata."""
+"""Fields other than `id`, `title` and `text` are metadata."""
 
 
 def main() -> None:
-    """Print what three searches find."""
-    # without a folder the index lives in a temporary one, which is removed at the end
+    """Build an index, and print the hits of three searches."""
+    # without a folder the index is in a temporary one, which is removed on exit
     with Index.build(documents=ARTICLES, title="Help centre") as index:
         print(index.info())
         for hit in index.search("somebody stole my card", k=2):
             print(f"{hit.score:.3f}  {hit.id:6} {hit.passage.text}")
         [german] = index.search("card", filter="lang = de")
         print("in German:", german.title)
-        print("the word itself:", [hit.id for hit in index.search("PIN", mode="keyword")])
+        print("with the word itself:", [hit.id for hit in index.search("PIN", mode="keyword")])
 
 
 if __name__ == "__main__":

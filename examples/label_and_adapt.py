@@ -1,9 +1,9 @@
-"""Teach a domain what its own words mean, and compare its results with those of the frozen encoder.
+"""Adapt a domain to its own vocabulary, and compare its results with those of the frozen encoder.
 
     python examples/label_and_adapt.py
 
-A team calls its products by code names that no encoder has seen in this sense. Some labelled queries are enough to find
-the right documents for the team, while everybody else searches as before.
+A team has code names for its products, in a sense that no encoder was trained on. A few labelled queries are enough to
+find the right documents for the team; the results of all other domains stay the same.
 """
 
 from __future__ import annotations
@@ -19,18 +19,20 @@ DOCUMENTS = [
     {"id": "print", "text": "Set up a printer, order paper and toner."},
 ]
 CODE_NAMES = {"ledger": "Falcon", "mail": "Otter", "backup": "Glacier", "wiki": "Beehive"}
-WAYS_TO_ASK = ["{} is down", "how do I use {}", "who owns {}", "what is new in {}"]
+TEMPLATES = ["{} is down", "how do I use {}", "who owns {}", "what is new in {}"]
 
 
 def main() -> None:
-    """Label, adapt, and show what changed."""
+    """Label queries, adapt, and print the best document before and after."""
     with Index.build(documents=DOCUMENTS) as index:
         team = index.domain("team")
-        team.label_many([(way.format(name), doc) for doc, name in CODE_NAMES.items() for way in WAYS_TO_ASK[:3]])
+        team.label_many(
+            [(template.format(name), doc) for doc, name in CODE_NAMES.items() for template in TEMPLATES[:3]]
+        )
         result = team.adapt()
         print(result.reason)
         for doc, name in CODE_NAMES.items():
-            query = WAYS_TO_ASK[-1].format(name)
+            query = TEMPLATES[-1].format(name)
             before, after = index.search(query, k=1)[0], team.search(query, k=1)[0]
             print(f"{query!r}: {before.id} before, {after.id} now, labelled as {doc}")
 

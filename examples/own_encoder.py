@@ -1,8 +1,8 @@
-"""Use any object as encoder, and vectors that are there already.
+"""Use any object as encoder, and precomputed vectors.
 
     python examples/own_encoder.py
 
-The encoder here hashes character trigrams: it needs no model, and finds misspelled words.
+This encoder hashes character trigrams: it needs no model, and matches misspelled words.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class Trigrams:
     """Counts of a text's character trigrams, hashed into a vector."""
 
     name = "trigrams-512"
-    """Recorded in the index: give another name to another version."""
+    """Recorded in the index: change it with every change of the vectors."""
     dimension = 512
 
     def encode_queries(self, texts: Sequence[str]) -> np.ndarray:
@@ -40,7 +40,7 @@ DOCUMENTS = ["Amsterdam", "Rotterdam", "Copenhagen", "Bratislava", "Reykjavik"]
 
 
 def main() -> None:
-    """Search with the encoder, then over vectors that were made before."""
+    """Search with the encoder, first over vectors that the build makes, then over precomputed ones."""
     cities = [{"id": name.lower(), "text": name} for name in DOCUMENTS]
     encoder = Trigrams()
     with Index.build(documents=cities, encoder=encoder) as index:

@@ -84,15 +84,15 @@ def main() -> None:
     texts = [" ".join(text.split()[:12]) for _, text in engine.corpus.texts()]
     shares, ratios = [], []
     for _ in range(ROUNDS):
-        chosen = [str(text) for text in rng.choice(texts, BATCH)]
-        mixed = [Query(text, domain=str(name)) for text, name in zip(chosen, rng.choice(names, BATCH), strict=True)]
-        plain = [Query(text) for text in chosen]
+        batch = [str(text) for text in rng.choice(texts, BATCH)]
+        mixed = [Query(text, domain=str(name)) for text, name in zip(batch, rng.choice(names, BATCH), strict=True)]
+        plain = [Query(text) for text in batch]
         times = engine.retrieve(mixed)[0].times
-        begun = perf_counter()
+        plain_start = perf_counter()
         engine.retrieve(plain)
-        middle = perf_counter()
+        mixed_start = perf_counter()
         engine.retrieve(mixed)
-        ratios.append((perf_counter() - middle) / (middle - begun))
+        ratios.append((perf_counter() - mixed_start) / (mixed_start - plain_start))
         shares.append(times.adapt / (times.encode + times.adapt + times.search_vectors))
     print(
         f"adapting a batch of {BATCH} queries of {BATCH} domains: {statistics.median(shares):.2%} of the batch's time"

@@ -20,7 +20,8 @@ from statistics import median
 from time import perf_counter
 
 import numpy as np
-from large_index import corpus, publish_index, texts
+from large_index import corpus as read_corpus
+from large_index import publish_index, texts
 
 from semsearch.encoders.encoder import Encoder
 from semsearch.filters.expression import parse_filter
@@ -46,22 +47,22 @@ def median_ms(work: Callable[[int], object], turns: int = REPEATS) -> float:
 
 def measure(engine: SearchEngine, queries: Vectors, texts: list[str], expression: str) -> dict[str, float]:
     """Measure one filter. texts: keyword queries of the hybrid search."""
-    index = engine.corpus
+    corpus = engine.corpus
     filter_ = parse_filter(expression) if expression else None
     started = perf_counter()
-    allowed = index.allowed_rows(filter_)
-    figures = {"look_up_ms": 1000 * (perf_counter() - started), "share": allowed.document_count / index.documents}
-    tried = queries[:RECALL_QUERIES]
+    allowed = corpus.allowed_rows(filter_)
+    figures = {"look_up_ms": 1000 * (perf_counter() - started), "share": allowed.document_count / corpus.documents}
+    recall_queries = queries[:RECALL_QUERIES]
     rows = np.flatnonzero(allowed.passages)
     depth = min(10, len(rows))
-    near = tried @ index.vectors(rows).T
-    truth = -np.sort(-near, axis=1)[:, :depth]
-    shares = recall_of(index.search_vectors(tried, FUSION_DEPTH, allowed=allowed)[0], truth)
-    figures |= {"recall": float(shares.mean()), "worst_tenth": float(np.sort(shares)[: RECALL_QUERIES // 10].mean())}
+    cosine = recall_queries @ corpus.vectors(rows).T
+    exact_scores = -np.sort(-cosine, axis=1)[:, :depth]
+    recall = recall_of(corpus.search_vectors(recall_queries, FUSION_DEPTH, allowed=allowed)[0], exact_scores)
+    figures |= {"recall": float(recall.mean()), "worst_tenth": float(np.sort(recall)[: RECALL_QUERIES // 10].mean())}
     for together in (1, 32):
 
         def semantic(turn: int, many: int = together) -> None:
-            index.search_vectors(queries[turn * many % RECALL_QUERIES :][:many], FUSION_DEPTH, allowed=allowed)
+            corpus.search_vectors(queries[turn * many % RECALL_QUERIES :][:many], FUSION_DEPTH, allowed=allowed)
 
         figures[f"ms_{together}"] = median_ms(semantic)
 
@@ -75,12 +76,13 @@ def measure(engine: SearchEngine, queries: Vectors, texts: list[str], expression
 
 
 def main() -> int:
+    """Measure all filters with an exact index and with a graph."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("embeddings", type=Path)
     parser.add_argument("--documents", type=int, default=100_000)
     options = parser.parse_args()
     encoder = Encoder.open()
-    vectors, queries = corpus(options.embeddings, options.documents)
+    vectors, queries = read_corpus(options.embeddings, options.documents)
     keyword_queries = [" ".join(text.split()[:6]) for text in texts(RECALL_QUERIES, seed=5)]
     columns = ("share", "recall", "worst_tenth", "ms_1", "ms_32", "hybrid_ms", "look_up_ms")
     for kind in ("exact", "hnsw"):
@@ -92,12 +94,12 @@ def main() -> int:
             engine = SearchEngine.open(folder, encoder=encoder)
             print(f"\n{kind}, {engine.manifest.documents:,} documents; {engine.manifest.index.reason}")
             print(f"{'filter':12}" + "".join(f"{name:>13}" for name in columns) + f"{'x of none':>12}")
-            plain = 0.0
+            unfiltered_ms = 0.0
             for expression in FILTERS:
                 figures = measure(engine, queries, keyword_queries, expression)
-                plain = plain or figures["ms_1"]
+                unfiltered_ms = unfiltered_ms or figures["ms_1"]
                 line = "".join(f"{figures[name]:13.4f}" for name in columns)
-                print(f"{expression or 'none':12}{line}{figures['ms_1'] / plain:12.2f}", flush=True)
+                print(f"{expression or 'none':12}{line}{figures['ms_1'] / unfiltered_ms:12.2f}", flush=True)
             engine.close()
     return 0
 

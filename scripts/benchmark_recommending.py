@@ -112,8 +112,8 @@ def main() -> int:
         def semsearch(diversity: float, *, use_likes: bool) -> Callable[[int, User], list[str]]:
             def recommended(_: int, user: User) -> list[str]:
                 own = set(user.liked)
-                other_likes = {item: count - (item in own) for item, count in likes.items()} if use_likes else {}
-                result = recommend(engine, user.liked, seen=user.seen, others=other_likes, k=K, diversity=diversity)
+                counts = {item: count - (item in own) for item, count in likes.items()} if use_likes else {}
+                result = recommend(engine, user.liked, seen=user.seen, like_counts=counts, k=K, diversity=diversity)
                 assert result is not None
                 return [hit.id for hit in result.hits]
 

@@ -86,6 +86,7 @@ def measure_opening(folder: Path, ef_search: int | None, threads: int) -> None:
 
 
 def main() -> int:
+    """Measure all sizes and formats."""
     if sys.argv[1:2] == ["--open"]:
         measure_opening(Path(sys.argv[2]), int(sys.argv[3]) or None, int(sys.argv[4]))
         return 0
@@ -97,8 +98,8 @@ def main() -> int:
     options = parser.parse_args()
     for count, precision in product(map(int, options.sizes.split(",")), options.vectors.split(",")):
         documents, queries = corpus(options.embeddings, count)
-        plain = VectorIndex.exact(documents.shape[1], threads=options.threads)
-        plain.add(documents)
+        exact = VectorIndex.exact(documents.shape[1], threads=options.threads)
+        exact.add(documents)
         started = perf_counter()
         *_, selected = select_index(
             documents,
@@ -109,24 +110,24 @@ def main() -> int:
         seconds = perf_counter() - started
         assert isinstance(selected, SelectedIndex)
         index, record = selected.index, selected.record
-        others = queries[SELECTION_QUERIES : SELECTION_QUERIES + RECALL_QUERIES]
-        rows = index.search(others, FUSION_DEPTH, ef_search=record.ef_search)[1][:, :10]
-        scores = np.einsum("nd,nkd->nk", others, documents[np.maximum(rows, 0)])
-        shares = recall_of(np.where(rows >= 0, scores, -np.inf), plain.search(others, 10)[0])
+        held_out = queries[SELECTION_QUERIES : SELECTION_QUERIES + RECALL_QUERIES]
+        rows = index.search(held_out, FUSION_DEPTH, ef_search=record.ef_search)[1][:, :10]
+        scores = np.einsum("nd,nkd->nk", held_out, documents[np.maximum(rows, 0)])
+        recall = recall_of(np.where(rows >= 0, scores, -np.inf), exact.search(held_out, 10)[0])
         with tempfile.TemporaryDirectory() as work:
             folder = Path(work)
             index.save(folder / "vectors", folder / "graph")
-            np.save(folder / "queries.npy", others)
+            np.save(folder / "queries.npy", held_out)
             disk = {path.name: path.stat().st_size / 2**20 for path in folder.iterdir()}
             opening = run_opening(folder, record.ef_search, options.threads)
         row = {
             "vectors": count,
             "chosen": record.model_dump(),
             "build_s": round(seconds, 1),
-            "recall_on_others": round(float(shares.mean()), 4),
+            "recall_on_others": round(float(recall.mean()), 4),
             **{
                 f"{name}_{together}_ms": round(timed_ms(timed_index, queries, together, ef_search), 3)
-                for name, timed_index, ef_search in (("chosen", index, record.ef_search), ("exact", plain, None))
+                for name, timed_index, ef_search in (("chosen", index, record.ef_search), ("exact", exact, None))
                 for together in (1, 32)
             },
             "disk_mib": {name: round(mib, 1) for name, mib in disk.items() if name != "queries.npy"},

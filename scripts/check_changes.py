@@ -37,7 +37,7 @@ FRESH = 200
 
 
 @dataclass
-class Hihistory:
+class History:
     """The versions of one document, oldest first; None where it was deleted."""
 
     versions: list[int | None] = field(default_factory=list)
@@ -57,7 +57,7 @@ class Observations:
 
 def search(
     client: Client,
-    histories: dict[str, Hihistory],
+    histories: dict[str, History],
     original: list[str],
     stop: threading.Event,
     observations: Observations,
@@ -87,14 +87,14 @@ def search(
             observations.errors.append(f"{doc_id}: version {version}, not one of {possible}")
 
 
-def change(client: Client, histories: dict[str, Hihistory], number: int, draw: random.Random) -> str:
+def change(client: Client, histories: dict[str, History], number: int, draw: random.Random) -> str:
     """Change one document that this script added, so that the expected answers are known. Return the change's kind."""
     present = [doc_id for doc_id, history in histories.items() if history.versions[-1] is not None]
     kind = draw.choices(("add", "replace", "delete"), (5, 3, 2))[0] if len(present) > 20 else "add"
     if len(present) > FRESH:
         kind = "delete"
     doc_id = f"fresh-{number}" if kind == "add" else draw.choice(present)
-    history = histories[doc_id] if doc_id in histories else Hihistory()
+    history = histories[doc_id] if doc_id in histories else History()
     history.versions.append(None if kind == "delete" else number)
     histories[doc_id] = history
     history.sent += 1
@@ -133,7 +133,7 @@ def main() -> int:
         generation.close()
         server, writer = start(index)
         try:
-            histories: dict[str, Hihistory] = {}
+            histories: dict[str, History] = {}
             quiet = search_while(options.clients, writer, histories, original, lambda: time.sleep(options.quiet_s))
             kinds: dict[str, int] = {}
             every = max(1, options.changes // max(1, options.compactions))
@@ -169,7 +169,7 @@ def main() -> int:
 
 
 def search_while(
-    clients: int, client: Client, histories: dict[str, Hihistory], original: list[str], work: Callable[[], None]
+    clients: int, client: Client, histories: dict[str, History], original: list[str], work: Callable[[], None]
 ) -> Observations:
     """Let `clients` threads search while `work` runs, and return what they observed."""
     observations, stop = Observations(), threading.Event()

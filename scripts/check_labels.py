@@ -31,7 +31,7 @@ from semsearch.storage.labels import EntryFilter, LabelLog
 from semsearch.types import Click, Label
 
 CLIENTS = 4
-LONGEST_S = 1.5
+MAX_RUN_S = 1.5
 
 
 class Sender(threading.Thread):
@@ -75,19 +75,19 @@ def check_disk(index: Path, acknowledged: dict[str, tuple[str, str]]) -> list[st
     entries: list[Label | Click] = [entry for _, entry in log.labels(EntryFilter())]
     entries += [entry for _, entry in log.clicks(EntryFilter())]
     log.close()
-    held = {entry.id: (entry.query, entry.document or "") for entry in entries}
-    wrong = [f"{entry_id} is not in the log" for entry_id in acknowledged if entry_id not in held]
-    wrong += [
-        f"{entry_id} changed" for entry_id, content in acknowledged.items() if held.get(entry_id, content) != content
+    logged = {entry.id: (entry.query, entry.document or "") for entry in entries}
+    errors = [f"{entry_id} is not in the log" for entry_id in acknowledged if entry_id not in logged]
+    errors += [
+        f"{entry_id} changed" for entry_id, content in acknowledged.items() if logged.get(entry_id, content) != content
     ]
-    wrong += [] if len(held) == len(entries) else ["an entry is in the log twice"]
+    errors += [] if len(logged) == len(entries) else ["an entry is in the log twice"]
     store = DomainStore(index, encoder_sha256=read_manifest(index).encoder.weights_sha256)
     for name in store.names():
         for version in store.record(name).versions:
             state = store.state(name, version)
             if state is None and version.learner != "none" and version.number > store.record(name).number - 20:
-                wrong.append(f"{name} has lost version {version.number}")
-    return wrong
+                errors.append(f"{name} has lost version {version.number}")
+    return errors
 
 
 def main() -> None:
@@ -106,15 +106,15 @@ def main() -> None:
         generation = open_current(index)
         documents = Corpus.open(generation, threads=1).all_doc_ids()[:200]
         generation.close()
-        for time in range(options.times):
+        for kill in range(options.times):
             server, client = start(index, "--threads", "1", "--adapt-after", "5")
             # start the adaptation process before the first kill
             client.call("POST", "/api/labels", {"domain": "d0", "query": "a first query", "document": documents[0]})
             client.call("POST", "/api/domains/d0/adapt", {"wait": True})
-            senders = [Sender(client, number, documents, time) for number in range(CLIENTS)]
+            senders = [Sender(client, number, documents, kill) for number in range(CLIENTS)]
             for sender in senders:
                 sender.start()
-            sleep(chooser.uniform(0.02, LONGEST_S))
+            sleep(chooser.uniform(0.02, MAX_RUN_S))
             server.kill()
             server.wait(30)
             client.close()
@@ -122,10 +122,10 @@ def main() -> None:
                 sender.join(30)
                 acknowledged.update(sender.acknowledged)
                 sent += sender.sent
-            wrong = check_disk(index, acknowledged)
-            failures += bool(wrong)
-            for error in wrong[:5]:
-                print(f"kill {time + 1}: {error}")
+            errors = check_disk(index, acknowledged)
+            failures += bool(errors)
+            for error in errors[:5]:
+                print(f"kill {kill + 1}: {error}")
         store = DomainStore(index, encoder_sha256=read_manifest(index).encoder.weights_sha256)
         versions = sum(store.record(name).number for name in store.names())
     print(

@@ -1,9 +1,12 @@
 #!/usr/bin/env python3
-"""What does remembering marks do to the marked queries, and to all others? check_memory.py DATA_DIR
+"""Measure how memorizing marked queries changes these queries and all others.
 
-DATA_DIR holds domains/NAME in BEIR's layout and embeddings/NAME.npz. In every domain 1 to 128 queries of one half are
-marked as a person could: of the first ten results, those that are relevant. Prints by how much nDCG@10 (all judgments)
-changes for the marked queries and for up to 150 of the other half: mean over families, and the worst domain.
+    python scripts/check_memory.py DATA_DIR
+
+DATA_DIR holds domains/NAME in BEIR's layout and embeddings/NAME.npz. In each data set, 1 to 128 queries of one half are
+marked as a person could: the relevant documents among the first ten results. Prints the change of nDCG@10 (over all
+judgments) of the marked queries and of up to 150 queries of the other half: the mean over families, and the worst data
+set.
 """
 
 from __future__ import annotations
@@ -25,27 +28,29 @@ from semsearch.types import Vectors
 
 SIZES = (1, 4, 32, 128)
 SEEDS = 2
-MOST_ASKED = 150
+MAX_OTHERS = 150
 
 
-def marks(domain: Dataset, rows: np.ndarray) -> tuple[list[int], list[Judgments]]:
-    """Queries among `rows` with a relevant document in their first ten, and those documents."""
-    found = np.argsort(-(domain.queries[rows] @ domain.documents.T), axis=1, kind="stable")[:, :10]
-    marked = {
-        int(row): {int(one): domain.texts.judgments[row][int(one)] for one in first if int(one) in judged}
-        for row, first, judged in zip(rows, found, (domain.texts.judgments[row] for row in rows), strict=True)
-    }
-    kept = [row for row, judged in marked.items() if judged]
-    return kept, [marked[row] for row in kept]
+def mark(dataset: Dataset, rows: np.ndarray) -> tuple[list[int], list[Judgments]]:
+    """Return the queries among `rows` with a relevant document in their first ten, and the relevance of those."""
+    scores = dataset.queries[rows] @ dataset.documents.T
+    first = np.argsort(-scores, axis=1, kind="stable")[:, :10]
+    marked: dict[int, Judgments] = {}
+    for row, documents in zip(rows.tolist(), first.tolist(), strict=True):
+        judged = dataset.texts.judgments[row]
+        if relevance := {document: judged[document] for document in documents if document in judged}:
+            marked[row] = relevance
+    return list(marked), list(marked.values())
 
 
-def ndcg(domain: Dataset, queries: Vectors, rows: list[int]) -> float:
-    """Mean nDCG@10 of queries that stand for these rows."""
-    values = measure(queries @ domain.documents.T, [domain.texts.judgments[row] for row in rows])
+def ndcg(dataset: Dataset, queries: Vectors, rows: list[int]) -> float:
+    """Mean nDCG@10 of query vectors (n, dim). rows: the queries of the data set whose judgments apply."""
+    values = measure(queries @ dataset.documents.T, [dataset.texts.judgments[row] for row in rows])
     return float(values["nDCG@10"].mean())
 
 
 def main() -> int:
+    """Measure all data sets."""
     if len(sys.argv) != 2:
         sys.stderr.write(__doc__ or "")
         return 2
@@ -54,25 +59,27 @@ def main() -> int:
     vectors = vectorizer(data)
     changes: dict[tuple[int, str], dict[tuple[str, str], list[float]]] = defaultdict(lambda: defaultdict(list))
     for folder in sorted((data / "domains").iterdir()):
-        domain = vectors.dataset(folder)
+        dataset = vectors.dataset(folder)
         for seed in range(SEEDS):
-            pool, asked = domain.halves(seed)
-            others = asked[:MOST_ASKED].tolist()
+            pool, held_out = dataset.halves(seed)
+            others = held_out[:MAX_OTHERS].tolist()
             for size in SIZES:
-                marked, judged = marks(domain, pool[:size])
+                marked, relevance = mark(dataset, pool[:size])
                 if not marked:
                     continue
                 with torch.no_grad():
-                    state = memorize(domain.basis, build_support(domain.documents, domain.queries[marked], judged))
-                adapter = Adapter.from_states(domain.basis, {"d": state})
+                    state = memorize(
+                        dataset.basis, build_support(dataset.documents, dataset.queries[marked], relevance)
+                    )
+                adapter = Adapter.from_states(dataset.basis, {"d": state})
                 for kind, rows in (("marked", marked), ("others", others)):
-                    queries = domain.queries[rows]
-                    moved = adapter.transform(queries, ["d"] * len(rows))
-                    change = ndcg(domain, moved, rows) - ndcg(domain, queries, rows)
-                    changes[size, kind][domain.family, domain.name].append(change)
-    for (size, kind), domains in changes.items():
-        macro, means = over_families(domains)
-        print(f"{size:4} marked, {kind}: {macro:+.4f}, worst domain {min(means.values()):+.4f}, {len(means)} domains")
+                    queries = dataset.queries[rows]
+                    adapted = adapter.transform(queries, ["d"] * len(rows))
+                    change = ndcg(dataset, adapted, rows) - ndcg(dataset, queries, rows)
+                    changes[size, kind][dataset.family, dataset.name].append(change)
+    for (size, kind), differences in changes.items():
+        mean, means = over_families(differences)
+        print(f"{size:4} marked, {kind}: {mean:+.4f}, worst domain {min(means.values()):+.4f}, {len(means)} domains")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Shared by the scripts that measure on labelled data sets: reading them, unseen weights, and means over families."""
+"""Reads labelled data sets, picks unseen weights and averages over families, for the scripts that measure on them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from semsearch.metalearn.episodes import Dataset, Vectorizer, default_cache
 
 
 def vectorizer(data: Path) -> Vectorizer:
-    """Reads the data sets of a folder, with the vectors of its `embeddings` where there are any."""
+    """Return a reader of the data sets of a folder, with the vectors in its `embeddings` if there are any."""
     return Vectorizer(Encoder.open, "all-MiniLM-L6-v2", default_cache(), data / "embeddings")
 
 
 def unseen(dataset: Dataset, weights: Sequence[Weights]) -> Weights | None:
-    """Weights that were not learned on the data set's family; None where there are none."""
+    """Return the first weights that were not learned on the data set's family, or None."""
     families = weights[0].metadata.get("families")
     if len(weights) == 1 and isinstance(families, list) and dataset.family not in families:
         return weights[0]
@@ -27,9 +27,12 @@ def unseen(dataset: Dataset, weights: Sequence[Weights]) -> Weights | None:
 
 
 def over_families(values: Mapping[tuple[str, str], Sequence[float]]) -> tuple[float, dict[str, float]]:
-    """The mean over families of the means over their data sets, and the mean of each; by (family, name)."""
-    means = {name: float(np.mean(numbers)) for (_, name), numbers in values.items()}
+    """Return the mean over families of the mean over their data sets, and the mean of each data set.
+
+    values: (family, name of the data set) → measured values.
+    """
+    means = {name: float(np.mean(measured)) for (_, name), measured in values.items()}
     families: dict[str, list[float]] = {}
     for family, name in values:
         families.setdefault(family, []).append(means[name])
-    return float(np.mean([np.mean(numbers) for numbers in families.values()])), means
+    return float(np.mean([np.mean(family_means) for family_means in families.values()])), means

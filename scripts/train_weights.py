@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Train the weights included in semsearch, on openly licensed domains only: train_weights.py DATA_DIR
+"""Train the weights included in semsearch, on openly licensed data sets only: train_weights.py DATA_DIR
 
-DATA_DIR holds domains.json and domains/NAME in BEIR's layout; if it holds embeddings/NAME.npz, nothing is encoded.
-Writes semsearch/weights/default.safetensors, and the list of domains into the model card next to it. The same data give
-bit-identical weights on the same machine with the same number of threads.
+DATA_DIR holds domains.json and domains/NAME in BEIR's layout; with embeddings/NAME.npz, nothing is encoded.
+Writes semsearch/weights/default.safetensors, and the list of data sets into the model card next to it. The same data
+give bit-identical weights on the same machine with the same number of threads.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ def main() -> int:
     command = [sys.executable, "-m", "semsearch", "learn", str(data / "domains"), "--open-licence", "--threads", "1"]
     if (data / "embeddings").is_dir():
         command += ["--embeddings", str(data / "embeddings")]
-    done = subprocess.run([*command, "--out", str(DEFAULT_WEIGHTS)], check=False)
-    if done.returncode:
-        return done.returncode
-    write_domains(data)
+    process = subprocess.run([*command, "--out", str(DEFAULT_WEIGHTS)], check=False)
+    if process.returncode:
+        return process.returncode
+    write_datasets(data)
     return 0
 
 
-def write_domains(data: Path) -> None:
-    """Write the domains that the weights were trained on, with their licences, into the model card."""
-    about = {row["name"]: row for row in json.loads((data / "domains.json").read_text(encoding="utf-8"))}
+def write_datasets(data: Path) -> None:
+    """Write the data sets that the weights were trained on, with their licences, into the model card."""
+    descriptions = {row["name"]: row for row in json.loads((data / "domains.json").read_text(encoding="utf-8"))}
     names = Weights.open().metadata["domains"]
     assert isinstance(names, list)
-    rows = [about[str(name)] for name in names]
+    rows = [descriptions[str(name)] for name in names]
     assert all(row["open_licence"] for row in rows)
     lines = ["| domain | family | queries | licence as its source states it |", "|---|---|---|---|"]
     lines += [f"| `{row['name']}` | {row['family']} | {row['n_queries']:,} | {row['licence']} |" for row in rows]

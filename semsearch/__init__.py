@@ -74,7 +74,7 @@ __all__ = [
     "parse_filter",
 ]
 
-_IMPORTED_LATER = {
+_LAZY_IMPORTS = {
     **dict.fromkeys(("AdaptResult", "Domain", "Index", "IndexInfo"), "semsearch.api"),
     **dict.fromkeys(("Outcome", "SearchEngine"), "semsearch.search.engine"),
     "Comparison": "semsearch.search.comparison",
@@ -83,10 +83,10 @@ _IMPORTED_LATER = {
     "TextEncoder": "semsearch.encoders.custom",
     "parse_filter": "semsearch.filters.expression",
 }
-"""What is imported when it is first used: torch and FAISS take seconds."""
+"""Name → module, imported at its first use, because torch and FAISS take seconds."""
 
 
 def __getattr__(name: str) -> Any:
-    if name in _IMPORTED_LATER:
-        return getattr(import_module(_IMPORTED_LATER[name]), name)
+    if name in _LAZY_IMPORTS:
+        return getattr(import_module(_LAZY_IMPORTS[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""The Python API: an index that is built, searched, changed and taught from a program.
+"""The Python API: build, search, update and adapt an index from a program.
 
     index = Index.build("help", documents)
     hits = index.search("reset my pin", k=3)
@@ -6,7 +6,7 @@
     team.label("reset my pin", "a")
     team.adapt()
 
-Everything here goes through the functions that the command line and the server use.
+It uses the same functions as the command line and the server.
 """
 
 from __future__ import annotations
@@ -49,27 +49,27 @@ from semsearch.types import DEFAULT_DOMAIN, Click, Document, Hit, Label, Mode, Q
 
 FolderPath: TypeAlias = str | os.PathLike[str]
 SOURCE = "python"
-"""The source of labels and clicks that this API sends."""
+"""The `source` of labels and clicks from this API."""
 
 
 @dataclass(frozen=True, slots=True)
 class AdaptResult:
-    """What adapting a domain led to."""
+    """The result of adapting a domain."""
 
     adapted: bool
-    """Whether the domain is served with a learned state. Judged queries may be memorized where it is not."""
+    """Whether the domain is served with a learned adaptation. If not, its judged queries may still be memorized."""
     improvement: float | None
-    """Expected change of nDCG@10 on queries to come; None where too little is labelled to estimate it."""
+    """Expected change of nDCG@10 on future queries; None if there are too few labels to estimate it."""
     interval: tuple[float, float] | None
     """The central 95% interval of the improvement."""
     reason: str
-    """The decision in a sentence."""
+    """The decision and its reason, in a sentence."""
     labels: int
-    """Judged queries it was decided on."""
+    """Number of judged queries that the decision is based on."""
     learner: str
-    """What made the state: a learner, `memory` or `none`."""
+    """Name of the learner that produced the state, `memory` or `none`."""
     version: int
-    """The domain's version that serves from now on."""
+    """Number of the domain's version that is served now."""
 
     @classmethod
     def _of(cls, version: Version) -> Self:
@@ -91,32 +91,35 @@ class AdaptResult:
 
 
 class Domain:
-    """A population of queries over an index, with labels and an adaptation of its own. Made by `Index.domain`."""
+    """A population of queries over an index, with its own labels and adaptation. Use `Index.domain`."""
 
     def __init__(self, index: Index, name: str) -> None:
-        """The domain of this name. Raises StateError for what cannot be a domain's name."""
+        """Use the domain of this name. Raises StateError if the name is not valid."""
         self.name = name
         self._index = index
         index._registry.store.check_name(name)
 
     def label(self, query: str, document: str, relevance: float = 1.0, *, user: str = "") -> None:
-        """Say how relevant a document is to a query: 0 is not relevant; above, the more the better.
+        """Label how relevant a document is to a query.
 
-        Raises LabelError where the index has no such document, the query is blank, or the relevance is no number ≥ 0.
+        document: its id. relevance: 0 is not relevant, higher is more relevant. user: your name for the annotator.
+
+        Raises LabelError if the index has no such document, the query is blank or the relevance is no finite
+        number ≥ 0.
         """
         self.label_many([(query, document, relevance)], user=user)
 
     def label_many(self, labels: Iterable[tuple[str, str] | tuple[str, str, float]], *, user: str = "") -> int:
-        """Keep many labels at once, (query, document id) or (query, document id, relevance); returns how many.
+        """Add many labels, all or none, and return their number. Raises LabelError as `label` does.
 
-        All are kept, or none. Raises as `label`.
+        labels: (query, document id) or (query, document id, relevance) each.
         """
         now = datetime.now(UTC)
         entries = []
         for query, document, *rest in labels:
             relevance = float(rest[0]) if rest else 1.0
             if not query.strip():
-                raise LabelError(f"a label of document {document!r} has a blank query: say what was searched for")
+                raise LabelError(f"a label of document {document!r} has a blank query: give the text of the query")
             if not 0 <= relevance < float("inf"):
                 raise LabelError(f"the relevance of {document!r} is {relevance}: give a number from 0")
             entries.append(Label(uuid4().hex, self.name, query, document, relevance, user, SOURCE, now))
@@ -132,16 +135,18 @@ class Domain:
         position: int | None = None,
         user: str = "",
     ) -> None:
-        """Keep a click in a result list.
+        """Add a click on a document of a result list.
 
-        document: the id of what was clicked; None where nothing was. shown: the ids of the list, best first. position:
-        the rank of the clicked document, from 1; by default its rank among `shown`.
+        document: id of the clicked document; None if none was clicked. shown: ids of the result list, best first.
+        position: rank of the clicked document, from 1; by default its rank in `shown`. user: your name for the user.
 
-        Raises LabelError where the index has no such document, or neither `shown` nor `position` tells its rank.
+        Raises LabelError if the index has no such document, or if its rank is given by neither `position` nor `shown`.
         """
         if document is not None and position is None:
             if document not in shown:
-                raise LabelError(f"the click on {document!r} has no position: give it, or the list that was shown")
+                raise LabelError(
+                    f"the click on {document!r} has no position: give it, or the result list that was shown"
+                )
             position = list(shown).index(document) + 1
         self._check_documents([] if document is None else [document])
         now = datetime.now(UTC)
@@ -149,9 +154,9 @@ class Domain:
         self._index._registry.log.append([click])
 
     def adapt(self) -> AdaptResult:
-        """Adapt the domain to all its labels and clicks, or decline and say why.
+        """Adapt the domain to all its labels and clicks, or decline with a reason.
 
-        Searches of the domain use the result at once. Raises LabelError, StateError, StorageError, WeightsError.
+        Later searches of the domain use the result. Raises LabelError, StateError, StorageError, WeightsError.
         """
         return AdaptResult._of(self._index._registry.adapt(self.name))
 
@@ -160,31 +165,32 @@ class Domain:
         return self._index.search(query, k, domain=self.name, **options)  # type: ignore[arg-type]
 
     def compare(self, query: str, k: int = 10) -> Comparison:
-        """The first k documents without and with the domain's adaptation."""
+        """Return the first k documents without and with the domain's adaptation."""
         [outcome] = self._index.execute([compared(Query(query, k, domain=self.name))])
         return Comparison.of(outcome, k)
 
     def recommend(self, k: int = 10, *, diversity: float = 0.3) -> Recommendations | None:
-        """Documents near those that were labelled or clicked as relevant, without those; None where there are none.
+        """Return k documents similar to those that were labelled as relevant or clicked, without these.
 
-        diversity: from 0 (the nearest documents) to 1 (documents unlike each other).
+        diversity: from 0 (the nearest documents) to 1 (documents unlike each other). None if the domain has no relevant
+        documents.
         """
         return self._index._registry.recommend(self.name, k, diversity=diversity)
 
     def labels(self) -> list[Label]:
-        """The labels that count, in the order in which they were given."""
+        """Return the labels that are not retracted, oldest first."""
         return [label for _, label in self._index._registry.log.labels(EntryFilter(domain=self.name))]
 
     def status(self) -> DomainStatus:
-        """The domain's labels, clicks, versions, and what is not yet adapted to."""
+        """Return the numbers of labels and clicks, the versions, and the labels that are not adapted to yet."""
         return self._index._registry.status(self.name)
 
     def rollback(self, to: int | None = None) -> Version:
-        """Serve an earlier version again, by default the one before. Raises StateError where there is none."""
+        """Serve an earlier version again, by default the previous one. Raises StateError if there is none."""
         return self._index._registry.rollback(self.name, to)
 
     def reset(self) -> Version | None:
-        """Serve the domain without adaptation; labels and versions stay. None where it had no adaptation."""
+        """Serve the domain without adaptation and keep its labels and versions. None if it had no adaptation."""
         return self._index._registry.reset(self.name)
 
     def _check_documents(self, doc_ids: Sequence[str]) -> None:
@@ -196,19 +202,19 @@ class Domain:
 
 @dataclass(frozen=True, slots=True)
 class IndexInfo:
-    """What an index is."""
+    """A description of an index."""
 
     folder: Path
     manifest: Manifest
 
     @property
     def documents(self) -> int:
-        """Documents that can be found."""
+        """Number of documents."""
         return self.manifest.documents
 
     @property
     def passages(self) -> int:
-        """Passages that can be found."""
+        """Number of passages."""
         return self.manifest.passages
 
     def __str__(self) -> str:
@@ -224,7 +230,7 @@ class IndexInfo:
 class Index:
     """An index on disk, opened with its encoder. Use `Index.build` or `Index.open`.
 
-    All methods may be called on several threads; changes and adaptations take turns.
+    All methods are thread-safe; changes and adaptations run one after another.
     """
 
     def __init__(
@@ -234,7 +240,11 @@ class Index:
         weights: Path | None = None,
         temporary: Path | None = None,
     ) -> None:
-        """Take an opened engine whose index is on disk. temporary: a folder to remove with the index."""
+        """Use an open engine whose index is on disk.
+
+        weights: a file that `semsearch learn` wrote; by default the one that comes with semsearch. temporary: a folder
+        to remove when the index is closed.
+        """
         assert engine.folder is not None
         self.folder = engine.folder
         self._engine = engine
@@ -258,18 +268,18 @@ class Index:
     ) -> Self:
         """Build an index and open it.
 
-        folder: where the index goes; left out, it is a temporary folder that is removed when the index is closed.
+        folder: where to write the index; by default a temporary folder, which is removed when the index is closed.
         documents: mappings such as {"id": "a", "text": "…", "title": "…", "metadata": {…}}, `Document` objects, paths
         of files and folders, any iterable of these; or a recipe, also by the path of its .toml file.
         title: shown above the search page; by default the recipe's, else the folder's name.
         encoder: name or folder of a sentence-transformers model, or any object with `encode_queries`,
         `encode_documents` and `dimension`; by default the recipe's, else all-MiniLM-L6-v2.
-        vectors: (n, dim), one for each document in their order, from this encoder: then nothing is encoded, and every
+        vectors: (n, dim), one from this encoder for each document, in their order; then nothing is encoded, and every
         document is one passage.
         weights: a file that `semsearch learn` wrote; by default the one that comes with semsearch.
 
-        An index that was in the folder before serves until the new one is complete. Raises InputError naming the
-        document that cannot be indexed, RecipeError, EncoderError, IndexFolderError.
+        An earlier index in the folder stays in use until the new one is complete. Raises InputError naming the document
+        that cannot be indexed, RecipeError, EncoderError, IndexFolderError.
         """
         opened = _encoder(encoder)
         temporary = None
@@ -306,9 +316,9 @@ class Index:
         device: str = "auto",
         threads: int | None = None,
     ) -> Iterator[BuildEvent]:
-        """Build an index as `build` does and yield its progress; the work is done as the events are taken.
+        """Build an index as `build` does and yield progress events; the build advances as they are consumed.
 
-        The last event is `Published`; `Index.open` opens the index then.
+        The last event is `Published`; after it, `Index.open` opens the index.
         """
         if documents is None:
             raise QueryError("there is nothing to index: give documents, paths or a recipe after the folder")
@@ -342,8 +352,10 @@ class Index:
     ) -> Self:
         """Open an index that was built before.
 
-        encoder: the object that the index was built with, where it was one. Raises IndexFolderError if there is no
-        index, or a damaged one; EncoderError if its encoder cannot be loaded.
+        encoder: the encoder object that the index was built with, if it was built with one. weights, device, threads:
+        as for `build`.
+
+        Raises IndexFolderError if there is no index, or a damaged one; EncoderError if its encoder cannot be loaded.
         """
         opened = _encoder(encoder)
         return cls._opened(folder, encoder=opened, weights=weights, device=device, threads=threads)
@@ -368,23 +380,24 @@ class Index:
         k: int = 10,
         *,
         domain: str = DEFAULT_DOMAIN,
-        filter: str | Filter | None = None,  # noqa: A002 (the word that users know)
+        filter: str | Filter | None = None,  # noqa: A002 (the usual name of this option)
         mode: Mode | str | None = None,
         offset: int = 0,
         passages: int = 1,
         collapse: bool = False,
         sort: str | None = None,
     ) -> list[Hit]:
-        """The best documents for a query, best first.
+        """Return the best documents for a query, best first.
 
-        k: documents wanted; offset: the best ones to leave out, for later pages.
-        domain: whose adaptation applies.
-        filter: what a document's metadata must meet, such as `year >= 2020 and not lang in (de, fr)`, or a filter tree.
-        mode: `semantic`, `keyword` or `hybrid`; by default as the index is set.
-        passages: passages wanted of each document. collapse: show near-duplicates once. sort: a metadata field, or
-        `title`, to order the 100 best documents by, with `-` before it for descending.
+        k: number of documents. offset: number of best documents to skip, for later pages.
+        domain: name of the domain whose adaptation is used.
+        filter: an expression that documents' metadata must match, such as `year >= 2020 and not lang in (de, fr)`, or a
+        filter tree.
+        mode: `semantic`, `keyword` or `hybrid`; by default the index's mode.
+        passages: number of passages of each document. collapse: whether to list near-duplicates under the best of them.
+        sort: a metadata field, or `title`, to order the 100 best documents by; prefix `-` for descending order.
 
-        Raises QueryError and FilterError for what cannot be searched for, EncoderError.
+        Raises QueryError or FilterError for an invalid query or filter, and EncoderError.
         """
         return self.search_many(
             [query],
@@ -411,7 +424,7 @@ class Index:
         collapse: bool = False,
         sort: str | None = None,
     ) -> list[list[Hit]]:
-        """As `search`, for many queries at once, in their order."""
+        """As `search`, for many queries. Returns one list of hits for each, in their order."""
         parsed = parse_optional_filter(filter) if isinstance(filter, str) else filter
         template = Query(
             "template",
@@ -427,28 +440,28 @@ class Index:
         return [list(outcome.hits) for outcome in self.execute([replace(template, text=text) for text in queries])]
 
     def execute(self, queries: Sequence[Query], *, explain: bool = False) -> list[Outcome]:
-        """Answer `Query` objects with all that is known of each: hits, mode, adaptation, comparison, timings.
+        """Answer `Query` objects with complete outcomes: hits, mode, adaptation, comparison, timings.
 
         explain: also find which words of each hit made it similar.
         """
         return self._engine.search(queries, explain=explain)
 
     def domain(self, name: str) -> Domain:
-        """The domain of this name, which need not exist yet. Raises StateError for what cannot be one's name."""
+        """Return the domain of this name, which need not exist yet. Raises StateError if the name is not valid."""
         return Domain(self, name)
 
     def domains(self) -> list[str]:
-        """The names of all domains that were labelled or adapted."""
+        """Return the names of all domains that were labelled or adapted."""
         return [status.record.domain for status in self._registry.all_statuses()]
 
     def document(self, doc_id: str) -> Document | None:
-        """The whole document of this id, or None."""
+        """Return the whole document of this id, or None."""
         return self._engine.document(doc_id)
 
     def add(self, documents: Documents) -> UpdateResult:
-        """Add documents, or replace those whose id the index has; as `Index.build` takes them.
+        """Add documents, and replace documents with the same id. documents: as for `Index.build`.
 
-        Raises InputError, EncoderError, and IndexBusyError where another process is writing the index.
+        Raises InputError, EncoderError, and IndexBusyError if another process is writing the index.
         """
         encoder = self._engine.encoder
         opened = OpenIndex(self._engine.corpus, encoder, lambda texts: encoder.encode_all("document", texts))
@@ -458,7 +471,7 @@ class Index:
         return result
 
     def delete(self, doc_ids: Iterable[str]) -> UpdateResult:
-        """Delete documents by their ids; the result names those that are not there. Raises IndexBusyError."""
+        """Delete documents by their ids; the result names unknown ids. Raises IndexBusyError."""
         ids = [doc_ids] if isinstance(doc_ids, str) else list(doc_ids)
         encoder = self._engine.encoder
         result = updating.delete(
@@ -468,14 +481,14 @@ class Index:
         return result
 
     def compact(self) -> UpdateResult:
-        """Write the index as one segment again, without deleted documents. Raises IndexBusyError, InputError."""
+        """Rewrite the index as one segment without deleted documents. Raises IndexBusyError, InputError."""
         *_, result = updating.compact(self.folder, encoder=self._engine.encoder)
         assert isinstance(result, UpdateResult)
         self.refresh()
         return result
 
     def refresh(self) -> None:
-        """Search the index as it is on disk now, if another process changed it or its domains."""
+        """Use the current state of the index and its domains on disk, which another process may have changed."""
         newer = self._engine.reopened()
         if newer is not None:
             self._registry.switch_engine(newer)
@@ -483,11 +496,11 @@ class Index:
         self._registry.refresh()
 
     def info(self) -> IndexInfo:
-        """What the index is: documents, encoder, search settings."""
+        """Return a description of the index: documents, encoder, search settings."""
         return IndexInfo(self.folder, self._engine.manifest)
 
     def close(self) -> None:
-        """Release the index's files; a temporary index is removed."""
+        """Release the index's files and remove a temporary index."""
         self._engine.close()
         self._finalizer()
 
@@ -527,7 +540,7 @@ def _recipe_and_records(
 
 
 def _encoder(encoder: str | TextEncoder | Encoder | None) -> Encoder | None:
-    """An encoder object as an encoder; None for one that is named, which the build opens."""
+    """Wrap an encoder object; None for None and for a name."""
     if encoder is None or isinstance(encoder, str):
         return None
     return encoder if isinstance(encoder, Encoder) else from_object(encoder)

@@ -1,4 +1,4 @@
-"""One family of errors, raised on purpose: each message names the thing, its value and the remedy."""
+"""The errors of this project. Each message names the thing, its value and the remedy."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ def first_line(error: BaseException) -> str:
 
 
 class SemsearchError(Exception):
-    """Any failure that this project explains; its message names the thing, its value and the remedy."""
+    """Base class of all errors of this project."""
 
 
 class QueryError(SemsearchError):

@@ -1,4 +1,4 @@
-"""The values that travel between packages. Does not depend on files, models or HTTP."""
+"""Values that packages exchange. Does not depend on files, models or HTTP."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ DEFAULT_DOMAIN = "default"
 
 
 class Mode(StrEnum):
-    """How a search is done."""
+    """How documents are retrieved and ranked."""
 
     SEMANTIC = "semantic"
     """Nearest vectors."""
@@ -47,7 +47,7 @@ class Mode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """What is indexed: one page, one record, one function's documentation."""
+    """A document to index, such as a page, a record or the documentation of a function."""
 
     id: str
     """Unique within an index."""
@@ -60,7 +60,7 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A stretch of one document's text that fits the encoder's window."""
+    """A part of a document's text that fits the encoder's window."""
 
     text: str
     start: int
@@ -82,7 +82,9 @@ class Sort:
         """Parse a field's name; `-` before it sorts descending. Raises QueryError if no field is named."""
         field = text.strip().removeprefix("-").strip()
         if not field:
-            raise QueryError(f"the order {text!r} names no field: give one, such as `year`, or `-year` to fall")
+            raise QueryError(
+                f"the order {text!r} names no field: give one, such as `year`, or `-year` for descending order"
+            )
         return cls(field, text.strip().startswith("-"))
 
 
@@ -98,7 +100,7 @@ class Query:
     domain: str = DEFAULT_DOMAIN
     """The population of queries this one belongs to; it chooses the adaptation."""
     compare: bool = False
-    """Whether to rank it without its domain's adaptation as well."""
+    """Whether to rank it also without its domain's adaptation."""
     mode: Mode | None = None
     """How to rank; None uses the index's default."""
     filter: Filter | None = None

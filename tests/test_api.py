@@ -1,4 +1,4 @@
-"""The Python API: what a notebook does, and what it is told where it errs."""
+"""The Python API: its usual use in a notebook, and its errors."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def ids(index: Index, query: str, **options: object) -> list[str]:
 
 
 class Letters:
-    """Counts letters."""
+    """An encoder whose vectors count letters."""
 
     dimension = 26
 
@@ -53,13 +53,13 @@ class Letters:
     encode_documents = encode_queries
 
 
-def test_all_public_names_are_there() -> None:
+def test_all_public_names_can_be_imported() -> None:
     assert {name for name in semsearch.__all__ if getattr(semsearch, name) is None} == set()
     with pytest.raises(AttributeError, match="no attribute 'magic'"):
         semsearch.magic  # noqa: B018
 
 
-def test_searches_take_filters_modes_pages_and_domains(index: Index) -> None:
+def test_a_search_has_filters_modes_pages_and_sort_orders(index: Index) -> None:
     assert ids(index, "nectar and honey", k=1) == ["bee"]
     assert set(ids(index, "an animal", filter="kind = mammal")) == {"cat", "dog", "whale"}
     assert ids(index, "barks", mode="keyword") == ids(index, "barks", mode="lexical") == ["dog"]
@@ -87,7 +87,7 @@ def test_documents_are_added_replaced_deleted_and_compacted(index: Index) -> Non
     assert str(index.info()).startswith("Zoo: 5 documents in 5 passages, 1 segment; encoder ")
 
 
-def test_an_index_is_opened_again_with_what_its_domains_learned(index: Index, tiny_encoder: Encoder) -> None:
+def test_a_reopened_index_has_the_adaptations_of_its_domains(index: Index, tiny_encoder: Encoder) -> None:
     team = index.domain("team")
     team.label("falcon", "whale")
     team.label_many([("otter", "bee"), ("otter", "dog", 0.0)], user="ann")
@@ -119,7 +119,7 @@ def test_a_domain_adapts_with_the_shipped_weights(real_encoder: Encoder) -> None
     with Index.build(documents=documents, encoder=real_encoder) as index:
         team = index.domain("team")
         team.label_many(
-            [(f"{way} {name}", name) for name in TOPICS for way in ("read about", "the book on", "look up")]
+            [(f"{prefix} {name}", name) for name in TOPICS for prefix in ("read about", "the book on", "look up")]
         )
         result = team.adapt()
         assert result.adapted
@@ -141,9 +141,9 @@ def test_files_folders_documents_mappings_and_recipes_are_indexed(tiny_encoder: 
     ]
     with Index.build(documents=mixed, encoder=tiny_encoder) as index:
         assert len(index) == 5
-        found = index.document("document-4")
-        assert found is not None
-        assert found.metadata == {"year": 2020}
+        document = index.document("document-4")
+        assert document is not None
+        assert document.metadata == {"year": 2020}
         folder = index.folder
     assert not folder.exists()
     (tmp_path / "r.toml").write_text('title = "Two"\n[[sources]]\npath = "animals.jsonl"\n', encoding="utf-8")
@@ -157,7 +157,7 @@ def test_building_yields_progress(tiny_encoder: Encoder, tmp_path: Path) -> None
     assert isinstance(events[-1], Published)
 
 
-def test_an_object_is_the_encoder_and_must_be_passed_again_to_open_the_index(tmp_path: Path) -> None:
+def test_an_index_with_an_encoder_object_needs_it_again_when_opened(tmp_path: Path) -> None:
     with Index.build(tmp_path / "zoo", ANIMALS, encoder=Letters()) as index:
         assert ids(index, ANIMALS[4]["text"], k=1, mode="semantic") == ["bee"]
         index.add({"id": "z", "text": "zzzz"})
@@ -191,7 +191,9 @@ def test_a_failed_build_leaves_no_temporary_folder(
     assert not list(tmp_path.iterdir())
 
 
-def test_vectors_that_are_there_are_not_encoded(tiny_encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_given_vectors_replace_the_encoding_of_documents(
+    tiny_encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     texts = [f"{animal['title']}\n\n{animal['text']}" for animal in ANIMALS]
     vectors = 3 * tiny_encoder.encode_documents(texts)
 
@@ -217,7 +219,7 @@ def test_vectors_that_do_not_fit_are_refused(tiny_encoder: Encoder, vectors: np.
         Index.build(documents=ANIMALS, encoder=tiny_encoder, vectors=vectors)
 
 
-def test_mistakes_are_explained(index: Index, tiny_encoder: Encoder, tmp_path: Path) -> None:
+def test_errors_name_the_value_and_the_remedy(index: Index, tiny_encoder: Encoder, tmp_path: Path) -> None:
     team = index.domain("team")
 
     def build(documents: Any) -> Index:

@@ -233,9 +233,10 @@ def phrases_in(text: str, phrases: Mapping[str, str] = PHRASES) -> Iterator[tupl
 def _pattern(phrase: str) -> re.Pattern[str]:
     # between two words a line may end, with a comment sign or the quotes of adjacent string literals
     gap = r"""(?:\s|#|["']\s*f?["'])+"""
-    # a part of a compound name, such as the CSS class `beside-hits` or the key `panel.beside`, is not prose
+    # a part of a compound name, such as the CSS class `beside-hits` or the key `panel.beside`, is not prose, nor is a
+    # whole string, such as the parameter "beside" of an address
     words = gap.join(map(re.escape, phrase.split()))
-    return re.compile(rf"(?<![\w#.-]){words}(?![\w-]|\.\w)", re.IGNORECASE)
+    return re.compile(rf"""(?<![\w#.-])(?!(?<=["'`]){words}["'`]){words}(?![\w-]|\.\w)""", re.IGNORECASE)
 
 
 def definitions(source: str, path: Path) -> Iterator[Definition]:

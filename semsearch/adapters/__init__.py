@@ -1,1 +1,1 @@
-"""How a query vector is moved for its domain: states, learners, guard, weights."""
+"""Adaptation of query vectors to domains: states, learners, guard, weights."""

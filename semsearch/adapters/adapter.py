@@ -1,12 +1,13 @@
-"""Rescales query vectors for their domains. Does not depend on texts, indexes or how a domain's state was learned.
+"""Transforms query vectors for their domains. Does not depend on texts, indexes or how a domain's state was learned.
 
-A query q (a unit vector) of a domain with gains g, contraction C, keys K, values U, shift b and sharpnesses β becomes
+A query q (a unit vector) of a domain with spectral gains g, shrinkage C, keys K, values U, shift b and sharpnesses β
+becomes
 
-    x  = V (g ⊙ Vᵀ q)                      spectral gains, V the eigenvectors of the corpus's own covariance
-    x  = normalise(x − Cᵀ C x)              directions in which what belongs together differs count less
-    q' = normalise(x + Σⱼ k(Kⱼ · x) Uⱼ + b)  displacement, k(s) = (exp(βⱼs) − 1) / (exp(βⱼ) − 1), or s where βⱼ = 0
+    x  = V (g ⊙ Vᵀ q)                        spectral gains; V are the eigenvectors of the corpus's covariance
+    x  = normalise(x − Cᵀ C x)               within-class shrinkage
+    q' = normalise(x + Σⱼ k(Kⱼ · x) Uⱼ + b)  displacement; k(s) = (exp(βⱼs) − 1) / (exp(βⱼ) − 1), or s if βⱼ = 0
 
-Documents never move, so adapting a domain needs no re-index.
+Document vectors never change, so adapting a domain needs no re-indexing.
 """
 
 from __future__ import annotations
@@ -24,76 +25,79 @@ from semsearch.errors import StateError
 from semsearch.types import Vectors
 
 MIN_SHARPNESS = np.float32(1e-4)
-"""Below it the kernel is linear to the last bit that matters, and its formula would divide by zero."""
+"""Smallest sharpness used in the kernel's formula, which would divide by zero at 0. The kernel is linear there."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DomainAdapter:
-    """What a domain's queries are rescaled with, and how that came about."""
+    """The state that a domain's queries are transformed with, and the reason for it."""
 
     state: DomainState | None
-    """None: they pass as they are."""
+    """None: queries are not changed."""
     domain: str | None = None
-    """Whose state it is: the domain's own or an ancestor's."""
+    """The domain that the state belongs to: this one or an ancestor."""
     version: int = 0
     learner: str = "none"
     reason: str = "nothing is known of this domain yet"
-    """Why it is so, for people."""
+    """For users."""
     verdict: Mapping[str, JsonValue] = field(default_factory=dict)
-    """What the guard found; nothing where it was not asked."""
+    """The guard's verdict as JSON; empty if the guard was not used."""
 
 
 UNKNOWN_DOMAIN = DomainAdapter(None)
 
 
 class Adapter:
-    """The states of an index's domains, applied to batches in which domains mix. Never changes."""
+    """The states of an index's domains, applied to batches of queries of any domains. Immutable."""
 
-    def __init__(self, basis: SpectralBasis, servings: Mapping[str, DomainAdapter]) -> None:
-        """Take what each domain is served with. Raises StateError where a state does not fit the basis."""
-        for domain, serving in servings.items():
-            if serving.state is not None and serving.state.dimension != basis.dimension:
+    def __init__(self, basis: SpectralBasis, domain_adapters: Mapping[str, DomainAdapter]) -> None:
+        """domain_adapters: by domain name. Raises StateError if a state does not fit the basis."""
+        for domain, adapter in domain_adapters.items():
+            if adapter.state is not None and adapter.state.dimension != basis.dimension:
                 raise StateError(
-                    f"the state of domain {domain!r} has {serving.state.dimension} dimensions, the index"
+                    f"the state of domain {domain!r} has {adapter.state.dimension} dimensions, the index"
                     f" {basis.dimension}: adapt the domain again"
                 )
         self.basis = basis
-        self._servings = dict(servings)
+        self._domain_adapters = dict(domain_adapters)
 
     @classmethod
     def from_states(cls, basis: SpectralBasis, states: Mapping[str, DomainState]) -> Adapter:
-        """States that are nobody's version yet."""
+        """An adapter of states that have no version number."""
         return cls(basis, {domain: DomainAdapter(state, domain=domain) for domain, state in states.items()})
 
-    def updated(self, servings: Mapping[str, DomainAdapter]) -> Adapter:
-        """The same adapter but for these domains."""
-        return Adapter(self.basis, {**self._servings, **servings})
+    def updated(self, domain_adapters: Mapping[str, DomainAdapter]) -> Adapter:
+        """A copy in which these domains are replaced or added."""
+        return Adapter(self.basis, {**self._domain_adapters, **domain_adapters})
 
     def with_basis(self, basis: SpectralBasis) -> Adapter:
-        """The same states in the axes of another corpus. Raises StateError where one does not fit them."""
-        return self if basis is self.basis else Adapter(basis, self._servings)
+        """A copy with the basis of another corpus. Raises StateError if a state does not fit it."""
+        return self if basis is self.basis else Adapter(basis, self._domain_adapters)
 
     def for_domain(self, domain: str) -> DomainAdapter:
-        """What the domain is served with."""
-        return self._servings.get(domain, UNKNOWN_DOMAIN)
+        """The domain's adapter, or UNKNOWN_DOMAIN."""
+        return self._domain_adapters.get(domain, UNKNOWN_DOMAIN)
 
     def transform(self, queries: Vectors, domains: Sequence[str]) -> Vectors:
-        """Each query as its own domain sees it, in one pass whatever the mixture.
+        """Transform each query with the state of its own domain, in one pass for all domains.
 
-        queries: (n, dim) float32, unit rows; domains: n names. Returns (n, dim) float32, unit rows. A row whose
-        domain has learned nothing is returned bit for bit, and no domain's state touches another's rows.
+        queries: (n, dim) float32, unit rows.
+        domains: n names.
+
+        Returns (n, dim) float32, unit rows. A row whose domain has no state is returned bit for bit, and a row does not
+        depend on the states of other domains.
         """
-        servings = [self.for_domain(domain) for domain in domains]
-        states = {id(one.state): one.state for one in servings if one.state is not None}
+        adapters = [self.for_domain(domain) for domain in domains]
+        states = {id(adapter.state): adapter.state for adapter in adapters if adapter.state is not None}
         if not states:
             return queries
-        numbers = {key: slot for slot, key in enumerate(states)}
-        slots = np.array([numbers.get(id(one.state), -1) for one in servings], dtype=np.intp)
+        slot_of = {key: slot for slot, key in enumerate(states)}
+        slots = np.array([slot_of.get(id(adapter.state), -1) for adapter in adapters], dtype=np.intp)
         order = np.argsort(slots, kind="stable")
         order = order[slots[order] >= 0]
         x, slots = queries[order], slots[order]
-        listed = list(states.values())
-        groups = [(listed[slot], rows) for slot, rows in _groups(slots)]
+        distinct = list(states.values())
+        groups = [(distinct[slot], rows) for slot, rows in _runs(slots)]
         for state, rows in groups:
             if state.has_gains:
                 x[rows] = ((x[rows] @ self.basis.axes) * state.spectral_gains) @ self.basis.axes.T
@@ -102,26 +106,26 @@ class Adapter:
         _normalise(x)
         for state, rows in groups:
             block = x[rows]
-            near = block @ state.keys.T
+            weights = block @ state.keys.T
             if not state.is_linear:
                 # k(s) = (exp(βs) − 1) / (exp(β) − 1), which tends to s as β tends to 0
-                sharp = np.maximum(state.sharpness, MIN_SHARPNESS)
-                near = np.expm1(near * sharp) / np.expm1(sharp)
-            block += near @ state.values
+                sharpness = np.maximum(state.sharpness, MIN_SHARPNESS)
+                weights = np.expm1(weights * sharpness) / np.expm1(sharpness)
+            block += weights @ state.values
             block += state.shift
         _normalise(x)
-        rescaled = queries.copy()
-        rescaled[order] = x
-        return rescaled
+        transformed = queries.copy()
+        transformed[order] = x
+        return transformed
 
 
 def _normalise(x: Vectors) -> None:
-    """Bring rows to unit length, in place."""
+    """Scale rows to unit length, in place."""
     x /= np.sqrt(np.einsum("nd,nd->n", x, x))[:, None]
 
 
-def _groups(slots: npt.NDArray[np.intp]) -> Iterator[tuple[int, slice]]:
-    """Each stretch of equal values, as (value, where)."""
+def _runs(slots: npt.NDArray[np.intp]) -> Iterator[tuple[int, slice]]:
+    """Yield each run of equal values as (value, its slice)."""
     starts = np.flatnonzero(np.diff(slots, prepend=-1)).tolist()
     for start, stop in zip(starts, [*starts[1:], len(slots)], strict=True):
         yield int(slots[start]), slice(start, stop)

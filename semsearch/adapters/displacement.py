@@ -1,4 +1,7 @@
-"""Displacement: queries move away from what they find, toward what they should find; in closed form or by steps."""
+"""Displacement: queries move from the documents they find toward those they should find.
+
+Two learners: a closed form and gradient descent.
+"""
 
 from __future__ import annotations
 
@@ -11,61 +14,63 @@ from semsearch.adapters.basis import SpectralBasis
 from semsearch.adapters.losses import descend, residuals
 from semsearch.adapters.meta_parameters import MetaParameters, hyperparameter, init_hyperparameters, task_features
 from semsearch.adapters.shrinkage import shrinkage
-from semsearch.adapters.states import State, axes_of, before_displacement, inherited, kernel
+from semsearch.adapters.states import State, axes_of, before_displacement, kernel, parent_state
 from semsearch.adapters.support import Support
 
 STEPS = 8
-"""Of the listwise learner."""
+"""Gradient steps of the listwise learner."""
 
 
-def learn_displacement(start: MetaParameters, basis: SpectralBasis, support: Support) -> State:
-    """Ridge regression from queries to listwise residuals, closed form, with the gain its own left-out queries bear.
+def learn_displacement(parameters: MetaParameters, basis: SpectralBasis, support: Support) -> State:
+    """Learn a linear displacement in closed form: ridge regression from queries to listwise residuals.
 
-    The gain is the regression of the residuals on their leave-one-out predictions, shrunk to a learned one: the less
-    labels predict one another, the less they displace.
+    The displacement is scaled by the slope of the regression of the residuals on their leave-one-out predictions,
+    shrunk toward 1, and by a learned factor. The less the labels predict each other, the smaller the displacement.
     """
-    x, given = support.queries, task_features(basis, support)
-    wanted = residuals(x, support, hyperparameter(start, "temperature", given))
-    inverse = torch.linalg.inv(x @ x.T + hyperparameter(start, "ridge", given) * torch.eye(len(x)).to(x))
-    dual = inverse @ wanted
-    predicted = wanted - dual / inverse.diagonal()[:, None]
-    size = (predicted * predicted).sum()
-    prior = hyperparameter(start, "prior", given) * size / len(x)
-    fit = ((predicted * wanted).sum() + prior) / (size + prior + 1e-12)
-    gain = hyperparameter(start, "gain", given) * fit.clamp(0.0, 2.0)
-    return replace(State.identity(x), keys=x, values=gain * dual, sharpness=x.new_zeros(len(x)))
+    x, features = support.queries, task_features(basis, support)
+    targets = residuals(x, support, hyperparameter(parameters, "temperature", features))
+    inverse = torch.linalg.inv(x @ x.T + hyperparameter(parameters, "ridge", features) * torch.eye(len(x)).to(x))
+    dual = inverse @ targets
+    # the leave-one-out predictions of ridge regression, without a fit for each query
+    predicted = targets - dual / inverse.diagonal()[:, None]
+    squared_norm = (predicted * predicted).sum()
+    prior = hyperparameter(parameters, "prior", features) * squared_norm / len(x)
+    slope = ((predicted * targets).sum() + prior) / (squared_norm + prior + 1e-12)
+    scale = hyperparameter(parameters, "gain", features) * slope.clamp(0.0, 2.0)
+    return replace(State.identity(x), keys=x, values=scale * dual, sharpness=x.new_zeros(len(x)))
 
 
 def init_displacement(_: int) -> dict[str, Tensor]:
-    """Where the outer loop begins."""
+    """Return initial meta-parameters, before any outer loop."""
     return init_hyperparameters(ridge=1.0, temperature=0.05, gain=1.0, prior=8.0)
 
 
-def learn_listwise(start: MetaParameters, basis: SpectralBasis, support: Support) -> State:
-    """Kernel logistic regression over documents, in the space that within-class shrinkage leaves.
+def learn_listwise(parameters: MetaParameters, basis: SpectralBasis, support: Support) -> State:
+    """Learn a displacement by kernel logistic regression over documents, after within-class shrinkage.
 
-    Gradient descent in function space (Mason et al. 1999): each step moves every key's value along the listwise
-    residual, less a learned decay; rate, temperature, sharpness and shrinkage are learned. From a parent's state it
-    takes shrinkage and displacement, and adds keys of its own.
+    Gradient descent in function space (Mason et al. 1999, Boosting algorithms as gradient descent): each step adds to
+    the value of every key its query's listwise residual, less a decay. The outer loop learns rate, decay, temperature,
+    sharpness and strength of shrinkage. With a parent's state, shrinkage and displacement are the parent's, and keys
+    are added.
     """
-    given = task_features(basis, support)
+    features = task_features(basis, support)
     axes = axes_of(basis, support.queries)
-    base_state = inherited(start, support.queries)
+    base_state = parent_state(parameters, support.queries)
     if base_state is None:
-        shrunk = shrinkage(hyperparameter(start, "contraction", given), support)
-        base_state = replace(State.identity(support.queries), shrinkage=shrunk)
+        rows = shrinkage(hyperparameter(parameters, "contraction", features), support)
+        base_state = replace(State.identity(support.queries), shrinkage=rows)
     x = before_displacement(base_state, axes, support.queries)
     base_queries = x + kernel(x @ base_state.keys.T, base_state.sharpness) @ base_state.values + base_state.shift
-    temperature = hyperparameter(start, "temperature", given)
-    sharpness = hyperparameter(start, "sharpness", given)
+    temperature = hyperparameter(parameters, "temperature", features)
+    sharpness = hyperparameter(parameters, "sharpness", features)
     values = descend(
         base_queries,
         kernel(x @ x.T, sharpness),
         support,
         temperature=temperature,
-        rate=hyperparameter(start, "rate", given),
+        rate=hyperparameter(parameters, "rate", features),
         steps=STEPS,
-        decay=hyperparameter(start, "decay", given),
+        decay=hyperparameter(parameters, "decay", features),
     )
     return replace(
         base_state,
@@ -76,5 +81,5 @@ def learn_listwise(start: MetaParameters, basis: SpectralBasis, support: Support
 
 
 def init_listwise(_: int) -> dict[str, Tensor]:
-    """Where the outer loop begins."""
+    """Return initial meta-parameters, before any outer loop."""
     return init_hyperparameters(contraction=0.1, sharpness=2.0, temperature=0.03, rate=1.5, decay=0.03)

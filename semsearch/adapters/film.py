@@ -1,7 +1,7 @@
-"""The classic of few-shot adaptation, as a member of M and as what the others are measured against: FiLM by MAML.
+"""FiLM by MAML: the usual method of few-shot adaptation, as one of the learners and as their baseline.
 
-A scale and a shift for every axis (FiLM, Perez et al. 2018, arXiv:1709.07871) by gradient steps from a learned start
-(MAML, Finn et al. 2017, arXiv:1703.03400).
+A scale and a shift for every axis (FiLM, Perez et al. 2018, arXiv:1709.07871), by gradient steps from learned initial
+values (MAML, Finn et al. 2017, arXiv:1703.03400).
 """
 
 from __future__ import annotations
@@ -21,33 +21,38 @@ from semsearch.adapters.support import Support
 STEPS = 5
 
 
-def learn_film(start: MetaParameters, basis: SpectralBasis, support: Support, *, first_order: bool = False) -> State:
-    """Gradient steps on scale and shift; the outer loop sees through them, second derivatives included."""
+def learn_film(
+    parameters: MetaParameters, basis: SpectralBasis, support: Support, *, first_order: bool = False
+) -> State:
+    """Learn scale and shift by gradient steps, through which the outer loop differentiates.
+
+    first_order: leave out second derivatives.
+    """
     axes = axes_of(basis, support.queries)
-    temperature = start["log_temperature"].exp()
-    still = State.identity(support.queries)
+    temperature = parameters["log_temperature"].exp()
+    identity_state = State.identity(support.queries)
 
     def loss(scale: Tensor, shift: Tensor) -> Tensor:
-        moved = transform(replace(still, spectral_gains=scale.exp(), shift=shift), axes, support.queries)
-        return listwise_loss(moved, support, temperature).mean()
+        state = replace(identity_state, spectral_gains=scale.exp(), shift=shift)
+        return listwise_loss(transform(state, axes, support.queries), support, temperature).mean()
 
-    scale, shift = start["scale"], start["shift"]
+    scale, shift = parameters["scale"], parameters["shift"]
     for _ in range(STEPS):
-        slope_scale, slope_shift = grad(loss, argnums=(0, 1))(scale, shift)
+        scale_gradient, shift_gradient = grad(loss, argnums=(0, 1))(scale, shift)
         if first_order:
-            slope_scale, slope_shift = slope_scale.detach(), slope_shift.detach()
-        scale = scale - start["log_rate_scale"].exp() * slope_scale
-        shift = shift - start["log_rate_shift"].exp() * slope_shift
-    return replace(still, spectral_gains=scale.exp(), shift=shift)
+            scale_gradient, shift_gradient = scale_gradient.detach(), shift_gradient.detach()
+        scale = scale - parameters["log_rate_scale"].exp() * scale_gradient
+        shift = shift - parameters["log_rate_shift"].exp() * shift_gradient
+    return replace(identity_state, spectral_gains=scale.exp(), shift=shift)
 
 
-def learn_film_first_order(start: MetaParameters, basis: SpectralBasis, support: Support) -> State:
-    """The same inner loop; the outer loop sees no second derivatives (first-order MAML)."""
-    return learn_film(start, basis, support, first_order=True)
+def learn_film_first_order(parameters: MetaParameters, basis: SpectralBasis, support: Support) -> State:
+    """The same inner loop without second derivatives (first-order MAML)."""
+    return learn_film(parameters, basis, support, first_order=True)
 
 
 def init_film(dimension: int) -> dict[str, Tensor]:
-    """Where the outer loop begins."""
+    """Return initial meta-parameters, before any outer loop."""
     return {
         "scale": torch.zeros(dimension),
         "shift": torch.zeros(dimension),

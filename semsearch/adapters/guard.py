@@ -1,10 +1,10 @@
-"""Decides for one domain whether to adapt, and how strongly. Does not depend on files or serving."""
+"""The guard: decides whether a domain is adapted, and by which candidate. Does not depend on files or serving."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
@@ -17,62 +17,63 @@ from semsearch.adapters.candidates import Candidate, candidate_state, cross_vali
 from semsearch.adapters.meta_parameters import MetaParameters
 from semsearch.adapters.prior import Numbers, Prior, posterior
 from semsearch.adapters.state import DomainState
-from semsearch.adapters.states import inheriting
+from semsearch.adapters.states import with_parent
 from semsearch.adapters.support import Support
 
 MIN_LABELS = 4
-"""Labelled queries below which nothing can be judged."""
+"""Fewest labelled queries to decide on."""
 CAUTION = 0.3
-"""Posterior standard deviations a candidate must clear."""
+"""Posterior standard deviations by which a candidate's expected improvement must exceed MARGIN."""
 WEAK_BASELINE_CAUTION = 3.0
-"""The same where the frozen encoder finds none of what is labelled: labels that are all wrong look like that."""
+"""The same if the frozen encoder finds no labelled document, as with labels that are all wrong."""
 WEAK_BASELINE = 0.15
-"""Frozen nDCG@10 below which caution rises."""
+"""nDCG@10 before adaptation below which caution rises from CAUTION to WEAK_BASELINE_CAUTION."""
 MARGIN = 0.001
-"""nDCG@10 beyond that which a candidate must clear."""
+"""Improvement of nDCG@10."""
 
 
 class Reason(StrEnum):
-    """Why a domain was adapted or not."""
+    """The reason why a domain was adapted or not."""
 
     ADAPTED = "adapted"
     TOO_FEW = "too few labelled queries to judge"
     ONE_DOCUMENT = "one document is the answer to more than half of the labelled queries"
-    NO_GAIN = "no learner would surely help"
+    NO_IMPROVEMENT = "no learner would surely help"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Verdict:
-    """What the guard decided for a domain."""
+    """The guard's decision for a domain."""
 
     state: DomainState
-    """What to serve with: learned, or the parent's, or the identity."""
+    """The state to serve: the learned one, else the parent's, else the identity."""
     candidate: Candidate | None
-    """What was chosen; None where nothing was."""
+    """The candidate that was chosen, if any."""
     reason: Reason
     labels: int
-    """Labelled queries it was decided on."""
+    """Labelled queries."""
     before: float
-    """nDCG@10 on them of the frozen encoder, or under the parent's state; over the support set's documents."""
+    """Their mean nDCG@10 over the support set's documents, with the frozen encoder or the parent's state. NaN if the
+    labels were refused."""
     estimate: float
-    """Expected change of nDCG@10 on queries to come, by the best candidate, whether it was taken or not."""
+    """Expected improvement of nDCG@10 on new queries by the best candidate, whether it was chosen or not."""
     low: float
     high: float
-    """Bounds of its central 95% interval."""
+    """Bounds of the central 95% interval of the improvement."""
     held_out: Tensor | None = None
-    """(n, dim) where the chosen candidate moves each of the support set's queries if it is learned without it."""
+    """(n, dim) the queries of the support set as the chosen candidate transforms them in cross-validation."""
 
     @property
     def adapted(self) -> bool:
-        """Whether the labels changed anything."""
+        """Whether a candidate was chosen."""
         return self.candidate is not None
 
     def as_json(self) -> dict[str, JsonValue]:
-        """The verdict without its state, for files and programs."""
+        """Return the verdict without its state."""
         return {
             "adapted": self.adapted,
             "reason": self.reason.value,
-            "candidate": None if self.candidate is None else dict[str, JsonValue](asdict(self.candidate)),
+            "candidate": None if self.candidate is None else self.candidate.as_json(),
             "labels": self.labels,
             "before": None if math.isnan(self.before) else round(self.before, 4),
             "estimate": round(self.estimate, 4),
@@ -80,9 +81,9 @@ class Verdict:
         }
 
     def explanation(self) -> str:
-        """The verdict as a sentence for people."""
+        """Return the verdict as a sentence for users."""
         if self.reason is Reason.TOO_FEW:
-            return f"Not adapted: {self.labels} labelled of the {MIN_LABELS} queries that it takes to judge."
+            return f"Not adapted: {self.labels} labelled queries, and at least {MIN_LABELS} are needed."
         if self.reason is Reason.ONE_DOCUMENT:
             return f"Not adapted: {self.reason.value}."
         expected = (
@@ -90,55 +91,59 @@ class Verdict:
         )
         if self.adapted:
             return f"Adapted: expected {expected}."
-        return f"Not adapted: {self.reason.value}; the best would give {expected}."
+        return f"Not adapted: {self.reason.value}; the best one is expected to bring {expected}."
 
 
 def decide(
     candidates: Sequence[Candidate],
-    starts: Mapping[str, MetaParameters],
+    meta_parameters: Mapping[str, MetaParameters],
     prior: Prior,
     basis: SpectralBasis,
     support: Support,
     *,
     parent: DomainState | None = None,
 ) -> Verdict:
-    """Adapt a domain to its labels, or not.
+    """Choose the candidate with the best lower bound of its expected improvement, or none.
 
-    parent: the state the inner loop starts from, and what to serve with where the labels do not decide; by default
-    the identity.
+    meta_parameters: by learner.
+    prior: of these candidates, in the same order.
+    parent: the state that the inner loop starts from, and that is served if no candidate is chosen; by default the
+    identity.
     """
     fallback = parent if parent is not None else DomainState.identity(support.queries.shape[1])
     n = len(support)
-    refused = _refusal(support)
-    if refused is not None:
-        return Verdict(fallback, None, refused, n, float("nan"), 0.0, float("-inf"), float("inf"))
+    refusal = _refusal(support)
+    if refusal is not None:
+        return Verdict(fallback, None, refusal, n, float("nan"), 0.0, float("-inf"), float("inf"))
     if parent is not None:
-        starts = {name: inheriting(start, parent) for name, start in starts.items()}
-    considered = [place for place, candidate in enumerate(candidates) if candidate.applies_to(n)]
-    candidates = [candidates[place] for place in considered]
+        meta_parameters = {name: with_parent(parameters, parent) for name, parameters in meta_parameters.items()}
+    considered = [index for index, candidate in enumerate(candidates) if candidate.applies_to(n)]
+    candidates = [candidates[index] for index in considered]
     with torch.no_grad():
-        before, gains, moved = cross_validate(candidates, starts, basis, support)
-        mean, deviation = posterior(prior.among(considered), before, gains)
-        careful = caution(before.double().numpy())
-        best = int(np.argmax(mean - careful * deviation))
-        estimate, spread = float(mean[best]), 1.96 * float(deviation[best])
-        taken = estimate - careful * float(deviation[best]) > MARGIN
-        state = candidate_state(candidates[best], starts, basis, support).to_domain_state() if taken else fallback
+        before, improvements, transformed = cross_validate(candidates, meta_parameters, basis, support)
+        mean, deviation = posterior(prior.select(considered), before, improvements)
+        deviations = caution(before.double().numpy())
+        best = int(np.argmax(mean - deviations * deviation))
+        estimate, half_width = float(mean[best]), 1.96 * float(deviation[best])
+        adapted = estimate - deviations * float(deviation[best]) > MARGIN
+        state = fallback
+        if adapted:
+            state = candidate_state(candidates[best], meta_parameters, basis, support).to_domain_state()
     return Verdict(
         state,
-        candidates[best] if taken else None,
-        Reason.ADAPTED if taken else Reason.NO_GAIN,
+        candidates[best] if adapted else None,
+        Reason.ADAPTED if adapted else Reason.NO_IMPROVEMENT,
         n,
         float(before.mean()),
         estimate,
-        estimate - spread,
-        estimate + spread,
-        moved[best] if taken else None,
+        estimate - half_width,
+        estimate + half_width,
+        transformed[best] if adapted else None,
     )
 
 
 def _refusal(support: Support) -> Reason | None:
-    """Why these labels need not be tried at all."""
+    """Return the reason to decline these labels without trying a candidate, if there is one."""
     if len(support) < MIN_LABELS:
         return Reason.TOO_FEW
     relevant = support.relevance > 0
@@ -148,5 +153,5 @@ def _refusal(support: Support) -> Reason | None:
 
 
 def caution(before: Numbers) -> float:
-    """How many posterior standard deviations a candidate must clear on these labels."""
+    """Return the required number of posterior standard deviations, given (n,) nDCG@10 before adaptation."""
     return CAUTION + (WEAK_BASELINE_CAUTION - CAUTION) * max(0.0, 1 - float(before.mean()) / WEAK_BASELINE)

@@ -1,4 +1,4 @@
-"""What inner and outer loops lower, and what the guard raises. Does not depend on states."""
+"""The loss that inner and outer loops minimise, and the measure that the guard maximises. Does not depend on states."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ def listwise_loss(queries: Tensor, support: Support, temperature: Tensor | float
 
 
 def residuals(queries: Tensor, support: Support, temperature: Tensor) -> Tensor:
-    """(n, dim) the listwise loss's downhill direction: the mean relevant document less the softmax-expected one."""
+    """(n, dim) negative gradient of the listwise loss, times the temperature: the mean relevant document less the
+    mean under the softmax."""
     logits = support.judged_scores(support.scores(queries) / temperature + support.log_sampling_weight)
     return (support.targets - torch.softmax(logits, dim=1)) @ support.documents
 
@@ -49,11 +50,12 @@ def descend(
 
     Each step adds the listwise residuals, less `decay` times the values.
 
-    base_queries: (n, dim), the queries before these keys move them; gram: (n, n), the kernel between the keys;
-    rate: step size, as a share of the inverse of the largest eigenvalue of `gram`;
+    base_queries: (n, dim), the queries before the displacement by these keys.
+    gram: (n, n), the kernel between the keys.
+    rate: step size, as a share of the inverse of the largest eigenvalue of `gram`.
     tolerance: stop once every query's residual is shorter than this. By default all steps are taken.
     """
-    # the largest eigenvalue bounds the step at which descent is stable
+    # the largest eigenvalue bounds the step size for which the descent is stable
     step = rate / torch.linalg.eigvalsh(gram)[-1]
     values = torch.zeros_like(base_queries)
     for _ in range(steps):

@@ -1,8 +1,8 @@
-"""Memory: labelled queries, and those much like them, find what they were labelled with; all others stay as they are.
+"""Memory: labelled queries, and very similar ones, find their labelled documents; other queries hardly change.
 
-The displacement of the listwise learner with a kernel so sharp that a query of cosine 0.9 to a labelled one moves by 4%
-of what that one does. It stands alone where no learner can be trusted to generalise, and beside one that does, since
-people expect what they marked to count.
+It is the displacement of the listwise learner with a kernel so sharp that a query of cosine 0.9 to a labelled one is
+displaced by 4% as much. It is used alone if no learner can be trusted to generalise, and next to a learner otherwise,
+because users expect that their judgments have an effect.
 """
 
 from __future__ import annotations
@@ -17,26 +17,28 @@ from semsearch.adapters.state import MAX_KEYS, DomainState
 from semsearch.adapters.states import State, axes_of, before_displacement, kernel
 from semsearch.adapters.support import Support
 
-# chosen on 41 domains: docs/adaptation.md has what other values do
+# chosen on 41 data sets: docs/adaptation.md has the effect of other values
 SHARPNESS = 32.0
 TEMPERATURE = 0.05
 RATE = 0.3
 STEPS = 48
 TOLERANCE = 0.03
-"""The steps end early once every query's residual is shorter than this."""
+"""The descent stops once every query's residual is shorter than this."""
 MAX_KEYS_NEXT_TO_LEARNER = 40
-"""Queries memorized at most next to a learner that generalises: those with the longest residuals."""
+"""Most queries that are memorized next to a learner that generalises: those with the longest residuals."""
 
 
 def generalises(state: DomainState) -> bool:
-    """Whether a state changes more than judged queries and those much like them."""
+    """Whether a state changes other queries than judged ones and very similar ones."""
     return bool(len(state.shrinkage) or state.shift.any() or state.has_gains or (state.sharpness != SHARPNESS).any())
 
 
 def memorize(basis: SpectralBasis, support: Support, base_state: DomainState | None = None) -> DomainState:
-    """The state under which the support set's own queries find their relevant documents. No meta-parameters are used.
+    """Return a state under which the queries of the support set find their relevant documents.
 
-    base_state: a state to keep as well; its keys may be reduced to leave space for the memorized queries.
+    No meta-parameters are used.
+
+    base_state: a state to extend; its keys may be reduced to leave space for the memorized queries.
     """
     like = support.queries
     base = State.identity(like) if base_state is None else State.from_domain_state(base_state, like)
@@ -47,7 +49,7 @@ def memorize(basis: SpectralBasis, support: Support, base_state: DomainState | N
         unit = torch.nn.functional.normalize(base_queries, dim=1)
         distances = residuals(unit, support, temperature).norm(dim=1)
         farthest = distances.argsort(descending=True, stable=True)[:MAX_KEYS_NEXT_TO_LEARNER].sort().values
-        x, base_queries, support = x[farthest], base_queries[farthest], support.of(farthest)
+        x, base_queries, support = x[farthest], base_queries[farthest], support.select(farthest)
     values = descend(
         base_queries,
         kernel(x @ x.T, sharpness),

@@ -1,4 +1,4 @@
-"""What learners start from, and what of a domain those numbers may depend on."""
+"""The meta-parameters of the learners, and the task features that hyperparameters may depend on."""
 
 from __future__ import annotations
 
@@ -11,18 +11,25 @@ from semsearch.adapters.basis import SpectralBasis
 from semsearch.adapters.support import Support
 
 MetaParameters = Mapping[str, Tensor]
-"""What the outer loop learns of one learner, by name."""
+"""The tensors of one learner that the outer loop learns, by name."""
+
+CONTEXT_SLOPE = "context_slope_"
+"""Prefix of the tensors that hold a hyperparameter's slope over the task features."""
 
 TASK_FEATURES = ("labels", "relevant", "first hit", "drop", "effective rank")
-"""What a learner's numbers may depend on, beside the labels themselves; each is about within ±1."""
+"""The numbers that describe a task, a support set over a corpus. Each is scaled to about [-1, 1]."""
 
 
 def task_features(basis: SpectralBasis, support: Support) -> Tensor:
-    """(len(CONTEXT),) the support set's size, how many documents are relevant to a query, the mean similarity of a
-    query's first hit, how much it drops to the tenth, and the effective rank (Σw)² / Σw² of the corpus."""
+    """Return the (len(TASK_FEATURES),) features of a task, clamped to [-1.5, 1.5].
+
+    These are the number of labelled queries, the number of relevant documents of a query, the mean similarity of a
+    query's first hit, its difference to the tenth hit's, and the effective rank (Σw)² / Σw² of the corpus's eigenvalues
+    w.
+    """
     scores = (support.queries @ support.documents.T).topk(min(10, len(support.documents)), dim=1).values
-    values = torch.from_numpy(basis.eigenvalues).to(scores)
-    rank = values.sum() ** 2 / (values * values).sum().clamp_min(1e-12)
+    eigenvalues = torch.from_numpy(basis.eigenvalues).to(scores)
+    rank = eigenvalues.sum() ** 2 / (eigenvalues * eigenvalues).sum().clamp_min(1e-12)
     relevant = (support.relevance > 0).sum(dim=1).to(scores).log().mean()
     return torch.stack(
         (
@@ -35,12 +42,21 @@ def task_features(basis: SpectralBasis, support: Support) -> Tensor:
     ).clamp(-1.5, 1.5)
 
 
-def hyperparameter(start: MetaParameters, name: str, given: Tensor) -> Tensor:
-    """A learner's positive number for a context: exp(log_NAME + tilt_NAME · context)."""
-    return torch.exp(start[f"log_{name}"] + start[f"tilt_{name}"] @ given)
+def hyperparameter(parameters: MetaParameters, name: str, features: Tensor) -> Tensor:
+    """Return a positive hyperparameter for a task: exp(log_NAME + context_slope_NAME · features)."""
+    return torch.exp(parameters[f"log_{name}"] + parameters[f"{CONTEXT_SLOPE}{name}"] @ features)
 
 
-def init_hyperparameters(**numbers: float) -> dict[str, Tensor]:
-    """Where the outer loop begins for settings of these values: the same in every context."""
-    logs = {f"log_{name}": torch.tensor(value).log() for name, value in numbers.items()}
-    return logs | {f"tilt_{name}": torch.zeros(len(TASK_FEATURES)) for name in numbers}
+def init_hyperparameters(**values: float) -> dict[str, Tensor]:
+    """Return initial meta-parameters of hyperparameters that have these values for every task."""
+    logs = {f"log_{name}": torch.tensor(value).log() for name, value in values.items()}
+    return logs | {f"{CONTEXT_SLOPE}{name}": torch.zeros(len(TASK_FEATURES)) for name in values}
+
+
+def current_key(key: str) -> str:
+    """Return the present key of a tensor in a file: a part `tilt_NAME`, as in semsearch 0.1, is `context_slope_NAME`.
+
+    key: parts separated by slashes, such as `start/listwise/tilt_rate`.
+    """
+    parts = key.split("/")
+    return "/".join(CONTEXT_SLOPE + part[len("tilt_") :] if part.startswith("tilt_") else part for part in parts)

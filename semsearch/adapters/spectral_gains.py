@@ -1,4 +1,4 @@
-"""Spectral gains: a domain hears some of the corpus's axes louder, by a few gradient steps."""
+"""Spectral gains: factors on the axes of the corpus, learned by gradient steps."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from semsearch.adapters.states import State, axes_of, transform
 from semsearch.adapters.support import Support
 
 BANDS = 8
-"""Gains are this many smooth numbers over the logarithm of the eigenvalues."""
+"""Number of smooth functions of the logarithm of the eigenvalue that the logarithms of the gains are combined from."""
 STEPS = 5
 
 
 def bands(basis: SpectralBasis, like: Tensor) -> Tensor:
-    """(dim, BANDS) a Gaussian bump for each band over the standardised logarithm of the eigenvalues; rows sum to 1."""
+    """(dim, BANDS) Gaussians over the standardised logarithm of the eigenvalues; rows sum to 1."""
     values = torch.from_numpy(basis.eigenvalues).to(like)
     log = torch.log(values + 1e-3 * values.mean() + 1e-12)
     position = (log - log.mean()) / (log.std() + 1e-9)
@@ -29,23 +29,28 @@ def bands(basis: SpectralBasis, like: Tensor) -> Tensor:
     return bumps / bumps.sum(dim=1, keepdim=True)
 
 
-def learn_gains(start: MetaParameters, basis: SpectralBasis, support: Support) -> State:
-    """Band gains by gradient steps with learned rates (Meta-SGD, Li et al. 2017, arXiv:1707.09835), pulled to 1."""
-    axes, bump = axes_of(basis, support.queries), bands(basis, support.queries)
-    given = task_features(basis, support)
-    temperature, pull = hyperparameter(start, "temperature", given), hyperparameter(start, "pull", given) / len(support)
-    still = State.identity(support.queries)
+def learn_spectral_gains(parameters: MetaParameters, basis: SpectralBasis, support: Support) -> State:
+    """Learn a log gain for each band by gradient steps with an L2 penalty.
 
-    def loss(phi: Tensor) -> Tensor:
-        moved = transform(replace(still, spectral_gains=torch.exp(bump @ phi)), axes, support.queries)
-        return listwise_loss(moved, support, temperature).mean() + pull * (phi * phi).sum()
+    The outer loop learns a rate for each band (Meta-SGD, Li et al. 2017, arXiv:1707.09835), temperature and penalty.
+    """
+    axes, band = axes_of(basis, support.queries), bands(basis, support.queries)
+    features = task_features(basis, support)
+    temperature = hyperparameter(parameters, "temperature", features)
+    penalty = hyperparameter(parameters, "pull", features) / len(support)
+    identity_state = State.identity(support.queries)
 
-    phi = support.queries.new_zeros(BANDS)
+    def loss(log_gains: Tensor) -> Tensor:
+        state = replace(identity_state, spectral_gains=torch.exp(band @ log_gains))
+        adapted = transform(state, axes, support.queries)
+        return listwise_loss(adapted, support, temperature).mean() + penalty * (log_gains * log_gains).sum()
+
+    log_gains = support.queries.new_zeros(BANDS)
     for _ in range(STEPS):
-        phi = phi - start["log_rates"].exp() * grad(loss)(phi)
-    return replace(still, spectral_gains=torch.exp(bump @ phi))
+        log_gains = log_gains - parameters["log_rates"].exp() * grad(loss)(log_gains)
+    return replace(identity_state, spectral_gains=torch.exp(band @ log_gains))
 
 
-def init_gains(_: int) -> dict[str, Tensor]:
-    """Where the outer loop begins."""
+def init_spectral_gains(_: int) -> dict[str, Tensor]:
+    """Return initial meta-parameters, before any outer loop."""
     return {"log_rates": torch.full((BANDS,), 0.25).log()} | init_hyperparameters(temperature=0.035, pull=0.2)

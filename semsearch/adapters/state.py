@@ -1,4 +1,4 @@
-"""What a domain has learned, in memory and on disk. Does not depend on how it was learned or how it is applied."""
+"""A domain's learned state, in memory and on disk. Does not depend on how it is learned or applied."""
 
 from __future__ import annotations
 
@@ -21,33 +21,33 @@ Array = npt.NDArray[np.float32]
 
 STATE_VERSION = 2
 MAX_SHRINKAGE = 64
-"""Rows of a contraction at most: with MAX_KEYS they keep a state of 384 dimensions under 64 KiB on disk."""
+"""Most rows of the shrinkage. With MAX_KEYS it keeps a state of 384 dimensions under 64 KiB on disk."""
 MAX_KEYS = 120
-"""Keys, and values, of a state at most."""
+"""Most keys, and values, of a state."""
 
 
 @dataclass(frozen=True, eq=False)
 class DomainState:
-    """What a domain has learned. All but the gains stands in the encoder's own coordinates."""
+    """A domain's learned state. All but the spectral gains are in the coordinates of the encoder."""
 
     spectral_gains: Array
-    """(dim,) float32 > 0, one factor per axis of the corpus; only their ratios matter."""
+    """(dim,) float32 > 0, one factor for each axis of the corpus; only their ratios matter."""
     shrinkage: Array
-    """(r, dim) float32, r ≤ MAX_CONTRACTION; x loses contractionᵀ (contraction x)."""
+    """(r, dim) float32, r ≤ MAX_SHRINKAGE: a query x becomes x − shrinkageᵀ (shrinkage x)."""
     keys: Array
-    """(m, dim) float32, m ≤ MAX_KEYS: where displacements are known."""
+    """(m, dim) float32, m ≤ MAX_KEYS: transformed queries with known displacements."""
     values: Array
-    """(m, dim) float32, the displacement that belongs to each key."""
+    """(m, dim) float32, the displacement of each key."""
     shift: Array
     """(dim,) float32, added to every query."""
     sharpness: Array
-    """(m,) float32, each key's β in [0, 50]: how much more it counts for a near query than for a far one; 0 makes its
-    displacement linear in the query."""
+    """(m,) float32, each key's β in [0, 50]: the higher, the less the key affects queries that are not near it. With 0
+    its displacement is linear in the query."""
     lexical_weight: float | None = None
-    """The cosine in [0, 10] that a query's best lexical match is worth; None: what the index says."""
+    """Cosine in [0, 10] that is added for a query's best lexical match. None: the index's weight."""
 
     def __post_init__(self) -> None:
-        """Raise StateError where shapes disagree or a number is not finite."""
+        """Raise StateError for shapes that do not match, or numbers that are not finite or out of range."""
         dimension = len(self.spectral_gains)
         if self.shrinkage.ndim != 2 or self.shrinkage.shape[1] != dimension:
             raise StateError(f"the shrinkage has shape {self.shrinkage.shape}, not (any, {dimension})")
@@ -55,31 +55,31 @@ class DomainState:
             raise StateError(f"keys {self.keys.shape} and values {self.values.shape} are not both (any, {dimension})")
         if len(self.shrinkage) > MAX_SHRINKAGE or len(self.keys) > MAX_KEYS:
             raise StateError(
-                f"{len(self.shrinkage)} contractions and {len(self.keys)} keys: at most {MAX_SHRINKAGE} and"
-                f" {MAX_KEYS} fit a state"
+                f"{len(self.shrinkage)} rows of shrinkage and {len(self.keys)} keys: a state holds at most"
+                f" {MAX_SHRINKAGE} and {MAX_KEYS}"
             )
         if self.shift.shape != (dimension,):
             raise StateError(f"the shift has shape {self.shift.shape}, not ({dimension},)")
         if self.sharpness.shape != (len(self.keys),):
-            raise StateError(f"the sharpness has shape {self.sharpness.shape}, not ({len(self.keys)},), one a key")
-        numbers = (self.spectral_gains, self.shrinkage, self.keys, self.values, self.shift, self.sharpness)
-        if not all(np.isfinite(part).all() for part in numbers):
+            raise StateError(f"the sharpness has shape {self.sharpness.shape}, not ({len(self.keys)},), one per key")
+        arrays = (self.spectral_gains, self.shrinkage, self.keys, self.values, self.shift, self.sharpness)
+        if not all(np.isfinite(array).all() for array in arrays):
             raise StateError("a domain state holds numbers that are not finite")
         if not (self.spectral_gains > 0).all() or not ((self.sharpness >= 0) & (self.sharpness <= 50)).all():
-            raise StateError("gains must be above 0 and the sharpness in [0, 50]")
+            raise StateError("spectral gains must be above 0 and the sharpness in [0, 50]")
         if self.lexical_weight is not None and not 0 <= self.lexical_weight <= 10:
-            raise StateError(f"the weight of words is {self.lexical_weight}, not in [0, 10]")
+            raise StateError(f"the lexical weight is {self.lexical_weight}, not in [0, 10]")
 
     @property
     def dimension(self) -> int:
-        """Length of the query vectors that this state rescales."""
+        """Dimension of the query vectors that this state transforms."""
         return len(self.spectral_gains)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of its numbers in memory."""
-        parts = (self.spectral_gains, self.shrinkage, self.keys, self.values, self.shift, self.sharpness)
-        return sum(part.nbytes for part in parts)
+        """Bytes of the arrays in memory."""
+        arrays = (self.spectral_gains, self.shrinkage, self.keys, self.values, self.shift, self.sharpness)
+        return sum(array.nbytes for array in arrays)
 
     @cached_property
     def is_linear(self) -> bool:
@@ -88,70 +88,70 @@ class DomainState:
 
     @cached_property
     def has_gains(self) -> bool:
-        """Whether the gains change anything: turning into the corpus's axes and back costs more than all else."""
+        """Whether the spectral gains have an effect: projecting on the axes and back is the most expensive step."""
         return bool((self.spectral_gains != self.spectral_gains[0]).any())
 
     @classmethod
     def identity(cls, dimension: int) -> DomainState:
-        """The state of a domain that has learned nothing."""
+        """The state that changes no query."""
         empty = np.zeros((0, dimension), np.float32)
-        still = np.zeros(dimension, np.float32)
-        return cls(still + 1, shrinkage=empty, keys=empty, values=empty, shift=still, sharpness=np.zeros(0, np.float32))
+        zeros = np.zeros(dimension, np.float32)
+        return cls(zeros + 1, shrinkage=empty, keys=empty, values=empty, shift=zeros, sharpness=np.zeros(0, np.float32))
 
     def quantized(self) -> DomainState:
-        """The state as it will be read from disk: contraction, keys and values in 4 bits a number."""
-        return _unpacked(self._packed())
+        """Return the state as it is read from disk: shrinkage, keys and values are rounded to 4 bits per number."""
+        return _from_arrays(self._to_arrays())
 
     def to_bytes(self, about: Mapping[str, JsonValue]) -> bytes:
-        """A safetensors file whose header carries `about` as JSON; at 384 dimensions under 64 KiB."""
+        """Return a safetensors file with `about` as JSON in its header; at 384 dimensions under 64 KiB."""
         header = {"format_version": STATE_VERSION, "about": dict(about)}
-        return bytes(save(self._packed(), metadata={"semsearch": json.dumps(header, ensure_ascii=False)}))
+        return bytes(save(self._to_arrays(), metadata={"semsearch": json.dumps(header, ensure_ascii=False)}))
 
     def save(self, path: Path, about: Mapping[str, JsonValue]) -> None:
-        """Write `to_bytes` whole or not at all. Raises StorageError if the disk refuses."""
+        """Write `to_bytes` atomically. Raises StorageError if the file cannot be written."""
         try:
             with atomic_write(path) as unfinished:
                 unfinished.write_bytes(self.to_bytes(about))
         except OSError as error:
             raise StorageError(
-                f"the state {path} cannot be written ({error.strerror}): make room or choose another place"
+                f"the state {path} cannot be written ({error.strerror}): free space or choose another path"
             ) from error
 
     @classmethod
     def open(cls, path: Path) -> tuple[DomainState, dict[str, JsonValue]]:
-        """Read what `save` wrote, with what it said about itself. Raises StateError for anything else."""
+        """Read a file written by `save`. Returns state and `about`. Raises StateError for any other file."""
         try:
             with safe_open(path, framework="numpy") as file:
                 header = json.loads((file.metadata() or {})["semsearch"])
-                parts = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
             version = header["format_version"]
             if version != STATE_VERSION:
                 raise StateError(
                     f"the state {path} has format version {version!r}, this semsearch reads {STATE_VERSION}:"
                     " adapt the domain again"
                 )
-            return _unpacked(parts), dict(header["about"])
+            return _from_arrays(arrays), dict(header["about"])
         except (OSError, SafetensorError, KeyError, ValueError, TypeError, AttributeError) as error:
             raise StateError(f"{path} is not a domain state ({error}): adapt the domain again") from error
 
-    def _packed(self) -> dict[str, npt.NDArray[np.generic]]:
-        parts: dict[str, npt.NDArray[np.generic]] = {
+    def _to_arrays(self) -> dict[str, npt.NDArray[np.generic]]:
+        arrays: dict[str, npt.NDArray[np.generic]] = {
             "gains": np.ascontiguousarray(self.spectral_gains, np.float32),
             "shift": np.ascontiguousarray(self.shift, np.float32),
             "sharpness": np.ascontiguousarray(self.sharpness, np.float32),
         }
         for name, rows in (("contraction", self.shrinkage), ("keys", self.keys), ("values", self.values)):
-            parts[name], parts[f"{name}_scale"] = _in_4_bits(rows)
+            arrays[name], arrays[f"{name}_scale"] = _quantize(rows)
         if self.lexical_weight is not None:
-            parts["words"] = np.array([self.lexical_weight], np.float32)
-        return parts
+            arrays["words"] = np.array([self.lexical_weight], np.float32)
+        return arrays
 
 
-def _in_4_bits(rows: Array) -> tuple[npt.NDArray[np.uint8], Array]:
-    """(m, dim) → (m, ⌈dim / 2⌉) pairs of whole numbers from −7 to 7, and (m,) what each row's are multiples of.
+def _quantize(rows: Array) -> tuple[npt.NDArray[np.uint8], Array]:
+    """Round (m, dim) rows to 4 bits per number: (m, ⌈dim / 2⌉) pairs of integers from −7 to 7, and (m,) scales.
 
-    The rounding errors of a row point in no direction in particular: of a unit vector's cosine to any other they
-    change some 0.006 at 384 dimensions.
+    The rounding errors have no preferred direction: they change the cosine of a unit vector to any other by some 0.006
+    at 384 dimensions.
     """
     scale = np.maximum(np.abs(rows).max(axis=1, initial=0.0), 1e-12).astype(np.float32) / np.float32(7)
     codes = (np.round(rows / scale[:, None]) + 8).astype(np.uint8)
@@ -160,20 +160,27 @@ def _in_4_bits(rows: Array) -> tuple[npt.NDArray[np.uint8], Array]:
     return np.ascontiguousarray(codes[:, 0::2] * np.uint8(16) + codes[:, 1::2]), scale
 
 
-def _from_4_bits(codes: npt.NDArray[np.generic], scale: npt.NDArray[np.generic], dimension: int) -> Array:
+def _dequantize(codes: npt.NDArray[np.generic], scale: npt.NDArray[np.generic], dimension: int) -> Array:
     pairs = np.asarray(codes, np.uint8)
     numbers = np.stack([pairs >> 4, pairs & 15], axis=2).reshape(len(pairs), 2 * pairs.shape[1])[:, :dimension]
     return (numbers.astype(np.float32) - np.float32(8)) * np.asarray(scale, np.float32)[:, None]
 
 
-def _unpacked(parts: Mapping[str, npt.NDArray[np.generic]]) -> DomainState:
-    gains, shift, sharpness = (
-        np.ascontiguousarray(parts[name], dtype=np.float32) for name in ("gains", "shift", "sharpness")
+def _from_arrays(arrays: Mapping[str, npt.NDArray[np.generic]]) -> DomainState:
+    spectral_gains, shift, sharpness = (
+        np.ascontiguousarray(arrays[name], dtype=np.float32) for name in ("gains", "shift", "sharpness")
     )
-    contraction, keys, values = (
-        _from_4_bits(parts[name], parts[f"{name}_scale"], len(gains)) for name in ("contraction", "keys", "values")
+    dimension = len(spectral_gains)
+    shrinkage, keys, values = (
+        _dequantize(arrays[name], arrays[f"{name}_scale"], dimension) for name in ("contraction", "keys", "values")
     )
-    words = round(float(np.asarray(parts["words"], np.float32)[0]), 4) if "words" in parts else None
+    lexical_weight = round(float(np.asarray(arrays["words"], np.float32)[0]), 4) if "words" in arrays else None
     return DomainState(
-        gains, shrinkage=contraction, keys=keys, values=values, shift=shift, sharpness=sharpness, lexical_weight=words
+        spectral_gains,
+        shrinkage=shrinkage,
+        keys=keys,
+        values=values,
+        shift=shift,
+        sharpness=sharpness,
+        lexical_weight=lexical_weight,
     )

@@ -1,4 +1,4 @@
-"""A domain's state while it is being learned: tensors through which gradients pass, and their compact form.
+"""A domain's state as tensors, for learners to differentiate, and its reduction to the size that is stored.
 
 Does not depend on how a state is learned.
 """
@@ -15,12 +15,12 @@ from semsearch.adapters.basis import SpectralBasis
 from semsearch.adapters.state import MAX_KEYS, DomainState
 
 MIN_SHRINKAGE = 0.01
-"""Share of a direction that a row must take away to be kept in the compact form."""
+"""Squared length below which a row of the shrinkage is dropped from the stored state."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class State:
-    """A domain state in tensors, through which gradients pass; the fields are those of `DomainState`."""
+    """A differentiable domain state. The fields are those of `DomainState`."""
 
     spectral_gains: Tensor
     shrinkage: Tensor
@@ -31,68 +31,70 @@ class State:
 
     @classmethod
     def identity(cls, like: Tensor) -> State:
-        """Nothing learned; `like` (…, dim) gives dimension and precision."""
+        """The state that changes no query. like: (..., dim) gives dimension, dtype and device."""
         dimension = like.shape[-1]
         empty = like.new_zeros((0, dimension))
         return cls(like.new_ones(dimension), empty, empty, empty, like.new_zeros(dimension), like.new_zeros(0))
 
     @classmethod
     def from_domain_state(cls, state: DomainState, like: Tensor) -> State:
-        """A state from disk again, in the precision of `like`."""
-        return cls(**{name: torch.from_numpy(getattr(state, name)).to(like) for name in _PARTS})
+        """The tensors of a stored state, with the dtype and device of `like`."""
+        return cls(**{name: torch.from_numpy(getattr(state, name)).to(like) for name in _FIELDS})
 
-    def truncated(self, most: int) -> State:
-        """At most `most` keys whose displacement is as near as may be to that of all of them; keys of one sharpness
-        stand for one another only."""
-        if len(self.keys) <= most:
+    def truncated(self, max_keys: int) -> State:
+        """Return a state of at most `max_keys` keys that approximates the displacement of this one.
+
+        Keys are replaced by keys of the same sharpness.
+        """
+        if len(self.keys) <= max_keys:
             return self
-        parts = []
-        for kind in torch.unique(self.sharpness):
-            mine = self.sharpness == kind
-            share = max(1, most * int(mine.sum()) // len(self.keys))
-            keys, values = _fewer_keys(self.keys[mine], self.values[mine], kind, share)
-            parts.append((keys, values, kind.expand(len(keys))))
-        keys, values, sharpness = (torch.cat(part) for part in zip(*parts, strict=True))
-        return replace(self, keys=keys, values=values, sharpness=sharpness)
+        groups = []
+        for sharpness in torch.unique(self.sharpness):
+            group = self.sharpness == sharpness
+            share = max(1, max_keys * int(group.sum()) // len(self.keys))
+            keys, values = _fewer_keys(self.keys[group], self.values[group], sharpness, share)
+            groups.append((keys, values, sharpness.expand(len(keys))))
+        keys, values, sharpnesses = (torch.cat(parts) for parts in zip(*groups, strict=True))
+        return replace(self, keys=keys, values=values, sharpness=sharpnesses)
 
     def to_domain_state(self) -> DomainState:
-        """What goes to disk and serves: at most MAX_KEYS keys, rounded as the file will be."""
-        few = self.truncated(MAX_KEYS)
-        felt = (self.shrinkage * self.shrinkage).sum(dim=1) >= MIN_SHRINKAGE
+        """Return the state that is stored and served: at most MAX_KEYS keys, quantized."""
+        reduced = self.truncated(MAX_KEYS)
+        effective = (self.shrinkage * self.shrinkage).sum(dim=1) >= MIN_SHRINKAGE
         return DomainState(
             spectral_gains=self.spectral_gains.float().numpy(force=True),
-            shrinkage=self.shrinkage[felt].float().numpy(force=True),
-            keys=few.keys.float().numpy(force=True),
-            values=few.values.float().numpy(force=True),
+            shrinkage=self.shrinkage[effective].float().numpy(force=True),
+            keys=reduced.keys.float().numpy(force=True),
+            values=reduced.values.float().numpy(force=True),
             shift=self.shift.float().numpy(force=True),
-            sharpness=few.sharpness.float().numpy(force=True),
+            sharpness=reduced.sharpness.float().numpy(force=True),
         ).quantized()
 
 
-def inheriting(start: Mapping[str, Tensor], parent: DomainState) -> dict[str, Tensor]:
-    """A learner's start with the state of the domain's parent, from which `inherited` makes it again."""
-    return {**start, **{f"parent_{name}": torch.from_numpy(getattr(parent, name)) for name in _PARTS}}
+def with_parent(parameters: Mapping[str, Tensor], parent: DomainState) -> dict[str, Tensor]:
+    """Return a learner's meta-parameters with the state of the domain's parent, to be read by `parent_state`."""
+    return {**parameters, **{f"parent_{name}": torch.from_numpy(getattr(parent, name)) for name in _FIELDS}}
 
 
-def inherited(start: Mapping[str, Tensor], like: Tensor) -> State | None:
-    """The parent's state that a start carries, in the precision of `like`; None where there is no parent."""
-    if "parent_keys" not in start:
+def parent_state(parameters: Mapping[str, Tensor], like: Tensor) -> State | None:
+    """Return the parent's state that `with_parent` added, with the dtype and device of `like`, or None."""
+    if "parent_keys" not in parameters:
         return None
-    return State(**{name: start[f"parent_{name}"].to(like) for name in _PARTS})
+    return State(**{name: parameters[f"parent_{name}"].to(like) for name in _FIELDS})
 
 
-_PARTS = ("spectral_gains", "shrinkage", "keys", "values", "shift", "sharpness")
+_FIELDS = ("spectral_gains", "shrinkage", "keys", "values", "shift", "sharpness")
 
 
 def transform(state: State, axes: Tensor, queries: Tensor) -> Tensor:
-    """What `Adapter.transform` does, differentiable: (n, dim) unit rows → (n, dim) unit rows."""
+    """Transform (n, dim) unit rows to (n, dim) unit rows, as `Adapter.transform` does, but differentiable."""
     x = before_displacement(state, axes, queries)
-    moved = x + kernel(x @ state.keys.T, state.sharpness) @ state.values + state.shift
-    return torch.nn.functional.normalize(moved, dim=1)
+    displaced = x + kernel(x @ state.keys.T, state.sharpness) @ state.values + state.shift
+    return torch.nn.functional.normalize(displaced, dim=1)
 
 
 def axes_of(basis: SpectralBasis, like: Tensor) -> Tensor:
-    """(dim, dim) the corpus's axes in the precision of `like`."""
+    """(dim, dim) the axes of the corpus, with the dtype and device of `like`."""
     return torch.from_numpy(basis.axes).to(like)
 
 
@@ -103,26 +105,29 @@ def before_displacement(state: State, axes: Tensor, queries: Tensor) -> Tensor:
     return torch.nn.functional.normalize(x, dim=1)
 
 
-def kernel(nearness: Tensor, sharpness: Tensor) -> Tensor:
-    """k(s) = (exp(βs) − 1) / (exp(β) − 1): positive definite, k(1) = 1, linear as β tends to 0. One β for all, or one a
-    column."""
-    sharp = sharpness.clamp_min(1e-4)
-    return torch.where(sharpness > 0, torch.expm1(sharp * nearness) / torch.expm1(sharp), nearness)
+def kernel(similarity: Tensor, sharpness: Tensor) -> Tensor:
+    """k(s) = (exp(βs) − 1) / (exp(β) − 1): positive definite, k(1) = 1, linear as β tends to 0.
+
+    similarity: (n, m), s.
+    sharpness: β, a scalar or (m,).
+    """
+    positive = sharpness.clamp_min(1e-4)
+    return torch.where(sharpness > 0, torch.expm1(positive * similarity) / torch.expm1(positive), similarity)
 
 
-def _fewer_keys(keys: Tensor, values: Tensor, sharpness: Tensor, most: int) -> tuple[Tensor, Tensor]:
-    """Keys of one sharpness and their values, reduced to `most`."""
-    if len(keys) <= most:
+def _fewer_keys(keys: Tensor, values: Tensor, sharpness: Tensor, max_keys: int) -> tuple[Tensor, Tensor]:
+    """Reduce keys of one sharpness, and their values, to at most `max_keys`."""
+    if len(keys) <= max_keys:
         return keys, values
     if float(sharpness) == 0:
-        return truncate_linear(keys, values, most)
-    return pivoted_cholesky_subset(keys, values, sharpness, most)
+        return truncate_linear(keys, values, max_keys)
+    return pivoted_cholesky_subset(keys, values, sharpness, max_keys)
 
 
 def truncate_linear(keys: Tensor, values: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    """Keys and values of the linear displacement keysᵀ values, truncated to `rank` by its singular values.
+    """Truncate the linear displacement keysᵀ values to `rank` by singular value decomposition.
 
-    keys, values: (n, dim). Returns two tensors of at most `rank` rows.
+    keys, values: (n, dim). Returns keys and values of at most `rank` rows.
     """
     q_keys, r_keys = torch.linalg.qr(keys.T)
     q_values, r_values = torch.linalg.qr(values.T)
@@ -132,10 +137,11 @@ def truncate_linear(keys: Tensor, values: Tensor, rank: int) -> tuple[Tensor, Te
 
 
 def pivoted_cholesky_subset(keys: Tensor, values: Tensor, sharpness: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """`count` of the keys, chosen by pivoted Cholesky, with the values that best stand for the whole displacement.
+    """Choose `count` of the keys by pivoted Cholesky decomposition, and project the displacement onto them.
 
-    The values project the displacement, in the kernel's own space, onto the chosen keys.
-    keys, values: (n, dim). Returns two tensors (count, dim).
+    The projection is orthogonal in the kernel's Hilbert space.
+
+    keys, values: (n, dim). Returns keys and values, each (count, dim).
     """
     gram = kernel(keys @ keys.T, sharpness)
     chosen = _pivots(gram, values, count)
@@ -145,7 +151,7 @@ def pivoted_cholesky_subset(keys: Tensor, values: Tensor, sharpness: Tensor, cou
 
 
 def _pivots(gram: Tensor, values: Tensor, count: int) -> Tensor:
-    """Keys that explain most of the displacement: pivoted Cholesky, a pivot weighted by the size of its value."""
+    """Return the indices of `count` pivots, each the key with the largest remaining variance times squared value."""
     remaining = gram.diagonal().clone()
     size = (values * values).sum(dim=1)
     factor = gram.new_zeros((len(gram), count))

@@ -1,4 +1,4 @@
-"""A support set: the labelled queries a domain is adapted on, and the documents they are told apart from.
+"""A support set: the labelled queries that a domain is adapted on, and the documents they are ranked over.
 
 Does not depend on files or learners.
 """
@@ -17,45 +17,44 @@ from semsearch.errors import LabelError
 from semsearch.types import Vectors
 
 Judgments = Mapping[int, float]
-"""Document row → gain ≥ 0, at least one above, for one query."""
+"""Document row → relevance ≥ 0 for one query; at least one is above 0."""
 
 MAX_DOCUMENTS = 2048
-"""Documents a support set holds, unless more than that are relevant."""
-UNJUDGED = 1000
-"""Nearest documents of a query that may answer it without a judgment, where it was judged in part only."""
+"""Most documents of a support set, unless more are judged."""
+UNJUDGED_DEPTH = 1000
+"""Ranks of a partially judged query within which unjudged documents count as neither relevant nor irrelevant."""
 HARD_NEGATIVES_PER_QUERY = 24
-"""Nearest documents of each query that a support set holds first of all."""
+"""Nearest documents of each query that are added to a support set before others are sampled."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Support:
-    """Labelled queries with every document that is relevant to one of them and a sample of all others."""
+    """Labelled queries with every judged document and a sample of all others."""
 
     queries: Tensor
     """(n, dim), unit rows."""
     documents: Tensor
     """(m, dim), unit rows."""
     relevance: Tensor
-    """(n, m) ≥ 0, how relevant each document is; every row holds a positive number."""
+    """(n, m) ≥ 0; every row holds a positive number."""
     log_sampling_weight: Tensor
-    """(m,) logarithm of how many documents of the corpus each one stands for."""
+    """(m,) logarithm of the number of documents of the corpus that each document represents."""
     unjudged: Tensor | None = None
-    """(n, m) bool, True where nobody knows whether a document answers a query: then it neither counts for nor against.
-    None where everything is known."""
+    """(n, m) bool, True if it is unknown whether a document is relevant: it is then left out of the query's ranking.
+    None: all is known."""
     lexical_scores: Tensor | None = None
-    """(n, m) ≥ 0, the cosine that the words of a query and a document are worth beside their meaning. None where
-    rankings go by meaning alone."""
+    """(n, m) ≥ 0, added to the cosine of query and document. None: rankings are dense only."""
 
     @property
     def targets(self) -> Tensor:
-        """(n, m) the gains as distributions: each row sums to 1."""
+        """(n, m) relevance as distributions: each row sums to 1."""
         return self.relevance / self.relevance.sum(dim=1, keepdim=True)
 
     def __len__(self) -> int:
         return len(self.queries)
 
-    def of(self, rows: Tensor) -> Support:
-        """The same documents with some of the queries."""
+    def select(self, rows: Tensor) -> Support:
+        """Return the support set of some of the queries, with the same documents."""
         return replace(
             self,
             queries=self.queries[rows],
@@ -64,32 +63,35 @@ class Support:
             lexical_scores=None if self.lexical_scores is None else self.lexical_scores[rows],
         )
 
-    def subsample_negatives(self, most: int) -> Support:
-        """The same queries with at most about `most` documents: every relevant one, the nearest of the others, and of
-        the rest a few that stand for all of it."""
+    def subsample_negatives(self, max_documents: int) -> Support:
+        """Return the support set of the same queries with at most about `max_documents` documents.
+
+        These are every relevant one, the nearest of the others, and an evenly spaced sample of the rest, whose sampling
+        weights are raised to represent all of it.
+        """
         columns = torch.arange(len(self.documents))
         relevant = (self.relevance > 0).any(dim=0)
-        room = max(most - int(relevant.sum()), most // 4)
+        budget = max(max_documents - int(relevant.sum()), max_documents // 4)
         others = columns[~relevant]
-        if len(others) <= room:
+        if len(others) <= budget:
             return self
-        nearest = self.scores(self.queries)[:, others].max(dim=0).values.argsort(descending=True, stable=True)
-        near, rest = others[nearest[: room // 2]], others[nearest[room // 2 :].sort().values]
-        few = rest[torch.linspace(0, len(rest) - 1, room - len(near)).long()]
-        kept = torch.cat((columns[relevant], near, few))
-        offsets = self.log_sampling_weight.clone()
-        offsets[few] += np.log(len(rest) / len(few))
+        by_score = self.scores(self.queries)[:, others].max(dim=0).values.argsort(descending=True, stable=True)
+        nearest, rest = others[by_score[: budget // 2]], others[by_score[budget // 2 :].sort().values]
+        sample = rest[torch.linspace(0, len(rest) - 1, budget - len(nearest)).long()]
+        selected = torch.cat((columns[relevant], nearest, sample))
+        log_sampling_weight = self.log_sampling_weight.clone()
+        log_sampling_weight[sample] += np.log(len(rest) / len(sample))
         return replace(
             self,
-            documents=self.documents[kept],
-            relevance=self.relevance[:, kept],
-            log_sampling_weight=offsets[kept],
-            unjudged=None if self.unjudged is None else self.unjudged[:, kept],
-            lexical_scores=None if self.lexical_scores is None else self.lexical_scores[:, kept],
+            documents=self.documents[selected],
+            relevance=self.relevance[:, selected],
+            log_sampling_weight=log_sampling_weight[selected],
+            unjudged=None if self.unjudged is None else self.unjudged[:, selected],
+            lexical_scores=None if self.lexical_scores is None else self.lexical_scores[:, selected],
         )
 
     def to(self, dtype: torch.dtype) -> Support:
-        """The same in another precision."""
+        """Return the support set in another precision."""
         return replace(
             self,
             queries=self.queries.to(dtype),
@@ -100,12 +102,12 @@ class Support:
         )
 
     def scores(self, queries: Tensor) -> Tensor:
-        """(n, m) what the documents are ranked by for queries (n, dim) in place of the support set's own."""
+        """(n, m) scores of the documents, if (n, dim) `queries` replace those of the support set."""
         scores = queries @ self.documents.T
         return scores if self.lexical_scores is None else scores + self.lexical_scores
 
     def judged_scores(self, scores: Tensor) -> Tensor:
-        """(n, m) scores or logits, those of unknown documents at minus infinity."""
+        """(n, m) scores or logits, with minus infinity for unjudged documents."""
         return scores if self.unjudged is None else scores.masked_fill(self.unjudged, float("-inf"))
 
 
@@ -114,66 +116,82 @@ def build_support(
     queries: Vectors,
     judgments: Sequence[Judgments],
     *,
-    partial: Sequence[bool] | None = None,
-    words: Sequence[Mapping[int, float]] | None = None,
-    most: int = MAX_DOCUMENTS,
+    partially_judged: Sequence[bool] | None = None,
+    lexical_scores: Sequence[Mapping[int, float]] | None = None,
+    max_documents: int = MAX_DOCUMENTS,
 ) -> Support:
-    """The support set of judged queries over a corpus.
+    """Build the support set of judged queries over a corpus.
 
-    documents: (N, dim) float32, unit rows; queries: (n, dim) float32, unit rows, n ≥ 1; judgments: n, one a query.
-    partial: n, whether a query was judged in part only, as by a person who saw its first results; then what nobody
-    judged, among its UNKNOWN nearest, counts neither for nor against it (condensed lists, Sakai 2007,
-    doi:10.1145/1277741.1277756).
-    words: n, what its words are worth to a query, ≥ 0, by document row; 0 for rows that are not there. By default
-    rankings go by meaning alone. The order of the queries does not matter: they are sorted by their vectors, and what
-    is sampled depends on N alone.
+    The queries are sorted by their vectors, and the sample depends only on N, so the result does not depend on the
+    order of the queries.
 
-    Raises LabelError for a query without a relevant document, a row outside the corpus or a gain that is no finite
-    number from 0.
+    documents: (N, dim) float32, unit rows.
+    queries: (n, dim) float32, unit rows, n ≥ 1.
+    judgments: one for each query.
+    partially_judged: for each query, whether unjudged documents may be relevant, as after judgments of the first hits
+    only. Those among its UNJUDGED_DEPTH nearest are then left out of its ranking (condensed lists, Sakai 2007,
+    doi:10.1145/1277741.1277756). By default none is.
+    lexical_scores: for each query, document row → score ≥ 0 that is added to the cosine; 0 for rows not given. By
+    default rankings are dense only.
+    max_documents: the sample's size limit; judged documents are always included.
+
+    Raises LabelError for a query without a relevant document, a row outside the corpus, or a relevance that is negative
+    or not finite.
     """
-    if len(queries) != len(judgments) or not len(queries):
-        raise LabelError(f"{len(queries)} queries and {len(judgments)} sets of judgments: give as many, at least 1")
-    for number, judged in enumerate(judgments):
-        if not any(judged.values()):
-            raise LabelError(f"query {number} has no relevant document: leave it out")
-        for row, gain in judged.items():
-            if not 0 <= row < len(documents):
-                raise LabelError(f"query {number} is judged on row {row} of a corpus of {len(documents)} documents")
-            if not (np.isfinite(gain) and gain >= 0):
-                raise LabelError(f"query {number}, row {row}: the gain is {gain}, not a number from 0")
+    _check_judgments(judgments, queries=len(queries), documents=len(documents))
     order = np.lexsort(queries.T[::-1])
-    queries, judgments = queries[order], [judgments[place] for place in order]
-    partly = np.array(partial or [False] * len(judgments))[order]
-    worded = [words[place] for place in order] if words is not None else None
-    rows, offsets = _sample(documents, queries, judgments, worded or [], most)
-    place = {row: column for column, row in enumerate(rows.tolist())}
-    gains = _matrix(judgments, place)
-    lexical = None if worded is None else _matrix(worded, place)
-    unknown = None
-    if partly.any():
+    queries, judgments = queries[order], [judgments[index] for index in order]
+    partial = np.array(partially_judged or [False] * len(judgments))[order]
+    lexical = None if lexical_scores is None else [lexical_scores[index] for index in order]
+    rows, log_sampling_weight = _sample(documents, queries, judgments, lexical or [], max_documents)
+    column_of = {row: column for column, row in enumerate(rows.tolist())}
+    relevance = _matrix(judgments, column_of)
+    lexical_matrix = None if lexical is None else _matrix(lexical, column_of)
+    unjudged = None
+    if partial.any():
         scores = queries @ documents[rows].T
-        scores = scores if lexical is None else scores + lexical
-        depth = min(UNJUDGED, len(rows))
-        edge = np.partition(scores, len(rows) - depth, axis=1)[:, len(rows) - depth]
-        known = _matrix([dict.fromkeys(judged, 1.0) for judged in judgments], place) > 0
-        unknown = torch.from_numpy((scores >= edge[:, None]) & ~known & partly[:, None])
+        scores = scores if lexical_matrix is None else scores + lexical_matrix
+        judged = _matrix([dict.fromkeys(relevance_of, 1.0) for relevance_of in judgments], column_of) > 0
+        unjudged = torch.from_numpy(_within_depth(scores, UNJUDGED_DEPTH) & ~judged & partial[:, None])
     return Support(
         torch.from_numpy(queries),
         torch.from_numpy(documents[rows]),
-        torch.from_numpy(gains),
-        torch.from_numpy(offsets),
-        unknown,
-        None if lexical is None else torch.from_numpy(lexical),
+        torch.from_numpy(relevance),
+        torch.from_numpy(log_sampling_weight),
+        unjudged,
+        None if lexical_matrix is None else torch.from_numpy(lexical_matrix),
     )
 
 
-def _matrix(values: Sequence[Mapping[int, float]], place: Mapping[int, int]) -> npt.NDArray[np.float32]:
-    """(n, len(place)) the values by row, in their rows' places; 0 where there is none."""
-    matrix = np.zeros((len(values), len(place)), np.float32)
+def _check_judgments(judgments: Sequence[Judgments], *, queries: int, documents: int) -> None:
+    if queries != len(judgments) or not queries:
+        raise LabelError(f"{queries} queries and {len(judgments)} sets of judgments: give as many, at least 1")
+    for number, judged in enumerate(judgments):
+        if not any(judged.values()):
+            raise LabelError(f"query {number} has no relevant document: leave it out")
+        for row, relevance in judged.items():
+            if not 0 <= row < documents:
+                raise LabelError(f"query {number} is judged on row {row} of a corpus of {documents} documents")
+            if not (np.isfinite(relevance) and relevance >= 0):
+                raise LabelError(f"query {number}, row {row}: the relevance is {relevance}, not a finite number ≥ 0")
+
+
+def _within_depth(scores: npt.NDArray[np.float32], depth: int) -> npt.NDArray[np.bool_]:
+    """(n, m) whether a score is among the `depth` highest of its row."""
+    columns = scores.shape[1]
+    depth = min(depth, columns)
+    threshold = np.partition(scores, columns - depth, axis=1)[:, columns - depth]
+    within: npt.NDArray[np.bool_] = scores >= threshold[:, None]
+    return within
+
+
+def _matrix(values: Sequence[Mapping[int, float]], column_of: Mapping[int, int]) -> npt.NDArray[np.float32]:
+    """(n, len(column_of)) values by document row as a dense matrix; rows without a column are left out."""
+    matrix = np.zeros((len(values), len(column_of)), np.float32)
     for number, by_row in enumerate(values):
         for row, value in by_row.items():
-            if row in place:
-                matrix[number, place[row]] = value
+            if row in column_of:
+                matrix[number, column_of[row]] = value
     return matrix
 
 
@@ -181,40 +199,40 @@ def _sample(
     documents: Vectors,
     queries: Vectors,
     judgments: Sequence[Judgments],
-    worded: Sequence[Mapping[int, float]],
-    most: int,
+    lexical: Sequence[Mapping[int, float]],
+    max_documents: int,
 ) -> tuple[np.ndarray, Vectors]:
-    """Rows of the support set's documents, and how many each one stands for (its logarithm).
+    """Return the rows of the support set's documents, and (m,) logarithms of their sampling weights.
 
-    Judged documents and the nearest ones stand for themselves, drawn ones for all that were not drawn.
+    Judged and nearest documents represent themselves; sampled ones represent all that were not sampled.
     """
     count = len(documents)
-    if count <= most:
+    if count <= max_documents:
         return np.arange(count), np.zeros(count, np.float32)
     certain = np.zeros(count, bool)
     certain[[row for judged in judgments for row in judged]] = True
-    near = _nearest(queries @ documents.T)
-    if worded:
-        worth = np.zeros((len(queries), count), np.float32)
-        for number, by_row in enumerate(worded):
-            worth[number, list(by_row)] = list(by_row.values())
-        near = np.stack((near, _nearest(worth)), axis=2).reshape(len(queries), -1)
-    # the nearest first, while they leave half of the room to the draw
-    for rank in range(near.shape[1]):
-        if certain.sum() >= most // 2:
+    nearest = _nearest(queries @ documents.T)
+    if lexical:
+        lexical_scores = np.zeros((len(queries), count), np.float32)
+        for number, by_row in enumerate(lexical):
+            lexical_scores[number, list(by_row)] = list(by_row.values())
+        nearest = np.stack((nearest, _nearest(lexical_scores)), axis=2).reshape(len(queries), -1)
+    # by rank, as long as half of the budget remains for the random sample
+    for rank in range(nearest.shape[1]):
+        if certain.sum() >= max_documents // 2:
             break
-        certain[near[:, rank]] = True
+        certain[nearest[:, rank]] = True
     others = np.flatnonzero(~certain)
-    drawn = min(len(others), max(most - int(certain.sum()), most // 4))
-    sample = np.random.default_rng(count).choice(others, drawn, replace=False)
+    size = min(len(others), max(max_documents - int(certain.sum()), max_documents // 4))
+    sample = np.random.default_rng(count).choice(others, size, replace=False)
     rows = np.concatenate([np.flatnonzero(certain), np.sort(sample)])
-    offsets = np.zeros(len(rows), np.float32)
-    offsets[len(rows) - drawn :] = np.log(len(others) / drawn)
-    return rows, offsets
+    log_sampling_weight = np.zeros(len(rows), np.float32)
+    log_sampling_weight[len(rows) - size :] = np.log(len(others) / size)
+    return rows, log_sampling_weight
 
 
 def _nearest(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.intp]:
-    """(n, HARD_PER_QUERY) columns of each row's highest scores, best first."""
+    """(n, HARD_NEGATIVES_PER_QUERY) columns of the highest scores of each row, best first."""
     top = np.argpartition(-scores, HARD_NEGATIVES_PER_QUERY, axis=1)[:, :HARD_NEGATIVES_PER_QUERY]
     order = np.argsort(-np.take_along_axis(scores, top, 1), axis=1, kind="stable")
     return np.take_along_axis(top, order, 1)

@@ -1,10 +1,10 @@
-"""What was learned over many domains, as one file: learners' starts and the guard's prior, with their provenance."""
+"""Meta-trained weights as one file: the learners' meta-parameters and the guard's prior, with their provenance."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from semsearch.adapters.basis import SpectralBasis
 from semsearch.adapters.candidates import CANDIDATES, UNBOUNDED, Candidate
 from semsearch.adapters.guard import Verdict, decide
-from semsearch.adapters.meta_parameters import MetaParameters
+from semsearch.adapters.meta_parameters import MetaParameters, current_key
 from semsearch.adapters.prior import Prior
 from semsearch.adapters.state import DomainState
 from semsearch.adapters.support import Support
@@ -26,20 +26,24 @@ from semsearch.system.files import atomic_write
 
 WEIGHTS_VERSION = 1
 DEFAULT_WEIGHTS = Path(__file__).parent.parent / "weights" / "default.safetensors"
-"""Trained on openly licensed domains only; its model card lies beside it."""
+"""Trained on openly licensed data sets only; its model card is README.md in the same folder."""
 
-_FORMER_NAMES = {"contraction": "shrinkage", "fewest": "min_labels", "most": "max_labels"}
-"""What fields of a candidate were called in files of semsearch 0.1."""
+_META_PARAMETERS = "meta_parameters"
+"""Group of the tensors `meta_parameters/LEARNER/KEY` in a file."""
+_FORMER_META_PARAMETERS = "start"
+"""The same in files of semsearch 0.1."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Weights:
-    """All that adaptation needs beside a domain's own labels."""
+    """Everything that adaptation needs besides a domain's labels."""
 
     meta_parameters: Mapping[str, MetaParameters]
+    """By learner."""
     prior: Prior
+    """Of the candidates, in their order."""
     metadata: Mapping[str, JsonValue]
-    """Encoder, training domains, settings: where it comes from."""
+    """Provenance: encoder, dimension, training data sets, settings."""
     candidates: Sequence[Candidate] = CANDIDATES
 
     def adapt(
@@ -49,21 +53,23 @@ class Weights:
         parent: DomainState | None = None,
         learners: Sequence[str] | None = None,
     ) -> Verdict:
-        """A domain's state from its labels, guarded.
+        """Let the guard decide on a domain's state, given its labels.
 
-        learners: names of the candidates that the guard may choose from, at least one; by default all, each for the
-        numbers of labels that it is meant for. Raises WeightsError where the dimensions disagree, or for a name that
-        no candidate has.
+        parent: see `decide`.
+        learners: names of the candidates that the guard may choose from, at least one, whatever the number of labels.
+        By default all candidates, each for its own numbers of labels.
+
+        Raises WeightsError if the dimension does not match, or for a name that no candidate has.
         """
         self.check_basis(basis)
         if learners is None:
             return decide(self.candidates, self.meta_parameters, self.prior, basis, support, parent=parent)
-        places = self.candidate_indices(learners)
-        chosen = [replace(self.candidates[place], min_labels=1, max_labels=UNBOUNDED) for place in places]
-        return decide(chosen, self.meta_parameters, self.prior.among(places), basis, support, parent=parent)
+        indices = self.candidate_indices(learners)
+        candidates = [replace(self.candidates[index], min_labels=1, max_labels=UNBOUNDED) for index in indices]
+        return decide(candidates, self.meta_parameters, self.prior.select(indices), basis, support, parent=parent)
 
     def candidate_indices(self, learners: Sequence[str]) -> list[int]:
-        """Where the candidates of these names stand. Raises WeightsError for a name that none has."""
+        """Return the indices of the candidates of these names. Raises WeightsError for a name that no candidate has."""
         names = [candidate.name for candidate in self.candidates]
         for name in learners:
             if name not in names:
@@ -74,7 +80,7 @@ class Weights:
         return [names.index(name) for name in learners]
 
     def check_basis(self, basis: SpectralBasis) -> None:
-        """Raise WeightsError where the weights were learned for vectors of another dimension."""
+        """Raise WeightsError if the weights were learned for vectors of another dimension."""
         dimension = self.metadata.get("dimension")
         if dimension != basis.dimension:
             raise WeightsError(
@@ -83,18 +89,18 @@ class Weights:
             )
 
     def save(self, path: Path) -> None:
-        """Write whole or not at all. Raises WeightsError if the disk refuses."""
+        """Write the file atomically. Raises WeightsError if it cannot be written."""
         tensors = {
-            f"start/{name}/{key}": value.detach().contiguous()
-            for name, s in self.meta_parameters.items()
-            for key, value in s.items()
+            f"{_META_PARAMETERS}/{learner}/{key}": value.detach().contiguous()
+            for learner, parameters in self.meta_parameters.items()
+            for key, value in parameters.items()
         }
-        for part in fields(Prior):
-            value = np.ascontiguousarray(getattr(self.prior, part.name), np.float32)
-            tensors[f"prior/{part.name}"] = torch.from_numpy(value)
+        for field in fields(Prior):
+            value = np.ascontiguousarray(getattr(self.prior, field.name), np.float32)
+            tensors[f"prior/{field.name}"] = torch.from_numpy(value)
         header = {
             "format_version": WEIGHTS_VERSION,
-            "candidates": [asdict(candidate) for candidate in self.candidates],
+            "candidates": [candidate.as_json() for candidate in self.candidates],
             "about": dict(self.metadata),
         }
         try:
@@ -102,11 +108,11 @@ class Weights:
             with atomic_write(path) as unfinished:
                 save_file(tensors, unfinished, metadata={"semsearch": json.dumps(header, sort_keys=True)})
         except (OSError, SafetensorError) as error:
-            raise WeightsError(f"the weights {path} cannot be written ({error}): choose another place") from error
+            raise WeightsError(f"the weights {path} cannot be written ({error}): choose another path") from error
 
     @classmethod
     def open(cls, path: Path = DEFAULT_WEIGHTS) -> Weights:
-        """Read what `save` wrote. Raises WeightsError for anything else."""
+        """Read a file written by `save`, also of semsearch 0.1. Raises WeightsError for any other file."""
         try:
             with safe_open(path, framework="pt") as file:
                 header: dict[str, Any] = json.loads((file.metadata() or {})["semsearch"])
@@ -116,16 +122,14 @@ class Weights:
                     f"the weights {path} have format version {header['format_version']!r}, this semsearch reads"
                     f" {WEIGHTS_VERSION}: learn them again"
                 )
-            starts: dict[str, dict[str, torch.Tensor]] = {}
+            meta_parameters: dict[str, dict[str, torch.Tensor]] = {}
             for name, value in tensors.items():
-                if name.startswith("start/"):
-                    _, member, key = name.split("/")
-                    starts.setdefault(member, {})[key] = value
-            prior = Prior(**{part.name: tensors[f"prior/{part.name}"].double().numpy() for part in fields(Prior)})
-            candidates = [
-                Candidate(**{_FORMER_NAMES.get(name, name): value for name, value in values.items()})
-                for values in header["candidates"]
-            ]
-            return cls(starts, prior, dict(header["about"]), candidates)
+                group, _, learner_key = name.partition("/")
+                if group in {_META_PARAMETERS, _FORMER_META_PARAMETERS}:
+                    learner, key = learner_key.split("/")
+                    meta_parameters.setdefault(learner, {})[current_key(key)] = value
+            prior = Prior(**{field.name: tensors[f"prior/{field.name}"].double().numpy() for field in fields(Prior)})
+            candidates = [Candidate.from_json(values) for values in header["candidates"]]
+            return cls(meta_parameters, prior, dict(header["about"]), candidates)
         except (OSError, SafetensorError, KeyError, ValueError, TypeError, AttributeError) as error:
             raise WeightsError(f"{path} holds no weights ({error}): give a file that semsearch learn wrote") from error

@@ -19,8 +19,10 @@ from semsearch.types import DEFAULT_DOMAIN, Click, Label, Query
 
 # torch takes seconds to import: each command imports what it needs, so that --help answers at once
 if TYPE_CHECKING:
+    from semsearch.adapters.adapter import DomainAdapter
     from semsearch.domains.registry import DomainRegistry
     from semsearch.domains.versions import VersionHistory
+    from semsearch.search.comparison import ComparedHit, Comparison
     from semsearch.storage.corpus import Corpus
     from semsearch.storage.domains import DomainStore, Version
 
@@ -70,8 +72,8 @@ def adapt(
     with open_registry(index, weights, device=device, threads=threads) as registry:
         check_documents(entries, registry.engine.corpus)
         if dry_run:
-            known = {label.id for _, label in registry.log.labels(EntryFilter(domain=domain))}
-            new = [entry for entry in entries if isinstance(entry, Label) and entry.id not in known]
+            logged = {label.id for _, label in registry.log.labels(EntryFilter(domain=domain))}
+            new = [entry for entry in entries if isinstance(entry, Label) and entry.id not in logged]
             outcome, _ = registry.decide(domain, [label for label in new if label.domain == domain])
             out.print(outcome.explanation, soft_wrap=True, markup=False)
             return
@@ -107,32 +109,39 @@ def compare(
         engine = SearchEngine.open(index, device=device, threads=threads)
     with closing(engine):
         [outcome] = engine.search([compared(query)])
-    comparison, adaptation = Comparison.of(outcome, k), outcome.adaptation
+    comparison = Comparison.of(outcome, k)
     if as_json:
-        sides = {"frozen": comparison.frozen, "adapted": comparison.adapted}
-        answer = {
-            "query": text,
-            "adaptation": {
-                "domain": adaptation.domain,
-                "version": adaptation.version,
-                "learner": adaptation.learner,
-                "reason": adaptation.reason,
-            },
-            **{
-                side: [
-                    {
-                        "id": compared_hit.hit.id,
-                        "title": compared_hit.hit.title or compared_hit.hit.id,
-                        "score": round(compared_hit.hit.score, 6),
-                        "other_rank": compared_hit.other_rank,
-                    }
-                    for compared_hit in hits
-                ]
-                for side, hits in sides.items()
-            },
-        }
-        sys.stdout.write(json.dumps(answer) + "\n")
-        return
+        sys.stdout.write(json.dumps(_comparison_json(text, comparison, outcome.adaptation)) + "\n")
+    else:
+        out.print(_comparison_table(comparison, outcome.adaptation))
+
+
+def _comparison_json(text: str, comparison: Comparison, adaptation: DomainAdapter) -> dict[str, object]:
+    def as_json(hits: Sequence[ComparedHit]) -> list[dict[str, object]]:
+        return [
+            {
+                "id": compared_hit.hit.id,
+                "title": compared_hit.hit.title or compared_hit.hit.id,
+                "score": round(compared_hit.hit.score, 6),
+                "other_rank": compared_hit.other_rank,
+            }
+            for compared_hit in hits
+        ]
+
+    return {
+        "query": text,
+        "adaptation": {
+            "domain": adaptation.domain,
+            "version": adaptation.version,
+            "learner": adaptation.learner,
+            "reason": adaptation.reason,
+        },
+        "frozen": as_json(comparison.frozen),
+        "adapted": as_json(comparison.adapted),
+    }
+
+
+def _comparison_table(comparison: Comparison, adaptation: DomainAdapter) -> Table:
     adapted_by = (
         f"{adaptation.domain}, version {adaptation.version}, {adaptation.learner}" if adaptation.domain else "nothing"
     )
@@ -140,11 +149,11 @@ def compare(
     for column in ("", "frozen", "adapted", "was"):
         table.add_column(column)
     for rank, (before, after) in enumerate(zip(comparison.frozen, comparison.adapted, strict=False), start=1):
-        previous = after.other_rank
-        moved = "" if previous == rank else "new" if previous is None else f"{previous}"
+        frozen_rank = after.other_rank
+        moved = "" if frozen_rank == rank else "new" if frozen_rank is None else f"{frozen_rank}"
         title = Text(after.hit.title or after.hit.id, style="bold" if moved else "")
         table.add_row(str(rank), Text(before.hit.title or before.hit.id), title, moved)
-    out.print(table)
+    return table
 
 
 @labels.command("import")

@@ -211,7 +211,7 @@ def info(
     index: Index,
     as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON.")] = False,
 ) -> None:
-    """Show an index's encoder, size, settings, sources and domains."""
+    """Print an index's encoder, size, settings, sources and domains."""
     from semsearch.storage.domains import DomainStore
     from semsearch.storage.generations import read_manifest
 

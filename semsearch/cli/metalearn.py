@@ -12,7 +12,7 @@ from rich.table import Table
 
 from semsearch.cli.options import Device, Threads, err, out
 
-# torch takes seconds to import: every command imports what it needs, so that --help answers at once
+# torch takes seconds to import: each command imports what it needs, so that --help answers at once
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
@@ -110,7 +110,6 @@ def learn(
     Example: semsearch learn data/domains --out weights.safetensors
     """
     from semsearch.metalearn.outer_loop import OuterLoopSettings
-    from semsearch.metalearn.training import folds as split
     from semsearch.metalearn.training import remove_checkpoint, train
 
     names = tuple(name.strip() for name in members.split(",") if name.strip())
@@ -118,17 +117,8 @@ def learn(
     settings = OuterLoopSettings(learners=names, steps=steps, episodes=episodes, seed=seed)
     loaded, about = _load(domains, encoder=encoder, embeddings=embeddings, cache=cache, device=device, threads=threads)
     if open_only:
-        loaded = [domain for domain in loaded if domain.texts.open_licence]
-    jobs: list[tuple[Path, list[str]]] = [(output, [])]
-    if folds is not None:
-        if folds != "family" and not folds.isdecimal():
-            raise typer.BadParameter("give `family` or a number", param_hint="--folds")
-        groups = split(loaded, None if folds == "family" else int(folds), seed)
-        jobs = [(output / f"fold-{number}.safetensors", group) for number, group in enumerate(groups)]
-        if fold is not None and fold >= len(jobs):
-            raise typer.BadParameter(f"there are {len(jobs)} folds, counted from 0", param_hint="--fold")
-        jobs = jobs if fold is None else [jobs[fold]]
-    for path, left_out in jobs:
+        loaded = [dataset for dataset in loaded if dataset.texts.open_licence]
+    for path, left_out in _weights_files(loaded, output, folds, fold, seed):
         if left_out:
             err.print(f"[bold]{path.name}[/bold], without {', '.join(left_out)}", soft_wrap=True)
         notes = (checkpoint or path.with_suffix(".checkpoint")) / (path.stem if checkpoint and left_out else "")
@@ -136,7 +126,30 @@ def learn(
         remove_checkpoint(notes)
 
 
+def _weights_files(
+    datasets: Sequence[Dataset], output: Path, folds: str | None, fold: int | None, seed: int
+) -> list[tuple[Path, list[str]]]:
+    """Return the weights files to write, each with the families that it is learned without.
+
+    folds, fold: the options of `learn`. Raises typer.BadParameter if they are not valid.
+    """
+    from semsearch.metalearn.training import folds as split
+
+    if folds is None:
+        return [(output, [])]
+    if folds != "family" and not folds.isdecimal():
+        raise typer.BadParameter("give `family` or a number", param_hint="--folds")
+    groups = split(datasets, None if folds == "family" else int(folds), seed)
+    files = [(output / f"fold-{number}.safetensors", group) for number, group in enumerate(groups)]
+    if fold is None:
+        return files
+    if fold >= len(files):
+        raise typer.BadParameter(f"there are {len(files)} folds, counted from 0", param_hint="--fold")
+    return [files[fold]]
+
+
 def _train(events: Iterator[Step | GuardTrial | Weights], path: Path) -> None:
+    """Train with a progress bar, and save the weights."""
     from semsearch.adapters.weights import Weights
     from semsearch.metalearn.outer_loop import Step
     from semsearch.metalearn.training import GuardTrial
@@ -215,35 +228,30 @@ def evaluate(
     from semsearch.evaluation.protocol import evaluate as run
     from semsearch.evaluation.report import save_json, save_markdown, summary
 
-    try:
-        numbers = tuple(sorted({int(number) for number in labels.split(",")}))
-    except ValueError:
-        raise typer.BadParameter(f"{labels!r} is no list of whole numbers", param_hint="--labels") from None
-    if numbers[0] < 0:
-        raise typer.BadParameter("labels count from 0", param_hint="--labels")
+    numbers = _parse_label_numbers(labels)
     opened = open_weights(weights or DEFAULT_WEIGHTS)
     names = chosen_methods(METHODS if methods is None else [name.strip() for name in methods.split(",")])
     plan = Plan(numbers, seeds, names)
     loaded, about = _load(domains, encoder=encoder, embeddings=embeddings, cache=cache, device=device, threads=threads)
-    loaded = [domain for domain in loaded if domain.texts.labelled]
+    loaded = [dataset for dataset in loaded if dataset.texts.labelled]
     measurements = []
     with _progress() as progress:
         task = progress.add_task("measuring", total=len(loaded), counts="")
         for results in run(loaded, opened, plan, processes=processes):
             measurements += results
             progress.update(task, advance=1, counts=results[0].domain)
-    with err.status("intervals"):
+    with err.status("computing intervals"):
         lines = summary(measurements)
-    _show(lines, numbers, names)
+    _print_tables(lines, numbers, names)
     if any(measurement.seen for measurement in measurements):
-        err.print("[yellow]some of these families were among those the weights were learned on[/yellow]")
+        err.print("[yellow]the weights were learned on some of these families[/yellow]")
     if json_out is not None:
         settings = {
             **about,
             "labels": numbers,
             "seeds": seeds,
             "methods": names,
-            "weights": [w.metadata for w in opened],
+            "weights": [file.metadata for file in opened],
         }
         save_json(json_out, measurements, lines, settings)
     if plots is not None:
@@ -253,13 +261,27 @@ def evaluate(
             err.print(f"written {path}", soft_wrap=True)
 
 
-def _show(lines: Sequence[Improvement], labels: Sequence[int], methods: Sequence[str]) -> None:
+def _parse_label_numbers(text: str) -> tuple[int, ...]:
+    """Parse --labels: whole numbers separated by commas. Returns them sorted. Raises typer.BadParameter."""
+    try:
+        numbers = tuple(sorted({int(number) for number in text.split(",")}))
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text!r} is not a list of whole numbers separated by commas", param_hint="--labels"
+        ) from None
+    if numbers[0] < 0:
+        raise typer.BadParameter(f"{numbers[0]} is less than 0", param_hint="--labels")
+    return numbers
+
+
+def _print_tables(lines: Sequence[Improvement], labels: Sequence[int], methods: Sequence[str]) -> None:
+    """Print one table of all methods against frozen, and one of each of our methods against the others."""
     from semsearch.evaluation.report import OURS
 
     tables = {"nDCG@10 over frozen, macro mean over families": [line for line in lines if line.over == "frozen"]}
     for ours in OURS:
         tables[f"{ours} over each"] = [line for line in lines if line.method == ours and line.over != "frozen"]
-    for title, chosen in tables.items():
+    for title, improvements in tables.items():
         table = Table(title=title, title_justify="left")
         table.add_column("method")
         for number in labels:
@@ -267,7 +289,7 @@ def _show(lines: Sequence[Improvement], labels: Sequence[int], methods: Sequence
         for method in methods:
             cells = [
                 f"{line.mean:+.4f} [{line.low:+.4f}, {line.high:+.4f}]\nworst {line.worst:+.3f}"
-                for line in chosen
+                for line in improvements
                 if line.measure == "nDCG@10" and method == (line.method if line.over == "frozen" else line.over)
             ]
             if cells:
@@ -282,8 +304,10 @@ def _check_members(names: tuple[str, ...]) -> None:
 
     unknown = [name for name in names if name not in LEARNERS]
     if unknown:
-        raise typer.BadParameter(f"no learner is called {unknown[0]!r}: {', '.join(LEARNERS)}", param_hint="--members")
-    missing = {candidate.member for candidate in CANDIDATES} - set(names)
+        raise typer.BadParameter(
+            f"no learner is called {unknown[0]!r}: choose from {', '.join(LEARNERS)}", param_hint="--members"
+        )
+    missing = {candidate.learner for candidate in CANDIDATES} - set(names)
     if missing:
         raise typer.BadParameter(f"the guard needs {', '.join(sorted(missing))}", param_hint="--members")
 
@@ -297,7 +321,7 @@ def _load(
     device: str,
     threads: int | None,
 ) -> tuple[list[Dataset], dict[str, JsonValue]]:
-    """The data sets with their vectors, and the settings of the encoder."""
+    """Return the data sets in the folders with their vectors, and the encoder's settings for the output files."""
     with err.status("starting"):
         from semsearch.encoders.encoder import Encoder as Model
         from semsearch.encoders.locate import DEFAULT_MODEL

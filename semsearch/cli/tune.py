@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from semsearch.types import Click, Label
 
 SHOWN = 12
-"""Number of best settings to print and record, besides the present one, the chosen one and the identity."""
+"""Number of best settings to print and record, in addition to the present one, the chosen one and the identity."""
 
 
 def tune(
@@ -59,7 +59,7 @@ def tune(
 
     Tries semantic, keyword and hybrid search at several weights, with no learner, each learner and all learners. If a
     setting within the budget is significantly better than the present one, it is written to the index and its recipe,
-    together with the table of results. A server uses it after a restart.
+    together with the table of results. A running server uses it within seconds.
 
     Example: semsearch tune index/python --labels docs/example
     """
@@ -105,7 +105,7 @@ def _find_recipe(index: Path, recipe: Path | None) -> Path | None:
 def _try_settings(
     registry: DomainRegistry, weights: Path | None, judged: Mapping[str, Sequence[JudgedQuery]], budget: Budget
 ) -> TuningResult:
-    """Try all settings, with a progress bar."""
+    """Try all candidate settings, with a progress bar."""
     from semsearch.adapters.weights import DEFAULT_WEIGHTS, Weights
     from semsearch.domains.tuning import TuningResult
     from semsearch.domains.tuning import tune as run_trials
@@ -124,7 +124,7 @@ def _try_settings(
         for event in run_trials(registry.engine, learned, judged, budget):
             if isinstance(event, TuningResult):
                 return event
-            bar.update(task, completed=event.done, total=event.of)
+            bar.update(task, completed=event.done, total=event.total)
     raise AssertionError("the last event of tuning is its result")
 
 
@@ -195,6 +195,7 @@ def _summary(result: TuningResult) -> str:
 
 
 def _write(index: Path, recipe: Path | None, result: TuningResult, budget: Budget) -> None:
+    """Write the chosen setting to the index, and to its recipe together with the table of results."""
     from semsearch.ingest.recipe import write_options
     from semsearch.storage.generations import republish
 
@@ -219,7 +220,7 @@ def _write(index: Path, recipe: Path | None, result: TuningResult, budget: Budge
         _summary(result),
     ]
     try:
-        write_options(recipe, setting.search, setting.adaptation, why=lines)
+        write_options(recipe, setting.search, setting.adaptation, comments=lines)
     except RecipeError as error:
         raise RecipeError(f"the setting was written to {index}, but {error}") from error
     err.print(f"written to {index} and {recipe}", soft_wrap=True)

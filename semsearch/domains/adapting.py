@@ -1,4 +1,4 @@
-"""Adapts a domain of an open index to its judged queries. Does not depend on how these were collected."""
+"""Adapts a domain of an open index to its judged queries. Does not depend on how judgments were collected."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from semsearch.search.engine import SearchEngine
 from semsearch.types import LexicalWeight, Mode, Rows, Scores, Vectors
 
 Encode = Callable[[str], Vectors]
-"""A query's text → (1, dim) float32, encoded alone."""
+"""A query's text → (1, dim) float32, its vector, encoded without other queries."""
 Match = Callable[[str], tuple[Rows, Scores]]
-"""A query's text → passage rows (n,) and BM25 scores (n,) > 0 that keyword search finds, best first."""
+"""A query's text → passage rows (n,) and BM25 scores (n,) > 0 of keyword search, best first."""
 AdaptFunction = Callable[[SpectralBasis, Support, DomainState | None, Sequence[str] | None], Verdict]
-"""`Weights.adapt`, in this process or in another one."""
+"""`Weights.adapt`, in this process or another one: runs the inner loops and the guard on a support set."""
 
 REPLACEMENTS = 3
-"""Documents that are memorized as answers of a query that has only negative judgments: the best of the unjudged."""
+"""Documents that are memorized as relevant to a query with negative judgments only: its nearest unjudged ones."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,55 +36,57 @@ class Adaptation:
     """The outcome of adapting a domain to its labels."""
 
     state: DomainState | None
-    """The state to serve the domain with; None: the parent's state, or none."""
+    """The state to serve the domain with; None: its parent's state, or none."""
     learner: str
-    """The learner that made the state: `memory` where queries are only memorized, `none` without a state."""
+    """The learner that made the state: `memory` if queries are only memorized, `none` without a state."""
     explanation: str
     """The reason, for users."""
     labels: int
-    """Judged queries with a relevant document."""
+    """Number of judged queries with a relevant document."""
     missing_documents: int = 0
-    """Judgments on documents that the index does not have."""
+    """Number of judgments on documents that the index does not have."""
     verdict: Verdict | None = None
-    """The guard's; None where it was not asked."""
+    """The guard's verdict; None if the guard did not run."""
 
     def as_json(self) -> dict[str, JsonValue]:
-        """For files and programs."""
+        """Return the guard's verdict and the missing documents as a JSON object, empty without a verdict."""
         return {} if self.verdict is None else {**self.verdict.as_json(), "gone": self.missing_documents}
 
 
 def adapt(
     engine: SearchEngine,
-    solve: AdaptFunction | None,
+    adapt_support: AdaptFunction | None,
     judged: Sequence[JudgedQuery],
     *,
     encode: Encode,
     match: Match | None = None,
     parent: DomainState | None = None,
 ) -> Adaptation:
-    """Decide how to serve a domain, from its judged queries; the engine is not changed.
+    """Compute the state to serve a domain with, from its judged queries; the engine is not changed.
 
-    The guard decides whether a learner is used. The judged queries themselves are memorized: next to what was learned,
-    next to the parent's state, or alone. Of a document with several passages the one nearest to the query counts as
-    the answer. In an index with hybrid search the lexical weight is chosen first, then the learner adapts the dense
-    part to it. The same queries and judgments give the same state, bit for bit.
+    The guard decides whether a learner is used. The judged queries themselves are memorized: next to the learned state,
+    next to the parent's state, or alone. A judgment on a document with several passages applies to the passage nearest
+    to the query. For hybrid search the lexical weight is chosen first, then the learner adapts the dense part to it.
+    The same queries and judgments give the same state, bit for bit.
 
-    solve: None where no weights were learned for this encoder. match: by default the engine's own. parent: the state
-    that the inner loop starts from, and that is served with the memorized queries where the guard declines.
+    adapt_support: None if there are no weights for this encoder; queries are then memorized only.
+    encode: encodes a query. match: searches a query by keywords; by default `engine.match_label`.
+    parent: the state that the inner loop starts from, and that is kept next to the memorized queries if the guard
+    declines.
 
-    Raises LabelError where a text is judged twice.
+    Raises LabelError if two judged queries have the same text.
     """
     if len({query.text for query in judged}) < len(judged):
         raise LabelError("a query is judged twice: merge its judgments into one")
     evidence = _collect(engine, judged, encode, match or engine.match_label)
-    decision = _decide(engine, solve, evidence, parent)
+    decision = _decide(engine, adapt_support, evidence, parent)
     state = None
     if evidence.judged and not decision.one_document:
         state = _memorize(engine, evidence, decision, parent)
     return Adaptation(
         state=state,
         learner="none" if state is None else decision.learner,
-        explanation=decision.refusal if state is None else _explain(engine, solve, evidence, decision, parent),
+        explanation=decision.refusal if state is None else _explain(engine, adapt_support, evidence, decision, parent),
         labels=len(evidence.answered),
         missing_documents=evidence.missing_documents,
         verdict=decision.verdict,
@@ -93,7 +95,7 @@ def adapt(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Judged:
-    """A judged query over an index's live passages; rows are places among these."""
+    """A judged query over an index's live passages; rows are indices into these."""
 
     query: JudgedQuery
     vector: Vectors
@@ -101,37 +103,40 @@ class _Judged:
     relevance: Mapping[int, float]
     """Passage row → relevance ≥ 0, for documents that the index has."""
     lexical_scores: Mapping[int, float] | None
-    """Passage row → BM25 as a share of the query's best; None without hybrid search."""
+    """Passage row → BM25 as a share of the query's best score; None without hybrid search."""
 
     @property
     def answered(self) -> bool:
-        """Whether a relevant document is in the index."""
+        """Whether the index has a relevant document."""
         return any(self.relevance.values())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Evidence:
-    """Everything that a domain's judgments say about the index's live passages."""
+    """A domain's judgments over the index's live passages."""
 
     documents: Vectors
     """(N, dim) float32, the live passages."""
     judged: Sequence[_Judged]
     """Queries with a judgment on a document that the index has."""
     missing_documents: int
+    """Number of judgments on documents that it does not have."""
 
     @property
     def answered(self) -> list[_Judged]:
-        """Those with a relevant document."""
+        """The judged queries with a relevant document."""
         return [query for query in self.judged if query.answered]
 
     def support(self, queries: Sequence[_Judged]) -> Support:
-        """The support set of some of the queries, at least one."""
+        """Build the support set of some of the judged queries, at least one."""
         return build_support(
             self.documents,
             np.stack([query.vector for query in queries]),
             [query.relevance for query in queries],
-            partial=[query.query.partially_judged for query in queries],
-            words=[query.lexical_scores or {} for query in queries] if queries[0].lexical_scores is not None else None,
+            partially_judged=[query.query.partially_judged for query in queries],
+            lexical_scores=(
+                [query.lexical_scores or {} for query in queries] if queries[0].lexical_scores is not None else None
+            ),
         )
 
 
@@ -141,15 +146,15 @@ class _Decision:
 
     lexical_weight: LexicalWeight
     verdict: Verdict | None
-    """None where no query is answered, or no learner may be used."""
+    """None if no query is answered, or no learner may be used."""
 
     @property
     def learner(self) -> str:
-        return "memory" if self.verdict is None or self.verdict.candidate is None else self.verdict.candidate.member
+        return "memory" if self.verdict is None or self.verdict.candidate is None else self.verdict.candidate.learner
 
     @property
     def one_document(self) -> bool:
-        """Whether one document is the answer to most queries: then they are not even memorized."""
+        """Whether one document is relevant to most queries; they are then not even memorized."""
         return self.verdict is not None and self.verdict.reason is Reason.ONE_DOCUMENT
 
     @property
@@ -162,7 +167,7 @@ class _Decision:
 
 
 def _collect(engine: SearchEngine, judged: Sequence[JudgedQuery], encode: Encode, match: Match) -> _Evidence:
-    """Look up vectors, judged passages and keyword matches of the judged queries."""
+    """Look up the vectors, judged passages and keyword matches of the judged queries."""
     live, documents = engine.corpus.live_passages()
     hybrid = engine.manifest.search.mode is Mode.HYBRID
     queries = []
@@ -178,7 +183,7 @@ def _collect(engine: SearchEngine, judged: Sequence[JudgedQuery], encode: Encode
 
 
 def _lexical_shares(live: Rows, rows: Rows, scores: Scores) -> dict[int, float]:
-    """BM25 scores by place among the live passages, as shares of the best one."""
+    """Return BM25 scores as shares of the best one, by index into the live passages."""
     live_rows = np.searchsorted(live, rows)
     return dict(zip(live_rows.tolist(), (scores / scores.max(initial=1e-9)).tolist(), strict=True))
 
@@ -186,7 +191,7 @@ def _lexical_shares(live: Rows, rows: Rows, scores: Scores) -> dict[int, float]:
 def _passage_relevance(
     engine: SearchEngine, live: Rows, documents: Vectors, query: JudgedQuery, vector: Vectors
 ) -> dict[int, float]:
-    """A query's judgments by place among the live passages; those on missing documents are left out."""
+    """Return a query's judgments by index into the live passages, without those on missing documents."""
     judgments: Mapping[str, float] = {**query.relevance, **dict.fromkeys(sorted(query.negatives), 0.0)}
     relevance: dict[int, float] = {}
     for doc_id, value in judgments.items():
@@ -197,32 +202,33 @@ def _passage_relevance(
 
 
 def _decide(
-    engine: SearchEngine, solve: AdaptFunction | None, evidence: _Evidence, parent: DomainState | None
+    engine: SearchEngine, adapt_support: AdaptFunction | None, evidence: _Evidence, parent: DomainState | None
 ) -> _Decision:
     """Choose the lexical weight, and let the guard choose a learner for it."""
-    usual = engine.lexical_weight(parent)
+    default_weight = engine.lexical_weight(parent)
     if not evidence.answered:
-        return _Decision(usual, None)
+        return _Decision(default_weight, None)
     support = evidence.support(evidence.answered)
-    weight = choose_lexical_weight(support, usual)
+    weight = choose_lexical_weight(support, default_weight)
     basis, learners = engine.adapter.basis, engine.manifest.adaptation.learners
-    if solve is None or learners == ():
+    if adapt_support is None or learners == ():
         return _Decision(weight, None)
-    # memorized queries do not generalize: a learner starts only from a parent that learned more
-    start = parent if parent is not None and generalises(parent) else None
-    verdict = solve(basis, with_lexical_weight(support, weight), start, learners)
+    # a state that only memorizes does not generalize, so a learner does not start from it
+    base_state = parent if parent is not None and generalises(parent) else None
+    verdict = adapt_support(basis, with_lexical_weight(support, weight), base_state, learners)
     if verdict.held_out is not None:
         # adapted vectors may make BM25 more useful, or less
-        again = choose_lexical_weight(replace(support, queries=verdict.held_out), weight)
-        if again != weight:
-            return _Decision(again, solve(basis, with_lexical_weight(support, again), start, learners))
+        adapted_weight = choose_lexical_weight(replace(support, queries=verdict.held_out), weight)
+        if adapted_weight != weight:
+            weight = adapted_weight
+            verdict = adapt_support(basis, with_lexical_weight(support, weight), base_state, learners)
     return _Decision(weight, verdict)
 
 
 def _memorize(
     engine: SearchEngine, evidence: _Evidence, decision: _Decision, parent: DomainState | None
 ) -> DomainState:
-    """The state that serves the domain: the judged queries, next to what was learned or inherited."""
+    """Return the state that serves the domain: its memorized queries, next to the learned or the parent's state."""
     queries = [
         query
         if query.answered
@@ -234,12 +240,12 @@ def _memorize(
         state = memorize(engine.adapter.basis, support, decision.base_state(parent))
     if decision.lexical_weight == engine.manifest.search.lexical_weight:
         return state
-    assert decision.lexical_weight != "rrf"  # no domain chooses it
+    assert decision.lexical_weight != "rrf"  # it is never chosen for a domain
     return replace(state, lexical_weight=decision.lexical_weight)
 
 
 def _replacements(documents: Vectors, query: _Judged) -> dict[int, float]:
-    """The nearest passages that the query was not judged on, as its answers."""
+    """Return the nearest passages without a judgment for the query, as relevant."""
     order = np.argsort(-(documents @ query.vector), kind="stable")
     best = order[: REPLACEMENTS + len(query.relevance)].tolist()
     return {row: 1.0 for row in best if row not in query.relevance}
@@ -247,33 +253,32 @@ def _replacements(documents: Vectors, query: _Judged) -> dict[int, float]:
 
 def _explain(
     engine: SearchEngine,
-    solve: AdaptFunction | None,
+    adapt_support: AdaptFunction | None,
     evidence: _Evidence,
     decision: _Decision,
     parent: DomainState | None,
 ) -> str:
-    """The explanation of a state, for users."""
-    most = MAX_KEYS if decision.base_state(parent) is None else MAX_KEYS_NEXT_TO_LEARNER
-    sentences = [_memorized(len(evidence.judged), most)]
+    """Explain a state to users."""
+    max_keys = MAX_KEYS if decision.base_state(parent) is None else MAX_KEYS_NEXT_TO_LEARNER
+    sentences = [_explain_memory(len(evidence.judged), max_keys)]
     if parent is not None:
         sentences.append("The parent's adaptation is used as well.")
     if decision.verdict is not None and decision.verdict.adapted:
         sentences = [decision.verdict.explanation(), "The judged queries are memorized as well."]
     elif engine.manifest.adaptation.learners == ():
         sentences.append("The index asks for no learner.")
-    elif solve is None:
+    elif adapt_support is None:
         sentences.append("No learner is used: there are no weights for this encoder, see semsearch learn.")
     else:
         sentences.append(f"No learner is used: {decision.refusal.removeprefix('Not adapted: ')}")
-    usual = engine.lexical_weight(parent)
-    if decision.lexical_weight != usual:
-        sentences.append(f"The lexical weight is {decision.lexical_weight} here instead of {usual}.")
+    default_weight = engine.lexical_weight(parent)
+    if decision.lexical_weight != default_weight:
+        sentences.append(f"The lexical weight is {decision.lexical_weight} here instead of {default_weight}.")
     return " ".join(sentences)
 
 
-def _memorized(judged: int, most: int) -> str:
+def _explain_memory(judged: int, max_keys: int) -> str:
     if judged == 1:
         return "Memorized 1 judged query. Only this query, and very similar ones, change."
-    # of more than fit, those that are farthest from their answers are memorized
-    number = f"{most} of {judged}" if judged > most else f"{judged}"
+    number = f"{max_keys} of {judged}" if judged > max_keys else f"{judged}"
     return f"Memorized {number} judged queries. Only these, and very similar ones, change."

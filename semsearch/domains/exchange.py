@@ -1,4 +1,4 @@
-"""Labels and clicks in and out of a log as files: JSON lines of both, or judgments as queries.jsonl and qrels.tsv."""
+"""Reads and writes labels and clicks as files: JSON lines, or the judgments alone as queries.jsonl and qrels.tsv."""
 
 from __future__ import annotations
 
@@ -45,98 +45,115 @@ class _ClickRecord(_Record):
 
 
 def read_entries(path: Path, *, domain: str, source: str) -> list[Label | Click]:
-    """What a file of JSON lines, or a folder with queries.jsonl and qrels.tsv, holds.
+    """Read the labels and clicks of a file of JSON lines, or the labels of a folder with queries.jsonl and qrels.tsv.
 
-    domain, source: where an entry names none. An entry without an id gets one made of its content, so that reading a
-    file twice gives the same entries. Raises LabelError, naming file and line, for anything else.
+    domain, source: of entries that name none. An entry without an id gets a hash of its content as id, so that reading
+    a file twice gives the same entries. Raises LabelError, which names the file and the line, if it cannot be read.
     """
     if path.is_dir():
         return [
-            _entry(_LabelRecord(query=query, document=document, relevance=gain), domain, source)
-            for query, gains in read_labels(path)
-            for document, gain in gains.items()
+            _entry(_LabelRecord(query=query, document=document, relevance=relevance), domain, source)
+            for query, judgments in read_labels(path)
+            for document, relevance in judgments.items()
         ]
-    return [_entry(record, domain, source) for record in _lines(path)]
+    return [_entry(record, domain, source) for record in _read_lines(path)]
 
 
 def write_lines(path: Path, records: Sequence[dict[str, Any]]) -> None:
-    """Entries as JSON lines, whole or not at all. Raises LabelError if the disk refuses."""
+    """Write records as JSON lines, atomically. Raises LabelError if the file cannot be written."""
     try:
         with atomic_write(path) as unfinished:
             unfinished.write_text(
                 "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records), encoding="utf-8"
             )
     except OSError as error:
-        raise LabelError(f"{path} cannot be written ({error.strerror}): choose another place") from error
+        raise LabelError(f"{path} cannot be written ({error.strerror}): choose another path") from error
 
 
 def write_qrels(folder: Path, labels: Sequence[Label]) -> int:
-    """The last judgment of each query and document as queries.jsonl and qrels.tsv; how many. What was judged without a
-    query is left out. Raises LabelError if the disk refuses, or where an id holds a tab or a line's end."""
-    judged: dict[tuple[str, str], float] = {}
+    """Write the last label of each query and document as queries.jsonl and qrels.tsv, and return their number.
+
+    Labels without a query are left out. Raises LabelError if the files cannot be written, or if a document's id
+    contains a tab or a line break.
+    """
+    relevance: dict[tuple[str, str], float] = {}
     for label in labels:
         if label.query.strip():
-            if any(sign in label.document for sign in "\t\r\n"):
-                raise LabelError(f"the id {label.document!r} holds a tab or a line's end: export JSON lines instead")
-            judged[label.query, label.document] = label.relevance
-    queries = {query: number for number, query in enumerate(dict.fromkeys(query for query, _ in judged), start=1)}
-    rows = [f"{queries[query]}\t{document}\t{gain:g}" for (query, document), gain in judged.items()]
+            if any(separator in label.document for separator in "\t\r\n"):
+                raise LabelError(f"the id {label.document!r} contains a tab or a line break: export JSON lines instead")
+            relevance[label.query, label.document] = label.relevance
+    query_ids = {query: number for number, query in enumerate(dict.fromkeys(query for query, _ in relevance), start=1)}
+    rows = [f"{query_ids[query]}\t{document}\t{value:g}" for (query, document), value in relevance.items()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_lines(folder / "queries.jsonl", [{"_id": str(n), "text": query} for query, n in queries.items()])
+        write_lines(folder / "queries.jsonl", [{"_id": str(n), "text": query} for query, n in query_ids.items()])
         with atomic_write(folder / "qrels.tsv") as unfinished:
             unfinished.write_text("\n".join(["query-id\tcorpus-id\tscore", *rows]) + "\n", encoding="utf-8")
     except OSError as error:
-        raise LabelError(f"{folder} cannot be written ({error.strerror}): choose another place") from error
-    return len(judged)
+        raise LabelError(f"{folder} cannot be written ({error.strerror}): choose another path") from error
+    return len(relevance)
 
 
-def _lines(path: Path) -> Iterator[_LabelRecord | _ClickRecord]:
+def _read_lines(path: Path) -> Iterator[_LabelRecord | _ClickRecord]:
+    """Yield the records of a file of JSON lines; blank lines are skipped."""
     try:
         with path.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, start=1):
-                if not line.strip():
-                    continue
-                try:
-                    kind = json.loads(line).get("kind")
-                    yield (_ClickRecord if kind == "click" else _LabelRecord).model_validate_json(line)
-                except (ValueError, AttributeError) as error:
-                    if not isinstance(error, ValidationError):
-                        raise LabelError(f"{path}:{number}: not a JSON object ({error})") from error
-                    first = error.errors(include_input=False, include_url=False)[0]
-                    field = ".".join(str(part) for part in first["loc"])
-                    raise LabelError(f"{path}:{number}: {field + ': ' if field else ''}{first['msg']}") from error
+                if line.strip():
+                    yield _parse_line(line, f"{path}:{number}")
     except (OSError, UnicodeDecodeError) as error:
         raise LabelError(
             f"{path} cannot be read ({error}): give JSON lines, or a folder with queries.jsonl and qrels.tsv"
         ) from error
 
 
+def _parse_line(line: str, location: str) -> _LabelRecord | _ClickRecord:
+    """Parse one JSON line. location: `file:line`, for errors."""
+    try:
+        kind = json.loads(line).get("kind")
+        return (_ClickRecord if kind == "click" else _LabelRecord).model_validate_json(line)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise LabelError(f"{location}: {field + ': ' if field else ''}{first['msg']}") from error
+    except (ValueError, AttributeError) as error:
+        raise LabelError(f"{location}: not a JSON object ({error})") from error
+
+
 def _entry(record: _LabelRecord | _ClickRecord, domain: str, source: str) -> Label | Click:
-    named = record.domain or domain
-    at = record.at or datetime.now(UTC)
-    come = record.source or source
+    """Return the label or click of a record. domain, source: used if the record has none."""
+    domain = record.domain or domain
+    source = record.source or source
+    received_at = record.at or datetime.now(UTC)
     document = record.document
     if isinstance(record, _LabelRecord):
-        content: list[object] = ["label", named, record.query, document, record.relevance, record.user, come]
+        content: list[object] = ["label", domain, record.query, document, record.relevance, record.user, source]
         return Label(
-            record.id or _identity(content),
-            named,
-            record.query,
-            record.document,
-            record.relevance,
-            record.user,
-            come,
-            at,
+            id=record.id or _content_id(content),
+            domain=domain,
+            query=record.query,
+            document=record.document,
+            relevance=record.relevance,
+            user=record.user,
+            source=source,
+            at=received_at,
         )
-    content = ["click", named, record.query, document, record.position, record.shown, record.user, come]
+    content = ["click", domain, record.query, document, record.position, record.shown, record.user, source]
     position = record.position
     if position is None and document in record.shown:
         position = record.shown.index(document) + 1
     return Click(
-        record.id or _identity(content), named, record.query, document, position, record.shown, record.user, come, at
+        id=record.id or _content_id(content),
+        domain=domain,
+        query=record.query,
+        document=document,
+        position=position,
+        shown=record.shown,
+        user=record.user,
+        source=source,
+        at=received_at,
     )
 
 
-def _identity(content: list[object]) -> str:
+def _content_id(content: list[object]) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]

@@ -1,4 +1,4 @@
-"""What was said about each query, by labels and by clicks, taken together. Does not depend on vectors."""
+"""Merges the labels and clicks of a domain into judged queries. Does not depend on vectors."""
 
 from __future__ import annotations
 
@@ -14,64 +14,72 @@ from semsearch.types import Click, Label
 
 @dataclass(frozen=True, slots=True)
 class JudgedQuery:
-    """What somebody asked, and which documents answer it."""
+    """A query, and the documents that were judged for it."""
 
     text: str
     relevance: Mapping[str, float]
-    """Document id → gain > 0."""
+    """Document id → relevance > 0."""
     negatives: frozenset[str] = field(default=frozenset())
-    """Documents that were judged not to answer it."""
+    """Ids of the documents that were judged not relevant."""
     partially_judged: bool = False
-    """Whether only some documents were judged, so that of the others nobody knows."""
+    """Whether the relevance of all other documents is unknown; otherwise they are not relevant."""
 
 
 MAX_QUERIES = 512
-"""Judged queries that a domain is adapted to at most: time and memory grow with them."""
+"""Maximum number of judged queries that a domain is adapted to: time and memory grow with it."""
 
 
 def judged_queries(labels: Sequence[Label], clicks: Sequence[Click], bias: PositionBias) -> list[JudgedQuery]:
-    """One for each query that anything was said about, in the order of their texts.
+    """Merge labels and clicks into one judged query per query text, sorted by text.
 
-    Of more than MAX_QUERIES queries those that were spoken of last are taken. Of labels of one document under one
-    query each user's last counts, and users' are averaged; where there is a label, clicks do not count. Labels without
-    a query are left out.
+    Each user's last label of a document for a query counts, and users are averaged. Clicks count for documents that
+    have no label for the query. Labels without a query are ignored. If there are more than MAX_QUERIES queries, those
+    with the most recent labels and clicks are returned.
     """
-    said: defaultdict[str, defaultdict[str, dict[tuple[str, str], float]]] = defaultdict(lambda: defaultdict(dict))
-    for label in labels:
-        if label.query.strip():
-            said[label.query.strip()][label.document][label.source, label.user] = label.relevance
-    found: dict[str, dict[str, float]] = {
+    relevance: dict[str, dict[str, float]] = {
         query.strip(): dict(rates) for query, rates in click_relevance(clicks, bias).items() if query.strip()
     }
-    clicked = set(found)
-    for query, documents in said.items():
-        found.setdefault(query, {}).update({document: fmean(users.values()) for document, users in documents.items()})
-    entries: list[Label | Click] = [*labels, *clicks]
-    answered = [entry for entry in entries if entry.document is not None and entry.query.strip()]
-    kept = _last_spoken_of(sorted(answered, key=lambda entry: entry.at))
+    clicked = set(relevance)
+    for query, documents in _label_relevance(labels).items():
+        relevance.setdefault(query, {}).update(documents)
+    recent = _recent_queries([*labels, *clicks])
     return [
         JudgedQuery(
             query,
-            {document: gain for document, gain in sorted(documents.items()) if gain > 0},
-            frozenset(document for document, gain in documents.items() if gain <= 0),
-            # whoever names wrong answers, or clicks, saw a list and no more
-            partially_judged=query in clicked or any(gain <= 0 for gain in documents.values()),
+            {document: value for document, value in sorted(documents.items()) if value > 0},
+            frozenset(document for document, value in documents.items() if value <= 0),
+            # a user who marks irrelevant results, or clicks, saw the first results only
+            partially_judged=query in clicked or any(value <= 0 for value in documents.values()),
         )
-        for query, documents in sorted(found.items())
-        if documents and query in kept
+        for query, documents in sorted(relevance.items())
+        if documents and query in recent
     ]
 
 
-def _last_spoken_of(entries: Sequence[Label | Click]) -> set[str]:
-    """The MAX_QUERIES queries that stand last."""
-    kept: dict[str, None] = {}
-    for entry in reversed(entries):
-        if len(kept) == MAX_QUERIES:
+def _label_relevance(labels: Sequence[Label]) -> dict[str, dict[str, float]]:
+    """Return query → document → mean relevance over the users' last labels."""
+    last: defaultdict[str, defaultdict[str, dict[tuple[str, str], float]]] = defaultdict(lambda: defaultdict(dict))
+    for label in labels:
+        if label.query.strip():
+            last[label.query.strip()][label.document][label.source, label.user] = label.relevance
+    return {
+        query: {document: fmean(by_user.values()) for document, by_user in documents.items()}
+        for query, documents in last.items()
+    }
+
+
+def _recent_queries(entries: Sequence[Label | Click]) -> set[str]:
+    """Return the at most MAX_QUERIES queries that were labelled or clicked last."""
+    judging = [entry for entry in entries if entry.document is not None and entry.query.strip()]
+    judging.sort(key=lambda entry: entry.at)
+    recent: dict[str, None] = {}
+    for entry in reversed(judging):
+        if len(recent) == MAX_QUERIES:
             break
-        kept.setdefault(entry.query.strip())
-    return set(kept)
+        recent.setdefault(entry.query.strip())
+    return set(recent)
 
 
 def ranking_ndcg(doc_ids: Sequence[str], query: JudgedQuery) -> float:
-    """nDCG@10 of document ids, best first, by a query's judgments."""
+    """Return nDCG@10 of document ids, best first, by a query's judgments."""
     return float(ndcg([query.relevance.get(doc_id, 0.0) for doc_id in doc_ids], list(query.relevance.values())))

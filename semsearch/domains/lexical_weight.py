@@ -1,7 +1,6 @@
-"""How much words should count beside meaning, for one domain: a weight chosen on its labels.
+"""Chooses the lexical weight of a domain on its labelled queries.
 
-Labelled queries are ranked as if the domain had learned nothing: what it learned has seen these very labels. Knows
-nothing of how words are matched.
+The queries are ranked by vectors that were not adapted to their own labels. Does not depend on how terms are matched.
 """
 
 from __future__ import annotations
@@ -18,42 +17,48 @@ from semsearch.search.fusion import fuse
 from semsearch.types import LexicalWeight
 
 WEIGHTS = (0.0, 0.03, 0.1, 0.2, 0.4, 0.8, 1.6, 5.0)
-"""Cosines that a query's best lexical match may be worth; 0 leaves words out."""
+"""Lexical weights to choose from: the cosine that a query's best lexical match is worth; 0 disables BM25."""
 CAUTION = 1.5
-"""Standard errors that a weight's gain must clear."""
-CHARGE = 0.2
-"""nDCG@10, divided by the number of labelled queries, that it must clear beyond that."""
+"""Standard errors by which a weight must be better than the default."""
+PENALTY = 0.2
+"""nDCG@10 by which it must be better beyond that, divided by the number of labelled queries."""
 
 
-def one_standard_error_rule(values: npt.NDArray[np.float64], usual: int = 0) -> int:
-    """The column whose gain over the usual one is surest, or the usual one where none is sure.
+def one_standard_error_rule(values: npt.NDArray[np.float64], baseline: int = 0) -> int:
+    """Return the column that is better than the baseline by the largest margin; the baseline if no margin is positive.
 
-    values: (n, ways) the measure of each labelled query under each way to rank.
+    values: (n, K), nDCG@10 of each labelled query under each alternative. A margin is a mean improvement minus CAUTION
+    standard errors and PENALTY / n.
     """
     n = len(values)
     if n < 2:
-        return usual
-    gains = values - values[:, usual, None]
-    sure = gains.mean(axis=0) - CAUTION * gains.std(axis=0, ddof=1) / np.sqrt(n) - CHARGE / n
-    sure[usual] = 0.0
-    return int(np.argmax(sure))
+        return baseline
+    improvements = values - values[:, baseline, None]
+    margin = improvements.mean(axis=0) - CAUTION * improvements.std(axis=0, ddof=1) / np.sqrt(n) - PENALTY / n
+    margin[baseline] = 0.0
+    return int(np.argmax(margin))
 
 
-def choose_lexical_weight(support: Support, usual: LexicalWeight) -> LexicalWeight:
-    """The weight that surely helps the support set's queries most, or the usual one.
+def choose_lexical_weight(support: Support, default: LexicalWeight) -> LexicalWeight:
+    """Return the weight that ranks the support set's queries best, or the default if none is better by a margin.
 
-    support: its words in shares of each query's best match.
+    support: its lexical scores are shares of each query's best match; None returns the default.
     """
     if support.lexical_scores is None:
-        return usual
-    ways: list[LexicalWeight] = [usual, *(weight for weight in WEIGHTS if weight != usual)]
-    dense, words = (support.queries @ support.documents.T).numpy(), support.lexical_scores.numpy()
-    values = [scores_ndcg(torch.from_numpy(fuse(dense, words, way)), support).double().numpy() for way in ways]
-    return ways[one_standard_error_rule(np.stack(values, axis=1))]
+        return default
+    weights: list[LexicalWeight] = [default, *(weight for weight in WEIGHTS if weight != default)]
+    dense, lexical = (support.queries @ support.documents.T).numpy(), support.lexical_scores.numpy()
+    values = [
+        scores_ndcg(torch.from_numpy(fuse(dense, lexical, weight)), support).double().numpy() for weight in weights
+    ]
+    return weights[one_standard_error_rule(np.stack(values, axis=1))]
 
 
 def with_lexical_weight(support: Support, weight: LexicalWeight) -> Support:
-    """The support set with words worth so much; without words where they count by ranks, to which nothing adds up."""
+    """Return the support set with its lexical scores multiplied by the weight.
+
+    For `rrf` it has no lexical scores: ranks cannot be added to a cosine.
+    """
     if support.lexical_scores is None or weight == "rrf":
         return replace(support, lexical_scores=None)
     return replace(support, lexical_scores=support.lexical_scores * weight)

@@ -1,4 +1,7 @@
-"""Whether one of many ways is better by more than luck, and what choosing it is worth; knows numbers only."""
+"""Chooses among alternatives by their values on the same queries, and estimates what the choice improves.
+
+Does not depend on what the alternatives are.
+"""
 
 from __future__ import annotations
 
@@ -6,53 +9,59 @@ import numpy as np
 import numpy.typing as npt
 
 CONFIDENCE = 0.9
-"""That a chosen way is better than the usual one, all that were tried taken together."""
+"""Probability that no alternative is chosen if none is better than the baseline."""
 RESAMPLES = 500
-"""Of the queries, to know how much of the best figure of so many is luck."""
+"""Bootstrap resamples of the queries."""
 
 Values = npt.NDArray[np.float64]
 
 
-def reality_check(values: Values, usual: int, *, rng: np.random.Generator) -> int:
-    """The column that is surely better than the usual one by most, or the usual one where none surely is.
+def reality_check(values: Values, baseline: int, *, rng: np.random.Generator) -> int:
+    """Return the column whose improvement over the baseline has the largest lower bound; the baseline if none is > 0.
 
-    values: (n, K). Sure is what clears a bound that the luckiest of all columns would stay under in CONFIDENCE of
-    resamples if none were better (White 2000, doi:10.1111/1468-0262.00152, on studentised means).
+    values: (n, K), one row per query, one column per alternative. baseline: a column.
+
+    A lower bound is the mean improvement minus a multiple of its standard error. The multiple is the CONFIDENCE
+    quantile of the largest studentized deviation of any column over bootstrap resamples, so that the best of many
+    columns is not chosen by chance (White 2000, doi:10.1111/1468-0262.00152, on studentized means).
     """
     n = len(values)
-    gains = values - values[:, usual, None]
-    drawn = rng.multinomial(n, np.full(n, 1 / n), size=RESAMPLES) / n
-    mean, error = _studentised(gains, np.full((1, n), 1 / n))
-    means, errors = _studentised(gains, drawn)
-    luck = ((means - mean) / errors).max(axis=1)
-    low = (mean - np.quantile(luck, CONFIDENCE) * error)[0]
-    low[usual] = 0.0
-    return int(np.argmax(low))
+    improvements = values - values[:, baseline, None]
+    resamples = rng.multinomial(n, np.full(n, 1 / n), size=RESAMPLES) / n
+    mean, error = _means_and_errors(improvements, np.full((1, n), 1 / n))
+    resampled_means, resampled_errors = _means_and_errors(improvements, resamples)
+    largest_deviation = ((resampled_means - mean) / resampled_errors).max(axis=1)
+    lower_bound = (mean - np.quantile(largest_deviation, CONFIDENCE) * error)[0]
+    lower_bound[baseline] = 0.0
+    return int(np.argmax(lower_bound))
 
 
-def _studentised(gains: Values, shares: Values) -> tuple[Values, Values]:
-    """(B, K) means of (n, K) numbers under (B, n) shares that sum to 1, and their standard errors."""
-    mean = shares @ gains
-    spread = np.maximum(shares @ gains**2 - mean**2, 0.0)
-    # of few queries all may have gained the same by luck: as if one more had gained nothing, or 0.1
-    return mean, np.sqrt((spread + 0.01 / len(gains)) / len(gains))
+def _means_and_errors(values: Values, weights: Values) -> tuple[Values, Values]:
+    """Return (B, K) weighted means of the columns of (n, K) values, and their standard errors.
+
+    weights: (B, n), rows that sum to 1.
+    """
+    mean = weights @ values
+    variance = np.maximum(weights @ values**2 - mean**2, 0.0)
+    # a few queries may all improve alike by chance: add the variance of a further query that differs by 0.1
+    return mean, np.sqrt((variance + 0.01 / len(values)) / len(values))
 
 
 def bias_corrected_cv(
-    values: Values, usual: int, *, before: Values, rng: np.random.Generator
+    values: Values, baseline: int, *, before: Values, rng: np.random.Generator
 ) -> tuple[float, float, float]:
-    """What choosing by `reality_check` adds to `before`, with the bounds of its central 95% interval.
+    """Return the mean improvement over `before` of choosing by `reality_check`, and its central 95% interval.
 
-    values: (n, K); before: (n,). Chosen on queries that are drawn with replacement, measured on those that were not
-    drawn: bootstrap bias-corrected cross-validation (Tsamardinos, Greasidou & Borboudakis 2018,
-    doi:10.1007/s10994-018-5714-4).
+    values: (n, K); baseline: a column; before: (n,). In each bootstrap resample a column is chosen on the queries that
+    were drawn and measured on the others: bootstrap bias-corrected cross-validation (Tsamardinos, Greasidou &
+    Borboudakis 2018, doi:10.1007/s10994-018-5714-4).
     """
-    n, gains = len(values), []
+    n, improvements = len(values), []
     for _ in range(RESAMPLES):
         drawn = rng.integers(n, size=n)
-        left = np.setdiff1d(np.arange(n), drawn)
-        if len(left):
-            best = reality_check(values[drawn], usual, rng=rng)
-            gains.append(float((values[left, best] - before[left]).mean()))
-    low, high = np.quantile(gains, [0.025, 0.975])
-    return float(np.mean(gains)), float(low), float(high)
+        held_out = np.setdiff1d(np.arange(n), drawn)
+        if len(held_out):
+            best = reality_check(values[drawn], baseline, rng=rng)
+            improvements.append(float((values[held_out, best] - before[held_out]).mean()))
+    low, high = np.quantile(improvements, [0.025, 0.975])
+    return float(np.mean(improvements)), float(low), float(high)

@@ -1,4 +1,4 @@
-"""Documents for somebody who asked nothing, from what they liked before. Does not depend on how that was told."""
+"""Recommends documents to a user from the documents they liked. Does not depend on how likes were collected."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from semsearch.types import Hit, Rows, Scores, Vectors, unit_rows
 SHARPNESS = 8.0
 """How much more a near liked document counts than a far one; chosen on MovieLens, see docs/feedback.md."""
 MAX_LIKED = 200
-"""The last liked documents that count."""
+"""Maximum number of liked documents that are used, the most recent ones."""
 NEIGHBOURS = 100
-"""Passages near each liked document that are considered."""
-CONSIDERED = 100
-"""Documents among which diversity chooses."""
+"""Nearest passages of each liked document that are candidates; also the number of popular documents that are."""
+RERANKED = 100
+"""Documents that are reranked for diversity."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +25,11 @@ class Recommendations:
     """Recommended documents, best first."""
 
     hits: list[Hit]
-    """Their score is the similarity to the nearest liked document."""
+    """Their score is the cosine similarity to the nearest liked document."""
     similar_to: list[tuple[str, ...]]
-    """For each, the liked documents nearest to it, at most two."""
+    """For each hit, the ids of the liked documents nearest to it, at most two."""
     liked: int
-    """Liked documents that were judged by."""
+    """Number of liked documents that were used."""
 
 
 def recommend(
@@ -37,67 +37,72 @@ def recommend(
     liked: Sequence[str],
     *,
     seen: Collection[str],
-    others: Mapping[str, int],
+    like_counts: Mapping[str, int],
     k: int,
     diversity: float,
 ) -> Recommendations | None:
-    """At most k documents that are not among the `seen`; None where no liked document is in the index.
+    """Recommend at most k documents that are not among the `seen`; None if no liked document is in the index.
 
-    liked: ids, the last one liked last. others: id → how many other people liked it.
+    liked: ids, the most recent last. like_counts: id → number of other users who like it.
 
-    A document scores log Σ exp(β cos) over the liked documents, vectors taken from the corpus's mean, plus
-    log(1 + others): the density of what one likes, times how often it is liked at all. diversity in [0, 1]: maximal
-    marginal relevance (Carbonell and Goldstein 1998, doi:10.1145/290941.291025) with λ = 1 − diversity.
+    A document scores log Σ exp(SHARPNESS · cos) over the liked documents, in vectors from which the corpus's mean is
+    subtracted, plus log(1 + like count). diversity, in [0, 1]: the best are reranked by maximal marginal relevance
+    (Carbonell and Goldstein 1998, doi:10.1145/290941.291025) with λ = 1 − diversity.
     """
     corpus, mean = engine.corpus, engine.adapter.basis.mean
-    centres = {one: corpus.passage_rows(one) for one in list(dict.fromkeys(liked))[-MAX_LIKED:]}
-    centres = {one: rows for one, rows in centres.items() if len(rows)}
-    if not centres:
+    recent = list(dict.fromkeys(liked))[-MAX_LIKED:]
+    liked_rows = {doc_id: rows for doc_id in recent if len(rows := corpus.passage_rows(doc_id))}
+    if not liked_rows:
         return None
-    names = list(centres)
-    plain = unit_rows(np.stack([corpus.vectors(rows).mean(axis=0) for rows in centres.values()]))
-    rows = _candidates(engine, plain, seen, others)
+    liked_ids = list(liked_rows)
+    liked_vectors = unit_rows(np.stack([corpus.vectors(rows).mean(axis=0) for rows in liked_rows.values()]))
+    rows = _candidates(engine, liked_vectors, seen, like_counts)
     if not len(rows):
-        return Recommendations([], [], len(centres))
+        return Recommendations([], [], len(liked_ids))
     vectors = corpus.vectors(rows)
-    near = unit_rows(vectors - mean) @ unit_rows(plain - mean).T
-    liking = np.array([others.get(one, 0) for one in corpus.doc_ids(rows)], np.float32)
-    scores = np.log(np.exp(SHARPNESS * near).sum(axis=1)) + np.log1p(liking)
-    best = _one_of_each(scores, corpus.document_of[rows])[:CONSIDERED]
-    chosen = best[_diverse(vectors[best], scores[best], k, diversity)]
-    similar = vectors[chosen] @ plain.T
-    because = [tuple(names[place] for place in np.argsort(-one, kind="stable")[:2]) for one in similar]
-    best_rows = list(zip(rows[chosen].tolist(), similar.max(axis=1).tolist(), strict=True))
-    return Recommendations(corpus.hits(best_rows), because, len(centres))
+    centred_cosine = unit_rows(vectors - mean) @ unit_rows(liked_vectors - mean).T
+    popularity = np.array([like_counts.get(doc_id, 0) for doc_id in corpus.doc_ids(rows)], np.float32)
+    scores = np.log(np.exp(SHARPNESS * centred_cosine).sum(axis=1)) + np.log1p(popularity)
+    best = _best_passages(scores, corpus.document_of[rows])[:RERANKED]
+    chosen = best[_rerank(vectors[best], scores[best], k, diversity)]
+    cosine = vectors[chosen] @ liked_vectors.T
+    nearest = np.argsort(-cosine, axis=1, kind="stable")[:, :2]
+    return Recommendations(
+        corpus.hits(list(zip(rows[chosen].tolist(), cosine.max(axis=1).tolist(), strict=True))),
+        [tuple(liked_ids[index] for index in row) for row in nearest.tolist()],
+        len(liked_ids),
+    )
 
 
-def _candidates(engine: SearchEngine, plain: Vectors, seen: Collection[str], others: Mapping[str, int]) -> Rows:
-    """(n,) passages near a liked document, or of what many others like, without those of what was seen."""
-    _, near = engine.corpus.search_vectors(plain, min(NEIGHBOURS, engine.corpus.passages), exact=True)
-    popular = sorted(others, key=lambda one: (-others[one], one))[:NEIGHBOURS]
-    wanted = [near.ravel(), *(engine.corpus.passage_rows(one) for one in popular)]
-    rows = np.unique(np.concatenate(wanted))
-    known = [engine.corpus.passage_rows(one) for one in seen]
-    return np.setdiff1d(rows[rows >= 0], np.concatenate(known) if known else np.empty(0, np.int64))
+def _candidates(
+    engine: SearchEngine, liked_vectors: Vectors, seen: Collection[str], like_counts: Mapping[str, int]
+) -> Rows:
+    """Return (n,) passages near a liked document and passages of popular documents, without those of seen documents."""
+    corpus = engine.corpus
+    _, near_rows = corpus.search_vectors(liked_vectors, min(NEIGHBOURS, corpus.passages), exact=True)
+    popular = sorted(like_counts, key=lambda doc_id: (-like_counts[doc_id], doc_id))[:NEIGHBOURS]
+    rows = np.unique(np.concatenate([near_rows.ravel(), *(corpus.passage_rows(doc_id) for doc_id in popular)]))
+    seen_rows = [corpus.passage_rows(doc_id) for doc_id in seen]
+    return np.setdiff1d(rows[rows >= 0], np.concatenate(seen_rows) if seen_rows else np.empty(0, np.int64))
 
 
-def _one_of_each(scores: Scores, documents: Rows) -> Rows:
-    """Places of each document's best passage, best first."""
+def _best_passages(scores: Scores, documents: Rows) -> Rows:
+    """Return the index of each document's best passage, best first. scores, documents: (n,), by passage."""
     order = np.argsort(-scores, kind="stable")
     _, first = np.unique(documents[order], return_index=True)
-    places: Rows = order[np.sort(first)]
-    return places
+    best: Rows = order[np.sort(first)]
+    return best
 
 
-def _diverse(vectors: Vectors, scores: Scores, k: int, diversity: float) -> list[int]:
-    """Places of k rows, best first: each the best of λ · score − (1 − λ) · similarity to what stands before it."""
+def _rerank(vectors: Vectors, scores: Scores, k: int, diversity: float) -> list[int]:
+    """Return the indices of k rows by maximal marginal relevance, best first. vectors: (n, dim); scores: (n,)."""
     spread = max(float(scores.max() - scores.min()), 1e-9)
     relevance = (1 - diversity) * (scores - scores.min()) / spread
-    similar = np.zeros(len(scores), np.float32)
+    redundancy = np.zeros(len(scores), np.float32)
     chosen: list[int] = []
     for _ in range(min(k, len(scores))):
-        value = relevance - diversity * similar
-        value[chosen] = -np.inf
-        chosen.append(int(np.argmax(value)))
-        similar = np.maximum(similar, vectors @ vectors[chosen[-1]])
+        marginal_relevance = relevance - diversity * redundancy
+        marginal_relevance[chosen] = -np.inf
+        chosen.append(int(np.argmax(marginal_relevance)))
+        redundancy = np.maximum(redundancy, vectors @ vectors[chosen[-1]])
     return chosen

@@ -1,13 +1,13 @@
-"""The domains of one open index: adapted, returned to earlier versions, given parents, while searches go on.
+"""The domains of one open index: adapts them, restores earlier versions and sets parents while searches continue.
 
-Every change is on disk before searches see it, and they see it whole: the engine's adapter is replaced between two
-batches. Does not depend on HTTP or when to adapt.
+A change is on disk before searches use it. The engine's adapter is replaced as a whole, so a search uses the state
+before or after a change. Does not depend on HTTP, or on when to adapt.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -28,10 +28,10 @@ from semsearch.types import Click, Label
 
 
 def adapt_function(weights: Weights, engine: SearchEngine) -> tuple[AdaptFunction | None, str]:
-    """What adapts the domains of an engine's index; where the weights were learned for another encoder, None and why.
+    """Return the function that adapts the domains of an engine's index, and an empty reason.
 
-    Then judged queries are memorized at most. Raises WeightsError where the index asks for a learner that the weights
-    do not have.
+    If the weights were learned for another encoder, return None and the reason; judged queries are then memorized only.
+    Raises WeightsError if the index's settings name a learner that the weights do not have.
     """
     try:
         weights.check_basis(engine.adapter.basis)
@@ -41,67 +41,68 @@ def adapt_function(weights: Weights, engine: SearchEngine) -> tuple[AdaptFunctio
     return weights.adapt, ""
 
 
-REMEMBERED = 4096
-"""Labelled queries that are kept in memory: 1.5 KiB each for a vector of 384 dimensions, 2.4 for what words find."""
+CACHED_QUERIES = 4096
+"""Labelled queries that are cached: 1.5 KiB each for a vector of 384 dimensions, and 2.4 KiB for keyword matches."""
 
 
 @dataclass(frozen=True, slots=True)
 class DomainStatus:
-    """A domain as it stands."""
+    """The current version of a domain, and the numbers of its log entries."""
 
     record: DomainRecord
     labels: int
     clicks: int
     pending: int
-    """Entries of the log that the current version does not take into account."""
+    """Number of log entries that the current version does not take into account."""
 
 
 class DomainRegistry:
-    """One index's domains, its log of labels, and the engine that serves them."""
+    """The domains of one index, its log of labels and clicks, and the engine that serves them."""
 
     def __init__(
         self,
         index: Path,
         engine: SearchEngine,
-        solve: AdaptFunction | None,
+        adapt_support: AdaptFunction | None,
         *,
         encode: Encode | None = None,
         bias: PositionBias | None = None,
     ) -> None:
-        """The domains of the index in this folder, which `engine` has open.
+        """Manage the domains of the index in the folder `index`, which `engine` has open.
 
-        solve: `Weights.adapt`, here or in another process; None where nothing was learned beforehand for this encoder:
-        then judged queries are remembered at most.
-        encode: by default the engine's own; a server gives one that goes through its batcher.
-        bias: of clicks; by default it is estimated from the index's own log.
+        adapt_support: `Weights.adapt`, in this process or another one; None if there are no weights for this encoder:
+        judged queries are then memorized only.
+        encode: encodes a labelled query; by default `engine.encode_label`. A server passes one that uses its batcher.
+        bias: position bias of clicks; by default it is estimated from the index's log.
         """
         self.engine = engine
         self.log = LabelLog(index)
         self.store = DomainStore(index, encoder_sha256=engine.manifest.encoder.weights_sha256)
         self.history = VersionHistory(self.store, self.log, dimension=engine.adapter.basis.dimension)
-        self._solve = solve
+        self._adapt_support = adapt_support
         self._bias = bias
-        self._encoded = lru_cache(REMEMBERED)(encode or engine.encode_label)
-        self._matched = lru_cache(REMEMBERED)(engine.match_label)
-        self._changing = threading.RLock()
-        self._stamp = self.store.revision()
+        self._encode = lru_cache(CACHED_QUERIES)(encode or engine.encode_label)
+        self._match = lru_cache(CACHED_QUERIES)(engine.match_label)
+        self._lock = threading.RLock()
+        self._revision = self.store.revision()
         self._children = self.store.children()
 
     def adapt(self, domain: str) -> Version:
-        """Decide anew what the domain is served with, from all that its log holds, and serve that.
+        """Adapt a domain to its log, serve the result as a new version, and return that.
 
-        Where nothing is new and the decision is the same, no version is made. Raises what `decide` raises.
+        If the log has no new entries and the state is the same, the current version is returned. Raises what `decide`
+        raises.
         """
-        with self._changing:
-            through = self.log.last_number(domain)
+        with self._lock:
+            last_entry = self.log.last_number(domain)
             outcome, parent = self.decide(domain)
             current = self.store.record(domain).current
-            if current is not None and current.event in {"adapted", "declined"} and current.last_entry == through:
+            if current is not None and current.event in {"adapted", "declined"} and current.last_entry == last_entry:
                 try:
-                    if _same(self.store.state(domain, current), outcome.state):
+                    if _equal_states(self.store.state(domain, current), outcome.state):
                         return current
                 except StateError:
-                    pass  # damaged: the new version takes its place
+                    pass  # the current state is damaged: the new version replaces it
             version = self.store.append(
                 domain,
                 "declined" if outcome.state is None else "adapted",
@@ -109,7 +110,7 @@ class DomainRegistry:
                 state=outcome.state,
                 learner=outcome.learner,
                 labels=outcome.labels,
-                last_entry=through,
+                last_entry=last_entry,
                 parent=parent if outcome.state is not None else None,
                 verdict=outcome.as_json(),
             )
@@ -117,154 +118,161 @@ class DomainRegistry:
         return version
 
     def decide(self, domain: str, more: Sequence[Label] = ()) -> tuple[Adaptation, str | None]:
-        """What adapting would lead to, and the `DOMAIN/VERSION` it would start from; nothing changes.
+        """Compute the adaptation of a domain, and the `DOMAIN/VERSION` it starts from; nothing is changed.
 
-        more: labels to take into account beside those of the log. Raises LabelError, WeightsError, StorageError, and
-        StateError where the domain's record is damaged.
+        more: labels to use in addition to those of the log. Raises LabelError, WeightsError, StorageError, and
+        StateError if the domain's record is damaged.
         """
         judged = self.judged_queries(domain, more)
-        above = self.store.record(domain).parent
-        parent = None if above is None else self.store.domain_adapter(above)
+        parent_domain = self.store.record(domain).parent
+        parent = None if parent_domain is None else self.store.domain_adapter(parent_domain)
         if parent is None or parent.state is None:
-            return adapt(self.engine, self._solve, judged, encode=self._encoded, match=self._matched), None
+            return adapt(self.engine, self._adapt_support, judged, encode=self._encode, match=self._match), None
         outcome = adapt(
-            self.engine, self._solve, judged, encode=self._encoded, match=self._matched, parent=parent.state
+            self.engine, self._adapt_support, judged, encode=self._encode, match=self._match, parent=parent.state
         )
         return outcome, f"{parent.domain}/{parent.version}"
 
     def judged_queries(self, domain: str, more: Sequence[Label | Click] = ()) -> list[JudgedQuery]:
-        """What the log says about each query of the domain, and what `more` says beside it."""
-        chosen = EntryFilter(domain=domain)
-        clicks = [click for _, click in self.log.clicks(chosen)]
+        """Return the judged queries of a domain, from the log and from `more`."""
+        entry_filter = EntryFilter(domain=domain)
+        clicks = [click for _, click in self.log.clicks(entry_filter)]
         clicks += [entry for entry in more if isinstance(entry, Click)]
-        labels = [label for _, label in self.log.labels(chosen)]
+        labels = [label for _, label in self.log.labels(entry_filter)]
         labels += [entry for entry in more if isinstance(entry, Label)]
-        # the bias is that of all domains' clicks, and takes its time
+        # estimating the bias reads the clicks of all domains: skipped without clicks
         return judged_queries(labels, clicks, self.bias() if clicks else PositionBias())
 
     def bias(self) -> PositionBias:
-        """The position bias of clicks: as it was set, or as the log of all domains shows it."""
+        """Return the position bias of clicks: as set, or estimated from the clicks of all domains."""
         return self._bias or estimate_bias([click for _, click in self.log.clicks(EntryFilter())])
 
     def rollback(self, domain: str, to: int | None = None) -> Version:
-        """As `History.rollback`, and searches see it."""
-        with self._changing:
+        """Restore an earlier version, as `VersionHistory.rollback`, and serve it."""
+        with self._lock:
             version = self.history.rollback(domain, to)
             self._serve(domain)
         return version
 
     def reset(self, domain: str) -> Version | None:
-        """As `History.reset`, and searches see it."""
-        with self._changing:
+        """Remove a domain's state, as `VersionHistory.reset`, and serve the domain without it."""
+        with self._lock:
             version = self.history.reset(domain)
             self._serve(domain)
         return version
 
     def import_state(self, domain: str, content: bytes) -> Version:
-        """As `History.import_state`, and searches see it."""
-        with self._changing:
+        """Import an exported state, as `VersionHistory.import_state`, and serve it."""
+        with self._lock:
             version = self.history.import_state(domain, content)
             self._serve(domain)
         return version
 
     def recommend(self, domain: str, k: int, *, diversity: float) -> Recommendations | None:
-        """Documents for the person whose domain this is, from what they labelled or clicked; None where nothing is
-        known of what they like. What they judged, clicked or were shown is left out."""
+        """Recommend at most k documents to the user whose domain this is; None if no document they like is known.
+
+        A user likes documents that they clicked or labelled as relevant. Documents that they labelled, clicked or were
+        shown are not recommended. diversity: as in `domains.recommending.recommend`.
+        """
         labels = [label for _, label in self.log.labels(EntryFilter(domain=domain))]
         clicks = [click for _, click in self.log.clicks(EntryFilter(domain=domain))]
-        last: dict[str, float] = {}
+        relevance: dict[str, float] = {}
         for label in labels:
-            last.pop(label.document, None)
-            last[label.document] = label.relevance
-        clicked = [click.document for click in clicks if click.document is not None and click.document not in last]
-        seen = {*last, *clicked, *(one for click in clicks for one in click.shown)}
-        liked = [*dict.fromkeys(clicked), *(document for document, gain in last.items() if gain > 0)]
-        others = self.log.like_counts(others_than=domain)
-        return recommend(self.engine, liked, seen=seen, others=others, k=k, diversity=diversity)
+            relevance.pop(label.document, None)  # the last label decides, also on the order
+            relevance[label.document] = label.relevance
+        clicked = [click.document for click in clicks if click.document is not None and click.document not in relevance]
+        seen = {*relevance, *clicked, *(document for click in clicks for document in click.shown)}
+        liked = [*dict.fromkeys(clicked), *(document for document, value in relevance.items() if value > 0)]
+        like_counts = self.log.like_counts(excluded_domain=domain)
+        return recommend(self.engine, liked, seen=seen, like_counts=like_counts, k=k, diversity=diversity)
 
     def set_parent(self, domain: str, parent: str | None) -> None:
-        """Have the domain inherit from another one, or from none; its next adaptation starts from there.
+        """Set the domain that a domain inherits from, or None; its next adaptation starts from the parent's state.
 
-        Raises StateError where that makes a circle.
+        Raises StateError if the domain would be its own ancestor.
         """
-        with self._changing:
+        with self._lock:
             self.store.set_parent(domain, parent)
             self._children = self.store.children()
             self._serve(domain)
 
     def status(self, domain: str) -> DomainStatus:
-        """The domain as it stands, also one of which nothing is known. Raises StateError for a damaged record."""
-        counts = self.log.counts(domain).get(domain, {"label": 0, "click": 0})
-        return self._standing(domain, counts)
+        """Return the status of a domain, also of an unknown one. Raises StateError for a damaged record."""
+        return self._status(domain, self.log.counts(domain))
 
     def all_statuses(self) -> list[DomainStatus]:
-        """Every domain that was labelled, adapted or given a parent, by name; damaged ones are left out."""
+        """Return the status of every domain with labels, clicks or a record, sorted by name, without damaged ones."""
         counts = self.log.counts()
-        found = []
+        statuses = []
         for domain in sorted({*self.store.names(), *counts}):
             try:
-                found.append(self._standing(domain, counts.get(domain, {"label": 0, "click": 0})))
+                statuses.append(self._status(domain, counts))
             except StateError:
                 continue
-        return found
+        return statuses
 
     def descendants(self, domain: str) -> list[str]:
-        """Domains below this one that have a state of their own, nearest first: they started from what it was."""
-        found = []
-        for child in self._line(domain)[1:]:
-            current = self.store.record(child).current
+        """Return the descendants of a domain that have a state of their own, nearest first.
+
+        Their states started from an earlier state of this domain.
+        """
+        adapted = []
+        for name in self._with_descendants(domain)[1:]:
+            current = self.store.record(name).current
             if current is not None and current.state is not None:
-                found.append(child)
-        return found
+                adapted.append(name)
+        return adapted
 
     def switch_engine(self, engine: SearchEngine) -> None:
-        """Go on with another engine of the same index, which serves its domains as this one does."""
-        with self._changing:
+        """Replace the engine with another one of the same index, and have it serve the same domain states."""
+        with self._lock:
             engine.adapter = self.engine.adapter.with_basis(engine.adapter.basis)
             self.engine = engine
-            self._matched = lru_cache(REMEMBERED)(engine.match_label)
+            self._match = lru_cache(CACHED_QUERIES)(engine.match_label)
 
     def refresh(self) -> None:
-        """Take up what another process changed, if anything."""
-        with self._changing:
-            stamp = self.store.revision()
-            if stamp == self._stamp:
+        """Serve the changes that another process made, if any."""
+        with self._lock:
+            revision = self.store.revision()
+            if revision == self._revision:
                 return
-            servings = self.store.domain_adapters(self.store.names())
-            self.engine.adapter = Adapter(self.engine.adapter.basis, servings)
+            adapters = self.store.domain_adapters(self.store.names())
+            self.engine.adapter = Adapter(self.engine.adapter.basis, adapters)
             self._children = self.store.children()
-            self._stamp = stamp
+            self._revision = revision
+
+    def prefetch(self, text: str) -> None:
+        """Cache the vector and the keyword matches of a labelled query, which the next adaptation needs."""
+        if text.strip():
+            with self._lock:
+                self._encode(text.strip())
+                self._match(text.strip())
 
     def close(self) -> None:
         """Close the log."""
         self.log.close()
 
     def _serve(self, domain: str) -> None:
-        """Have searches see the domain, and what inherits from it, as they stand on disk."""
-        self.engine.adapter = self.engine.adapter.updated(self.store.domain_adapters(self._line(domain)))
-        self._stamp = self.store.revision()
+        """Serve a domain, and those that inherit from it, with their states on disk."""
+        self.engine.adapter = self.engine.adapter.updated(self.store.domain_adapters(self._with_descendants(domain)))
+        self._revision = self.store.revision()
 
-    def _line(self, domain: str) -> list[str]:
-        """The domain and all that inherit from it, nearest first."""
-        line = [domain]
-        for name in line:
-            line += [child for child in self._children.get(name, []) if child not in line]
-        return line
+    def _with_descendants(self, domain: str) -> list[str]:
+        """Return the domain and all that inherit from it, nearest first."""
+        names = [domain]
+        for name in names:
+            names += [child for child in self._children.get(name, []) if child not in names]
+        return names
 
-    def _standing(self, domain: str, counts: dict[str, int]) -> DomainStatus:
+    def _status(self, domain: str, counts: Mapping[str, Mapping[str, int]]) -> DomainStatus:
+        """Return the status of a domain. counts: domain → kind of entry → number."""
+        entries = counts.get(domain, {"label": 0, "click": 0})
         record = self.store.record(domain)
-        through = record.current.last_entry if record.current is not None else 0
-        return DomainStatus(record, counts["label"], counts["click"], self.log.count_since(domain, through))
-
-    def prefetch(self, text: str) -> None:
-        """Have a labelled query's vector, and what its words find, in memory before they are needed."""
-        if text.strip():
-            with self._changing:
-                self._encoded(text.strip())
-                self._matched(text.strip())
+        last_entry = record.current.last_entry if record.current is not None else 0
+        return DomainStatus(record, entries["label"], entries["click"], self.log.count_since(domain, last_entry))
 
 
-def _same(one: DomainState | None, other: DomainState | None) -> bool:
-    if one is None or other is None:
-        return one is other
-    return one.to_bytes({}) == other.to_bytes({})
+def _equal_states(first: DomainState | None, second: DomainState | None) -> bool:
+    if first is None or second is None:
+        return first is second
+    return first.to_bytes({}) == second.to_bytes({})

@@ -1,7 +1,7 @@
-"""Chooses for an index how it is to be searched and how its domains learn, by cross-validation on labelled queries.
+"""Chooses the search mode and the learners of an index by cross-validation on judged queries.
 
-Every setting is tried as it would serve: the labels of all folds but one adapt the domain, the queries of that fold are
-ranked over the whole index. Does not depend on files or recipes.
+Every setting is tried as it would serve: the judged queries of all folds but one adapt the domain, the queries of that
+fold are ranked over the whole index. Does not depend on files or recipes.
 """
 
 from __future__ import annotations
@@ -30,15 +30,17 @@ from semsearch.storage.manifest import AdaptationOptions, SearchOptions
 from semsearch.types import Mode, Query
 
 MIN_QUERIES = 10
-"""Judged queries of a domain below which nothing can be cross-validated."""
+"""Minimum number of judged queries of a domain for cross-validation."""
 FOLDS = 5
 EF_SEARCH_FACTORS = (2, 4)
-"""Times an index's effort that are tried; less would find too little to be fused with words."""
+"""Multiples of an index's `ef_search` that are tried; a smaller one would find too few candidates for fusion."""
+TRIAL_DOMAIN = "trial"
+"""Domain that judged queries are adapted in during a trial."""
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One way to search an index and to have its domains learn."""
+    """The search options of an index and the learners of its domains."""
 
     search: SearchOptions
     adaptation: AdaptationOptions
@@ -46,54 +48,57 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What a search and a domain may cost at most."""
+    """The maximum cost of a search and of a domain."""
 
     search_ms: float
-    """Median milliseconds of everything but the encoder, for one query at a time on this machine."""
+    """Median milliseconds of a search without encoding, one query at a time, on this machine."""
     domain_kib: float
-    """Median KiB that a domain's state takes in memory."""
+    """Median size of a domain's state in memory, KiB."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What a setting brought, and what it costs."""
+    """The results and the cost of one setting."""
 
     setting: Setting
     values: Values
-    """(n,) nDCG@10 of each judged query, adapted without it."""
+    """(n,) nDCG@10 of each judged query, in a domain that was adapted without it."""
     search_ms: float
+    """As in `Budget`."""
     domain_kib: float
 
     def within(self, budget: Budget) -> bool:
-        """Whether it costs no more than is allowed."""
+        """Whether the cost is within a budget."""
         return self.search_ms <= budget.search_ms and self.domain_kib <= budget.domain_kib
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Settings tried so far."""
+    """The number of settings tried so far."""
 
     done: int
-    of: int
+    total: int
 
 
 @dataclass(frozen=True, slots=True)
 class TuningResult:
-    """What was tried, and what came of it."""
+    """All trials and the chosen one."""
 
     trials: Sequence[Trial]
-    """The first one is how the index is searched and learns now."""
+    """The first one is of the present setting."""
     chosen: Trial
     improvement: float
-    """What choosing like this adds to nDCG@10, measured on queries that were not chosen by."""
+    """Expected change of nDCG@10 by this procedure, measured on queries that the choice did not use."""
     low: float
     high: float
     """Bounds of its central 95% interval."""
     queries: int
+    """Number of judged queries."""
     domains: int
+    """Number of domains that they belong to."""
 
     def as_json(self) -> dict[str, JsonValue]:
-        """For the manifest and for programs."""
+        """Return the result as a JSON object, for the manifest and for programs."""
         return {
             "queries": self.queries,
             "domains": self.domains,
@@ -114,142 +119,154 @@ class TuningResult:
         }
 
 
-def settings(now: Setting, weights: Weights | None, effort: int | None) -> list[Setting]:
-    """What is tried: the present setting first, then every way to search with every way to learn, and the present
-    setting with more effort.
+def candidate_settings(present: Setting, weights: Weights | None, ef_search: int | None) -> list[Setting]:
+    """Return the settings to try, the present one first.
 
-    weights: None where nothing was learned beforehand for the index's encoder: then there are no learners. effort:
-    candidates that are kept along the index's graph; None where there is none.
+    The others are semantic search, and hybrid search with each lexical weight, each combined with every choice of
+    learners; keyword search; and the present setting with a larger `ef_search`.
+
+    weights: None if there are no weights for the index's encoder; there are then no learners. ef_search: the number of
+    candidates that a search of the index's graph keeps; None if the index has no graph.
     """
-    searches = [now.search.model_copy(update={"mode": Mode.SEMANTIC})]
+    searches = [present.search.model_copy(update={"mode": Mode.SEMANTIC})]
     searches += [
-        now.search.model_copy(update={"mode": Mode.HYBRID, "lexical_weight": weight})
+        present.search.model_copy(update={"mode": Mode.HYBRID, "lexical_weight": weight})
         for weight in (*WEIGHTS[1:], "rrf")
     ]
     learners: list[tuple[str, ...] | None] = [()]
     if weights is not None:
         learners += [None, *((candidate.name,) for candidate in weights.candidates)]
-    tried = [Setting(search, AdaptationOptions(learners=names)) for search in searches for names in learners]
-    tried.append(Setting(now.search.model_copy(update={"mode": Mode.KEYWORD}), AdaptationOptions(learners=())))
-    if effort is not None:
-        tried += [
-            replace(now, search=now.search.model_copy(update={"ef_search": factor * effort}))
+    settings = [Setting(search, AdaptationOptions(learners=names)) for search in searches for names in learners]
+    keyword_search = present.search.model_copy(update={"mode": Mode.KEYWORD})
+    settings.append(Setting(keyword_search, AdaptationOptions(learners=())))
+    if ef_search is not None:
+        settings += [
+            replace(present, search=present.search.model_copy(update={"ef_search": factor * ef_search}))
             for factor in EF_SEARCH_FACTORS
         ]
-    return [now, *(setting for setting in tried if setting != now)]
+    return [present, *(setting for setting in settings if setting != present)]
 
 
 def tune(
     engine: SearchEngine, weights: Weights | None, judged: Mapping[str, Sequence[JudgedQuery]], budget: Budget
 ) -> Iterator[Progress | TuningResult]:
-    """Try every setting and choose; nothing of the engine changes.
+    """Try all candidate settings; yield the progress, and the result at the end. The engine is not changed.
 
-    judged: by domain. Of settings within the budget the one is chosen that surely helps more than the present one (see
-    `reality_check`); where none does, the present one, or, where that is over the budget, the best within it. What the
-    choice is worth is measured on queries that were not chosen by (see `bias_corrected_cv`).
+    weights: None if there are no weights for the index's encoder. judged: judged queries by domain.
 
-    Raises LabelError where no domain has FEWEST judged queries that name a right answer, or nothing is within budget.
+    `reality_check` chooses among the settings within the budget, with the present setting as the baseline, or, if that
+    is over the budget, the best one within it. `bias_corrected_cv` estimates the improvement.
+
+    Raises LabelError if no domain has MIN_QUERIES judged queries with a relevant document, or no setting is within the
+    budget.
     """
-    asked = {domain: [query for query in queries if query.relevance] for domain, queries in sorted(judged.items())}
-    asked = {domain: queries for domain, queries in asked.items() if len(queries) >= MIN_QUERIES}
-    if not asked:
+    answered = {domain: [query for query in queries if query.relevance] for domain, queries in sorted(judged.items())}
+    answered = {domain: queries for domain, queries in answered.items() if len(queries) >= MIN_QUERIES}
+    if not answered:
         raise LabelError(
-            f"no domain has {MIN_QUERIES} judged queries with a right answer, which cross-validation takes:"
-            " label more, or give them with --labels"
+            f"no domain has {MIN_QUERIES} judged queries with a relevant document, which cross-validation needs: label"
+            " more queries, or give labels with --labels"
         )
-    bench = _Bench(engine, weights)
-    manifest = engine.manifest
-    tried = settings(Setting(manifest.search, manifest.adaptation), weights, engine.ef_search)
+    trial_runner = _TrialRunner(engine, weights)
+    present = Setting(engine.manifest.search, engine.manifest.adaptation)
+    settings = candidate_settings(present, weights, engine.ef_search)
     trials: list[Trial] = []
-    for setting in tried:
-        yield Progress(len(trials), len(tried))
-        trials.append(bench.trial(setting, asked))
-    yield Progress(len(tried), len(tried))
-    yield _chosen(trials, budget, len(asked))
+    for setting in settings:
+        yield Progress(len(trials), len(settings))
+        trials.append(trial_runner.run(setting, answered))
+    yield Progress(len(settings), len(settings))
+    yield _choose(trials, budget, len(answered))
 
 
-class _Bench:
-    """Tries settings on one index; encodes a query once and looks its words up once."""
+class _TrialRunner:
+    """Tries settings on one index. Each query is encoded and matched by keywords only once."""
 
     def __init__(self, engine: SearchEngine, weights: Weights | None) -> None:
         self._engine = engine
         self._weights = weights
-        self._encoded = cache(engine.encode_label)
-        self._matched = cache(engine.match_label)
+        self._encode = cache(engine.encode_label)
+        self._match = cache(engine.match_label)
 
-    def trial(self, setting: Setting, asked: Mapping[str, Sequence[JudgedQuery]]) -> Trial:
+    def run(self, setting: Setting, judged: Mapping[str, Sequence[JudgedQuery]]) -> Trial:
         """Cross-validate one setting."""
-        manifest = self._engine.manifest.model_copy(update={"search": setting.search, "adaptation": setting.adaptation})
-        engine = SearchEngine(
-            encoder=self._engine.encoder,
-            adapter=Adapter(self._engine.adapter.basis, {}),
-            corpus=self._engine.corpus,
-            manifest=manifest,
-        )
+        engine = self._engine_with(setting)
         values: list[float] = []
         seconds: list[float] = []
         kib: list[float] = []
-        for queries in asked.values():
+        for queries in judged.values():
             fold_of = np.random.default_rng(len(queries)).permutation(len(queries)) % FOLDS
-            found: dict[int, float] = {}
+            ndcg = np.empty(len(queries))
             for fold in range(FOLDS):
-                state = self._learned(
-                    engine, [query for query, its in zip(queries, fold_of, strict=True) if its != fold]
-                )
+                state = self._adapt(engine, [queries[index] for index in np.flatnonzero(fold_of != fold).tolist()])
                 kib.append(0.0 if state is None else state.nbytes / 1024)
-                engine.adapter = Adapter(engine.adapter.basis, {"tried": DomainAdapter(state)})
-                for place in np.flatnonzero(fold_of == fold).tolist():
+                engine.adapter = Adapter(engine.adapter.basis, {TRIAL_DOMAIN: DomainAdapter(state)})
+                for index in np.flatnonzero(fold_of == fold).tolist():
                     started = perf_counter()
-                    doc_ids = self._searched(engine, queries[place])
+                    doc_ids = self._rank(engine, queries[index])
                     seconds.append(perf_counter() - started)
-                    found[place] = ranking_ndcg(doc_ids, queries[place])
-            values += [found[place] for place in range(len(queries))]
+                    ndcg[index] = ranking_ndcg(doc_ids, queries[index])
+            values += ndcg.tolist()
         return Trial(setting, np.array(values), 1000 * median(seconds), median(kib))
 
-    def _learned(self, engine: SearchEngine, judged: Sequence[JudgedQuery]) -> DomainState | None:
+    def _engine_with(self, setting: Setting) -> SearchEngine:
+        """Return an engine with the setting and without domains, over the same encoder and corpus."""
+        return SearchEngine(
+            encoder=self._engine.encoder,
+            adapter=Adapter(self._engine.adapter.basis, {}),
+            corpus=self._engine.corpus,
+            manifest=self._engine.manifest.model_copy(
+                update={"search": setting.search, "adaptation": setting.adaptation}
+            ),
+        )
+
+    def _adapt(self, engine: SearchEngine, judged: Sequence[JudgedQuery]) -> DomainState | None:
+        """Return the state that the judged queries give, None for keyword search."""
         if engine.manifest.search.mode is Mode.KEYWORD:
             return None
-        solve = None if self._weights is None else self._weights.adapt
-        return adapt(engine, solve, judged, encode=self._encoded, match=self._matched).state
+        adapt_support = None if self._weights is None else self._weights.adapt
+        return adapt(engine, adapt_support, judged, encode=self._encode, match=self._match).state
 
-    def _searched(self, engine: SearchEngine, query: JudgedQuery) -> list[str]:
-        """Ids of the documents that are found, best first; of a query judged in part, of its judged ones only."""
-        wanted = Query(query.text, FUSION_DEPTH if query.partially_judged else DEPTH, domain="tried")
-        [outcome] = engine.search([wanted], stages=_CachedVectors(engine, self._encoded))
+    def _rank(self, engine: SearchEngine, judged: JudgedQuery) -> list[str]:
+        """Return the ids of the hits, best first; for a partially judged query, only those that were judged."""
+        query = Query(judged.text, FUSION_DEPTH if judged.partially_judged else DEPTH, domain=TRIAL_DOMAIN)
+        [outcome] = engine.search([query], stages=_CachedVectors(engine, self._encode))
         doc_ids = [hit.id for hit in outcome.hits]
-        if not query.partially_judged:
+        if not judged.partially_judged:
             return doc_ids
-        return [doc_id for doc_id in doc_ids if doc_id in query.relevance or doc_id in query.negatives]
+        return [doc_id for doc_id in doc_ids if doc_id in judged.relevance or doc_id in judged.negatives]
 
 
 @dataclass(frozen=True, slots=True)
 class _CachedVectors:
-    """The encoder's stages, with query vectors that are known already."""
+    """The encoder's stages of a search, with cached query vectors."""
 
     engine: SearchEngine
-    encoded: Encode
+    encode: Encode
 
     def check_deadline(self) -> None:
         """Do nothing: tuning has no deadline."""
 
     def retrieve(self, queries: Sequence[Query]) -> list[DenseResult]:
-        return self.engine.search_vectors(queries, np.concatenate([self.encoded(query.text) for query in queries]))
+        return self.engine.search_vectors(queries, np.concatenate([self.encode(query.text) for query in queries]))
 
     def token_attributions(self, pages: Sequence[ResultPage]) -> list[Attributions | None]:
         return self.engine.token_attributions(pages)
 
 
-def _chosen(trials: Sequence[Trial], budget: Budget, domains: int) -> TuningResult:
-    allowed = [place for place, trial in enumerate(trials) if trial.within(budget)]
-    if not allowed:
+def _choose(trials: Sequence[Trial], budget: Budget, domains: int) -> TuningResult:
+    """Choose a trial within the budget. The first trial is of the present setting; domains: their number."""
+    affordable = [trial for trial in trials if trial.within(budget)]
+    if not affordable:
         cheapest = min(trials, key=lambda trial: (trial.search_ms, trial.domain_kib))
         raise LabelError(
-            f"nothing is within {budget.search_ms:g} ms a search and {budget.domain_kib:g} KiB a domain; the cheapest,"
-            f" {cheapest.setting.search}, takes {cheapest.search_ms:.2f} ms, {cheapest.domain_kib:.0f} KiB: allow more"
+            f"no setting is within {budget.search_ms:g} ms per search and {budget.domain_kib:g} KiB per domain; the"
+            f" cheapest, {cheapest.setting.search}, needs {cheapest.search_ms:.2f} ms and {cheapest.domain_kib:.0f}"
+            " KiB: allow more"
         )
-    values = np.stack([trials[place].values for place in allowed], axis=1)
-    usual = 0 if allowed[0] == 0 else int(np.argmax(values.mean(axis=0)))
+    present = trials[0]
+    values = np.stack([trial.values for trial in affordable], axis=1)
+    baseline = 0 if affordable[0] is present else int(np.argmax(values.mean(axis=0)))
     rng = np.random.default_rng(0)
-    chosen = reality_check(values, usual, rng=rng)
-    gain, low, high = bias_corrected_cv(values, usual, before=trials[0].values, rng=rng)
-    return TuningResult(trials, trials[allowed[chosen]], gain, low, high, len(values), domains)
+    chosen = reality_check(values, baseline, rng=rng)
+    improvement, low, high = bias_corrected_cv(values, baseline, before=present.values, rng=rng)
+    return TuningResult(trials, affordable[chosen], improvement, low, high, len(values), domains)

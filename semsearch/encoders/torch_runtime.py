@@ -1,4 +1,4 @@
-"""A model run by sentence-transformers on torch: on a CPU, or on a GPU in half precision."""
+"""Runs a model with sentence-transformers: on a CPU, or on a GPU in half precision."""
 
 from __future__ import annotations
 
@@ -22,54 +22,57 @@ from semsearch.types import Vectors
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-WINDOW_WHERE_UNSTATED = 256
-"""Tokens a passage may have where a model sets no limit of its own."""
+DEFAULT_WINDOW = 256
+"""Tokens that are read of a text if the model sets no limit."""
 TOKENS_ON_CPU = 1_024
 TOKENS_ON_GPU = 16_384
 OVERHEAD_ON_CPU = 30
 OVERHEAD_ON_GPU = 4_096
-"""Tokens that take as long as it takes to start a batch: some milliseconds, in which a GPU does thousands."""
+"""The fixed cost of a batch, in tokens: some milliseconds, in which a GPU encodes thousands."""
 PROBE = "Whether the mean of these tokens is the vector of the text."
 
 
 class TorchRuntime:
-    """Everything that sentence-transformers can load, on any device that torch knows."""
+    """Any model that sentence-transformers can load, on any torch device."""
 
     name = "torch"
 
-    def __init__(self, model: SentenceTransformer, *, name: str, why: str) -> None:
+    def __init__(self, model: SentenceTransformer, *, name: str, reason: str) -> None:
         """Wrap a loaded model. Raises EncoderError if it has no tokenizer that counts its tokens."""
         self.model = model.eval()
-        self.reason = why
+        self.reason = reason
         self._on_gpu = model.device.type == "cuda"
-        # on a GPU one worker's batch is tokenised and copied while the other's runs
+        # on a GPU one worker tokenizes and copies a batch while the other's batch runs
         self.workers = 2 if self._on_gpu else 1
         self.query_tokens = self.document_tokens = TOKENS_ON_GPU if self._on_gpu else TOKENS_ON_CPU
         self.overhead_tokens = OVERHEAD_ON_GPU if self._on_gpu else OVERHEAD_ON_CPU
         self._streams = threading.local()
         window = model.max_seq_length
         tokenizer = _plain_tokenizer(model, name)
-        alone = Batch("document", "", [PROBE], [tokenizer.encode(PROBE)])
-        vector = self.vectors(alone)
+        probe = Batch("document", "", [PROBE], [tokenizer.encode(PROBE)])
+        vector = self.vectors(probe)
         self.info = ModelInfo(
             weights_sha256=_weights_sha256(model),
             dimension=vector.shape[1],
-            window=int(window) if window and window < 1_000_000 else WINDOW_WHERE_UNSTATED,
+            window=int(window) if window and window < 1_000_000 else DEFAULT_WINDOW,
             prompts={kind: model.prompts.get(kind) or "" for kind in ("query", "document")},
-            pools_by_mean=self._pools_by_mean(alone, vector[0]),
+            pools_by_mean=self._pools_by_mean(probe, vector[0]),
             tokenizer=tokenizer,
         )
 
     @classmethod
-    def open(cls, place: ModelLocation, *, name: str, device: str, threads: int | None, why: str) -> TorchRuntime:
-        """Load a model. Raises EncoderError if it cannot be found, or is damaged."""
+    def open(cls, location: ModelLocation, *, name: str, device: str, threads: int | None, reason: str) -> TorchRuntime:
+        """Load a model. Raises EncoderError if it cannot be found or is damaged."""
         from sentence_transformers import SentenceTransformer
 
         limit_threads(threads or available_cores())
         try:
             with _without_progress_bars():
                 model = SentenceTransformer(
-                    place.path, device=device, revision=place.revision, local_files_only=Path(place.path).is_dir()
+                    location.path,
+                    device=device,
+                    revision=location.revision,
+                    local_files_only=Path(location.path).is_dir(),
                 )
         except (OSError, ValueError, RuntimeError, KeyError) as error:
             raise EncoderError(
@@ -77,49 +80,52 @@ class TorchRuntime:
                 f" sentence-transformers model, the name of one that the model hub has, or {DEFAULT_MODEL!r}, which"
                 " needs no download"
             ) from error
-        return cls(model, name=name, why=why)
+        return cls(model, name=name, reason=reason)
 
     def vectors(self, batch: Batch) -> Vectors:
-        """(n, dim) float32, not of unit length. Raises RuntimeError where torch fails."""
-        [found] = self._run(batch, "sentence_embedding")
-        vectors: Vectors = found[:, : self.model.truncate_dim].float().numpy()
+        """(n, dim) float32, not of unit length. Raises RuntimeError if torch fails."""
+        [embeddings] = self._run(batch, "sentence_embedding")
+        vectors: Vectors = embeddings[:, : self.model.truncate_dim].float().numpy()
         return vectors
 
     def tokens(self, batch: Batch) -> list[Vectors]:
-        """Of each text (tokens, dim) float32. Raises RuntimeError, KeyError or ValueError where the model has none."""
-        tokens, mask = self._run(batch, "token_embeddings", "attention_mask")
-        return [rows[: int(there.sum())].float().numpy() for rows, there in zip(tokens, mask, strict=True)]
+        """Token vectors of each text, (tokens, dim) float32.
+
+        Raises RuntimeError, KeyError or ValueError if the model has none."""
+        tokens, masks = self._run(batch, "token_embeddings", "attention_mask")
+        return [rows[: int(mask.sum())].float().numpy() for rows, mask in zip(tokens, masks, strict=True)]
 
     def features(self, batch: Batch) -> dict[str, Any]:
-        """What the model reads of a batch, in the CPU's memory."""
-        found: dict[str, Any] = self.model.preprocess(list(batch.texts), prompt=batch.prompt, task=batch.kind)
-        return found
+        """The model's input for a batch, in the CPU's memory."""
+        features: dict[str, Any] = self.model.preprocess(list(batch.texts), prompt=batch.prompt, task=batch.kind)
+        return features
 
     def _run(self, batch: Batch, *outputs: str) -> list[torch.Tensor]:
-        """What the model gives for a batch, in the CPU's memory."""
+        """The model's outputs of these names for a batch, in the CPU's memory."""
         features = self.features(batch)
         with torch.inference_mode():
             if not self._on_gpu:
-                found = self.model(features, task=batch.kind)
-                return [found[name] for name in outputs]
-            # a stream of each calling thread's own: one's copies go on while another's batch runs
+                results = self.model(features, task=batch.kind)
+                return [results[name] for name in outputs]
+            # each calling thread has its own stream, so that one copies while another's batch runs
             if not hasattr(self._streams, "own"):
                 self._streams.own = torch.cuda.Stream(self.model.device)  # type: ignore[no-untyped-call]
-            # half precision doubles the rate on CUDA and halves its memory; on a CPU it buys nothing
+            # half precision doubles the throughput on CUDA and halves the memory; a CPU gains nothing
             with torch.cuda.stream(self._streams.own), torch.autocast("cuda", torch.float16):
-                found = self.model({name: self._on_device(value) for name, value in features.items()}, task=batch.kind)
-                here = [_to_host(found[name]) for name in outputs]
+                inputs = {name: self._to_device(value) for name, value in features.items()}
+                results = self.model(inputs, task=batch.kind)
+                copies = [_to_host(results[name]) for name in outputs]
             self._streams.own.synchronize()
-            return here
+            return copies
 
-    def _on_device(self, value: Any) -> Any:
-        """A tensor on its way to the GPU, through pinned memory, which is read while the CPU goes on."""
+    def _to_device(self, value: Any) -> Any:
+        """Start copying a tensor to the GPU, from pinned memory, so that the CPU need not wait."""
         if not isinstance(value, torch.Tensor):
             return value
         return value.pin_memory().to(self.model.device, non_blocking=True)
 
     def _pools_by_mean(self, batch: Batch, vector: Vectors) -> bool:
-        """Whether a text's vector is the mean of its tokens', tried on one text."""
+        """Whether a text's vector is the mean of its token vectors, tested on one text."""
         try:
             [rows] = self.tokens(batch)
         except (RuntimeError, KeyError, ValueError, TypeError, AttributeError):
@@ -131,16 +137,16 @@ class TorchRuntime:
 
 
 def _to_host(values: torch.Tensor) -> torch.Tensor:
-    """A tensor on its way from the GPU, into pinned memory; it is there once the stream is synchronised."""
+    """Start copying a tensor from the GPU to pinned memory; it is complete when the stream is synchronized."""
     pinned = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
     return pinned.copy_(values, non_blocking=True)
 
 
 def _plain_tokenizer(model: SentenceTransformer, name: str) -> Tokenizer:
-    found = getattr(model.tokenizer, "backend_tokenizer", model.tokenizer)
-    if not isinstance(found, Tokenizer):
+    tokenizer = getattr(model.tokenizer, "backend_tokenizer", model.tokenizer)
+    if not isinstance(tokenizer, Tokenizer):
         raise EncoderError(f"encoder {name!r} has no tokenizer.json, so its tokens cannot be counted: choose another")
-    plain = Tokenizer.from_str(found.to_str())
+    plain = Tokenizer.from_str(tokenizer.to_str())
     plain.no_truncation()
     plain.no_padding()
     return plain
@@ -157,7 +163,7 @@ def _weights_sha256(model: SentenceTransformer) -> str:
 
 @contextmanager
 def _without_progress_bars() -> Iterator[None]:
-    """Keep transformers from drawing a bar of its own while a model loads."""
+    """Suppress the progress bar that transformers shows while a model loads."""
     from transformers.utils import logging
 
     shown = logging.is_progress_bar_enabled()

@@ -31,7 +31,7 @@ class Task:
     @cached_property
     def support(self) -> Support:
         """The labelled queries as the learners take them."""
-        return self.dataset.support(self.labelled, most=MAX_DOCUMENTS)
+        return self.dataset.support(self.labelled, max_documents=MAX_DOCUMENTS)
 
     @cached_property
     def centroids(self) -> Vectors:

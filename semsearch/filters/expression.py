@@ -20,15 +20,15 @@ from semsearch.errors import FilterError
 from semsearch.filters.tree import And, Comparison, Filter, Not, Or, check_size
 
 MAX_EXPRESSION_CHARS = 4_000
-"""Characters allowed in an expression."""
+"""Maximum length of an expression in characters."""
 
 _GRAMMAR = r"""
-start: either
-?either: all ("or"i all)*
-?all: one ("and"i one)*
-?one: "not"i one -> unless
-    | "(" either ")"
-    | text SIGN text -> compared
+start: disjunction
+?disjunction: conjunction ("or"i conjunction)*
+?conjunction: operand ("and"i operand)*
+?operand: "not"i operand -> negation
+    | "(" disjunction ")"
+    | text SIGN text -> comparison
     | text "in"i "(" text ("," text)* ")" -> one_of
     | text "not"i "in"i "(" text ("," text)* ")" -> none_of
     | text "exists"i -> exists
@@ -48,28 +48,28 @@ def _parser() -> Lark:
 
 
 class _FilterBuilder(Transformer[Token, Any]):
-    """Turns a parsed expression into a filter tree."""
+    """Transforms a parsed expression into a filter tree."""
 
     def start(self, parts: Sequence[Filter]) -> Filter:
         return parts[0]
 
-    def either(self, parts: Sequence[Filter]) -> Filter:
+    def disjunction(self, parts: Sequence[Filter]) -> Filter:
         return Or(any_of=tuple(parts))
 
-    def all(self, parts: Sequence[Filter]) -> Filter:
+    def conjunction(self, parts: Sequence[Filter]) -> Filter:
         return And(all_of=tuple(parts))
 
-    def unless(self, parts: Sequence[Filter]) -> Filter:
+    def negation(self, parts: Sequence[Filter]) -> Filter:
         return Not(operand=parts[0])
 
     def text(self, parts: Sequence[Token]) -> str:
         token = parts[0]
         if token.type != "QUOTED":
             return str(token)
-        inner, mark = token[1:-1], token[0]
-        return inner.replace(f"\\{mark}", mark).replace("\\\\", "\\")
+        content, quotation_mark = token[1:-1], token[0]
+        return content.replace(f"\\{quotation_mark}", quotation_mark).replace("\\\\", "\\")
 
-    def compared(self, parts: Sequence[str]) -> Filter:
+    def comparison(self, parts: Sequence[str]) -> Filter:
         name, sign, value = parts
         if sign == "!=":
             return Not(operand=Comparison(field=name, eq=value))
@@ -90,10 +90,10 @@ class _FilterBuilder(Transformer[Token, Any]):
 
 
 def parse_filter(expression: str) -> Filter:
-    """Parse an expression. Raises FilterError naming what is wrong and where."""
+    """Parse an expression. Raises FilterError naming the mistake and its position."""
     if len(expression) > MAX_EXPRESSION_CHARS:
         raise FilterError(
-            f"the filter has {len(expression)} characters, at most {MAX_EXPRESSION_CHARS} are read: send it as JSON"
+            f"the filter has {len(expression)} characters, at most {MAX_EXPRESSION_CHARS} are allowed: send it as JSON"
         )
     try:
         tree: Filter = _FilterBuilder().transform(_parser().parse(expression))
@@ -110,12 +110,12 @@ def parse_filter(expression: str) -> Filter:
         message = reason.errors()[0]["msg"] if isinstance(reason, ValidationError) else str(reason)
         raise FilterError(f"the filter {_excerpt(expression)}: {message}") from None
     except (ValueError, RecursionError) as error:
-        message = "it lies too deep" if isinstance(error, RecursionError) else str(error)
+        message = "it is nested too deep" if isinstance(error, RecursionError) else str(error)
         raise FilterError(f"the filter {_excerpt(expression)}: {message}") from None
 
 
 def parse_optional_filter(expression: str | None) -> Filter | None:
-    """As `parse_filter`; None for None and for a blank expression."""
+    """As `parse_filter`, but returns None for None and for a blank expression."""
     return None if expression is None or not expression.strip() else parse_filter(expression)
 
 

@@ -19,15 +19,15 @@ from typing import Annotated, Self, TypeAlias, Union
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, JsonValue, Tag, model_validator
 
 MAX_VALUE_CHARS = 200
-"""Characters of a text by which it is compared."""
+"""Texts are compared by their first characters, at most this many."""
 MAX_COMPARISONS = 100
-"""Comparisons in one filter."""
+"""Maximum number of comparisons in one filter."""
 MAX_DEPTH = 20
-"""Depth of nested filters."""
+"""Maximum depth of nested filters."""
 
 Value: TypeAlias = str | bool | int | float
 FieldValue: TypeAlias = str | int | float
-"""A value as it is compared: see `normalize_value`."""
+"""A value in the form in which it is compared, see `normalize_value`."""
 
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,14})(\.[0-9]{1,15})?")
 _MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9:.]+(Z|[+-][0-9:]+)")
@@ -36,22 +36,24 @@ _END = "\U0010ffff"
 """Sorts after any continuation of a text."""
 
 
-class _Part(BaseModel):
+class _Node(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
 
-class Comparison(_Part):
-    """What a field is asked to be."""
+class Comparison(_Node):
+    """A condition on the values of one metadata field."""
 
-    field: str = Field(min_length=1, max_length=MAX_VALUE_CHARS, description="Name of the metadata, `id`, `source`")
+    field: str = Field(
+        min_length=1, max_length=MAX_VALUE_CHARS, description="Name of a metadata field, or `id`, `title` or `source`"
+    )
     eq: Value | None = None
     one_of: tuple[Value, ...] | None = Field(None, alias="in", max_length=1_000, description="One of these values")
     gt: Value | None = None
     gte: Value | None = None
     lt: Value | None = None
-    lte: Value | None = Field(None, description="A date such as 2024-03 takes in all that begins with it")
-    prefix: str | None = Field(None, min_length=1, description="What a text begins with")
-    exists: bool | None = Field(None, description="Whether there is any value at all")
+    lte: Value | None = Field(None, description="A date such as 2024-03 includes all times within it")
+    prefix: str | None = Field(None, min_length=1, description="The beginning of a text")
+    exists: bool | None = Field(None, description="Whether the field has any value")
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
@@ -60,14 +62,14 @@ class Comparison(_Part):
         if kinds != 1:
             raise ValueError("give one of eq, in, prefix, exists, or bounds (gt, gte, lt, lte)")
         if (self.gt is not None and self.gte is not None) or (self.lt is not None and self.lte is not None):
-            raise ValueError("give one bound on either side: gt or gte, lt or lte")
+            raise ValueError("give one bound on each side: gt or gte, lt or lte")
         if len({isinstance(bound, str) for bound in self.bounds.values()}) > 1:
-            raise ValueError("one bound is a text and one a number: nothing lies between")
+            raise ValueError("one bound is a text and one a number: give two of the same kind")
         return self
 
     @property
     def bounds(self) -> dict[str, FieldValue]:
-        """Sign → bound, as it is compared."""
+        """Sign → bound, in the form in which it is compared."""
         given = {">": self.gt, ">=": self.gte, "<": self.lt, "<=": self.lte}
         bounds: dict[str, FieldValue] = {
             sign: normalize_value(value) for sign, value in given.items() if value is not None
@@ -84,20 +86,20 @@ class Comparison(_Part):
         return year_bounds if len(year_bounds) == len(self.bounds) else {}
 
 
-class And(_Part):
-    """All of them."""
+class And(_Node):
+    """Matches a document that matches all parts."""
 
     all_of: tuple[Filter, ...] = Field(alias="and", min_length=1)
 
 
-class Or(_Part):
-    """At least one of them."""
+class Or(_Node):
+    """Matches a document that matches at least one part."""
 
     any_of: tuple[Filter, ...] = Field(alias="or", min_length=1)
 
 
-class Not(_Part):
-    """Whatever does not meet it."""
+class Not(_Node):
+    """Matches a document that does not match the operand."""
 
     operand: Filter = Field(alias="not")
 
@@ -112,7 +114,7 @@ def _kind(value: object) -> str | None:
 
 
 Filter: TypeAlias = Annotated[
-    Union[  # noqa: UP007 (the models are named before they exist)
+    Union[  # noqa: UP007 (the models refer to this name before it exists)
         Annotated[Comparison, Tag("comparison")],
         Annotated[And, Tag("and")],
         Annotated[Or, Tag("or")],
@@ -140,16 +142,17 @@ def check_size(tree: Filter) -> Filter:
             pending += [(part, depth + 1) for part in (node.all_of if isinstance(node, And) else node.any_of)]
     if comparisons > MAX_COMPARISONS or deepest > MAX_DEPTH:
         raise ValueError(
-            f"{comparisons} comparisons, {deepest} deep: at most {MAX_COMPARISONS} and {MAX_DEPTH} are taken; `in`"
-            " takes many values at once"
+            f"{comparisons} comparisons, {deepest} deep: at most {MAX_COMPARISONS} and {MAX_DEPTH} are allowed; use"
+            " `in` for many values of one field"
         )
     return tree
 
 
 def normalize_value(value: Value) -> FieldValue:
-    """Return a value as it is compared: numeric texts as numbers, times in UTC, long texts cut to MAX_VALUE_CHARS.
+    """Return a value in the form in which it is compared.
 
-    Tables hold texts only, so the same number must compare equally whichever file format it was read from.
+    Numeric texts become numbers, because tables hold only texts and a number must compare equally whichever file format
+    it was read from. Times are converted to UTC, and long texts are cut to MAX_VALUE_CHARS.
     """
     if isinstance(value, bool):
         return "true" if value else "false"
@@ -168,7 +171,7 @@ def normalize_value(value: Value) -> FieldValue:
 
 
 def _as_date(sign: str, bound: FieldValue) -> FieldValue:
-    """Return a bound as dates are compared with it: a day, a month or a year includes every time within it."""
+    """Return a bound for the comparison with dates: a day, a month or a year includes every time within it."""
     text = str(bound) if isinstance(bound, int) else bound
     if not isinstance(text, str) or not _DAY.fullmatch(text):
         return bound
@@ -176,7 +179,7 @@ def _as_date(sign: str, bound: FieldValue) -> FieldValue:
 
 
 def field_values(metadata: Mapping[str, JsonValue]) -> Iterator[tuple[str, FieldValue]]:
-    """Yield (name, value) for everything in a document's metadata that can be compared; a value may repeat."""
+    """Yield (field name, value) for every comparable value in a document's metadata. A pair may repeat."""
     pending: list[tuple[str, JsonValue]] = list(metadata.items())
     while pending:
         name, value = pending.pop()

@@ -1,12 +1,12 @@
-"""From a recipe to a published index: read → cut → store, encode → index → publish.
+"""Builds an index from a recipe: read → cut → store and encode → index → publish.
 
-Reading waits for nothing: a bad line in the last file is found in minutes, not after hours. Meanwhile what is stored
-is encoded; what is left once everything is read is encoded by length.
+Reading does not wait for encoding, so a bad line in the last file is found in minutes, not after hours. Stored passages
+are encoded meanwhile; those that remain when everything has been read are encoded by length.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -37,14 +37,14 @@ from semsearch.types import Document, Passage, Vectors, unit_rows
 
 @dataclass(frozen=True, slots=True)
 class LoadingEncoder:
-    """The model is being loaded, which takes seconds."""
+    """The encoder is being loaded, which takes seconds."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Documents read, cut and stored so far."""
+    """Progress: documents read, cut and stored so far."""
 
     documents: int
     passages: int
@@ -52,21 +52,21 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A bad record was left out."""
+    """A bad record was skipped."""
 
     record: BadRecord
 
 
 @dataclass(frozen=True, slots=True)
 class ProjectingMap:
-    """A map of so many passages is drawn."""
+    """The map is being computed from a number of passages."""
 
     passages: int
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """The index is in its place."""
+    """The index is complete and in place."""
 
     folder: Path
     manifest: Manifest
@@ -76,10 +76,23 @@ BuildEvent: TypeAlias = (
     LoadingEncoder | Reading | Skipped | Resuming | Encoding | ProjectingMap | LinkingGraph | Published
 )
 
-ASKED = 200
-"""Queries that an index's recall is measured on."""
-FIRST_WORDS = 8
-"""Words of a passage that make one."""
+RECALL_QUERIES = 200
+"""Number of queries on which an index's recall is measured."""
+QUERY_WORDS = 8
+"""Each is made of this many words, the first of a passage."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Content:
+    """The documents and vectors of a new index."""
+
+    vectors: Vectors
+    """(passages, dim) float32, unit rows."""
+    documents: int
+    skipped: int
+    """Number of bad records."""
+    queries: Sequence[str]
+    """Queries on which to measure recall."""
 
 
 def build(
@@ -96,23 +109,23 @@ def build(
 ) -> Iterator[BuildEvent]:
     """Build the index of a recipe into `folder` and yield progress; the work is done as the events are taken.
 
-    records: documents to index in place of the recipe's sources.
-    vectors: (n, dim), one row for each of the records in their order, of any length above 0: then every document is one
-    passage and nothing is encoded. They must come from the encoder that will encode the queries.
-    encoder: an open encoder in place of the recipe's.
-    name: stands for a title where the recipe has none, by default the folder's name.
-    resume: go on where a build of this index was stopped.
+    records: documents to index instead of the recipe's sources.
+    vectors: (n, dim), one row per record in their order, of any norm above 0. Then every document is one passage and
+    nothing is encoded. They must come from the encoder that will encode the queries.
+    encoder: an open encoder to use instead of the recipe's.
+    name: title if the recipe has none, by default the folder's name.
+    resume: continue a build of this index that was stopped.
 
-    Memory holds the encoder and the vectors, (passages, dim) float32 once, and a few batches of texts.
+    Memory holds the encoder, the vectors once, as (passages, dim) float32, and a few batches of texts.
 
-    Raises InputError naming file, line and reason for the first bad record, unless the recipe skips those, and where
-    the vectors do not fit the records; RecipeError, EncoderError, and IndexFolderError if the folder cannot be written.
+    Raises InputError naming file, line and reason for the first bad record, unless the recipe skips bad records, and if
+    the vectors do not fit the records; RecipeError; EncoderError; IndexFolderError if the folder cannot be written.
     Whatever is raised, an index that was in `folder` before still serves.
     """
     threads = threads or available_cores()
     with begin_build(folder) as files:
-        segment = files.segment(FIRST_SEGMENT)
         try:
+            segment = files.segment(FIRST_SEGMENT)
             segment.folder.mkdir()
             if records is None:
                 records = chain.from_iterable([read(source) for source in recipe.sources])
@@ -125,39 +138,20 @@ def build(
                     prompts=recipe.encoder.prompts,
                     document_tokens=recipe.encoder.batch_tokens,
                 )
-            with DocumentWriter(segment.documents) as writer:
-                if vectors is None:
-                    written = yield from _write_encoded(recipe, files, records, encoder, writer, resume=resume)
-                else:
-                    written = yield from _write_given(records, encoder, writer, vectors)
-                counts = writer.documents, writer.passages
-                vectors, skipped = written
-                texts = sample_queries(writer)
-                writer.close()
-            drop_pages(vectors)
-            basis = SpectralBasis.from_vectors(vectors)
+            content = yield from _write_documents(recipe, files, records, encoder, vectors, resume=resume)
+            basis = SpectralBasis.from_vectors(content.vectors)
             basis.save(files.basis)
             if recipe.map:
-                yield ProjectingMap(len(vectors))
-                drawn = Projection.fit(vectors, basis, threads=threads)
-                drawn.save(files.map)
-                save_map_points(segment, drawn, vectors)
-            drop_pages(vectors)
-            asked = partial(encoder.encode_queries, texts)
-            record = yield from write_vector_index(vectors, asked, recipe.index, segment, threads=threads)
-            manifest = Manifest(
-                built_by=version("semsearch"),
-                title=recipe.title or name or folder.name,
-                description=recipe.description,
-                facets=recipe.facets,
-                encoder=EncoderRecord.of(encoder),
-                segments=(SegmentRecord(name=FIRST_SEGMENT, documents=counts[0], passages=counts[1], index=record),),
-                skipped=skipped,
-                search=recipe.search,
-                adaptation=recipe.adaptation,
-                recipe=recipe.located().model_dump(mode="json", exclude_defaults=True),
+                yield ProjectingMap(len(content.vectors))
+                projection = Projection.fit(content.vectors, basis, threads=threads)
+                projection.save(files.map)
+                save_map_points(segment, projection, content.vectors)
+            drop_pages(content.vectors)
+            encode_queries = partial(encoder.encode_queries, content.queries)
+            record = yield from write_vector_index(
+                content.vectors, encode_queries, recipe.index, segment, threads=threads
             )
-            manifest = publish(files, manifest)
+            manifest = publish(files, _manifest(recipe, name or folder.name, encoder, content, record))
             remove_checkpoint(folder)
         except OSError as error:
             reason = error.strerror or str(error)
@@ -166,6 +160,27 @@ def build(
                 " --out; an index that was there before is untouched"
             ) from error
     yield Published(folder, manifest)
+
+
+def _write_documents(
+    recipe: Recipe,
+    files: Generation,
+    records: Iterable[Document | BadRecord],
+    encoder: Encoder,
+    vectors: Vectors | None,
+    *,
+    resume: bool,
+) -> Generator[BuildEvent, None, _Content]:
+    """Store the records as the first segment and return its content. vectors: as of `build`."""
+    with DocumentWriter(files.segment(FIRST_SEGMENT).documents) as writer:
+        if vectors is None:
+            vectors, skipped = yield from _write_encoded(recipe, files, records, encoder, writer, resume=resume)
+        else:
+            vectors, skipped = (yield from _write_given(records, encoder, writer, vectors)), 0
+        content = _Content(vectors, writer.documents, skipped, sample_queries(writer))
+        writer.close()
+    drop_pages(vectors)
+    return content
 
 
 def _write_encoded(
@@ -177,13 +192,13 @@ def _write_encoded(
     *,
     resume: bool,
 ) -> Generator[BuildEvent, None, tuple[Vectors, int]]:
-    """Cut, store and encode the records; returns the vectors of all passages and how many bad records were skipped."""
+    """Cut, store and encode the records; return the passages' vectors and the number of bad records."""
     skipped = 0
     with open_checkpoint(files.folder.parent, encoder, fresh=not resume) as checkpoint:
         pipeline = PipelinedEncoder(encoder, writer, checkpoint)
         for event in store_documents(records, encoder, recipe.chunking, writer, skip_bad=recipe.skip_bad):
             skipped += isinstance(event, Skipped)
-            pipeline.go_on()
+            pipeline.poll()
             yield event
         pipeline.finish()
         if not writer.documents:
@@ -192,24 +207,26 @@ def _write_encoded(
                 + (f": all {skipped} records were bad" if skipped else ": nothing to index")
             )
         vectors = temp_memmap(files.folder, (writer.passages, encoder.dimension))
-        yield from encode_resumable(encoder, writer, vectors, checkpoint, ahead=pipeline.passages)
+        yield from encode_resumable(encoder, writer, vectors, checkpoint, pipelined=pipeline.passages)
     return vectors, skipped
 
 
 def _write_given(
     records: Iterable[Document | BadRecord], encoder: Encoder, writer: DocumentWriter, given: Vectors
-) -> Generator[BuildEvent, None, tuple[Vectors, int]]:
-    """Store each record as one passage, with the vectors that the caller gave; returns them as unit rows."""
+) -> Generator[BuildEvent, None, Vectors]:
+    """Store each record as one passage and return the caller's vectors as unit rows."""
     vectors = np.asarray(given, np.float32)
     if vectors.ndim != 2 or vectors.shape[1] != encoder.dimension:
         raise InputError(
             f"the vectors have shape {vectors.shape}, the encoder {encoder.name!r} makes {encoder.dimension}"
             " dimensions: give (documents, dimensions), from the encoder that encodes the queries"
         )
-    lengths = np.linalg.norm(vectors, axis=1)
-    if not (np.isfinite(lengths) & (lengths > 0)).all():
-        row = int(np.flatnonzero(~(np.isfinite(lengths) & (lengths > 0)))[0])
-        raise InputError(f"the vector of document {row} is zero or not finite: leave the document out, or encode it")
+    norms = np.linalg.norm(vectors, axis=1)
+    invalid = np.flatnonzero(~(np.isfinite(norms) & (norms > 0)))
+    if len(invalid):
+        raise InputError(
+            f"the vector of document {invalid[0]} is zero or not finite: leave the document out, or encode it"
+        )
     for record in records:
         document = _without_duplicate(record, writer)
         if isinstance(document, BadRecord):
@@ -219,7 +236,23 @@ def _write_given(
         yield Reading(writer.documents, writer.passages)
     if writer.documents != len(vectors) or not writer.documents:
         raise InputError(f"{writer.documents} documents and {len(vectors)} vectors: give one vector for each document")
-    return unit_rows(vectors), 0
+    return unit_rows(vectors)
+
+
+def _manifest(recipe: Recipe, name: str, encoder: Encoder, content: _Content, index: IndexRecord) -> Manifest:
+    segment = SegmentRecord(name=FIRST_SEGMENT, documents=content.documents, passages=len(content.vectors), index=index)
+    return Manifest(
+        built_by=version("semsearch"),
+        title=recipe.title or name,
+        description=recipe.description,
+        facets=recipe.facets,
+        encoder=EncoderRecord.of(encoder),
+        segments=(segment,),
+        skipped=content.skipped,
+        search=recipe.search,
+        adaptation=recipe.adaptation,
+        recipe=recipe.located().model_dump(mode="json", exclude_defaults=True),
+    )
 
 
 def store_documents(
@@ -230,55 +263,65 @@ def store_documents(
     *,
     skip_bad: bool,
 ) -> Iterator[Reading | Skipped]:
-    """Cut documents and write them. Raises InputError for a bad record, unless those are skipped, or it stands for a
-    whole file of a folder, of which the rest goes on; RecipeError where the encoder's window is too short."""
+    """Cut documents into passages and store them.
+
+    Raises InputError for a bad record, unless bad records are skipped or it stands for a whole file of a folder;
+    RecipeError if the encoder's window is too short for the chunking.
+    """
     chunker = Chunker(encoder, max_tokens=chunking.max_tokens, overlap_tokens=chunking.overlap_tokens)
     for record in records:
-        found = _without_duplicate(record, writer)
-        if isinstance(found, BadRecord):
-            if not skip_bad and not found.whole_file:
-                raise InputError(f"{found} (--skip-bad leaves such records out and goes on)")
-            yield Skipped(found)
+        document = _without_duplicate(record, writer)
+        if isinstance(document, BadRecord):
+            if not skip_bad and not document.whole_file:
+                raise InputError(f"{document} (--skip-bad leaves such records out and goes on)")
+            yield Skipped(document)
             continue
-        heading, passages = chunker.cut(found.title, found.text)
-        writer.add(found, heading, passages)
+        heading, passages = chunker.cut(document.title, document.text)
+        writer.add(document, heading, passages)
         yield Reading(writer.documents, writer.passages)
 
 
 def _without_duplicate(record: Document | BadRecord, writer: DocumentWriter) -> Document | BadRecord:
-    """The record, unless a document of its id is stored already."""
+    """The record; a BadRecord if a document of its id has been stored already."""
     if isinstance(record, BadRecord) or (first := writer.source_of(record.id)) is None:
         return record
     return duplicate_id(record, first)
 
 
 def duplicate_id(record: Document, first: str) -> BadRecord:
-    """What is said of a document whose id another one has, which was read at `first`."""
+    """The bad record for a document whose id occurs twice. first: location of the first document of that id."""
     return BadRecord(record.source, f"a second document of id {record.id!r}; the first one is {first}: ids are unique")
 
 
 def write_vector_index(
-    vectors: Vectors, asked: Callable[[], Vectors], options: IndexOptions, files: SegmentFiles, *, threads: int
+    vectors: Vectors,
+    encode_queries: Callable[[], Vectors],
+    options: IndexOptions,
+    files: SegmentFiles,
+    *,
+    threads: int,
 ) -> Generator[LinkingGraph, None, IndexRecord]:
-    """Index the vectors of a segment as `size` does, and write them; returns what was chosen."""
-    for step in select_index(vectors, asked, options, threads=threads):
-        if isinstance(step, LinkingGraph):
-            yield step
-    assert isinstance(step, SelectedIndex)
-    step.index.save(files.vectors, files.graph)
-    return step.record
+    """Index the vectors of a segment as `select_index` does, write the index, and return its record."""
+    for event in select_index(vectors, encode_queries, options, threads=threads):
+        if isinstance(event, LinkingGraph):
+            yield event
+    assert isinstance(event, SelectedIndex)
+    event.index.save(files.vectors, files.graph)
+    return event.record
 
 
-def save_map_points(files: SegmentFiles, drawn: Projection, vectors: Vectors) -> None:
-    """Write where the passages of a segment stand on the map."""
-    np.save(files.map_points, drawn.project(vectors).astype(np.float16), allow_pickle=False)
+def save_map_points(files: SegmentFiles, projection: Projection, vectors: Vectors) -> None:
+    """Write the map coordinates of a segment's passages. vectors: (n, dim) float32, unit rows."""
+    np.save(files.map_points, projection.project(vectors).astype(np.float16), allow_pickle=False)
 
 
 def sample_queries(writer: DocumentWriter) -> list[str]:
-    """What people might ask: the first words of some passages."""
-    rows = np.random.default_rng(0).permutation(writer.passages)[:ASKED]
-    return [" ".join(text.split()[:FIRST_WORDS]) or text for text in writer.texts(np.sort(rows))]
+    """Realistic queries for measuring recall: the first words of some of the stored passages."""
+    rows = np.random.default_rng(0).permutation(writer.passages)[:RECALL_QUERIES]
+    return [" ".join(text.split()[:QUERY_WORDS]) or text for text in writer.texts(np.sort(rows))]
 
 
 def _source_names(recipe: Recipe) -> str:
-    return ", ".join(str(source.path or f"python {source.python}") for source in recipe.sources) or "what was given"
+    return (
+        ", ".join(str(source.path or f"python {source.python}") for source in recipe.sources) or "the documents given"
+    )

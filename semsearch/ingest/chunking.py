@@ -1,6 +1,6 @@
-"""Long texts to passages that fit the encoder's window. Does not depend on files or storing.
+"""Cuts long texts into passages that fit the encoder's window. Does not depend on files or storage.
 
-Cuts fall where the meaning allows: between paragraphs, else sentences, else words.
+Texts are cut between paragraphs; if these are too long, between sentences, then between words.
 """
 
 from __future__ import annotations
@@ -15,50 +15,53 @@ from semsearch.storage.documents import encoder_text
 from semsearch.types import Passage
 
 HEADING_SHARE = 4
-"""A title takes at most one part in this many of the window; the rest is the text's."""
-LONGEST_TOKEN = 16
-"""Characters that a passage may have for each of its tokens; more is no language but one endless word."""
-SLAB = 20_000
-"""Characters cut at a time: the splitter's time grows faster than the text."""
+"""A title gets at most 1/HEADING_SHARE of the passage's tokens."""
+MAX_CHARS_PER_TOKEN = 16
+"""A passage may have this many characters per token; more is a word without end, not language."""
+SLAB_CHARS = 20_000
+"""Characters given to the splitter at a time: its time grows faster than linearly."""
 
 
 class Chunker:
-    """Cuts texts for one encoder."""
+    """Cuts texts into passages for one encoder."""
 
     def __init__(self, encoder: Encoder, *, max_tokens: int | None = None, overlap_tokens: int = 32) -> None:
-        """Choose the size of passages.
+        """Set the size of passages.
 
-        max_tokens: of a passage with its title, at most the encoder's window. Raises RecipeError if it is more, or
-        if the overlap leaves no room for progress.
+        max_tokens: tokens of a passage with its title, by default as many as the encoder reads.
+        overlap_tokens: tokens that a passage may share with the one before.
+
+        Raises RecipeError if max_tokens exceeds the encoder's window, or if the overlap exceeds half a passage.
         """
         self._encoder = encoder
-        self.room = encoder.available_tokens("document")
-        """Tokens that a title and a passage may have together."""
-        if max_tokens is not None and max_tokens > self.room:
+        available = encoder.available_tokens("document")
+        if max_tokens is not None and max_tokens > available:
             raise RecipeError(
-                f"chunking.max_tokens is {max_tokens}, but encoder {encoder.name!r} reads {self.room} of a passage:"
+                f"chunking.max_tokens is {max_tokens}, but encoder {encoder.name!r} reads {available} of a passage:"
                 " choose fewer"
             )
-        self.room = max_tokens or self.room
-        self._heading_room = self.room // HEADING_SHARE
+        self.max_tokens = max_tokens or available
+        """Tokens of a passage, its title included."""
+        self._heading_tokens = self.max_tokens // HEADING_SHARE
         self._overlap = overlap_tokens
         self._splitters: dict[int, TextSplitter] = {}
-        if 2 * overlap_tokens > self.room - self._heading_room:
+        if 2 * overlap_tokens > self.max_tokens - self._heading_tokens:
             raise RecipeError(
-                f"chunking.overlap_tokens is {overlap_tokens}, more than half a passage of {self.room} tokens:"
+                f"chunking.overlap_tokens is {overlap_tokens}, more than half a passage of {self.max_tokens} tokens:"
                 " choose fewer"
             )
 
     def cut(self, title: str, text: str) -> tuple[str, list[tuple[Passage, int]]]:
-        """What of the title stands before each passage, and the passages with their tokens, title included.
+        """Return the heading that precedes every passage, and each passage with its number of tokens.
 
-        Together the passages cover the text, whitespace between them apart; a text that fits is one passage.
+        The heading is the title, cut to its share; the tokens include it. Together the passages cover the text, except
+        for whitespace between them. A text that fits is one passage.
         """
         heading = self._heading(title)
-        whole, alone = self._encoder.count_tokens([encoder_text(heading, text), heading])
-        if whole <= self.room and len(text) <= LONGEST_TOKEN * self.room:
-            return heading, [(Passage(text, 0, len(text)), whole)]
-        splitter = self._splitter(self.room - alone)
+        total, heading_tokens = self._encoder.count_tokens([encoder_text(heading, text), heading])
+        if self._fits(total, len(text)):
+            return heading, [(Passage(text, 0, len(text)), total)]
+        splitter = self._splitter(self.max_tokens - heading_tokens)
         spans = [
             (begin + start, begin + start + len(part))
             for begin, end in _slabs(text)
@@ -70,9 +73,9 @@ class Chunker:
         return heading, [(Passage(text[start:stop], start, stop), tokens) for start, stop, tokens in fitting]
 
     def _halved(self, heading: str, text: str, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
-        """A stretch with its tokens, cut in halves until it fits: few need it, those with endless words in them."""
+        """Yield (start, stop, tokens) of a span, halved until it fits; only spans with very long words need halving."""
         (tokens,) = self._encoder.count_tokens([encoder_text(heading, text[start:stop])])
-        if stop - start < 2 or (tokens <= self.room and stop - start <= LONGEST_TOKEN * self.room):
+        if stop - start < 2 or self._fits(tokens, stop - start):
             yield start, stop, tokens
             return
         middle = text.rfind(" ", start + 1, (start + stop) // 2)
@@ -81,7 +84,7 @@ class Chunker:
         yield from self._halved(heading, text, middle, stop)
 
     def _splitter(self, capacity: int) -> TextSplitter:
-        """A splitter for passages of so many tokens; making one copies the tokenizer, so they are kept."""
+        """The splitter for passages of `capacity` tokens. They are cached, because making one copies the tokenizer."""
         if capacity not in self._splitters:
             self._splitters[capacity] = TextSplitter.from_huggingface_tokenizer(
                 self._encoder.tokenizer, capacity, overlap=self._overlap
@@ -89,18 +92,22 @@ class Chunker:
         return self._splitters[capacity]
 
     def _heading(self, title: str) -> str:
-        found = self._encoder.tokenizer.encode(title[: LONGEST_TOKEN * self._heading_room], add_special_tokens=False)
-        if len(found) <= self._heading_room:
-            return title[: LONGEST_TOKEN * self._heading_room]
-        return title[: found.offsets[self._heading_room - 1][1]]
+        title = title[: MAX_CHARS_PER_TOKEN * self._heading_tokens]
+        encoding = self._encoder.tokenizer.encode(title, add_special_tokens=False)
+        if len(encoding) <= self._heading_tokens:
+            return title
+        return title[: encoding.offsets[self._heading_tokens - 1][1]]
+
+    def _fits(self, tokens: int, characters: int) -> bool:
+        return tokens <= self.max_tokens and characters <= MAX_CHARS_PER_TOKEN * self.max_tokens
 
 
 def _slabs(text: str) -> list[tuple[int, int]]:
-    """The text in stretches of at most SLAB characters, ending between paragraphs, else lines, else words."""
+    """(start, stop) of spans of at most SLAB_CHARS characters, ending between paragraphs, lines, sentences or words."""
     slabs, begin = [], 0
-    while len(text) - begin > SLAB:
-        ends = (text.rfind(mark, begin + SLAB // 2, begin + SLAB) for mark in ("\n\n", "\n", ". ", " "))
-        end = next((end + 1 for end in ends if end >= 0), begin + SLAB)
+    while len(text) - begin > SLAB_CHARS:
+        ends = (text.rfind(mark, begin + SLAB_CHARS // 2, begin + SLAB_CHARS) for mark in ("\n\n", "\n", ". ", " "))
+        end = next((end + 1 for end in ends if end >= 0), begin + SLAB_CHARS)
         slabs.append((begin, end))
         begin = end
     return [*slabs, (begin, len(text))]

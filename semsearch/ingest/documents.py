@@ -1,4 +1,4 @@
-"""Documents as a program has them: mappings, documents, and paths of files and folders, in any mixture."""
+"""Documents that a program passes: mappings, `Document` objects, and paths of files and folders, in any mixture."""
 
 from __future__ import annotations
 
@@ -46,7 +46,9 @@ def _from_mapping(item: Mapping[str, Any], number: int) -> Document | BadRecord:
     metadata = item.get("metadata") or {}
     if not isinstance(metadata, Mapping):
         return BadRecord(f"document {number}", f"its metadata is of type {type(metadata).__name__}: give a mapping")
-    document = document_from_fields(values, FieldNames(), place=f"document {number}", default_id=f"document-{number}")
+    document = document_from_fields(
+        values, FieldNames(), location=f"document {number}", default_id=f"document-{number}"
+    )
     if isinstance(document, BadRecord):
         return document
     return Document(

@@ -1,4 +1,4 @@
-"""Passages to vectors: many at once, the long ones first, and none twice. Does not depend on how they are read."""
+"""Encodes passages in batches, the longest first, and no text twice. Does not depend on readers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from semsearch.types import Mask, Rows, Vectors
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """Passages encoded so far; tokens measure the work better, since the long ones come first."""
+    """Progress. Tokens measure the remaining work better than passages, because the longest come first."""
 
     passages: int
     of_passages: int
@@ -30,102 +30,111 @@ class Encoding:
 
 @dataclass(frozen=True, slots=True)
 class Resuming:
-    """A build of this index was stopped when it had encoded so many of the passages; they are not encoded again."""
+    """An earlier build of this index was stopped; the passages that it encoded are not encoded again."""
 
     passages: int
     of_passages: int
 
 
 Encode: TypeAlias = Callable[[Iterable[Sequence[str]]], Iterator[Vectors]]
-"""Batches of passages' texts → of each (n, dim) float32, unit rows."""
+"""Takes batches of texts and yields (n, dim) float32 unit rows for each."""
 
-AHEAD = 2_048
+PIPELINE_PASSAGES = 2_048
 """Passages that are sorted by length together while others are still being read."""
-KNOWN_AT_ONCE = 1_000
-"""Passages that are looked for in the journal at once."""
+LOOKUP_PASSAGES = 1_000
+"""Passages looked up in the checkpoint at a time."""
 
 
 class PipelinedEncoder:
-    """Has passages encoded while others are still being read; `encoded` finds them in the journal."""
+    """Encodes passages while others are still being read, into the checkpoint, where `encode_resumable` finds them."""
 
-    def __init__(self, encoder: Encoder, writer: DocumentWriter, journal: EmbeddingCheckpoint) -> None:
-        """Begin with nothing."""
+    def __init__(self, encoder: Encoder, writer: DocumentWriter, checkpoint: EmbeddingCheckpoint) -> None:
         self._encoder = encoder
         self._writer = writer
-        self._journal = journal
-        self._taken = 0
+        self._checkpoint = checkpoint
+        self._planned = 0
         self._batches: deque[Rows] = deque()
         self._waiting: deque[tuple[list[str], Future[Vectors]]] = deque()
         self.passages = 0
-        """Encoded so far."""
+        """Number of passages encoded so far."""
 
-    def go_on(self) -> None:
-        """Take up what is encoded, and give out what was stored since, without waiting for either."""
-        if self._writer.passages - self._taken >= AHEAD:
-            places = self._encoder.plan_batches("document", self._writer.tokens(self._taken))
-            self._batches.extend(rows + self._taken for rows in places)
-            self._taken = self._writer.passages
+    def poll(self) -> None:
+        """Collect vectors that are ready and submit passages that were stored since; does not wait."""
+        if self._writer.passages - self._planned >= PIPELINE_PASSAGES:
+            batches = self._encoder.plan_batches("document", self._writer.tokens(self._planned))
+            self._batches.extend(rows + self._planned for rows in batches)
+            self._planned = self._writer.passages
         while self._waiting and self._waiting[0][1].done():
-            self._take()
+            self._collect()
         while self._batches and len(self._waiting) < 2 * self._encoder.workers:
-            texts = self._journal.missing(self._writer.texts(self._batches.popleft()))
+            texts = self._checkpoint.missing(self._writer.texts(self._batches.popleft()))
             if texts:
                 self._waiting.append((texts, self._encoder.submit(texts)))
 
     def finish(self) -> None:
-        """Wait for what was given out."""
+        """Wait for the batches that were submitted."""
         while self._waiting:
-            self._take()
+            self._collect()
 
-    def _take(self) -> None:
+    def _collect(self) -> None:
         texts, vectors = self._waiting.popleft()
-        self._journal.add(texts, vectors.result())
+        self._checkpoint.add(texts, vectors.result())
         self.passages += len(texts)
 
 
 def encode_passages(
     encode: Encode, encoder: Encoder, writer: DocumentWriter, vectors: np.ndarray, known: Mask
 ) -> Iterator[Encoding]:
-    """Fill the rows of `vectors` that are not known; the longest batches first, so that one too large for the memory is
-    met at once."""
+    """Fill the rows of `vectors` that are not known and yield progress.
+
+    The longest batches come first: if one does not fit the memory, the build fails at once.
+
+    vectors: (n, dim) float32. known: (n,), which rows are filled already.
+    """
     lengths = writer.tokens()
     of_tokens = int(lengths.sum())
     yield Encoding(0, len(vectors), 0, of_tokens)
     passages, tokens = int(known.sum()), int(lengths[known].sum())
     unknown = np.flatnonzero(~known)
-    batches = [unknown[places] for places in encoder.plan_batches("document", lengths[unknown])]
-    for rows, found in zip(batches, encode(map(writer.texts, batches)), strict=True):
-        vectors[rows] = found
+    batches = [unknown[rows] for rows in encoder.plan_batches("document", lengths[unknown])]
+    for rows, batch_vectors in zip(batches, encode(map(writer.texts, batches)), strict=True):
+        vectors[rows] = batch_vectors
         passages += len(rows)
         tokens += int(lengths[rows].sum())
         yield Encoding(passages, len(vectors), tokens, of_tokens)
 
 
 def encode_resumable(
-    encoder: Encoder, writer: DocumentWriter, vectors: np.ndarray, journal: EmbeddingCheckpoint, *, ahead: int = 0
+    encoder: Encoder,
+    writer: DocumentWriter,
+    vectors: np.ndarray,
+    checkpoint: EmbeddingCheckpoint,
+    *,
+    pipelined: int = 0,
 ) -> Iterator[Resuming | Encoding]:
-    """As `encoded`, but for what the journal knows; what is encoded is kept there for the next build, until one
-    `forget`s it. ahead: passages that this build has encoded already."""
+    """As `encode_passages`, with the vectors that the checkpoint holds; new vectors are added to it.
+
+    pipelined: number of passages that this build has put there itself.
+    """
     known = np.zeros(len(vectors), bool)
-    if journal.filled:
-        for start in range(0, len(vectors), KNOWN_AT_ONCE):
-            rows = np.arange(start, min(start + KNOWN_AT_ONCE, len(vectors)))
-            found, known[rows] = journal.lookup(writer.texts(rows))
-            vectors[rows[known[rows]]] = found[known[rows]]
-    if (earlier := int(known.sum()) - ahead) > 0:
+    if checkpoint.filled:
+        for start in range(0, len(vectors), LOOKUP_PASSAGES):
+            rows = np.arange(start, min(start + LOOKUP_PASSAGES, len(vectors)))
+            stored, known[rows] = checkpoint.lookup(writer.texts(rows))
+            vectors[rows[known[rows]]] = stored[known[rows]]
+    if (earlier := int(known.sum()) - pipelined) > 0:
         yield Resuming(earlier, len(vectors))
 
     def encode(batches: Iterable[Sequence[str]]) -> Iterator[Vectors]:
-        for texts, its in encode_in_parallel(encoder, batches):
-            journal.add(texts, its)
-            yield its
+        for texts, batch_vectors in encode_in_parallel(encoder, batches):
+            checkpoint.add(texts, batch_vectors)
+            yield batch_vectors
 
     yield from encode_passages(encode, encoder, writer, vectors, known)
 
 
 def encode_in_parallel(encoder: Encoder, batches: Iterable[Sequence[str]]) -> Iterator[tuple[Sequence[str], Vectors]]:
-    """Batches with their vectors, in their order; as many are encoded at once as the encoder has workers, and no more
-    are taken than that and one for each."""
+    """Yield each batch with its vectors, in order. At most two batches per worker of the encoder are taken ahead."""
     waiting: deque[tuple[Sequence[str], Future[Vectors]]] = deque()
     for texts in batches:
         waiting.append((texts, encoder.submit(texts)))
@@ -137,6 +146,6 @@ def encode_in_parallel(encoder: Encoder, batches: Iterable[Sequence[str]]) -> It
 
 
 def open_checkpoint(folder: Path, encoder: Encoder, *, fresh: bool = False) -> EmbeddingCheckpoint:
-    """What was encoded for an index and is in none yet, by this encoder; nothing if it is to be `fresh`."""
+    """Open the checkpoint of an unfinished build in an index's folder; if `fresh`, start an empty one."""
     about = json.dumps([encoder.weights_sha256, encoder.prompts["document"], encoder.window])
     return EmbeddingCheckpoint(folder, about=about, dimension=encoder.dimension, fresh=fresh)

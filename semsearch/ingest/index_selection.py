@@ -1,11 +1,11 @@
-"""Which type of index a corpus gets, and with how much effort it is searched: measured on this machine, not assumed.
+"""Selects a vector index's type, precision and search parameters from measurements on this machine.
 
 Does not depend on texts or files.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 from time import perf_counter
@@ -21,25 +21,24 @@ from semsearch.system.files import drop_pages
 from semsearch.types import Rows, Scores, Vectors
 
 EF_CONSTRUCTION_STEPS = (EF_CONSTRUCTION, 3 * EF_CONSTRUCTION)
-"""Candidates looked at for a row's neighbours while linking: more, which takes three times as long, where the first
-graph does not find enough."""
+"""ef_construction of the first graph and, if it misses the recall, of a second one, which takes 3 times as long."""
 EF_SEARCH_STEPS = (FUSION_DEPTH, 150, 200, 300, 500, 800)
-"""Candidates kept along the graph, tried in turn; a search to be fused with words asks for the first of them anyway."""
+"""Values of ef_search, tried in turn; hybrid search asks for at least the first number of passages anyway."""
 DEPTH = 10
-"""Places that recall counts."""
+"""Recall is measured at this depth."""
 TOLERANCE = 2e-6
-"""Scores nearer than this are equal: sums of another order differ in the last bits."""
-NUMBER_BYTES: dict[Precision, int] = {"float32": 4, "float16": 2, "int8": 1}
-"""Of one number of a vector; the most exact first."""
-LINK_BYTES = 4 * 2 * HNSW_M + 12
-"""Of one vector's place in a graph, about."""
-AT_ONCE = 5_000
-"""Rows added between two reports."""
+"""Scores that differ by less are equal: the last bits depend on the order of summation."""
+BYTES_PER_VALUE: dict[Precision, int] = {"float32": 4, "float16": 2, "int8": 1}
+"""By falling precision."""
+GRAPH_BYTES = 4 * 2 * HNSW_M + 12
+"""Approximate size of one vector's links."""
+ROWS_AT_A_TIME = 5_000
+"""Rows added between two progress reports."""
 
 
 @dataclass(frozen=True, slots=True)
 class LinkingGraph:
-    """Rows linked to their neighbours so far."""
+    """Progress: rows added to an index."""
 
     rows: int
     of_rows: int
@@ -47,131 +46,161 @@ class LinkingGraph:
 
 @dataclass(frozen=True, slots=True)
 class SelectedIndex:
-    """The finished index, and why it is what it is."""
+    """The finished index, and the record of why it was selected."""
 
     index: VectorIndex
     record: IndexRecord
 
 
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """An index type and its parameters."""
+
+    precision: Precision
+    ef_construction: int | None
+    """None for an exact index."""
+
+    def build(self, dimension: int, *, threads: int) -> VectorIndex:
+        if self.ef_construction is None:
+            return VectorIndex.exact(dimension, precision=self.precision, threads=threads)
+        return VectorIndex.hnsw(
+            dimension, precision=self.precision, ef_construction=self.ef_construction, threads=threads
+        )
+
+    @property
+    def ef_searches(self) -> Sequence[int | None]:
+        return (None,) if self.ef_construction is None else EF_SEARCH_STEPS
+
+
 def select_index(
-    vectors: Vectors, asked: Callable[[], Vectors], options: IndexOptions, *, threads: int
+    vectors: Vectors, encode_queries: Callable[[], Vectors], options: IndexOptions, *, threads: int
 ) -> Iterator[LinkingGraph | SelectedIndex]:
-    """An index of (n, dim) float32 unit rows, of the type and the precision that the options ask for.
+    """Build the first index, in order of build time, that reaches the options' recall.
 
-    asked: gives (m, dim) float32, unit rows that are not among the vectors, as people may ask; recall is measured on
-    them, against a comparison of all vectors as they were given, where there is anything to measure.
+    vectors: (n, dim) float32, unit rows.
+    encode_queries: returns (m, dim) float32 unit rows, realistic queries that are not among the vectors. Called only if
+    recall has to be measured, which is done against an exact search of the vectors as given.
 
-    Raises InputError where no effort reaches the recall that is asked for, or nothing fits the memory.
+    Yields progress, the selected index last. Raises InputError if no candidate reaches the recall, or if the vectors do
+    not fit the memory limit.
     """
     exact = VectorIndex.exact(vectors.shape[1], threads=threads)
-    for _ in _added(vectors, exact):
+    for _ in _add(vectors, exact):
         pass
-    took_ms = _one_query_ms(exact, vectors)
-    linked = options.type == "hnsw" or (options.type == "auto" and took_ms > options.exact_ms)
-    precision, kept = _precision(vectors.shape, options, linked=linked)
-    reasons = [_type_reason(options, took_ms), *([kept] if kept else [])]
+    exact_ms = _query_ms(exact, vectors)
+    linked = options.type == "hnsw" or (options.type == "auto" and exact_ms > options.exact_ms)
+    precision, precision_reason = _precision(vectors.shape, options, linked=linked)
+    reasons = [_type_reason(options, exact_ms), *([precision_reason] if precision_reason else [])]
     if not linked and precision == "float32":
         yield SelectedIndex(exact, IndexRecord(reason="; ".join(reasons)))
         return
-    queries = asked()
+    queries = encode_queries()
     truth = exact.search(queries, DEPTH)[0]
     del exact
-    what, reached = f"{len(vectors)} vectors compared as {precision}", -1.0
-    for breadth in EF_CONSTRUCTION_STEPS if linked else (None,):
-        if breadth is None:
-            index = VectorIndex.exact(vectors.shape[1], precision=precision, threads=threads)
-        else:
-            what = f"a graph over {len(vectors)} vectors as {precision}"
-            index = VectorIndex.hnsw(vectors.shape[1], precision=precision, ef_construction=breadth, threads=threads)
+    recall = 0.0
+    for candidate in [_Candidate(precision, ef) for ef in (EF_CONSTRUCTION_STEPS if linked else (None,))]:
+        index = candidate.build(vectors.shape[1], threads=threads)
         index.train(vectors)
-        yield from _added(vectors, index)
-        for effort in EF_SEARCH_STEPS if linked else (None,):
-            rows = index.search(queries, FUSION_DEPTH, ef_search=effort)[1]
-            # what was rounded is judged by what it was
-            shares = recall_of(_true_scores(vectors, queries, rows[:, :DEPTH]), truth)
-            reached = float(shares.mean())
-            # by a standard error more than was asked for: other queries than these will be asked
-            if reached - shares.std() / np.sqrt(len(shares)) >= options.recall or reached == 1:
-                took = f"a query takes {_one_query_ms(index, queries, effort=effort):.2f} ms"
+        yield from _add(vectors, index)
+        for ef_search in candidate.ef_searches:
+            recalls = _recalls(index, vectors, queries, truth, ef_search=ef_search)
+            recall = float(recalls.mean())
+            if _is_enough(recalls, options.recall):
+                if candidate.ef_construction is not None:
+                    reasons.append(f"linked with {candidate.ef_construction} candidates")
+                reasons.append(f"a query takes {_query_ms(index, queries, ef_search=ef_search):.2f} ms")
                 record = IndexRecord(
                     type="hnsw" if linked else "exact",
                     vectors=precision,
-                    reason="; ".join([*reasons, *([f"linked with {breadth} candidates"] if linked else []), took]),
-                    ef_search=effort,
-                    recall=round(reached, 4),
+                    reason="; ".join(reasons),
+                    ef_search=ef_search,
+                    recall=round(recall, 4),
                     queries=len(queries),
                 )
                 yield SelectedIndex(index, record)
                 return
+    subject = f"a graph over {len(vectors)} vectors as" if linked else f"{len(vectors)} vectors compared as"
     raise InputError(
-        f"{what} reaches a recall@10 of {reached:.4f}"
+        f"{subject} {precision} reaches a recall@10 of {recall:.4f}"
         + (f" with {EF_SEARCH_STEPS[-1]} candidates" if linked else "")
         + f", not {options.recall:g}: set index.recall lower, index.vectors to float32, or index.type to exact"
     )
 
 
-def _added(vectors: Vectors, index: VectorIndex) -> Iterator[LinkingGraph]:
-    """Add vectors to an empty index, of which memory holds one copy at a time."""
+def _recalls(index: VectorIndex, vectors: Vectors, queries: Vectors, truth: Scores, *, ef_search: int | None) -> Scores:
+    """(n,) recall of each query. Quantized vectors are judged by the scores of the vectors as given."""
+    rows = index.search(queries, FUSION_DEPTH, ef_search=ef_search)[1]
+    return recall_of(_exact_scores(vectors, queries, rows[:, :DEPTH]), truth)
+
+
+def _is_enough(recalls: Scores, wanted: float) -> bool:
+    """Whether the mean exceeds what is wanted by a standard error: users will ask other queries than these."""
+    mean = float(recalls.mean())
+    return bool(mean - recalls.std() / np.sqrt(len(recalls)) >= wanted or mean == 1)
+
+
+def _add(vectors: Vectors, index: VectorIndex) -> Iterator[LinkingGraph]:
+    """Add vectors to an empty index and release those of the memory map that have been added."""
     index.reserve(len(vectors))
-    for start in range(0, len(vectors), AT_ONCE):
+    for start in range(0, len(vectors), ROWS_AT_A_TIME):
         yield LinkingGraph(start, len(vectors))
-        index.add(vectors[start : start + AT_ONCE])
+        index.add(vectors[start : start + ROWS_AT_A_TIME])
         drop_pages(vectors)
     yield LinkingGraph(len(vectors), len(vectors))
 
 
-def _type_reason(options: IndexOptions, took_ms: float) -> str:
+def _type_reason(options: IndexOptions, exact_ms: float) -> str:
     if options.type != "auto":
         return f"{options.type} was asked for"
-    over = "over" if took_ms > options.exact_ms else "at most"
-    return f"comparing all takes {took_ms:.2f} ms a query here, {over} {options.exact_ms:g}"
+    relation = "over" if exact_ms > options.exact_ms else "at most"
+    return f"comparing all takes {exact_ms:.2f} ms a query here, {relation} {options.exact_ms:g}"
 
 
 def _precision(shape: tuple[int, ...], options: IndexOptions, *, linked: bool) -> tuple[Precision, str]:
-    """How vectors are kept, and why, where that is not a matter of course."""
+    """The precision of the stored vectors, and the reason; an empty reason for the default."""
     rows, dimension = shape
     mib: dict[Precision, float] = {
-        precision: rows * (size * dimension + (LINK_BYTES if linked else 0)) / 2**20
-        for precision, size in NUMBER_BYTES.items()
+        precision: rows * (size * dimension + (GRAPH_BYTES if linked else 0)) / 2**20
+        for precision, size in BYTES_PER_VALUE.items()
     }
     if options.vectors != "auto":
         precision = options.vectors
     elif options.memory_mib is None:
         return "float32", ""
     else:
-        fitting = [one for one, needed in mib.items() if needed <= options.memory_mib]
+        fitting = [precision for precision, size in mib.items() if size <= options.memory_mib]
         precision = fitting[0] if fitting else "int8"
     if options.memory_mib is not None and mib[precision] > options.memory_mib:
         raise InputError(
             f"{rows} vectors as {precision} take {mib[precision]:.0f} MiB, index.memory_mib allows"
             f" {options.memory_mib:g}: allow more, or index fewer passages"
         )
-    asked = "asked for" if options.vectors != "auto" else f"within {options.memory_mib:g} MiB"
-    return precision, f"{precision} vectors take {mib[precision]:.0f} MiB, {asked}"
+    origin = "asked for" if options.vectors != "auto" else f"within {options.memory_mib:g} MiB"
+    return precision, f"{precision} vectors take {mib[precision]:.0f} MiB, {origin}"
 
 
-def _true_scores(vectors: Vectors, queries: Vectors, rows: Rows) -> Scores:
-    """(n, k) what was found as it scores against the vectors as they were given, -inf where nothing was."""
+def _exact_scores(vectors: Vectors, queries: Vectors, rows: Rows) -> Scores:
+    """(n, k) cosines of the queries and the rows that were found; -inf for a row of -1."""
     scores: Scores = np.einsum("nd,nkd->nk", queries, vectors[np.maximum(rows, 0)]).astype(np.float32)
     return np.where(rows >= 0, scores, -np.inf)
 
 
-def _one_query_ms(index: VectorIndex, queries: Vectors, *, effort: int | None = None) -> float:
+def _query_ms(index: VectorIndex, queries: Vectors, *, ef_search: int | None = None) -> float:
     """Median milliseconds of a search for one query."""
     seconds = []
     for row in range(min(50, len(queries))):
         started = perf_counter()
-        index.search(queries[row : row + 1], FUSION_DEPTH, ef_search=effort)
+        index.search(queries[row : row + 1], FUSION_DEPTH, ef_search=ef_search)
         seconds.append(perf_counter() - started)
     return 1000 * median(seconds)
 
 
-def recall_of(found: Scores, truth: Scores) -> Scores:
-    """(n,) the share of true places that were filled with what is as near, so that of equal documents any will do.
+def recall_of(scores: Scores, truth: Scores) -> Scores:
+    """(n,) recall at m by score: a hit counts if it scores as high as the m-th true one, so that ties do not matter.
 
-    found: (n, k) scores, best first, k ≥ m; truth: (n, m) the highest scores there are.
+    scores: (n, k) of the hits, best first, k ≥ m; truth: (n, m) the highest scores of all rows, -inf where fewer exist.
     """
-    last = np.where(np.isfinite(truth), truth, np.inf).min(axis=1, keepdims=True)
-    enough = found[:, : truth.shape[1]] >= last - TOLERANCE
-    shares: Scores = enough.sum(axis=1) / np.isfinite(truth).sum(axis=1)
-    return shares
+    lowest = np.where(np.isfinite(truth), truth, np.inf).min(axis=1, keepdims=True)
+    matches = scores[:, : truth.shape[1]] >= lowest - TOLERANCE
+    recalls: Scores = matches.sum(axis=1) / np.isfinite(truth).sum(axis=1)
+    return recalls

@@ -1,4 +1,4 @@
-"""What to index and how, as one TOML file. Does not depend on reading or encoding.
+"""The recipe of an index: what to index and how, in one TOML file. Does not depend on readers or encoding.
 
 title = "Support articles"
 skip_bad = false
@@ -29,18 +29,18 @@ from semsearch.storage.manifest import AdaptationOptions, SearchOptions
 from semsearch.system.files import atomic_write
 
 
-class _Part(BaseModel):
+class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class EncoderOptions(_Part):
-    """Which model turns texts into vectors."""
+class EncoderOptions(_Section):
+    """The model that encodes texts, and its prompts."""
 
     model: str = Field(DEFAULT_MODEL, description="Name or folder of a sentence-transformers model")
-    query_prompt: str | None = Field(None, description="Stands before every query; by default the model's own")
-    document_prompt: str | None = Field(None, description="Stands before every passage; by default the model's own")
+    query_prompt: str | None = Field(None, description="Prefix of every query; by default the model's own")
+    document_prompt: str | None = Field(None, description="Prefix of every passage; by default the model's own")
     batch_tokens: int | None = Field(
-        None, ge=1, description="Tokens of passages encoded together; by default what suits the device"
+        None, ge=1, description="Tokens of a batch of passages; by default chosen for the device"
     )
 
     @property
@@ -50,37 +50,45 @@ class EncoderOptions(_Part):
         return {kind: prompt for kind, prompt in given.items() if prompt is not None}
 
 
-class ChunkingOptions(_Part):
-    """How long texts are cut."""
+class ChunkingOptions(_Section):
+    """How long texts are cut into passages."""
 
-    max_tokens: int | None = Field(None, ge=16, description="Of one passage; by default the encoder's window")
-    overlap_tokens: int = Field(32, ge=0, description="Repeated at the start of the next passage, at most")
+    max_tokens: int | None = Field(None, ge=16, description="Tokens of a passage; by default the encoder's window")
+    overlap_tokens: int = Field(
+        32, ge=0, description="Largest number of tokens repeated at the start of the next passage"
+    )
 
 
-class IndexOptions(_Part):
-    """How nearest vectors are to be found."""
+class IndexOptions(_Section):
+    """How the nearest vectors are found."""
 
     type: Literal["auto", "exact", "hnsw"] = Field(
-        "auto", description="exact compares every vector, hnsw follows a graph; auto: exact while that is quick enough"
+        "auto", description="exact compares every vector, hnsw searches a graph; auto: exact if that is fast enough"
     )
     vectors: Literal["auto", "float32", "float16", "int8"] = Field(
-        "auto", description="How their numbers are kept; auto: as float32, or as exactly as `memory_mib` allows"
+        "auto", description="Precision of the vectors; auto: float32, or the highest that `memory_mib` allows"
     )
-    memory_mib: float | None = Field(None, gt=0, description="What vectors and graph may take, at most")
-    exact_ms: float = Field(3.0, ge=0, description="auto: what comparing every vector may take for one query, at most")
-    recall: float = Field(0.98, gt=0, le=1, description="recall@10 against exact below which nothing is published")
+    memory_mib: float | None = Field(None, gt=0, description="Memory limit of vectors and graph, in MiB")
+    exact_ms: float = Field(
+        3.0, ge=0, description="auto: largest time of an exact search for one query, in milliseconds"
+    )
+    recall: float = Field(
+        0.98, gt=0, le=1, description="Lowest recall@10 against exact search; an index below it is not published"
+    )
 
 
-class FieldNames(_Part):
-    """Which fields of a record mean what; of ids and titles the first that a record has is taken."""
+class FieldNames(_Section):
+    """Names of the fields that hold a record's id, title and text; the first that a record has is taken."""
 
     id: tuple[str, ...] = ("id", "_id")
     title: tuple[str, ...] = ("title", "name")
     text: tuple[str, ...] = Field(
         ("text", "content", "body", "description"),
-        description="Where they are named, all that are there, in this order",
+        description="If set, the texts of all of these fields are joined in this order",
     )
-    join_text: bool | None = Field(None, description="Whether all of `text` are taken; by default where it is named")
+    join_text: bool | None = Field(
+        None, description="Whether the texts of all fields of `text` are joined; by default if it is set"
+    )
 
     @field_validator("id", "title", "text", mode="before")
     @classmethod
@@ -89,28 +97,30 @@ class FieldNames(_Part):
 
     @property
     def titles(self) -> tuple[str, ...]:
-        """The fields of a title: what is named as text is none, unless it is named as title too."""
-        named = self.text if "text" in self.model_fields_set and "title" not in self.model_fields_set else ()
-        return tuple(name for name in self.title if name not in named)
+        """Fields of a title: those of a `text` that is set are left out, unless `title` is set too."""
+        texts = self.text if "text" in self.model_fields_set and "title" not in self.model_fields_set else ()
+        return tuple(name for name in self.title if name not in texts)
 
     @property
     def joined(self) -> bool:
-        """Whether all of the fields of a text are taken, or the first that is there."""
+        """Whether all text fields are joined, or the first one is taken."""
         return "text" in self.model_fields_set if self.join_text is None else self.join_text
 
 
-class Source(_Part):
-    """One place to read from: a path, or the library of the Python that runs the build."""
+class Source(_Section):
+    """Documents to read: a path, or the standard library of the running Python."""
 
     path: Path | None = Field(None, description="A file or a folder; relative to the recipe")
     python: Literal["stdlib"] | None = Field(None, description="Documentation of the running Python")
-    include: tuple[str, ...] = Field((), description="In a folder, only names like these: *.md")
-    exclude: tuple[str, ...] = Field((), description="In a folder, no names like these")
+    include: tuple[str, ...] = Field(
+        (), description="In a folder, only file names that match one of these patterns, such as *.md"
+    )
+    exclude: tuple[str, ...] = Field((), description="In a folder, no file names that match one of these patterns")
     encoding: str = "utf-8"
     fields: FieldNames = FieldNames()
 
     @model_validator(mode="after")
-    def _one_place(self) -> Source:
+    def _path_or_python(self) -> Source:
         if (self.path is None) == (self.python is None):
             raise ValueError('a source is either a path or python = "stdlib"')
         try:
@@ -120,24 +130,28 @@ class Source(_Part):
         return self
 
 
-class Recipe(_Part):
-    """Everything that decides what an index holds."""
+class Recipe(_Section):
+    """All options of an index."""
 
-    title: str = Field("", description="Shown above the page; by default the index's name")
+    title: str = Field("", description="Title of the search page; by default the index's name")
     description: str = ""
-    facets: tuple[str, ...] = Field((), max_length=10, description="Metadata whose values the page counts and offers")
-    map: bool = Field(True, description="Whether a map of the passages is drawn, for the page")
-    skip_bad: bool = Field(False, description="Leave bad records out and go on, instead of stopping")
+    facets: tuple[str, ...] = Field(
+        (), max_length=10, description="Metadata fields whose values the page offers as filters"
+    )
+    map: bool = Field(True, description="Whether to compute a map of the passages for the page")
+    skip_bad: bool = Field(False, description="Skip bad records instead of stopping")
     encoder: EncoderOptions = EncoderOptions()
     chunking: ChunkingOptions = ChunkingOptions()
     index: IndexOptions = IndexOptions()
     search: SearchOptions = SearchOptions()
     adaptation: AdaptationOptions = AdaptationOptions()
-    sources: tuple[Source, ...] = Field((), description="What to read; none for documents that a program gives")
+    sources: tuple[Source, ...] = Field(
+        (), description="Where to read documents; empty for documents that a program passes"
+    )
 
     @classmethod
     def read(cls, path: Path) -> Recipe:
-        """The recipe in a TOML file, its relative paths resolved against the file's folder.
+        """Read a recipe from a TOML file; relative paths are resolved against the file's folder.
 
         Raises RecipeError naming the file and the field.
         """
@@ -152,8 +166,8 @@ class Recipe(_Part):
             recipe = cls.model_validate(values)
         except ValidationError as error:
             problems = error.errors(include_input=False, include_url=False)
-            places = (f"{'.'.join(str(part) for part in one['loc']) or 'recipe'}: {one['msg']}" for one in problems)
-            raise RecipeError(f"{path}: {'; '.join(places)}") from None
+            texts = (f"{'.'.join(map(str, item['loc'])) or 'recipe'}: {item['msg']}" for item in problems)
+            raise RecipeError(f"{path}: {'; '.join(texts)}") from None
         sources = tuple(
             source.model_copy(update={"path": path.parent / source.path}) if source.path else source
             for source in recipe.sources
@@ -165,7 +179,7 @@ class Recipe(_Part):
         return recipe.model_copy(update={"sources": sources, "encoder": encoder})
 
     def located(self) -> Recipe:
-        """The same recipe with paths that mean the same everywhere on this machine."""
+        """The same recipe with absolute paths."""
         sources = [
             source if source.path is None else source.model_copy(update={"path": source.path.resolve()})
             for source in self.sources
@@ -174,7 +188,7 @@ class Recipe(_Part):
 
 
 class _RecipeFile(Recipe):
-    """A recipe that stands in a file, which must say what to read."""
+    """A recipe in a file, which must have sources."""
 
     sources: tuple[Source, ...] = Field(min_length=1)
 
@@ -182,32 +196,34 @@ class _RecipeFile(Recipe):
 def sources_for(
     recipe: Recipe, paths: Sequence[Path], fields: FieldNames | None = None
 ) -> list[tuple[Source, Path | None]]:
-    """Paths as sources, each with its `root` as `read` takes it.
+    """Return the source of each path, with the `root` that `readers.sources.read` takes.
 
-    What lies in a folder that the recipe names is read as the recipe says, and named as from there; everything else
-    with the given fields.
+    A path within a source of the recipe is read with that source's options, and its documents are named relative to it.
+    Other paths are read with default options. fields: replaces the fields of all.
     """
-    found: list[tuple[Source, Path | None]] = []
+    sources: list[tuple[Source, Path | None]] = []
     for path in (path.resolve() for path in paths):
-        known = [one for one in recipe.sources if one.path is not None and path.is_relative_to(one.path.resolve())]
-        source = known[0] if known else Source(path=path)
+        source, root = Source(path=path), None
+        for candidate in recipe.sources:
+            if candidate.path is not None and path.is_relative_to(candidate.path.resolve()):
+                source, root = candidate, candidate.path.resolve()
+                break
         values = {"path": path} if fields is None else {"path": path, "fields": fields}
-        root = known[0].path.resolve() if known and known[0].path is not None else None
-        found.append((source.model_copy(update=values), root))
-    return found
+        sources.append((source.model_copy(update=values), root))
+    return sources
 
 
-def write_options(path: Path, search: SearchOptions, adaptation: AdaptationOptions, *, why: Sequence[str]) -> None:
-    """Set [search] and [adaptation] of the recipe in a file; all else in it stays as it is, comments too.
+def write_options(path: Path, search: SearchOptions, adaptation: AdaptationOptions, *, comments: Sequence[str]) -> None:
+    """Replace [search] and [adaptation] of the recipe in a file; the rest stays unchanged, with its comments.
 
-    why: lines that go into the file as comments. Raises RecipeError where the file is no recipe or cannot be written.
+    comments: lines added to [search]. Raises RecipeError if the file is not a recipe or cannot be written.
     """
     Recipe.read(path)
     content = tomlkit.parse(path.read_text(encoding="utf-8"))
     for name, options in (("search", search), ("adaptation", adaptation)):
         table = tomlkit.table()
         if name == "search":
-            for line in why:
+            for line in comments:
                 table.add(tomlkit.comment(line))
         for key, value in options.model_dump(mode="json", exclude_none=True).items():
             table.add(key, value)

@@ -1,12 +1,12 @@
-"""Changes of a published index: documents added, replaced and deleted, and its segments made one again.
+"""Changes a published index: adds, replaces and deletes documents, and merges its segments.
 
-A change is a generation of its own, which has all but what changed in common with the one before. New documents are a
-segment of their own; small segments are written together with them, so that there are never many.
+Every change is a new generation that shares the unchanged files with the one before. New documents form a new segment,
+into which small segments are merged, so that their number stays small.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -44,19 +44,18 @@ from semsearch.system.files import drop_pages, temp_memmap
 from semsearch.system.threads import available_cores
 from semsearch.types import Document, Rows, Vectors
 
-SMALL = 10_000
-"""Passages up to which a segment may be written together with another one unasked, and is never linked."""
-NEAR = 4
-"""Times as many passages as are written anyway that a small segment may have to be written together with them."""
-
-OUTGROWN = 2
-"""Times as many passages as a map was drawn of, from which on a compaction draws it anew, as long as not all that it
-can hold were drawn."""
+MAX_SMALL_SEGMENT = 10_000
+"""Passages of a segment that an update may merge, and that is searched exactly, without a graph."""
+MAX_MERGE_RATIO = 4
+"""A segment is merged into a new one only if it has at most this many times as many passages."""
+MAP_GROWTH = 2
+"""A compaction computes a new map if there are more than this many times as many passages as landmarks, unless the map
+has as many landmarks as it may have."""
 
 
 @dataclass(frozen=True, slots=True)
 class UpdateResult:
-    """The index is as it was asked to be."""
+    """The outcome of a change; the index is in place."""
 
     folder: Path
     manifest: Manifest
@@ -64,11 +63,11 @@ class UpdateResult:
     replaced: int = 0
     deleted: int = 0
     unchanged: int = 0
-    """Documents that were the same already; where they were read is not looked at."""
+    """Documents that did not change; their source is not compared."""
     unknown: tuple[str, ...] = ()
-    """Ids that were to be deleted and are not there."""
+    """Ids to delete that no document has."""
     compacted: bool = False
-    """Whether all segments were written as one."""
+    """Whether all segments were merged into one."""
 
 
 UpdateEvent: TypeAlias = (
@@ -78,12 +77,12 @@ UpdateEvent: TypeAlias = (
 
 @dataclass(frozen=True, slots=True)
 class OpenIndex:
-    """What a running server has open already, so that a change need not open it again."""
+    """The parts of an index that a running server has open, for a change to reuse."""
 
     corpus: Corpus
     encoder: Encoder
     encode: Callable[[Sequence[str]], Vectors]
-    """Texts of passages → (n, dim) float32, unit rows."""
+    """Takes texts of passages and returns (n, dim) float32, unit rows."""
 
 
 def update(
@@ -96,89 +95,108 @@ def update(
     device: str = "auto",
     threads: int | None = None,
 ) -> Iterator[UpdateEvent]:
-    """Add documents to the index in `folder`; one whose id is there takes that one's place, if it differs.
+    """Add documents to the index in `folder`; a document replaces the one of the same id if it differs.
 
-    prune: delete all documents that are not among the records, but for those of files in which something could not be
+    prune: delete all documents that are not among the records, except those of files in which something could not be
     read. The work is done as the events are taken.
 
-    Raises InputError for the first bad record, unless those are skipped; EncoderError; IndexFolderError if there is no
-    index, if another process is writing it, if its encoder has become another one, or where the disk refuses. Whatever
-    is raised, the index is as it was.
+    Raises InputError for the first bad record, unless bad records are skipped; EncoderError; IndexFolderError if there
+    is no index, if another process is writing it, if its encoder has changed, or if the disk cannot be written.
+    Whatever is raised, the index is as it was.
     """
     threads = threads or available_cores()
-    with _change(folder, opened) as change:
-        made_by, recipe = change.manifest.encoder, Recipe.model_validate(change.manifest.recipe)
-        if opened is None:
-            yield LoadingEncoder(made_by.name)
-            encoder = Encoder.open(
-                made_by.name,
-                device=device,
-                threads=threads,
-                prompts=made_by.prompts,
-                document_tokens=recipe.encoder.batch_tokens,
-            )
-        else:
-            encoder = opened.encoder
-        if encoder.weights_sha256 != made_by.weights_sha256:
-            raise IndexFolderError(
-                f"{folder} was built with encoder {made_by.name!r} of weights {made_by.weights_sha256[:12]}…, which now"
-                f" has {encoder.weights_sha256[:12]}…: its vectors cannot be mixed; build the index again with"
-                " `semsearch build`"
-            )
+    with _begin(folder, opened) as change:
+        recipe = Recipe.model_validate(change.manifest.recipe)
+        encoder = yield from _load_encoder(folder, change.manifest, recipe, opened, device=device, threads=threads)
         files = change.new_segment()
-        tally = ChangeSet(change.corpus)
+        changes = ChangeSet(change.corpus)
         with DocumentWriter(files.documents) as writer:
-            yield from store_documents(tally.changed(records), encoder, recipe.chunking, writer, skip_bad=skip_bad)
-            gone = tally.replaced
-            if prune:
-                if not tally.seen:
-                    raise InputError(f"nothing was read: {folder} would lose all that it holds; look at what is named")
-                gone = gone + tally.missing()
-            if not writer.documents and not gone:
-                yield UpdateResult(folder, change.manifest, unchanged=tally.unchanged)
+            yield from store_documents(changes.select(records), encoder, recipe.chunking, writer, skip_bad=skip_bad)
+            deleted = changes.to_delete(folder, prune=prune)
+            if not writer.documents and not deleted:
+                yield UpdateResult(folder, change.manifest, unchanged=changes.unchanged)
                 return
-            change.delete(gone)
+            change.delete(deleted)
             if writer.documents:
-                vectors = [np.empty((writer.passages, encoder.dimension), np.float32)]
-                if opened is None:
-                    with open_checkpoint(folder, encoder) as journal:
-                        yield from encode_resumable(encoder, writer, vectors[0], journal)
-                else:
-                    none = np.zeros(writer.passages, bool)
-                    yield from encode_passages(partial(map, opened.encode), encoder, writer, vectors[0], none)
-                for one, its in change.take(_neighbours(change.corpus.segments, writer.passages)):
-                    writer.add(one.document, one.heading, one.passages)
-                    vectors.append(its)
-                counts, texts = (writer.documents, writer.passages), sample_queries(writer)
-                writer.close()
-                # a server's encoder belongs to another thread: it leaves linking to a compaction
-                options = recipe.index if counts[1] > SMALL and opened is None else None
-                asked = partial(encoder.encode_queries, texts)
-                yield from change.add(counts, np.concatenate(vectors), options, asked, threads=threads)
+                yield from _write_segment(folder, change, writer, encoder, recipe, opened, threads=threads)
         if not writer.documents:
             files.documents.unlink()
             files.folder.rmdir()
         manifest = change.publish()
         remove_checkpoint(folder)
-        replaced = len(tally.replaced)
+        replaced = len(changes.replaced)
         yield UpdateResult(
             folder,
             manifest,
-            added=tally.new - replaced,
+            added=changes.new - replaced,
             replaced=replaced,
-            deleted=len(gone) - replaced,
-            unchanged=tally.unchanged,
+            deleted=len(deleted) - replaced,
+            unchanged=changes.unchanged,
         )
 
 
-def delete(folder: Path, identities: Sequence[str], *, opened: OpenIndex | None = None) -> UpdateResult:
-    """Delete documents of the index in `folder` by their ids; those that are not there are told.
+def _load_encoder(
+    folder: Path, manifest: Manifest, recipe: Recipe, opened: OpenIndex | None, *, device: str, threads: int
+) -> Generator[LoadingEncoder, None, Encoder]:
+    """The encoder that built the index. Raises EncoderError; IndexFolderError if its weights have changed."""
+    record = manifest.encoder
+    if opened is None:
+        yield LoadingEncoder(record.name)
+        encoder = Encoder.open(
+            record.name,
+            device=device,
+            threads=threads,
+            prompts=record.prompts,
+            document_tokens=recipe.encoder.batch_tokens,
+        )
+    else:
+        encoder = opened.encoder
+    if encoder.weights_sha256 != record.weights_sha256:
+        raise IndexFolderError(
+            f"{folder} was built with encoder {record.name!r} of weights {record.weights_sha256[:12]}…, which now"
+            f" has {encoder.weights_sha256[:12]}…: its vectors cannot be mixed; build the index again with"
+            " `semsearch build`"
+        )
+    return encoder
+
+
+def _write_segment(
+    folder: Path,
+    change: _Change,
+    writer: DocumentWriter,
+    encoder: Encoder,
+    recipe: Recipe,
+    opened: OpenIndex | None,
+    *,
+    threads: int,
+) -> Iterator[UpdateEvent]:
+    """Encode the stored documents and index them as a new segment, into which small segments are merged."""
+    vectors = [np.empty((writer.passages, encoder.dimension), np.float32)]
+    if opened is None:
+        with open_checkpoint(folder, encoder) as checkpoint:
+            yield from encode_resumable(encoder, writer, vectors[0], checkpoint)
+    else:
+        none_known = np.zeros(writer.passages, bool)
+        yield from encode_passages(partial(map, opened.encode), encoder, writer, vectors[0], none_known)
+    for stored, stored_vectors in change.take(_mergeable(change.corpus.segments, writer.passages)):
+        writer.add(stored.document, stored.heading, stored.passages)
+        vectors.append(stored_vectors)
+    counts, queries = (writer.documents, writer.passages), sample_queries(writer)
+    writer.close()
+    # a server's encoder belongs to its own threads: it leaves linking a graph to a compaction
+    options = recipe.index if counts[1] > MAX_SMALL_SEGMENT and opened is None else None
+    encode_queries = partial(encoder.encode_queries, queries)
+    yield from change.add(counts, np.concatenate(vectors), options, encode_queries, threads=threads)
+
+
+def delete(folder: Path, doc_ids: Sequence[str], *, opened: OpenIndex | None = None) -> UpdateResult:
+    """Delete documents of the index in `folder`; the result names the ids that no document has.
 
     Raises IndexFolderError as `update` does.
     """
-    with _change(folder, opened) as change:
-        known = change.corpus.existing_ids(identities)
-        unknown = tuple(one for one in dict.fromkeys(identities) if one not in known)
+    with _begin(folder, opened) as change:
+        known = change.corpus.existing_ids(doc_ids)
+        unknown = tuple(doc_id for doc_id in dict.fromkeys(doc_ids) if doc_id not in known)
         if not known:
             return UpdateResult(folder, change.manifest, unknown=unknown)
         change.delete(sorted(known))
@@ -188,112 +206,128 @@ def delete(folder: Path, identities: Sequence[str], *, opened: OpenIndex | None 
 def compact(
     folder: Path, *, encoder: Encoder | None = None, device: str = "auto", threads: int | None = None
 ) -> Iterator[UpdateEvent]:
-    """Write all segments as one, without what was deleted, and measure its axes and its index anew.
+    """Merge all segments into one without the deleted documents, and select its index and compute its basis again.
 
-    encoder: an open encoder of the index, to encode some queries for measuring recall; by default it is opened.
+    encoder: an open encoder of the index, for the queries on which recall is measured; by default it is loaded.
 
-    Takes the vectors' memory, and time with the index; nothing is encoded again. Raises IndexFolderError as `update`
-    does, and InputError where no effort reaches the recall that the recipe asks for.
+    Needs the memory of the vectors, and time in proportion to the index; nothing is encoded again. Raises
+    IndexFolderError as `update` does, and InputError if no vector index reaches the recall that the recipe asks for.
     """
     threads = threads or available_cores()
-    with _change(folder, None) as change:
+    with _begin(folder, None) as change:
         segments = change.corpus.segments
         if not change.corpus.documents or (len(segments) == 1 and not change.corpus.deleted):
             yield UpdateResult(folder, change.manifest)
             return
-        made_by, recipe = change.manifest.encoder, Recipe.model_validate(change.manifest.recipe)
+        built_with, recipe = change.manifest.encoder, Recipe.model_validate(change.manifest.recipe)
         files = change.new_segment()
-        vectors = temp_memmap(files.folder, (change.corpus.passages, made_by.dimension))
+        vectors = temp_memmap(files.folder, (change.corpus.passages, built_with.dimension))
         with DocumentWriter(files.documents) as writer:
-            for one, its in change.take(segments):
-                vectors[writer.passages : writer.passages + len(its)] = its
-                writer.add(one.document, one.heading, one.passages)
+            for stored, stored_vectors in change.take(segments):
+                vectors[writer.passages : writer.passages + len(stored_vectors)] = stored_vectors
+                writer.add(stored.document, stored.heading, stored.passages)
                 yield Reading(writer.documents, writer.passages)
-            counts, texts = (writer.documents, writer.passages), sample_queries(writer)
+            counts, queries = (writer.documents, writer.passages), sample_queries(writer)
             writer.close()
         drop_pages(vectors)
         basis = SpectralBasis.from_vectors(vectors)
         basis.save(change.files.basis)
-        if recipe.map and change.map_is_outgrown(len(vectors)):
+        if recipe.map and change.needs_new_map(len(vectors)):
             yield ProjectingMap(len(vectors))
             Projection.fit(vectors, basis, threads=threads).save(change.files.map)
         drop_pages(vectors)
 
-        def asked() -> Vectors:
-            opened = encoder or Encoder.open(made_by.name, device=device, threads=threads, prompts=made_by.prompts)
-            return opened.encode_queries(texts)
+        def encode_queries() -> Vectors:
+            loaded = encoder or Encoder.open(
+                built_with.name, device=device, threads=threads, prompts=built_with.prompts
+            )
+            return loaded.encode_queries(queries)
 
-        yield from change.add(counts, vectors, recipe.index, asked, threads=threads)
+        yield from change.add(counts, vectors, recipe.index, encode_queries, threads=threads)
         yield UpdateResult(folder, change.publish(), compacted=True)
 
 
 @dataclass
 class ChangeSet:
-    """What becomes of the records of a change."""
+    """Compares the records of an update with the documents of the index."""
 
     corpus: Corpus
     seen: dict[str, str] = field(default_factory=dict)
-    """Where each id was read."""
+    """Id → location of each record."""
     replaced: list[str] = field(default_factory=list)
-    bad: list[str] = field(default_factory=list)
+    """Ids of documents that differ from their record."""
+    bad_files: list[str] = field(default_factory=list)
     """Files in which something could not be read."""
     new: int = 0
+    """Records to be written: added and replaced documents."""
     unchanged: int = 0
 
-    def missing(self) -> list[str]:
-        """Ids of documents that were not among the records, and are not of a file that could not be read whole."""
-        unseen = [one for one in self.corpus.all_doc_ids() if one not in self.seen]
-        if not self.bad:
-            return unseen
-        kept = []
-        for identity in unseen:
-            document = self.corpus.document(identity)
-            source = "" if document is None else _without_line(document.source)
-            if not any(bad == source or bad.endswith(f"/{source}") for bad in self.bad):
-                kept.append(identity)
-        return kept
-
-    def changed(self, records: Iterable[Document | BadRecord]) -> Iterator[Document | BadRecord]:
-        """Those that are bad, new or differ."""
+    def select(self, records: Iterable[Document | BadRecord]) -> Iterator[Document | BadRecord]:
+        """Yield the records that are bad, new or changed."""
         for record in records:
             if isinstance(record, BadRecord):
-                self.bad.append(_without_line(record.location))
+                self.bad_files.append(_file_of(record.location))
                 yield record
                 continue
             if record.id in self.seen:
                 yield duplicate_id(record, self.seen[record.id])
                 continue
             self.seen[record.id] = record.source
-            there = self.corpus.document(record.id)
-            if there is not None and _same(there, record):
+            indexed = self.corpus.document(record.id)
+            if indexed is not None and _is_same(indexed, record):
                 self.unchanged += 1
                 continue
-            if there is not None:
+            if indexed is not None:
                 self.replaced.append(record.id)
             self.new += 1
             yield record
 
+    def to_delete(self, folder: Path, *, prune: bool) -> list[str]:
+        """Ids to delete from the present segments: replaced documents and, if pruning, documents without a record.
 
-def _without_line(place: str) -> str:
-    file, _, line = place.rpartition(":")
-    return file if line.isdecimal() else place
+        Raises InputError if pruning would empty the index because nothing was read.
+        """
+        if not prune:
+            return self.replaced
+        if not self.seen:
+            raise InputError(f"nothing was read: {folder} would lose all that it holds; look at what is named")
+        return self.replaced + self._without_record()
+
+    def _without_record(self) -> list[str]:
+        """Ids of documents that had no record, except those of files that could not be read whole."""
+        unseen = [doc_id for doc_id in self.corpus.all_doc_ids() if doc_id not in self.seen]
+        if not self.bad_files:
+            return unseen
+        without = []
+        for doc_id in unseen:
+            document = self.corpus.document(doc_id)
+            source = "" if document is None else _file_of(document.source)
+            if not any(bad == source or bad.endswith(f"/{source}") for bad in self.bad_files):
+                without.append(doc_id)
+        return without
 
 
-def _same(there: Document, record: Document) -> bool:
-    # a row that moved within its file is no other document
-    return (there.title, there.text, dict(there.metadata)) == (record.title, record.text, dict(record.metadata))
+def _file_of(location: str) -> str:
+    """The file of a location such as `file` or `file:line`."""
+    file, _, line = location.rpartition(":")
+    return file if line.isdecimal() else location
 
 
-class _Update:
-    """A new generation on its way: which segments it has, what is deleted in them."""
+def _is_same(indexed: Document, record: Document) -> bool:
+    # the source is not compared: a row that moved within its file has not changed
+    return (indexed.title, indexed.text, dict(indexed.metadata)) == (record.title, record.text, dict(record.metadata))
+
+
+class _Change:
+    """A new generation in preparation: its segments, and the documents deleted in them."""
 
     def __init__(self, before: OpenGeneration, files: Generation, corpus: Corpus) -> None:
         self.manifest = before.manifest
         self.files = files
         self.corpus = corpus
-        self.deleted: dict[str, Rows] = dict(corpus.deleted)
+        self._deleted: dict[str, Rows] = dict(corpus.deleted)
         self._before = before
-        self._kept = {one.name: one for one in before.manifest.segments}
+        self._kept = {segment.name: segment for segment in before.manifest.segments}
         self._new: list[SegmentRecord] = []
         self._name = f"s-{max(int(name[2:]) for name in self._kept) + 1:06d}"
 
@@ -303,31 +337,32 @@ class _Update:
         files.folder.mkdir()
         return files
 
-    def delete(self, identities: Sequence[str]) -> None:
-        """Mark documents of the kept segments as deleted."""
-        for name, rows in self.corpus.rows_by_segment(identities).items():
-            self.deleted[name] = np.union1d(self.deleted.get(name, np.empty(0, np.int64)), rows)
+    def delete(self, doc_ids: Sequence[str]) -> None:
+        """Mark documents of the present segments as deleted."""
+        for name, rows in self.corpus.rows_by_segment(doc_ids).items():
+            self._deleted[name] = np.union1d(self._deleted.get(name, np.empty(0, np.int64)), rows)
 
     def take(self, segments: Sequence[Segment]) -> Iterator[tuple[StoredDocument, Vectors]]:
-        """What of these segments is not deleted, with the vectors of its passages; they are kept no longer."""
+        """Remove segments from the new generation and yield their documents that are not deleted, with vectors."""
         for segment in segments:
-            gone = self.deleted.pop(segment.name, np.empty(0, np.int64))
+            deleted = self._deleted.pop(segment.name, np.empty(0, np.int64))
             del self._kept[segment.name]
-            for one in segment.documents.documents(np.setdiff1d(np.arange(segment.documents.count), gone).tolist()):
-                yield one, segment.vectors.vectors(one.rows)
+            rows = np.setdiff1d(np.arange(segment.documents.count), deleted).tolist()
+            for stored in segment.documents.documents(rows):
+                yield stored, segment.vectors.vectors(stored.rows)
 
     def add(
         self,
         counts: tuple[int, int],
         vectors: Vectors,
         options: IndexOptions | None,
-        asked: Callable[[], Vectors],
+        encode_queries: Callable[[], Vectors],
         *,
         threads: int,
     ) -> Iterator[LinkingGraph]:
-        """Index the vectors of a new segment, whose documents are written already: so many, in so many passages.
+        """Index the vectors of the new segment, whose documents have been written.
 
-        options: None for few vectors, which are compared one by one.
+        counts: its documents and passages. options: None for few vectors, which are searched exactly.
         """
         files = self.files.segment(self._name)
         if options is None:
@@ -335,60 +370,63 @@ class _Update:
             index.add(vectors)
             index.save(files.vectors)
         else:
-            record = yield from write_vector_index(vectors, asked, options, files, threads=threads)
-        drawn = self._map()
-        if drawn is not None:
-            save_map_points(files, drawn, vectors)
+            record = yield from write_vector_index(vectors, encode_queries, options, files, threads=threads)
+        projection = self._projection()
+        if projection is not None:
+            save_map_points(files, projection, vectors)
         self._new.append(SegmentRecord(name=self._name, documents=counts[0], passages=counts[1], index=record))
 
-    def map_is_outgrown(self, passages: int) -> bool:
-        """Whether so many passages are worth a new map: there is none, or it was drawn of few."""
-        drawn = self._map()
-        return drawn is None or (not drawn.full and passages > OUTGROWN * len(drawn.landmarks))
+    def needs_new_map(self, passages: int) -> bool:
+        """Whether an index of this many passages needs a new map: it has none, or one computed from far fewer."""
+        projection = self._projection()
+        return projection is None or (not projection.full and passages > MAP_GROWTH * len(projection.landmarks))
 
-    def _map(self) -> Projection | None:
+    def _projection(self) -> Projection | None:
         for files in (self.files, self._before.files):
             if files.map.exists():
                 return Projection.open(files.map)
         return None
 
     def publish(self) -> Manifest:
-        """Make it the generation that serves."""
-        kept = [self._marked(segment) for segment in self.corpus.segments if segment.name in self._kept]
-        left = [one for one in kept if one.deleted < one.documents]
-        if not left and not self._new:
-            left = kept[:1]  # an index is never without a segment
-        names = {one.name for one in left}
-        deleted = {name: rows for name, rows in self.deleted.items() if name in names}
-        whole = [self.files.basis, self.files.map]
-        older = [one.name for one in whole if not one.exists() and (self._before.files.folder / one.name).exists()]
-        shared = [*names, *older]
+        """Make this the generation that serves."""
+        kept = [self._with_deletions(segment) for segment in self.corpus.segments if segment.name in self._kept]
+        remaining = [record for record in kept if record.deleted < record.documents]
+        if not remaining and not self._new:
+            remaining = kept[:1]  # an index always has a segment
+        names = {record.name for record in remaining}
+        replaceable = [self.files.basis, self.files.map]
+        unreplaced = [
+            path.name for path in replaceable if not path.exists() and (self._before.files.folder / path.name).exists()
+        ]
+        shared = [*names, *unreplaced]
         self.files.share(self._before.files, *shared)
-        save_deleted(self.files.deleted, deleted)
-        vouched = {name: file for name, file in self.manifest.files.items() if name.partition("/")[0] in shared}
-        manifest = self.manifest.with_segments([*left, *self._new])
-        return publish(self.files, manifest.model_copy(update={"files": vouched}))
+        save_deleted(self.files.deleted, {name: rows for name, rows in self._deleted.items() if name in names})
+        # checksums of shared files are known already
+        files = {name: file for name, file in self.manifest.files.items() if name.partition("/")[0] in shared}
+        manifest = self.manifest.with_segments([*remaining, *self._new])
+        return publish(self.files, manifest.model_copy(update={"files": files}))
 
-    def _marked(self, segment: Segment) -> SegmentRecord:
-        rows = self.deleted.get(segment.name, np.empty(0, np.int64))
+    def _with_deletions(self, segment: Segment) -> SegmentRecord:
+        rows = self._deleted.get(segment.name, np.empty(0, np.int64))
         passages = int(np.isin(segment.documents.document_of, rows).sum()) if len(rows) else 0
         return self._kept[segment.name].model_copy(update={"deleted": len(rows), "deleted_passages": passages})
 
 
 @contextmanager
-def _change(folder: Path, opened: OpenIndex | None) -> Iterator[_Update]:
+def _begin(folder: Path, opened: OpenIndex | None) -> Iterator[_Change]:
     with begin_update(folder) as (before, files):
-        yield _Update(
+        yield _Change(
             before, files, Corpus.open(before, threads=1, earlier=opened.corpus if opened is not None else None)
         )
 
 
-def _neighbours(segments: Sequence[Segment], passages: int) -> list[Segment]:
-    """The last segments, as far as they are small, to be written together with so many new passages."""
+def _mergeable(segments: Sequence[Segment], passages: int) -> list[Segment]:
+    """The last segments that are small enough to be merged with a number of new passages."""
     chosen: list[Segment] = []
     for segment in reversed(segments):
         count = segment.vectors.count
-        if segment.index.type != "exact" or count > NEAR * passages or count + passages > SMALL:
+        too_large = count > MAX_MERGE_RATIO * passages or count + passages > MAX_SMALL_SEGMENT
+        if segment.index.type != "exact" or too_large:
             break
         chosen.append(segment)
         passages += count

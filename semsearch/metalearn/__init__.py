@@ -1,1 +1,1 @@
-"""Meta-training: labelled data sets, episodes, the outer loop."""
+"""Meta-training of the weights: labelled data sets, episodes, outer loop, the guard's prior."""

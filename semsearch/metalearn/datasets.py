@@ -1,7 +1,7 @@
-"""Labelled domains as they stand on disk. Does not depend on vectors.
+"""Reads labelled data sets. Does not depend on vectors.
 
-A domain is a folder in BEIR's layout (Thakur et al. 2021, arXiv:2104.08663): corpus.jsonl, queries.jsonl, qrels.tsv.
-Without qrels.tsv the corpus labels itself: titles, or first sentences, are queries for the rest of their documents.
+A data set is a folder in BEIR's layout (Thakur et al. 2021, arXiv:2104.08663): corpus.jsonl, queries.jsonl, qrels.tsv.
+Without qrels.tsv the corpus labels itself: each title, or first sentence, is a query for the rest of its document.
 """
 
 from __future__ import annotations
@@ -20,94 +20,101 @@ from semsearch.errors import LabelError
 
 @dataclass(frozen=True)
 class LabelledTexts:
-    """A domain as it stands on disk."""
+    """The texts and judgments of a data set."""
 
     name: str
     family: str
-    """Domains of one family resemble each other: what is measured on one must not be learned on another."""
+    """Data sets of one family resemble each other: weights trained on one must not be evaluated on another."""
     open_licence: bool
-    """Whether weights that are given away may be trained on it; False where nothing says so."""
+    """Whether weights that are distributed may be trained on it; False unless its description says so."""
     documents: Sequence[str]
     queries: Sequence[str]
     """Judged queries only."""
     judgments: Sequence[Judgments]
-    """One a query."""
+    """One for each query, by row in `documents`."""
     labelled: bool
-    """False where the corpus labelled itself."""
+    """False if the corpus labelled itself."""
 
 
 def find_datasets(paths: Sequence[Path]) -> list[Path]:
-    """Folders that hold a corpus.jsonl: those named, and those inside them. Raises LabelError where there is none, or
-    where two have one name."""
-    found: list[Path] = []
+    """Return the folders with a corpus.jsonl among `paths`, or directly inside them.
+
+    Raises LabelError for a path without one, or two folders of one name.
+    """
+    folders: list[Path] = []
     for path in paths:
         if (path / "corpus.jsonl").is_file():
-            found.append(path)
+            folders.append(path)
             continue
-        inside = sorted(child.parent for child in path.glob("*/corpus.jsonl"))
-        if not inside:
-            raise LabelError(f"{path} is no domain and holds none: a domain is a folder with corpus.jsonl")
-        found += inside
-    found = list(dict.fromkeys(path.resolve() for path in found))
-    names = [path.name for path in found]
+        children = sorted(child.parent for child in path.glob("*/corpus.jsonl"))
+        if not children:
+            raise LabelError(f"{path} is no data set and contains none: a data set is a folder with corpus.jsonl")
+        folders += children
+    folders = list(dict.fromkeys(folder.resolve() for folder in folders))
+    names = [folder.name for folder in folders]
     for name in names:
         if names.count(name) > 1:
-            raise LabelError(f"two domains are called {name!r}: rename one's folder")
-    return found
+            raise LabelError(f"two data sets are called {name!r}: rename one of the folders")
+    return folders
 
 
 def read_texts(folder: Path) -> LabelledTexts:
-    """A domain's folder. Raises LabelError, naming file and line, for one that cannot be read or has no judgments."""
+    """Read a data set.
+
+    Raises LabelError, with file and line, if it cannot be read or has fewer than 2 judged queries.
+    """
     documents = read_records(folder / "corpus.jsonl")
-    rows = {identity: row for row, identity in enumerate(documents)}
-    about = _about(folder)
-    family, open_licence = str(about.get("family", folder.name)), about.get("open_licence") is True
+    rows = {doc_id: row for row, doc_id in enumerate(documents)}
+    description = _description(folder)
+    family, open_licence = str(description.get("family", folder.name)), description.get("open_licence") is True
     if not (folder / "qrels.tsv").exists():
-        queries, bodies = _self_labels(documents.values())
+        queries, targets = _self_labels(documents.values())
         if len(queries) < 2:
             raise LabelError(f"{folder} has no qrels.tsv, and fewer than 2 documents have a title or two sentences")
         judgments = [{row: 1.0} for row in range(len(queries))]
-        return LabelledTexts(folder.name, family, open_licence, bodies, queries, judgments, labelled=False)
-    asked = read_records(folder / "queries.jsonl")
-    judged = read_qrels(folder / "qrels.tsv", set(asked), rows)
-    if len(judged) < 2:
-        raise LabelError(f"{folder / 'qrels.tsv'} judges {len(judged)} queries: at least 2 are needed")
-    chosen = [identity for identity in asked if identity in judged]
+        return LabelledTexts(folder.name, family, open_licence, targets, queries, judgments, labelled=False)
+    records = read_records(folder / "queries.jsonl")
+    qrels = read_qrels(folder / "qrels.tsv", set(records), rows)
+    if len(qrels) < 2:
+        raise LabelError(f"{folder / 'qrels.tsv'} judges {len(qrels)} queries: at least 2 are needed")
+    judged = [query_id for query_id in records if query_id in qrels]
     return LabelledTexts(
         folder.name,
         family,
         open_licence,
-        [_whole(record) for record in documents.values()],
-        [asked[identity]["text"] for identity in chosen],
-        [{rows[document]: gain for document, gain in judged[identity].items()} for identity in chosen],
+        [_full_text(record) for record in documents.values()],
+        [records[query_id]["text"] for query_id in judged],
+        [{rows[doc_id]: relevance for doc_id, relevance in qrels[query_id].items()} for query_id in judged],
         labelled=True,
     )
 
 
 def read_labels(folder: Path) -> list[tuple[str, dict[str, float]]]:
-    """Judged queries by text, with their documents' ids and gains ≥ 0, from queries.jsonl and qrels.tsv. Raises
-    LabelError as `read_texts` does; whether the documents exist is not known here."""
-    asked = read_records(folder / "queries.jsonl")
-    judged = read_qrels(folder / "qrels.tsv", set(asked), None, above=-1e-9)
-    return [(asked[identity]["text"], gains) for identity, gains in judged.items()]
+    """Read queries.jsonl and qrels.tsv: each judged query's text, with document id → relevance ≥ 0.
+
+    The documents need not exist. Raises LabelError, with file and line, if a file cannot be read.
+    """
+    records = read_records(folder / "queries.jsonl")
+    qrels = read_qrels(folder / "qrels.tsv", set(records), None, above=-1e-9)
+    return [(records[query_id]["text"], relevance) for query_id, relevance in qrels.items()]
 
 
 def read_records(path: Path) -> dict[str, dict[str, str]]:
-    """id → title and text of a file of records. Raises LabelError with file and line for anything else."""
+    """Read corpus.jsonl or queries.jsonl: id → title and text. Raises LabelError, with file and line."""
     records: dict[str, dict[str, str]] = {}
     try:
         with path.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, start=1):
                 try:
                     record = json.loads(line)
-                    identity, text, title = str(record["_id"]), record["text"], record.get("title") or ""
+                    record_id, text, title = str(record["_id"]), record["text"], record.get("title") or ""
                 except (ValueError, KeyError, TypeError, AttributeError) as error:
                     raise LabelError(f"{path}:{number}: not a record with _id and text ({error})") from error
                 if not isinstance(text, str) or not isinstance(title, str):
                     raise LabelError(f"{path}:{number}: title and text must be strings")
-                if identity in records:
-                    raise LabelError(f"{path}:{number}: the id {identity!r} stands there twice")
-                records[identity] = {"title": title, "text": text}
+                if record_id in records:
+                    raise LabelError(f"{path}:{number}: the id {record_id!r} occurs twice")
+                records[record_id] = {"title": title, "text": text}
     except (OSError, UnicodeDecodeError) as error:
         raise LabelError(
             f"{path} cannot be read ({error}): give a folder with corpus.jsonl and queries.jsonl"
@@ -118,42 +125,48 @@ def read_records(path: Path) -> dict[str, dict[str, str]]:
 def read_qrels(
     path: Path, queries: set[str], documents: Mapping[str, int] | None, *, above: float = 0
 ) -> dict[str, dict[str, float]]:
-    """Query id → document id → gain, larger ones only; documents: those that exist, where that is known."""
-    judged: dict[str, dict[str, float]] = {}
+    """Read qrels.tsv: query id → document id → relevance. Raises LabelError, with file and line.
+
+    queries: the ids that exist.
+    documents: the ids that exist; None: not checked.
+    above: judgments of at most this relevance are left out.
+    """
+    qrels: dict[str, dict[str, float]] = {}
     try:
         with path.open(encoding="utf-8", newline="") as lines:
             for number, columns in enumerate(csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE), start=1):
                 if number == 1 and columns[:1] == ["query-id"]:
                     continue
                 try:
-                    query, document, score = columns
-                    gain = float(score)
+                    query_id, doc_id, score = columns
+                    relevance = float(score)
                 except ValueError as error:
                     raise LabelError(f"{path}:{number}: not query-id, corpus-id and score ({error})") from error
-                if not math.isfinite(gain):
+                if not math.isfinite(relevance):
                     raise LabelError(f"{path}:{number}: the score is {score}, not a finite number")
-                if query not in queries or (documents is not None and document not in documents):
-                    missing = query if query not in queries else document
-                    raise LabelError(f"{path}:{number}: nothing has the id {missing!r}")
-                if gain > above:
-                    judged.setdefault(query, {})[document] = gain
+                if query_id not in queries:
+                    raise LabelError(f"{path}:{number}: no query has the id {query_id!r}")
+                if documents is not None and doc_id not in documents:
+                    raise LabelError(f"{path}:{number}: no document has the id {doc_id!r}")
+                if relevance > above:
+                    qrels.setdefault(query_id, {})[doc_id] = relevance
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise LabelError(f"{path} cannot be read ({error}): give query-id, corpus-id and score, by tab") from error
-    return judged
+        raise LabelError(f"{path} cannot be read ({error}): separate query-id, corpus-id and score by tabs") from error
+    return qrels
 
 
-def _about(folder: Path) -> dict[str, object]:
-    """Family and licence: from domains.json beside or above the folder, else from its own meta.json."""
+def _description(folder: Path) -> dict[str, object]:
+    """Read family and licence from domains.json, in one of the two folders above, else from the folder's meta.json."""
     for path in (folder.parent / "domains.json", folder.parent.parent / "domains.json"):
         if path.exists():
             for row in json.loads(path.read_text(encoding="utf-8")):
                 if row.get("name") == folder.name:
                     return dict(row)
-    own = folder / "meta.json"
-    return dict(json.loads(own.read_text(encoding="utf-8"))) if own.exists() else {}
+    meta = folder / "meta.json"
+    return dict(json.loads(meta.read_text(encoding="utf-8"))) if meta.exists() else {}
 
 
-def _whole(record: Mapping[str, str]) -> str:
+def _full_text(record: Mapping[str, str]) -> str:
     return f"{record['title']} {record['text']}".strip()
 
 
@@ -161,19 +174,19 @@ _SENTENCE = re.compile(r"(?<=[.!?。!?؟])\s+|\n+")
 
 
 def _self_labels(records: Iterable[Mapping[str, str]]) -> tuple[list[str], list[str]]:
-    """(queries, documents): each title asks for its text, or each first sentence for what follows it."""
+    """Return queries and their documents: titles and texts, or first sentences and the sentences after them."""
     queries, documents = [], []
     for record in records:
         title, text = record["title"].strip(), record["text"].strip()
         if not title:
-            title, text = _split(text)
+            title, text = _split_first_sentence(text)
         if title and text:
             queries.append(title)
             documents.append(text)
     return queries, documents
 
 
-def _split(text: str) -> tuple[str, str]:
-    """(first sentence, what follows it); no first sentence where nothing follows."""
+def _split_first_sentence(text: str) -> tuple[str, str]:
+    """Return the first sentence and the rest; an empty first sentence if the text has only one."""
     parts = _SENTENCE.split(text, maxsplit=1)
     return (parts[0], parts[1]) if len(parts) == 2 else ("", text)

@@ -1,4 +1,4 @@
-"""Labelled domains in vectors, and the episodes that the outer loop draws from them."""
+"""Labelled data sets as vectors, and the episodes that the outer loop samples from them."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from semsearch.system.files import atomic_write, cache_folder
 from semsearch.types import Vectors, unit_rows
 
 SELF_LABELLED_WEIGHT = 0.25
-"""How often an unlabelled corpus is drawn, against a labelled domain of the same family."""
+"""Sampling weight of a corpus that labels itself; labelled data sets of the same family have weight 1."""
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A labelled domain in vectors."""
+    """A labelled data set with its vectors."""
 
     texts: LabelledTexts
     documents: Vectors = field(repr=False)
@@ -45,61 +45,63 @@ class Dataset:
 
     @property
     def family(self) -> str:
-        """What it must not be split from."""
+        """Name of the family: see `LabelledTexts`."""
         return self.texts.family
 
     @cached_property
     def basis(self) -> SpectralBasis:
-        """The axes of its corpus."""
+        """The spectral basis of the corpus."""
         return SpectralBasis.from_vectors(self.documents)
 
-    def support(self, rows: npt.NDArray[np.intp], *, most: int) -> Support:
-        """The support set of some of its queries."""
-        return build_support(self.documents, self.queries[rows], [self.texts.judgments[row] for row in rows], most=most)
+    def support(self, rows: npt.NDArray[np.intp], *, max_documents: int) -> Support:
+        """Build the support set of some of the queries, given by their rows."""
+        judgments = [self.texts.judgments[row] for row in rows]
+        return build_support(self.documents, self.queries[rows], judgments, max_documents=max_documents)
 
     def halves(self, seed: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-        """Rows of its queries in two halves, drawn anew for each seed: to adapt on, and to measure on."""
-        turn = np.random.default_rng([seed, 1]).permutation(len(self.queries))
-        return turn[: len(turn) // 2], turn[len(turn) // 2 :]
+        """Split the rows of the queries at random into two halves, one to adapt on and one to measure on."""
+        order = np.random.default_rng([seed, 1]).permutation(len(self.queries))
+        return order[: len(order) // 2], order[len(order) // 2 :]
 
 
 def default_cache() -> Path:
-    """Where vectors are kept between runs."""
+    """The folder of cached vectors."""
     return cache_folder("vectors")
 
 
 @dataclass(frozen=True)
 class Vectorizer:
-    """Texts to vectors, by way of a folder that remembers them by content."""
+    """Encodes the texts of data sets, with a cache on disk by content."""
 
     encoder: Callable[[], Encoder]
-    """Opens the encoder, or gives the one that is open; called only where a vector is missing."""
+    """Returns the encoder; called only if vectors are not cached."""
     fingerprint: str
-    """What else the vectors depend on: the encoder's name."""
+    """What the vectors depend on besides the texts: the encoder's name."""
     cache: Path
-    known: Path | None = None
-    """A folder of NAME.npz with `documents` and `queries` in the order of the files, computed by the same encoder."""
+    embeddings: Path | None = None
+    """A folder of NAME.npz files with the arrays `documents` and `queries` in the order of the data set's files, by the
+    same encoder."""
 
     def dataset(self, folder: Path) -> Dataset:
-        """A domain with its vectors. Raises LabelError for a folder that is no domain."""
+        """Read a data set and its vectors. Raises LabelError if it cannot be read, or its embeddings do not match."""
         texts = read_texts(folder)
-        given = self.known / f"{texts.name}.npz" if self.known and texts.labelled else None
-        if given is not None and given.exists():
-            return self._given(texts, folder, given)
+        embeddings = self.embeddings / f"{texts.name}.npz" if self.embeddings and texts.labelled else None
+        if embeddings is not None and embeddings.exists():
+            return self._from_embeddings(texts, folder, embeddings)
         return Dataset(texts, self._vectors(texts.documents, "document"), self._vectors(texts.queries, "query"))
 
-    def _given(self, texts: LabelledTexts, folder: Path, path: Path) -> Dataset:
-        with np.load(path, allow_pickle=False) as parts:
-            documents, queries = parts["documents"].astype(np.float32), parts["queries"].astype(np.float32)
-        asked = list(read_records(folder / "queries.jsonl"))
-        if len(documents) != len(texts.documents) or len(queries) != len(asked):
+    def _from_embeddings(self, texts: LabelledTexts, folder: Path, path: Path) -> Dataset:
+        with np.load(path, allow_pickle=False) as arrays:
+            documents, queries = arrays["documents"].astype(np.float32), arrays["queries"].astype(np.float32)
+        query_ids = list(read_records(folder / "queries.jsonl"))
+        if len(documents) != len(texts.documents) or len(queries) != len(query_ids):
             raise LabelError(
                 f"{path} holds {len(documents)} documents and {len(queries)} queries, {folder} has"
-                f" {len(texts.documents)} and {len(asked)}: leave --embeddings out"
+                f" {len(texts.documents)} and {len(query_ids)}: leave --embeddings out"
             )
-        judged = read_qrels(folder / "qrels.tsv", set(asked), None)
-        chosen = [row for row, identity in enumerate(asked) if identity in judged]
-        return Dataset(texts, unit_rows(documents), unit_rows(queries[chosen]))
+        qrels = read_qrels(folder / "qrels.tsv", set(query_ids), None)
+        judged = [row for row, query_id in enumerate(query_ids) if query_id in qrels]
+        return Dataset(texts, unit_rows(documents), unit_rows(queries[judged]))
 
     def _vectors(self, texts: Sequence[str], kind: Kind) -> Vectors:
         digest = hashlib.sha256(json.dumps([self.fingerprint, kind, list(texts)]).encode()).hexdigest()
@@ -109,7 +111,7 @@ class Vectorizer:
         except (OSError, SafetensorError, KeyError):
             pass
         encoder = self.encoder()
-        # a text without a word still has a vector: the model's own for nothing
+        # an empty text is encoded as a blank, so that it has a vector
         vectors = encoder.encode_all(kind, [text or " " for text in texts])
         self.cache.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as unfinished:
@@ -119,36 +121,41 @@ class Vectorizer:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Episode:
-    """One rehearsal: adapt on the support set, be judged on the held-out queries."""
+    """A training example of the outer loop: adapt on the support set, measure on the held-out queries."""
 
     dataset: Dataset
     support: Support
     held_out: Support
 
 
-def draw_episodes(
-    domains: Sequence[Dataset],
+def draw_episode(
+    datasets: Sequence[Dataset],
     rng: np.random.Generator,
     *,
     sizes: tuple[int, int] = (1, 128),
     held_out: int = 48,
-    most: int = 1024,
+    max_documents: int = 1024,
 ) -> Episode:
-    """An episode: first a family, then a domain of it, then how many labelled queries, log-uniform in `sizes`.
+    """Draw a family, a data set of it, a number of labelled queries, and the queries.
 
     Support and held-out queries share their documents and no query.
+
+    sizes: least and most labelled queries, drawn log-uniformly; at most half of the data set's.
+    held_out: held-out queries, or as many as are left.
     """
-    families = sorted({domain.family for domain in domains})
+    families = sorted({dataset.family for dataset in datasets})
     family = families[rng.integers(len(families))]
-    among = [domain for domain in domains if domain.family == family]
-    weights = np.array([1.0 if domain.texts.labelled else SELF_LABELLED_WEIGHT for domain in among])
-    domain = among[rng.choice(len(among), p=weights / weights.sum())]
+    members = [dataset for dataset in datasets if dataset.family == family]
+    weights = np.array([1.0 if dataset.texts.labelled else SELF_LABELLED_WEIGHT for dataset in members])
+    dataset = members[rng.choice(len(members), p=weights / weights.sum())]
     low, high = sizes
     size = round(float(np.exp(rng.uniform(np.log(low), np.log(high)))))
-    total = len(domain.queries)
+    total = len(dataset.queries)
     size = min(size, max(1, total // 2))
-    chosen = rng.permutation(total)[: size + min(held_out, total - size)]
-    whole = domain.support(chosen, most=most)
-    # `gather` sorted the queries: draw again which of them are adapted on
-    turn = np.random.default_rng(rng.integers(2**32)).permutation(len(chosen))
-    return Episode(domain, whole.of(torch.from_numpy(turn[:size])), whole.of(torch.from_numpy(turn[size:])))
+    drawn = rng.permutation(total)[: size + min(held_out, total - size)]
+    support = dataset.support(drawn, max_documents=max_documents)
+    # `build_support` sorts the queries: draw again which of them are the support set
+    order = np.random.default_rng(rng.integers(2**32)).permutation(len(drawn))
+    return Episode(
+        dataset, support.select(torch.from_numpy(order[:size])), support.select(torch.from_numpy(order[size:]))
+    )

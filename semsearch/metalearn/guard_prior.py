@@ -1,7 +1,8 @@
-"""Fits the guard's prior: every candidate learner is tried on every training domain, at several numbers of labels."""
+"""Fits the guard's prior to trials of every candidate on every training data set, at several numbers of labels."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,72 +19,91 @@ from semsearch.errors import LabelError
 from semsearch.metalearn.episodes import Dataset
 
 SIZES = (4, 8, 16, 32, 64, 128)
-"""Labelled queries that trials are made with."""
+"""Numbers of labelled queries of trials."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trial:
-    """One adaptation of a training domain: what cross-validation said, and what was true."""
+    """The K candidates on one support set: their improvements in cross-validation, and on other queries.
+
+    Training checkpoints hold trials as JSON, with these names.
+    """
 
     dataset: str
     family: str
     size: int
+    """n, the number of labelled queries."""
     frozen: Numbers
-    """(n,)."""
+    """(n,) nDCG@10 of the frozen encoder."""
     seen: Numbers
-    """(n, K) cross-validated."""
+    """(n, K) improvements in cross-validation on the labelled queries."""
     true: Numbers
-    """(K,) on the domain's other half, over its whole corpus."""
+    """(K,) mean improvements on queries of the data set's other half, over its whole corpus."""
 
 
 def run_trials(
     candidates: Sequence[Candidate],
-    starts: Mapping[str, MetaParameters],
-    domains: Sequence[Dataset],
+    meta_parameters: Mapping[str, MetaParameters],
+    datasets: Sequence[Dataset],
     *,
     seeds: int = 3,
-    most_documents: int = MAX_DOCUMENTS,
-    most_queries: int = 300,
+    max_documents: int = MAX_DOCUMENTS,
+    max_queries: int = 300,
 ) -> Iterator[Trial]:
-    """Adapt every domain at every size of SIZES that half of its queries reach, for each seed."""
-    for domain in domains:
+    """Try the candidates on every data set, for each seed, at every size of SIZES for which it has enough queries.
+
+    meta_parameters: by learner.
+    max_documents: of the support sets.
+    max_queries: that the candidates are measured on.
+    """
+    for dataset in datasets:
         for seed in range(seeds):
-            half, others = domain.halves(seed)
-            judged = domain.support(others[:most_queries], most=len(domain.documents))
-            frozen, axes = support_ndcg(judged.queries, judged), axes_of(domain.basis, judged.queries)
+            half, others = dataset.halves(seed)
+            measured = dataset.support(others[:max_queries], max_documents=len(dataset.documents))
+            frozen, axes = support_ndcg(measured.queries, measured), axes_of(dataset.basis, measured.queries)
             for size in SIZES:
                 if size > 1.6 * len(half):
                     continue
-                support = domain.support(half[:size], most=most_documents)
+                support = dataset.support(half[:size], max_documents=max_documents)
                 with torch.no_grad():
-                    own, seen, _ = cross_validate(candidates, starts, domain.basis, support)
+                    before, improvements, _ = cross_validate(candidates, meta_parameters, dataset.basis, support)
+                    states = (candidate_state(c, meta_parameters, dataset.basis, support) for c in candidates)
                     true = [
-                        float((support_ndcg(transform(state, axes, judged.queries), judged) - frozen).mean())
-                        for state in (candidate_state(c, starts, domain.basis, support) for c in candidates)
+                        float((support_ndcg(transform(state, axes, measured.queries), measured) - frozen).mean())
+                        for state in states
                     ]
                 yield Trial(
-                    domain.name, domain.family, size, own.double().numpy(), seen.double().numpy(), np.array(true)
+                    dataset.name,
+                    dataset.family,
+                    size,
+                    before.double().numpy(),
+                    improvements.double().numpy(),
+                    np.array(true),
                 )
 
 
-def fit_prior(done: Sequence[Trial]) -> Prior:
-    """The prior that trials tell: families count alike, domains alike within a family. Raises LabelError for none."""
-    if not done:
-        raise LabelError("no domain has enough judged queries to try the guard on: at least 6 are needed")
-    sizes = sorted({trial.size for trial in done})
-    parts = [_moments([trial for trial in done if trial.size == size]) for size in sizes]
-    mean, covariance, noise = (np.stack(part) for part in zip(*parts, strict=True))
+def fit_prior(trials: Sequence[Trial]) -> Prior:
+    """Return the moments of the trials' improvements at each size.
+
+    Families have equal weight, and data sets have equal weight within a family. Raises LabelError without trials.
+    """
+    if not trials:
+        raise LabelError("no data set has enough judged queries to try the guard on: at least 6 are needed")
+    sizes = sorted({trial.size for trial in trials})
+    moments = [_moments([trial for trial in trials if trial.size == size]) for size in sizes]
+    mean, covariance, noise = (np.stack(moment) for moment in zip(*moments, strict=True))
     return Prior(np.array(sizes, np.float64), mean, covariance, noise)
 
 
-def _moments(done: Sequence[Trial]) -> tuple[Numbers, Numbers, Numbers]:
-    domains: dict[str, set[str]] = {}
-    for trial in done:
-        domains.setdefault(trial.family, set()).add(trial.dataset)
-    times = {name: sum(trial.dataset == name for trial in done) for trial in done for name in [trial.dataset]}
-    weights = np.array([1 / len(domains) / len(domains[t.family]) / times[t.dataset] for t in done])
-    true = np.array([trial.true / headroom(trial.frozen) for trial in done])
-    mean = weights @ true
-    apart = true - mean
-    noise = [np.cov((trial.seen / headroom(trial.frozen)).T).reshape(len(mean), -1) for trial in done]
-    return mean, (apart * weights[:, None]).T @ apart, np.tensordot(weights, np.array(noise), axes=1)
+def _moments(trials: Sequence[Trial]) -> tuple[Numbers, Numbers, Numbers]:
+    """Return mean (K,), covariance between data sets and covariance between queries, each (K, K), of scaled trials."""
+    datasets: dict[str, set[str]] = {}
+    for trial in trials:
+        datasets.setdefault(trial.family, set()).add(trial.dataset)
+    count = Counter(trial.dataset for trial in trials)
+    weights = np.array([1 / len(datasets) / len(datasets[t.family]) / count[t.dataset] for t in trials])
+    improvements = np.array([trial.true / headroom(trial.frozen) for trial in trials])
+    mean = weights @ improvements
+    deviations = improvements - mean
+    noise = [np.cov((trial.seen / headroom(trial.frozen)).T).reshape(len(mean), -1) for trial in trials]
+    return mean, (deviations * weights[:, None]).T @ deviations, np.tensordot(weights, np.array(noise), axes=1)

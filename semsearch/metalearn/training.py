@@ -1,4 +1,4 @@
-"""From domains to weights: the outer loop, then the guard's prior, with a checkpoint for each."""
+"""Learns weights from labelled data sets: the outer loop, then the guard's prior, with a checkpoint for each."""
 
 from __future__ import annotations
 
@@ -20,20 +20,23 @@ from semsearch.metalearn.outer_loop import OuterLoopResult, OuterLoopSettings, S
 from semsearch.system.files import atomic_write
 
 OUTER_LOOP = "outer-loop.safetensors"
+"""File of the outer loop in a checkpoint."""
+_TRIAL_ARRAYS = ("frozen", "seen", "true")
+"""Fields of Trial that are arrays."""
 
 
 @dataclass(frozen=True, slots=True)
 class GuardTrial:
-    """A domain on which the guard's candidates have been tried."""
+    """Progress: the guard's candidates were tried on a data set."""
 
-    domain: str
+    dataset: str
     number: int
     """From 1."""
-    of: int
+    total: int
 
 
 def train(
-    domains: Sequence[Dataset],
+    datasets: Sequence[Dataset],
     settings: OuterLoopSettings,
     *,
     about: Mapping[str, JsonValue],
@@ -41,91 +44,92 @@ def train(
     checkpoint: Path | None = None,
     trial_seeds: int = 3,
 ) -> Iterator[Step | GuardTrial | Weights]:
-    """Learn weights; yields a Step for each step of the outer loop, a Judged for each domain, at the end the Weights.
+    """Learn weights. Yields a Step for each step of the outer loop, a GuardTrial for each data set, then the Weights.
 
-    about: what the file shall say of its provenance, beside domains and settings.
-    left_out: families that shall not be learned from.
-    checkpoint: a folder in which it notes where it stands, and from which it goes on.
+    about: entries of the weights' metadata, in addition to data sets and settings.
+    left_out: families that are not learned from.
+    checkpoint: a folder that progress is saved in and resumed from.
+    trial_seeds: random halvings of each data set for the guard's prior.
 
-    Raises LabelError where no labelled domain is left, or the checkpoint is of other settings or domains.
+    Raises LabelError if no labelled data set is left, or the checkpoint belongs to other settings or data sets.
     """
-    used = [domain for domain in domains if domain.family not in set(left_out)]
-    labelled = [domain for domain in used if domain.texts.labelled]
+    used = [dataset for dataset in datasets if dataset.family not in set(left_out)]
+    labelled = [dataset for dataset in used if dataset.texts.labelled]
     if not labelled:
-        raise LabelError("no labelled domain is left to learn from: the guard's prior needs judged queries")
+        raise LabelError("no labelled data set is left to learn from: the guard's prior needs judged queries")
     if checkpoint is not None:
         checkpoint.mkdir(parents=True, exist_ok=True)
-    learned = None
+    result = None
     for event in run_outer_loop(used, settings, checkpoint=checkpoint / OUTER_LOOP if checkpoint else None):
         if isinstance(event, OuterLoopResult):
-            learned = event
+            result = event
         else:
             yield event
-    assert learned is not None
-    starts = learned.meta_parameters
-    tried: list[Trial] = []
-    identity = json.dumps([asdict(settings), sorted(domain.name for domain in used), trial_seeds])
-    for number, domain in enumerate(labelled, start=1):
-        path = checkpoint / f"trials-{domain.name}.json" if checkpoint else None
-        done = _kept(path, identity) if path else None
-        if done is None:
-            done = list(run_trials(CANDIDATES, starts, [domain], seeds=trial_seeds))
+    assert result is not None
+    trials: list[Trial] = []
+    identity = json.dumps([asdict(settings), sorted(dataset.name for dataset in used), trial_seeds])
+    for number, dataset in enumerate(labelled, start=1):
+        path = checkpoint / f"trials-{dataset.name}.json" if checkpoint else None
+        dataset_trials = _load_trials(path, identity) if path else None
+        if dataset_trials is None:
+            dataset_trials = list(run_trials(CANDIDATES, result.meta_parameters, [dataset], seeds=trial_seeds))
             if path:
-                _keep(path, identity, done)
-        tried += done
-        yield GuardTrial(domain.name, number, len(labelled))
+                _save_trials(path, identity, dataset_trials)
+        trials += dataset_trials
+        yield GuardTrial(dataset.name, number, len(labelled))
     yield Weights(
-        starts,
-        fit_prior(tried),
+        result.meta_parameters,
+        fit_prior(trials),
         {
             **about,
             "dimension": labelled[0].documents.shape[1],
-            "domains": list[JsonValue](domain.name for domain in used),
-            "families": list[JsonValue](sorted({domain.family for domain in used})),
+            "domains": list[JsonValue](dataset.name for dataset in used),
+            "families": list[JsonValue](sorted({dataset.family for dataset in used})),
             "left_out": list[JsonValue](sorted(left_out)),
-            "open_licence": all(domain.texts.open_licence for domain in used),
-            "steps": learned.steps,
+            "open_licence": all(dataset.texts.open_licence for dataset in used),
+            "steps": result.steps,
             "settings": asdict(settings) | {"learners": list(settings.learners)},
-            "validation": dict(learned.validation),
-            "trials": len(tried),
+            "validation": dict(result.validation),
+            "trials": len(trials),
             "sizes": list(SIZES),
         },
     )
 
 
 def remove_checkpoint(checkpoint: Path) -> None:
-    """Remove what `train` noted there, and the folder if nothing else is in it."""
+    """Remove the files that `train` wrote, and the folder if it is then empty."""
     for path in (checkpoint / OUTER_LOOP, *checkpoint.glob("trials-*.json")):
         path.unlink(missing_ok=True)
     with suppress(OSError):
         checkpoint.rmdir()
 
 
-def folds(domains: Sequence[Dataset], count: int | None, seed: int) -> list[list[str]]:
-    """Families in `count` groups as equal as may be, or each on its own: what each weights file leaves out."""
-    families = sorted({domain.family for domain in domains})
+def folds(datasets: Sequence[Dataset], count: int | None, seed: int) -> list[list[str]]:
+    """Split the families at random into `count` folds of about equal size; None: a fold for each family.
+
+    Raises LabelError for a count below 2 or above the number of families.
+    """
+    families = sorted({dataset.family for dataset in datasets})
     if count is None:
         return [[family] for family in families]
     if not 2 <= count <= len(families):
         raise LabelError(f"{count} folds of {len(families)} families: choose from 2 to {len(families)}, or `family`")
-    turn = np.random.default_rng([seed, 6]).permutation(len(families))
-    return [sorted(families[place] for place in turn[start::count]) for start in range(count)]
+    order = np.random.default_rng([seed, 6]).permutation(len(families))
+    return [sorted(families[index] for index in order[start::count]) for start in range(count)]
 
 
-def _keep(path: Path, identity: str, done: Sequence[Trial]) -> None:
-    rows = [asdict(one) | {name: getattr(one, name).tolist() for name in ("frozen", "seen", "true")} for one in done]
+def _save_trials(path: Path, identity: str, trials: Sequence[Trial]) -> None:
+    rows = [asdict(trial) | {name: getattr(trial, name).tolist() for name in _TRIAL_ARRAYS} for trial in trials]
     with atomic_write(path) as unfinished:
         unfinished.write_text(json.dumps({"identity": identity, "trials": rows}), encoding="utf-8")
 
 
-def _kept(path: Path, identity: str) -> list[Trial] | None:
+def _load_trials(path: Path, identity: str) -> list[Trial] | None:
+    """Read the trials; None if there are none, or those of other settings or data sets."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["identity"] != identity:
             return None
-        return [
-            Trial(**row | {name: np.array(row[name]) for name in ("frozen", "seen", "true")})
-            for row in content["trials"]
-        ]
+        return [Trial(**row | {name: np.array(row[name]) for name in _TRIAL_ARRAYS}) for row in content["trials"]]
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -1,1 +1,1 @@
-"""The path of a query through an index."""
+"""Search: vector and keyword retrieval, fusion, ranking, and the comparison of rankings."""

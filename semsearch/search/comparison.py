@@ -1,4 +1,4 @@
-"""A domain's adaptation next to the frozen encoder, for one query."""
+"""Comparison of the rankings of a query without and with its domain's adaptation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from semsearch.search.engine import Outcome
 from semsearch.types import Hit, Query
 
 COMPARE_DEPTH = 100
-"""Documents of each ranking in which a document of the other one is looked for."""
+"""Number of documents of each ranking among which the documents of the other one are looked up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,19 +31,19 @@ class Comparison:
 
     @property
     def moved(self) -> int:
-        """Ranks at which the two rankings show different documents."""
-        return sum(one.hit.id != other.hit.id for one, other in zip(self.frozen, self.adapted, strict=False))
+        """Number of ranks at which the two rankings have different documents."""
+        return sum(before.hit.id != after.hit.id for before, after in zip(self.frozen, self.adapted, strict=False))
 
     @classmethod
     def of(cls, outcome: Outcome, k: int) -> Self:
-        """The first k documents of both rankings of the outcome of a `compared` query."""
+        """Return the first k documents of both rankings. outcome: of a query that `compared` returned."""
         frozen = outcome.frozen
         assert frozen is not None, "the query did not ask for the comparison"
         return cls(_compared(frozen, outcome.hits, k), _compared(outcome.hits, frozen, k))
 
 
 def compared(query: Query) -> Query:
-    """The same query, asking for what a `Comparison` needs."""
+    """Return the query with the settings that `Comparison.of` needs: both rankings, COMPARE_DEPTH deep."""
     return replace(query, k=max(query.k, COMPARE_DEPTH), offset=0, compare=True)
 
 

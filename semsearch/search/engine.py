@@ -1,4 +1,4 @@
-"""The path of a search: encode → adapt → search vectors → rank → fetch. Does not depend on HTTP.
+"""The stages of a search: encode → adapt → search vectors → rank → fetch. Does not depend on HTTP.
 
 `SearchEngine.search` is the one function that every search goes through: the Python API, the command line, the server
 and its pages, comparisons, tuning and evaluation.
@@ -44,31 +44,31 @@ from semsearch.text.tokens import tokenize
 from semsearch.types import Document, Hit, LexicalWeight, Mode, Query, Rows, Scores, Sort, Vectors
 
 SORT_DEPTH = 100
-"""The best documents, among which a requested order sorts: documents further down hardly answer the query."""
-UNADAPTED = DomainAdapter(None, reason="the frozen encoder was asked for")
+"""Number of best documents that a requested order sorts: documents further down hardly answer the query."""
+UNADAPTED = DomainAdapter(None, reason="the query asks for the frozen encoder")
 UNENCODED = DomainAdapter(None, reason="keyword search does not use the encoder, so nothing is adapted")
 ENCODER_FAILED = DomainAdapter(None, reason="the encoder failed: keyword search answered instead")
 
 Attributions: TypeAlias = Sequence[Sequence[tuple[str, float]]]
-"""For each hit, the words of its best passage and what each adds to the cosine, largest first."""
+"""For each hit, the words of its best passage and their contributions to the cosine, largest first."""
 
 
 class EncoderStages(Protocol):
-    """The two stages of a search that run the encoder: of an engine itself, or of a server that batches them."""
+    """The stages of a search that run the encoder. An engine has them, and so has a server that batches them."""
 
     def check_deadline(self) -> None:
         """Raise if the search must not go on, because its time has run out or its client has gone."""
 
     def retrieve(self, queries: Sequence[Query], /) -> Sequence[DenseResult]:
-        """Encode, adapt and search the vectors of queries, in their order."""
+        """Encode and adapt queries and search their vectors. Returns one result for each, in their order."""
 
     def token_attributions(self, pages: Sequence[ResultPage], /) -> Sequence[Attributions | None]:
-        """Which words of each hit's passage made it similar, by page; None where that is not known."""
+        """Return the attributions of each page's hits; None for a page that has none."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Outcome:
-    """What one query found, and how."""
+    """The result of one query."""
 
     query: Query
     hits: Sequence[Hit]
@@ -76,27 +76,27 @@ class Outcome:
     page: ResultPage
     """The same documents as rows, with the scores they were ranked by."""
     dense: DenseResult | None
-    """What vector search found; None for keyword search."""
+    """The result of vector search; None for keyword search."""
     frozen: Sequence[Hit] | None
-    """What is found without the domain's adaptation; None unless the query asks for the comparison."""
+    """The hits without the domain's adaptation, best first; None unless the query asks for the comparison."""
     attributions: Attributions | None
-    """For each hit, which words made it similar; None where that was not asked for or is not known."""
+    """For each hit, which words made it similar; None if not requested or not available."""
     seconds: Mapping[str, float]
-    """What rank, fetch and explain took for this query; what its batch took before is in `dense.times`."""
+    """Seconds of the stages `rank`, `fetch` and `explain` for this query; `dense.times` has those of its batch."""
 
     @property
     def mode(self) -> Mode:
-        """How the search was done: `keyword` also where the encoder failed."""
+        """The mode of the search that was done: `keyword` also if the encoder failed."""
         return self.page.mode
 
     @property
     def adaptation(self) -> DomainAdapter:
-        """What the query was adapted with, or why it was not."""
+        """The adapter of the query; its reason tells why, if it was not adapted."""
         return self.page.adaptation
 
 
 class SearchEngine:
-    """One index with the encoder that made it."""
+    """An open index with its encoder."""
 
     def __init__(
         self,
@@ -110,7 +110,7 @@ class SearchEngine:
         folder: Path | None = None,
         threads: int = 1,
     ) -> None:
-        """Tie finished parts together. Raises IndexFolderError if they do not belong to one another."""
+        """Tie finished parts together. Raises IndexFolderError if they do not fit one another."""
         if encoder.weights_sha256 != manifest.encoder.weights_sha256:
             raise IndexFolderError(
                 f"the index was built with encoder {manifest.encoder.name!r} of weights"
@@ -156,7 +156,8 @@ class SearchEngine:
         threads: CPU threads for encoding and for searching; by default all cores.
 
         Raises IndexFolderError if there is no index, or a damaged one; EncoderError if its encoder cannot be loaded. A
-        domain whose state is damaged, or belongs to another encoder, is served without adaptation and says so.
+        domain whose state is damaged, or belongs to another encoder, is served without adaptation, and its adapter's
+        reason says so.
         """
         remove_stale(Path(folder))
         return cls._from_generation(
@@ -196,10 +197,11 @@ class SearchEngine:
             raise
 
     def reopened(self) -> Self | None:
-        """The index as it is on disk now, opened with the same encoder; None where that is this engine's state.
+        """Open the current generation of the index with the same encoder; None if this engine has it open already.
 
-        What both have in common stays open and is not read again. This engine goes on as before, and releases its files
-        once nothing refers to it. Raises IndexFolderError as `open` does, and where the encoder has been replaced.
+        Segments that both generations have in common are shared and not read again. This engine stays usable, and
+        releases its files once nothing refers to it. Raises IndexFolderError as `open` does, and if the index was
+        built again with another encoder.
         """
         if self.folder is None or self._generation is None or current(self.folder) == self._generation.files.folder:
             return None
@@ -221,24 +223,26 @@ class SearchEngine:
         stages: EncoderStages | None = None,
         on_encoder_error: Callable[[EncoderError], None] | None = None,
     ) -> list[Outcome]:
-        """Answer queries, in their order.
+        """Answer queries. Returns one outcome for each, in their order.
 
-        explain: also find which words of each hit made it similar. stages: what runs the encoder's stages, by default
-        this engine. on_encoder_error: called where the encoder fails and no query is purely semantic; then keyword
-        search answers alone. By default the error is raised.
+        explain: also find which words of each hit made it similar.
+        stages: runs the stages that need the encoder; by default this engine.
+        on_encoder_error: called if the encoder fails and no query has the mode `semantic`; keyword search then answers
+        alone. By default the error is raised.
 
-        Raises EncoderError, and whatever `stages` raise.
+        Raises EncoderError, and any error of `stages`.
         """
         stages = stages or self
         for query_filter in {query.filter for query in queries}:
-            self.corpus.allowed_rows(query_filter)  # here, not in the thread that all searches may wait for
+            # fills the cache here: with other `stages`, one thread runs them for all searches
+            self.corpus.allowed_rows(query_filter)
         dense: dict[int, DenseResult] = {}
         failed = False
         modes = [self.mode(query) for query in queries]
         encoded = [index for index, mode in enumerate(modes) if mode is not Mode.KEYWORD]
         try:
-            found = stages.retrieve([queries[index] for index in encoded]) if encoded else ()
-            dense = dict(zip(encoded, found, strict=True))
+            results = stages.retrieve([queries[index] for index in encoded]) if encoded else ()
+            dense = dict(zip(encoded, results, strict=True))
         except EncoderError as error:
             if on_encoder_error is None or Mode.SEMANTIC in modes:
                 raise
@@ -263,31 +267,31 @@ class SearchEngine:
         attributions = stages.token_attributions([outcome.page for outcome in outcomes])
         explain_s = (perf_counter() - started) / max(1, len(outcomes))
         return [
-            replace(outcome, attributions=words, seconds={**outcome.seconds, "explain": explain_s})
-            for outcome, words in zip(outcomes, attributions, strict=True)
+            replace(outcome, attributions=of_page, seconds={**outcome.seconds, "explain": explain_s})
+            for outcome, of_page in zip(outcomes, attributions, strict=True)
         ]
 
     def check_deadline(self) -> None:
         """Do nothing: the engine's own searches have no deadline."""
 
     def mode(self, query: Query) -> Mode:
-        """How this query is searched for: as it asks, or as the index is set."""
+        """Return the mode of the query, or the index's default mode."""
         return query.mode or self.manifest.search.mode
 
     def lexical_weight(self, state: DomainState | None) -> LexicalWeight:
-        """The weight of BM25 for a domain of this state."""
+        """Return the weight of BM25 for a domain with this state."""
         if state is None or state.lexical_weight is None:
             return self.manifest.search.lexical_weight
         return state.lexical_weight
 
     @property
     def ef_search(self) -> int | None:
-        """Candidates kept while searching the HNSW graph; None where every vector is compared."""
+        """Candidates kept while searching the HNSW graph; None if every vector is compared."""
         measured = [segment.index.ef_search or 0 for segment in self.corpus.segments]
         return self.manifest.search.ef_search or max(measured) or None
 
     def retrieve(self, queries: Sequence[Query]) -> list[DenseResult]:
-        """Encode queries and search their vectors: the stages that gain from batches."""
+        """Encode and adapt queries and search their vectors, as one batch."""
         if not queries:
             return []
         started = perf_counter()
@@ -295,9 +299,9 @@ class SearchEngine:
         return self.search_vectors(queries, frozen, encode_s=perf_counter() - started)
 
     def search_vectors(self, queries: Sequence[Query], frozen: Vectors, *, encode_s: float = 0.0) -> list[DenseResult]:
-        """Adapt and search query vectors that are known already.
+        """Adapt query vectors and search the index with them.
 
-        frozen: (n, dim) float32, unit rows, as the encoder gave them. encode_s: seconds that encoding took.
+        frozen: (n, dim) float32, unit rows, as the encoder returned them. encode_s: seconds that encoding took.
         """
         adapter = self.adapter  # one for the whole batch, even if it is replaced meanwhile
         started = perf_counter()
@@ -306,21 +310,21 @@ class SearchEngine:
         compared = [index for index, query in enumerate(queries) if query.compare]
         if compared:
             vectors = np.concatenate((vectors, frozen[compared]))
-        found = self._search_filtered(vectors, [*queries, *(queries[index] for index in compared)])
+        results = self._search_filtered(vectors, [*queries, *(queries[index] for index in compared)])
         times = BatchTimes(encode_s, adapted - started, perf_counter() - adapted)
-        without = {
-            index: DenseResult(vectors[row], *found[row], times, UNADAPTED)
+        unadapted = {
+            index: DenseResult(vectors[row], *results[row], times, UNADAPTED)
             for row, index in enumerate(compared, start=len(queries))
         }
         return [
-            DenseResult(vectors[index], *found[index], times, adapter.for_domain(query.domain), without.get(index))
+            DenseResult(vectors[index], *results[index], times, adapter.for_domain(query.domain), unadapted.get(index))
             for index, query in enumerate(queries)
         ]
 
     def rank(self, query: Query, dense: DenseResult | None) -> ResultPage:
-        """The page that a query asks for, from what vector search and keyword search find.
+        """Rank the results of vector search and keyword search and return the requested page. Thread-safe.
 
-        dense: of this query; None for keyword search. Safe to call from several threads.
+        dense: the result of `retrieve` for this query; None for keyword search.
         """
         if query.sort is not None:
             best = self.rank(replace(query, k=SORT_DEPTH, offset=0, sort=None), dense)
@@ -332,8 +336,8 @@ class SearchEngine:
         candidates = self._candidates(query, dense, weight)
         duplicates: Mapping[int, Rows] = {}
         if query.collapse:
-            kept, duplicates = candidates.collapse(self.corpus, last)
-            indices = kept[query.offset :]
+            remaining, duplicates = candidates.collapse(self.corpus, last)
+            indices = remaining[query.offset :]
         else:
             indices = np.arange(query.offset, max(query.offset, min(last, len(candidates.passages))))
         return candidates.page(
@@ -347,47 +351,46 @@ class SearchEngine:
         )
 
     def fetch(self, page: ResultPage, *, passages: int = 1) -> list[Hit]:
-        """Texts and metadata of a page's documents, `passages` passages of each. Safe to call from several threads."""
+        """Fetch the texts and metadata of a page's documents, with `passages` passages of each. Thread-safe."""
         rows = list(zip(page.passages.tolist(), page.scores.tolist(), strict=True))
         hits = self.corpus.hits(rows, page.breakdowns)
-        further = more_passages(page, passages - 1, self.corpus)
+        more_rows = more_passages(page, passages - 1, self.corpus)
         return [
             replace(
                 hit,
-                more_passages=tuple(self.corpus.passage_texts(more)),
+                more_passages=tuple(self.corpus.passage_texts(rows_of_hit)),
                 duplicates=tuple(self.corpus.doc_ids(duplicates)),
             )
-            if len(more) or len(duplicates)
+            if len(rows_of_hit) or len(duplicates)
             else hit
-            for hit, more, duplicates in zip(hits, further, page.duplicates, strict=True)
+            for hit, rows_of_hit, duplicates in zip(hits, more_rows, page.duplicates, strict=True)
         ]
 
     def token_attributions(self, pages: Sequence[ResultPage], *, run: RunBatch = run_now) -> list[Attributions | None]:
-        """By page and document, the words of the best passage and what each adds to the cosine, largest first.
+        """Return the attributions of each page's hits; None for keyword search or without mean pooling.
 
-        run: runs the encoder's batches, by default at once. None for a page of keyword search, and for an encoder that
-        does not pool by the mean.
+        run: runs the encoder's batches, by default at once.
         """
         return [self._page_attributions(page, run) for page in pages]
 
     def encode_label(self, text: str) -> Vectors:
-        """(1, dim) float32, the unit vector of a labelled query.
+        """Return the unit vector, (1, dim) float32, of a labelled query.
 
-        Encoded alone: in a batch its last bits would depend on its neighbours, and what a domain learns must depend on
-        its labels only.
+        The query is encoded alone: in a batch its last bits would depend on the other texts, but adaptation must depend
+        on the labels only.
         """
         return self.encoder.encode_queries([text])
 
     def match_label(self, text: str) -> tuple[Rows, Scores]:
-        """Passage rows (n,) that keyword search finds for a labelled query, and BM25 scores (n,) > 0, best first."""
+        """Search keywords for a labelled query. Returns passage rows (n,) and BM25 scores (n,) > 0, best first."""
         return self.corpus.search_keywords(text, KEYWORD_DEPTH)
 
     def document(self, doc_id: str) -> Document | None:
-        """The whole document of this id, or None."""
+        """Return the whole document of this id, or None."""
         return self.corpus.document(doc_id)
 
     def close(self) -> None:
-        """Release the index's files; what a reopened engine shares with this one stays open."""
+        """Release the index's files, except those that a reopened engine shares with this one."""
         if self._generation is not None:
             self._generation.close()
 
@@ -395,10 +398,10 @@ class SearchEngine:
         if page.vector is None or not len(page.passages):
             return None
         texts = self.corpus.encoder_texts(page.passages)
-        by_text = self.encoder.token_attributions(texts, page.vector, run=run)
-        if by_text is None:
+        attributions = self.encoder.token_attributions(texts, page.vector, run=run)
+        if attributions is None:
             return None
-        return [_by_word(text, tokens) for text, tokens in zip(texts, by_text, strict=True)]
+        return [_sum_by_word(text, of_text) for text, of_text in zip(texts, attributions, strict=True)]
 
     def _candidates(self, query: Query, dense: DenseResult | None, weight: LexicalWeight) -> RankedCandidates:
         allowed = self.corpus.allowed_rows(query.filter)
@@ -409,22 +412,22 @@ class SearchEngine:
         return rank_dense(dense, self.corpus.document_of)
 
     def _search_filtered(self, vectors: Vectors, queries: Sequence[Query]) -> list[tuple[Rows, Scores]]:
-        """For each vector the nearest documents that its query's filter allows; equal filters are searched together."""
+        """The nearest allowed documents for each vector. Queries with the same filter are searched together."""
         by_filter: dict[Filter | None, list[int]] = {}
         for index, query in enumerate(queries):
             by_filter.setdefault(query.filter, []).append(index)
-        found: dict[int, tuple[Rows, Scores]] = {}
+        results: dict[int, tuple[Rows, Scores]] = {}
         for query_filter, indices in by_filter.items():
-            wanted = max(self._wanted(queries[index]) for index in indices)
-            results = search_documents(
+            wanted = max(self._depth(queries[index]) for index in indices)
+            nearest = search_documents(
                 vectors[indices],
                 wanted,
                 self.corpus,
                 self.corpus.allowed_rows(query_filter),
                 ef_search=self.manifest.search.ef_search,
             )
-            found.update(zip(indices, results, strict=True))
-        return [found[index] for index in range(len(queries))]
+            results.update(zip(indices, nearest, strict=True))
+        return [results[index] for index in range(len(queries))]
 
     def _sorted(self, page: ResultPage, sort: Sort) -> list[int]:
         """Indices of a page's documents in the order of a field; those without it come last."""
@@ -434,29 +437,33 @@ class SearchEngine:
         absent = sorted({*range(len(hits))} - {*present})
         return [*sorted(present, key=lambda index: _sort_key(values[index]), reverse=sort.descending), *absent]
 
-    def _wanted(self, query: Query) -> int:
-        """How many of the nearest documents it takes to answer a query."""
-        wanted = query.offset + query.k if query.sort is None else SORT_DEPTH
-        wanted = 2 * wanted + 20 if query.collapse else wanted
-        # what a graph finds first depends a little on how much is asked for: ask for as much for every page
-        return max(wanted, FUSION_DEPTH) if self.mode(query) is Mode.HYBRID or self.ef_search is not None else wanted
+    def _depth(self, query: Query) -> int:
+        """Number of nearest documents that answering the query needs."""
+        depth = query.offset + query.k if query.sort is None else SORT_DEPTH
+        depth = 2 * depth + 20 if query.collapse else depth
+        # the first results of a graph search depend slightly on their number: the same number keeps pages consistent
+        return max(depth, FUSION_DEPTH) if self.mode(query) is Mode.HYBRID or self.ef_search is not None else depth
 
 
 def _sort_key(value: object) -> tuple[bool, object]:
-    """Numbers come before texts; texts are compared without case."""
+    """A key that orders numbers before texts, and texts without regard to case."""
     return (True, value.casefold()) if isinstance(value, str) else (False, value)
 
 
-def _by_word(text: str, attributions: Sequence[tuple[int, int, float]]) -> list[tuple[str, float]]:
-    """What each word of a text adds, wherever it stands, written as it stands there first."""
-    words: dict[str, tuple[str, float]] = {}
-    tokens = iter(sorted(attributions))
-    token = next(tokens, None)
-    for word in tokenize(text):
+def _sum_by_word(text: str, attributions: Sequence[tuple[int, int, float]]) -> list[tuple[str, float]]:
+    """Sum the attributions of the encoder's tokens, (start, stop, value), by the stem of the word that contains them.
+
+    Returns (word, sum) for sums above 0, largest first; a word is spelled as at its first occurrence.
+    """
+    by_stem: dict[str, tuple[str, float]] = {}
+    pieces = iter(sorted(attributions))
+    piece = next(pieces, None)
+    for token in tokenize(text):
         value = 0.0
-        while token is not None and token[0] < word.stop:
-            value += token[2] if token[1] > word.start else 0.0
-            token = next(tokens, None)
-        shown, before = words.get(word.stem, (text[word.start : word.stop], 0.0))
-        words[word.stem] = shown, before + value
-    return sorted((word for word in words.values() if word[1] > 0), key=lambda word: (-word[1], word[0]))
+        while piece is not None and piece[0] < token.stop:
+            value += piece[2] if piece[1] > token.start else 0.0
+            piece = next(pieces, None)
+        word, earlier = by_stem.get(token.stem, (text[token.start : token.stop], 0.0))
+        by_stem[token.stem] = word, earlier + value
+    positive = [(word, total) for word, total in by_stem.values() if total > 0]
+    return sorted(positive, key=lambda attribution: (-attribution[1], attribution[0]))

@@ -1,4 +1,4 @@
-"""One score from two: dense and lexical."""
+"""Fusion of dense and lexical scores."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ RRF_K = 60
 def fuse(dense: Scores, lexical: Scores, weight: LexicalWeight) -> Scores:
     """Fuse dense and lexical scores into the scores to rank by.
 
-    dense: (..., n) cosines; lexical: (..., n) ≥ 0, 0 where no term is shared. Returns (..., n) float32: dense + weight
-    · lexical, the lexical scores of each query divided by its best; or, for the weight `rrf`, the sum of
-    1 / (60 + rank) in both rankings (Cormack, Clarke & Büttcher 2009), where what shares no term has no lexical rank.
+    dense: (..., n) cosines. lexical: (..., n) BM25, 0 for a passage that shares no term with the query. weight: that of
+    the lexical scores, or `rrf`.
+
+    Returns (..., n) float32. With a number as weight: dense + weight · lexical / (the query's best lexical score). With
+    `rrf`, reciprocal rank fusion (Cormack, Clarke & Büttcher 2009): the sum of 1 / (60 + rank) over both rankings, in
+    which a lexical score of 0 has no rank.
     """
     if weight == "rrf":
         lexical_part = np.where(lexical > 0, 1 / (RRF_K + _ranks(lexical)), 0.0)
@@ -29,6 +32,6 @@ def fuse(dense: Scores, lexical: Scores, weight: LexicalWeight) -> Scores:
 
 
 def _ranks(scores: Scores) -> np.ndarray:
-    """The rank of each score, from 1; of equal scores the first has the better rank."""
+    """The rank of each score, from 1; ties by index."""
     order = np.argsort(-scores, axis=-1, kind="stable")
     return np.argsort(order, axis=-1, kind="stable") + 1

@@ -1,4 +1,4 @@
-"""Dense and keyword results as one ranking of documents, by rows; no document's text is read here."""
+"""Ranking of documents by dense and lexical scores, as rows. Reads texts only to collapse near-duplicates."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from semsearch.text.duplicates import collapse_duplicates
 from semsearch.types import LexicalWeight, Mode, Rows, ScoreBreakdown, Scores, Vectors
 
 FUSION_DEPTH = 100
-"""Nearest documents that are fused with keyword results. Documents further down follow by similarity alone, so that
-later pages never change earlier ones."""
+"""Nearest documents that are fused with keyword results. Documents further down follow in the order of similarity, so
+that later pages never change earlier ones."""
 KEYWORD_DEPTH = 200
-"""Passages that keyword search contributes to the fusion."""
+"""Number of passages that keyword search contributes to the fusion."""
 _NO_ROWS: Rows = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BatchTimes:
-    """Seconds that each stage of one batch took, whatever the number of queries in it."""
+    """Seconds that each stage took for a whole batch."""
 
     encode: float
     adapt: float
@@ -42,11 +42,11 @@ class DenseResult:
     scores: Scores
     """(n,) their cosine similarities."""
     times: BatchTimes
-    """Of the batch that this query was part of."""
+    """The times of the batch that this query was part of."""
     adaptation: DomainAdapter
-    """What the query was adapted with, or why it was not."""
+    """The adapter of the query; its reason tells why, if it was not adapted."""
     frozen: DenseResult | None = None
-    """The same query without adaptation, encoded once; only where the query asks for the comparison."""
+    """The result of the same query without adaptation; None unless the query asks for the comparison."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,19 +58,19 @@ class ResultPage:
     scores: Scores
     """(n,) the scores they are ranked by."""
     breakdowns: Sequence[ScoreBreakdown]
-    """n, what the scores are made of."""
+    """n, the components of the scores."""
     duplicates: Sequence[Rows]
-    """n, for each document the best passages of the near-duplicates collapsed into it."""
+    """n, for each document the rows of the best passages of the near-duplicates collapsed into it."""
     mode: Mode
     adaptation: DomainAdapter
     vector: Vectors | None
     """(dim,) the query vector after adaptation; None for keyword search."""
     lexical_scores: Mapping[int, float]
-    """BM25 by passage row, of all that keyword search found."""
+    """BM25 by passage row, of all passages that keyword search returned."""
     lexical_weight: LexicalWeight
 
     def select(self, indices: Sequence[int]) -> ResultPage:
-        """The documents at these indices of the page, in this order."""
+        """Return a page of the documents at these indices, in this order."""
         chosen = list(indices)
         return replace(
             self,
@@ -83,7 +83,7 @@ class ResultPage:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RankedCandidates:
-    """All documents that are ranked for one query, best first."""
+    """All ranked documents of one query, best first."""
 
     passages: Rows
     """(n,) the best passage of each document."""
@@ -98,23 +98,25 @@ class RankedCandidates:
     lexical_order: Rows
     """Document rows in the order of BM25 alone."""
     lexical_scores: Mapping[int, float]
-    """BM25 by passage row, of all that keyword search found."""
+    """BM25 by passage row, of all passages that keyword search returned."""
 
     def collapse(self, corpus: Corpus, wanted: int) -> tuple[Rows, dict[int, Rows]]:
-        """Collapse near-duplicates until `wanted` documents are left, or all are read.
+        """Collapse near-duplicates until `wanted` documents remain or all documents are considered.
 
-        Returns the indices of the documents that stay, at most `wanted`, and by index the best passages of the
-        documents that are near-duplicates of it.
+        Returns the indices of the remaining documents, at most `wanted`, and, by index, the rows of the best passages
+        of its near-duplicates.
         """
         considered = 2 * wanted + 20
         while True:
             rows = self.passages[:considered]
             texts = _PassageTexts(corpus, rows)
-            first = np.array(collapse_duplicates(corpus.vectors(rows), texts), np.int64)
+            representatives = np.array(collapse_duplicates(corpus.vectors(rows), texts), np.int64)
             indices = np.arange(len(rows))
-            kept = np.flatnonzero(first == indices)[:wanted]
-            if len(kept) == wanted or considered >= len(self.passages):
-                return kept, {index: rows[(first == index) & (indices > index)] for index in kept.tolist()}
+            remaining = np.flatnonzero(representatives == indices)[:wanted]
+            if len(remaining) == wanted or considered >= len(self.passages):
+                return remaining, {
+                    index: rows[(representatives == index) & (indices > index)] for index in remaining.tolist()
+                }
             considered *= 2
 
     def page(
@@ -128,7 +130,7 @@ class RankedCandidates:
         lexical_weight: LexicalWeight,
         duplicates: Mapping[int, Rows] | None = None,
     ) -> ResultPage:
-        """The documents at these indices, (n,), as a page."""
+        """Return the documents at these indices, (n,), as a page. duplicates: rows of passages by index."""
         documents = corpus.document_of[self.passages[indices]].tolist()
         absent = [None] * len(documents)
         similarity = absent if self.similarity is None else self.similarity[indices].tolist()
@@ -171,7 +173,7 @@ def rank_dense(dense: DenseResult, document_of: Rows) -> RankedCandidates:
 
 
 def rank_lexical(text: str, wanted: int, corpus: Corpus, allowed: AllowedRows) -> RankedCandidates:
-    """Rank by BM25 alone: at least `wanted` documents, if so many allowed ones share a term with the query."""
+    """Rank by BM25 alone. Returns at least `wanted` documents, or all allowed ones that share a term with the query."""
     pinned, considered = _pinned_row(text, corpus, allowed), 2 * wanted
     while True:
         rows, bm25 = _with_pinned(pinned, *corpus.search_keywords(text, considered, allowed=allowed))
@@ -193,7 +195,7 @@ def rank_lexical(text: str, wanted: int, corpus: Corpus, allowed: AllowedRows) -
 def rank_hybrid(
     text: str, dense: DenseResult, weight: LexicalWeight, corpus: Corpus, allowed: AllowedRows
 ) -> RankedCandidates:
-    """Rank by both scores fused. Of a query that quotes a phrase, BM25 counts only where the phrase stands."""
+    """Rank by fused scores. If the query quotes a phrase, only passages that contain it have a BM25 score."""
     pinned = _pinned_row(text, corpus, allowed)
     lexical_rows, lexical_scores = _with_pinned(pinned, *corpus.search_keywords(text, KEYWORD_DEPTH, allowed=allowed))
     candidates = np.union1d(dense.passages[:FUSION_DEPTH], lexical_rows)
@@ -206,12 +208,12 @@ def rank_hybrid(
     # documents below the fused ones follow by similarity alone
     tail, tail_scores = dense.passages[FUSION_DEPTH:], dense.scores[FUSION_DEPTH:]
     new = ~np.isin(corpus.document_of[tail], corpus.document_of[candidates])
-    nothing = np.zeros(int(new.sum()), np.float32)
+    zeros = np.zeros(int(new.sum()), np.float32)
     return RankedCandidates(
         passages=np.concatenate((candidates[best_first], tail[new])),
-        scores=np.concatenate((scores[best_first], nothing if weight == "rrf" else tail_scores[new])),
+        scores=np.concatenate((scores[best_first], zeros if weight == "rrf" else tail_scores[new])),
         similarity=np.concatenate((similarity[best_first], tail_scores[new])),
-        bm25=np.concatenate((bm25[best_first], nothing)),
+        bm25=np.concatenate((bm25[best_first], zeros)),
         dense_order=corpus.document_of[dense.passages],
         lexical_order=_distinct(corpus.document_of[lexical_rows]),
         lexical_scores=_by_row(lexical_rows, lexical_scores),
@@ -219,9 +221,9 @@ def rank_hybrid(
 
 
 def more_passages(page: ResultPage, count: int, corpus: Corpus) -> list[Rows]:
-    """For each document of a page, up to `count` further passages, in the order in which they would be ranked.
+    """Return, for each document of a page, the rows of up to `count` further passages, best first.
 
-    In keyword search only passages that contain a term of the query.
+    For keyword search, only passages that share a term with the query.
     """
     if not count:
         return [_NO_ROWS] * len(page.passages)
@@ -243,10 +245,10 @@ def more_passages(page: ResultPage, count: int, corpus: Corpus) -> list[Rows]:
 def search_documents(
     vectors: Vectors, wanted: int, corpus: Corpus, allowed: AllowedRows, *, ef_search: int | None = None
 ) -> list[tuple[Rows, Scores]]:
-    """For each vector the best passage of each of the `wanted` nearest allowed documents, best first.
+    """Return, for each vector, the best passages of the `wanted` nearest allowed documents, best first.
 
-    Asks for more passages until so many different documents are among them, or all passages are. ef_search: as in
-    `Corpus.search_vectors`.
+    Searches for more and more passages, until they belong to `wanted` different documents or are all allowed passages.
+    ef_search: as in `Corpus.search_vectors`. Returns (rows, scores), each (n,), n ≤ wanted, for each vector.
     """
     wanted = min(wanted, allowed.document_count)
     considered = wanted if allowed.passage_count == allowed.document_count else 2 * wanted
@@ -254,20 +256,20 @@ def search_documents(
         scores, rows = corpus.search_vectors(
             vectors, min(considered, allowed.passage_count), ef_search=ef_search, allowed=allowed
         )
-        # a graph may find fewer rows than it was asked for
-        kept = [(found[found >= 0], score[found >= 0]) for found, score in zip(rows, scores, strict=True)]
-        firsts = [_first_of_each(corpus.document_of[found]) for found, _ in kept]
+        # a graph search may return fewer rows than requested
+        filled = [(nearest[nearest >= 0], cosines[nearest >= 0]) for nearest, cosines in zip(rows, scores, strict=True)]
+        firsts = [_first_of_each(corpus.document_of[nearest]) for nearest, _ in filled]
         if considered >= allowed.passage_count or all(len(first) >= wanted for first in firsts):
             return [
-                (found[first][:wanted], score[first][:wanted])
-                for (found, score), first in zip(kept, firsts, strict=True)
+                (nearest[first][:wanted], cosines[first][:wanted])
+                for (nearest, cosines), first in zip(filled, firsts, strict=True)
             ]
         considered *= 2
 
 
 @dataclass(frozen=True, slots=True)
 class _PassageTexts:
-    """The text of the passage at an index, read when it is asked for."""
+    """Reads the text of the passage at an index when called."""
 
     corpus: Corpus
     rows: Rows
@@ -277,13 +279,13 @@ class _PassageTexts:
 
 
 def _pinned_row(text: str, corpus: Corpus, allowed: AllowedRows) -> int:
-    """The first passage of the document whose id is the query, or -1."""
+    """The row of the first passage of the document whose id is the query; -1 if there is none or it is not allowed."""
     rows = corpus.passage_rows(text.strip())
     return int(rows[0]) if len(rows) and allowed.passages[rows[0]] else -1
 
 
 def _with_pinned(pinned: int, rows: Rows, bm25: Scores) -> tuple[Rows, Scores]:
-    """The keyword results, preceded by the document whose id is the query, if there is one."""
+    """The keyword results, preceded by the pinned row, if there is one, with the best score."""
     if pinned < 0:
         return rows, bm25
     rest = rows != pinned
@@ -292,7 +294,7 @@ def _with_pinned(pinned: int, rows: Rows, bm25: Scores) -> tuple[Rows, Scores]:
 
 
 def _pin(scores: Scores, candidates: Rows, pinned: int) -> Rows:
-    """Indices of the candidates, best first, ties by row; the pinned one, if any, gets the best score and is first."""
+    """Indices of the candidates, best first, ties by row. The pinned one, if any, is first: it gets the best score."""
     is_pinned = candidates == pinned
     scores[is_pinned] = scores.max(initial=0)
     order: Rows = np.lexsort((candidates, ~is_pinned, -scores))
@@ -304,8 +306,8 @@ def _by_row(rows: Rows, values: Scores) -> dict[int, float]:
 
 
 def _rank(document: int, order: Rows) -> int | None:
-    found = np.flatnonzero(order == document)
-    return int(found[0]) + 1 if len(found) else None
+    indices = np.flatnonzero(order == document)
+    return int(indices[0]) + 1 if len(indices) else None
 
 
 def _distinct(values: Rows) -> Rows:
@@ -313,6 +315,6 @@ def _distinct(values: Rows) -> Rows:
 
 
 def _first_of_each(values: Rows) -> Rows:
-    """Indices at which a value stands for the first time, in order."""
+    """Indices of the first occurrences of each value, ascending."""
     _, first = np.unique(values, return_index=True)
     return np.sort(first)

@@ -30,7 +30,7 @@ from semsearch.server.schemas.search import FieldError, Problem
 
 log = structlog.get_logger("semsearch.server")
 
-PAGES = frozenset({"page", "reading", "learned", "status", "map"})
+PAGES = frozenset({"search_page", "document_page", "domain_page", "status_page", "map_page"})
 """Blueprints whose errors are rendered as HTML pages."""
 
 

@@ -1,7 +1,7 @@
-"""What the page says, in the languages there are.
+"""The texts of the interface, in each language.
 
-A language is a file of `web/static/texts`: JSON, from a key to a text, or to its plural forms by CLDR's names. `{name}`
-in a text stands for a value. The page's script reads the same files.
+A language is a JSON file in `web/static/texts`. It maps a key to a text, or to the text's plural forms by their CLDR
+names. `{name}` in a text is replaced by a value. The page's script reads the same files.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ DEFAULT = "en"
 
 
 class Texts:
-    """What the page says in one language."""
+    """The texts of one language."""
 
     def __init__(self, language: str, texts: Mapping[str, str | Mapping[str, str]]) -> None:
-        """language: a tag of BCP 47, such as `zh-Hans`."""
+        """Create the texts of a language. language: a BCP 47 tag, such as `zh-Hans`."""
         self.language = language
         self.keys = frozenset(texts)
         self._texts = texts
@@ -34,52 +34,58 @@ class Texts:
         return self._locale.text_direction
 
     def __call__(self, key: str, /, *, count: int | None = None, **values: object) -> str:
-        """The text of this key; count: a number that it is about, `{count}` in it."""
+        """Return the text of a key with its values filled in.
+
+        count: selects the plural form, and replaces `{count}`.
+        """
         text = self._texts[key]
         if not isinstance(text, str):
             assert count is not None
             text = text[self._locale.plural_form(count)]
         if count is not None:
             values["count"] = count
-        return text.format(**{name: self._shown(value) for name, value in values.items()})
+        return text.format(**{name: self._format(value) for name, value in values.items()})
 
     def number(self, value: float, decimals: int = 0) -> str:
-        """A number as it is written in this language."""
+        """Format a number as the language does."""
         return str(format_decimal(value, f"#,##0.{'0' * decimals}".rstrip("."), locale=self._locale))
 
-    def _shown(self, value: object) -> object:
+    def _format(self, value: object) -> object:
         return self.number(value) if isinstance(value, int) else value
 
 
 class Languages:
-    """All that the page can speak."""
+    """The languages of the interface."""
 
     def __init__(self, folder: Path) -> None:
-        """Those of the files in this folder."""
+        """Read the languages in `folder`, one JSON file each."""
         self.all = {
             path.stem: Texts(path.stem, json.loads(path.read_text(encoding="utf-8")))
             for path in sorted(folder.glob("*.json"))
         }
 
-    def best(self, asked: str, accepted: LanguageAccept) -> Texts:
-        """What was asked for where it is there, else what the browser likes best, else English."""
-        if asked in self.all:
-            return self.all[asked]
-        for wanted in accepted.values():
-            found = [texts for texts in self.all.values() if _language(texts.language) == _language(wanted)]
-            if found:
-                return found[0]
+    def best(self, requested: str, accepted: LanguageAccept) -> Texts:
+        """Choose the requested language, otherwise the first accepted one, otherwise English.
+
+        requested: a language tag, or an empty string. accepted: the browser's `Accept-Language`.
+        """
+        if requested in self.all:
+            return self.all[requested]
+        for tag in accepted.values():
+            for texts in self.all.values():
+                if _primary_subtag(texts.language) == _primary_subtag(tag):
+                    return texts
         return self.all[DEFAULT]
 
 
 def texts() -> Texts:
-    """What the page says, in the language of the present request."""
+    """Return the texts in the language of the current request."""
     if "texts" not in g:
         languages: Languages = current_app.extensions["semsearch.languages"]
         g.texts = languages.best(request.args.get("lang", ""), request.accept_languages)
-    found: Texts = g.texts
-    return found
+    current: Texts = g.texts
+    return current
 
 
-def _language(tag: str) -> str:
+def _primary_subtag(tag: str) -> str:
     return tag.partition("-")[0].lower()

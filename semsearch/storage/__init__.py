@@ -1,1 +1,1 @@
-"""What a built index is on disk and how it is read."""
+"""The files of an index: how they are written, read and checked."""

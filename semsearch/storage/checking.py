@@ -1,4 +1,4 @@
-"""Whether an index on disk is what it says it is. Does not depend on encoders or searching."""
+"""Verification of an index on disk. Does not depend on encoders or search."""
 
 from __future__ import annotations
 
@@ -13,38 +13,38 @@ import numpy as np
 from semsearch.adapters.basis import SpectralBasis
 from semsearch.errors import SemsearchError
 from semsearch.storage.corpus import Corpus, Segment
-from semsearch.storage.documents import DISAGREEMENTS
+from semsearch.storage.documents import CONSISTENCY_CHECKS
 from semsearch.storage.domains import DomainStore
-from semsearch.storage.fulltext import connected
+from semsearch.storage.fulltext import open_read_only
 from semsearch.storage.generations import OpenGeneration, open_current, stale_paths
 from semsearch.storage.labels import FILE as LABELS
 
-AT_ONCE = 65_536
-"""Vectors looked at together."""
+BATCH_VECTORS = 65_536
+"""Vectors that are checked together."""
 LENGTH_TOLERANCE = {"float32": 1e-3, "float16": 1e-2, "int8": 1e-1}
-"""By how much a vector's length may differ from 1, by how it is kept."""
+"""Largest difference of a vector's length from 1, by precision."""
 
 
 @dataclass(frozen=True, slots=True)
 class CheckReport:
-    """What was found."""
+    """The result of checking an index."""
 
     problems: tuple[str, ...]
-    """What is wrong, each with its place; none in an index that is sound."""
+    """What is wrong, each with the file concerned; empty for a sound index."""
     notes: tuple[str, ...]
-    """What is no harm: work that a dead process left, older generations."""
+    """Harmless findings: unfinished work of dead processes, older generations."""
     files: int
-    """Whose checksums were right."""
+    """Number of files whose checksums are right."""
     documents: int
     passages: int
 
 
 def check(folder: Path) -> CheckReport:
-    """Look at everything in the index in `folder`: checksums, counts, and whether its parts fit one another.
+    """Check everything in the index in `folder`: checksums, counts, and whether its parts fit one another.
 
-    Raises IndexFolderError if there is no index at all; everything else that is wrong is told.
+    Raises IndexFolderError if there is no index; every other problem is part of the report.
     """
-    notes = tuple(f"{path} is not needed any more: the next change removes it" for path in stale_paths(folder))
+    notes = tuple(f"{path} is no longer needed: the next change removes it" for path in stale_paths(folder))
     try:
         generation = open_current(folder)
     except SemsearchError as error:
@@ -53,11 +53,15 @@ def check(folder: Path) -> CheckReport:
         return CheckReport((str(error),), notes, 0, 0, 0)
     with closing(generation):
         manifest = generation.manifest
-        problems = [*_problems(generation), *_beside(folder, manifest.encoder.weights_sha256)]
+        problems = [
+            *_generation_problems(generation),
+            *_domain_problems(folder, manifest.encoder.weights_sha256),
+            *_label_problems(folder),
+        ]
         return CheckReport(tuple(problems), notes, len(manifest.files), manifest.documents, manifest.passages)
 
 
-def _problems(generation: OpenGeneration) -> Iterator[str]:
+def _generation_problems(generation: OpenGeneration) -> Iterator[str]:
     try:
         corpus = Corpus.open(generation, threads=1)
         basis = SpectralBasis.open(generation.files.basis)
@@ -65,44 +69,48 @@ def _problems(generation: OpenGeneration) -> Iterator[str]:
         yield str(error)
         return
     if {basis.dimension, corpus.dimension} != {generation.manifest.encoder.dimension}:
-        yield f"{generation.files.folder}: axes, vectors and encoder are of different dimensions"
-    identities = corpus.all_doc_ids()
-    if len(set(identities)) < len(identities):
-        yield f"{generation.files.folder}: {len(identities) - len(set(identities))} documents have another one's id"
+        yield f"{generation.files.folder}: axes, vectors and encoder have different dimensions"
+    doc_ids = corpus.all_doc_ids()
+    if len(set(doc_ids)) < len(doc_ids):
+        yield f"{generation.files.folder}: {len(doc_ids) - len(set(doc_ids))} documents have another one's id"
     for segment in corpus.segments:
         files = generation.files.segment(segment.name)
         rows = corpus.deleted.get(segment.name)
         if rows is not None and (rows.min() < 0 or rows.max() >= segment.documents.count):
-            yield f"{generation.files.deleted}: rows of {segment.name} that it does not have"
-        yield from (f"{files.documents}: {problem}" for problem in _disagreements(files.documents))
-        yield from (f"{files.vectors}: {problem}" for problem in _of_vectors(segment))
+            yield f"{generation.files.deleted}: names rows that {segment.name} does not have"
+        yield from (f"{files.documents}: {problem}" for problem in _document_problems(files.documents))
+        yield from (f"{files.vectors}: {problem}" for problem in _vector_problems(segment))
 
 
-def _disagreements(path: Path) -> Iterator[str]:
+def _document_problems(path: Path) -> Iterator[str]:
     try:
-        with closing(connected(path)) as connection:
-            for (said,) in connection.execute("PRAGMA integrity_check"):
-                if said != "ok":
-                    yield said
-            for what, select in DISAGREEMENTS.items():
+        with closing(open_read_only(path)) as connection:
+            yield from _integrity_problems(connection)
+            for problem, select in CONSISTENCY_CHECKS.items():
                 [(count,)] = connection.execute(select)
                 if count:
-                    yield f"{count} {what}"
+                    yield f"{count} {problem}"
     except sqlite3.Error as error:
         yield str(error)
 
 
-def _of_vectors(segment: Segment) -> Iterator[str]:
+def _integrity_problems(connection: sqlite3.Connection) -> Iterator[str]:
+    for (message,) in connection.execute("PRAGMA integrity_check"):
+        if message != "ok":
+            yield message
+
+
+def _vector_problems(segment: Segment) -> Iterator[str]:
     wrong, tolerance = 0, LENGTH_TOLERANCE[segment.index.vectors]
-    for start in range(0, segment.vectors.count, AT_ONCE):
-        part = segment.vectors.vectors(np.arange(start, min(start + AT_ONCE, segment.vectors.count)))
-        wrong += int(np.count_nonzero(~(np.abs(np.linalg.norm(part, axis=1) - 1) < tolerance)))
+    for start in range(0, segment.vectors.count, BATCH_VECTORS):
+        batch = segment.vectors.vectors(np.arange(start, min(start + BATCH_VECTORS, segment.vectors.count)))
+        # negated, so that a length that is not a number counts as wrong
+        wrong += int(np.count_nonzero(~(np.abs(np.linalg.norm(batch, axis=1) - 1) < tolerance)))
     if wrong:
         yield f"{wrong} vectors are not of unit length"
 
 
-def _beside(folder: Path, encoder_sha256: str) -> Iterator[str]:
-    """What is kept beside the index: domains and their states, labels."""
+def _domain_problems(folder: Path, encoder_sha256: str) -> Iterator[str]:
     store = DomainStore(folder, encoder_sha256=encoder_sha256)
     for name in store.names():
         try:
@@ -111,12 +119,14 @@ def _beside(folder: Path, encoder_sha256: str) -> Iterator[str]:
                 store.state(name, version)
         except SemsearchError as error:
             yield str(error)
-    labels = folder / LABELS
-    if labels.exists():
-        try:
-            with closing(sqlite3.connect(f"{labels.absolute().as_uri()}?mode=ro", uri=True)) as connection:
-                yield from (
-                    f"{labels}: {said}" for (said,) in connection.execute("PRAGMA integrity_check") if said != "ok"
-                )
-        except sqlite3.Error as error:
-            yield f"{labels}: {error}"
+
+
+def _label_problems(folder: Path) -> Iterator[str]:
+    path = folder / LABELS
+    if not path.exists():
+        return
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            yield from (f"{path}: {problem}" for problem in _integrity_problems(connection))
+    except sqlite3.Error as error:
+        yield f"{path}: {error}"

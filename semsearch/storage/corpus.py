@@ -1,7 +1,7 @@
-"""The segments of a generation as one whole: rows numbered through, what was deleted left out.
+"""The segments of a generation as one corpus, with rows numbered across segments and deleted documents left out.
 
-A segment never changes. What is added later is a segment of its own, what is deleted is marked; so the cost of a change
-follows the change.
+A segment never changes. Added documents form a new segment, and deleted documents are only marked, so that the cost of
+an update depends on the size of the update, not of the index.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from safetensors.numpy import load_file, save_file
 
 from semsearch.errors import IndexFolderError
 from semsearch.filters.tree import FieldValue, Filter
-from semsearch.storage.documents import DocumentStore, rows_of
+from semsearch.storage.documents import DocumentStore, passage_rows_of
 from semsearch.storage.fulltext import FullText
 from semsearch.storage.generations import OpenGeneration
 from semsearch.storage.manifest import FileRecord, IndexRecord, Manifest, SegmentRecord
@@ -28,14 +28,14 @@ from semsearch.system.threads import available_cores
 from semsearch.text.tokens import parse_query
 from semsearch.types import Document, Hit, Mask, Passage, Rows, ScoreBreakdown, Scores, Vectors
 
-OWN_FREQUENCIES = 5_000
-"""Passages from which on a segment knows by itself how rare its words are."""
-REMEMBERED = 16
-"""Conditions whose rows are kept in memory, a byte a passage."""
+OWN_FREQUENCIES_FROM = 5_000
+"""Number of passages from which on BM25 uses a segment's own term frequencies."""
+CACHED_FILTERS = 16
+"""Filters whose allowed rows are kept in memory, one byte per passage."""
 
 
 class Segment:
-    """One segment's files, opened; shared by the generations that it is part of, closed with the last of them."""
+    """One segment's open files. Generations that have it in common share it; the last of them closes it."""
 
     def __init__(
         self,
@@ -44,36 +44,37 @@ class Segment:
         documents: DocumentStore,
         fulltext: FullText,
         index: IndexRecord,
-        places: Path | None = None,
+        map_points_path: Path | None = None,
     ) -> None:
-        """Tie opened parts together; places: the file that says where its passages stand on the map."""
+        """Tie open parts together. map_points_path: the file with the map points of its passages."""
         self.name = name
         self.vectors = vectors
         self.documents = documents
         self.fulltext = fulltext
         self.index = index
-        """How its nearest vectors are found."""
-        self.content: Mapping[str, FileRecord] = {}
-        """Its files, by which it is known again; none for one that is not of a generation."""
-        self._places = places
+        """The type of its vector index."""
+        self.file_records: Mapping[str, FileRecord] = {}
+        """Size and checksum of its files by name, which identify it; empty for a segment outside any generation."""
+        self._map_points_path = map_points_path
         self.close = weakref.finalize(self, _close, documents, fulltext)
 
     @cached_property
     def map_points(self) -> Points | None:
-        """(rows, 2) float16 in [0, 1], where its passages stand on the map; None where that is not known."""
-        if self._places is None or not self._places.exists():
+        """(rows, 2) float16 in [0, 1], the map points of its passages; None if they are missing."""
+        path = self._map_points_path
+        if path is None or not path.exists():
             return None
         try:
-            found = np.load(self._places, mmap_mode="r", allow_pickle=False)
+            points = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError) as error:
-            raise IndexFolderError(f"{self._places} cannot be read ({error}): build the index again") from error
-        return found if found.shape == (self.vectors.count, 2) else None
+            raise IndexFolderError(f"{path} cannot be read ({error}): build the index again") from error
+        return points if points.shape == (self.vectors.count, 2) else None
 
     @classmethod
     def open(cls, generation: OpenGeneration, record: SegmentRecord, *, threads: int) -> Segment:
-        """Open a segment of a generation. Raises IndexFolderError as its parts do."""
+        """Open a segment of a generation. Raises IndexFolderError if a part is damaged or the parts differ in size."""
         files = generation.files.segment(record.name)
-        opened = cls(
+        segment = cls(
             record.name,
             VectorIndex.open(files.vectors, files.graph if record.index.type == "hnsw" else None, threads=threads),
             DocumentStore(files.documents),
@@ -81,18 +82,20 @@ class Segment:
             record.index,
             files.map_points,
         )
-        opened.content = _content(generation.manifest, record.name)
-        counts = {opened.vectors.count, len(opened.documents.document_of), record.passages}
-        if len(counts) > 1 or opened.documents.count != record.documents:
-            raise IndexFolderError(f"the parts of {files.folder} disagree in number: build the index again")
-        return opened
+        segment.file_records = _segment_files(generation.manifest, record.name)
+        passage_counts = {segment.vectors.count, len(segment.documents.document_of), record.passages}
+        if len(passage_counts) > 1 or segment.documents.count != record.documents:
+            raise IndexFolderError(
+                f"the parts of {files.folder} have different numbers of passages or documents: build the index again"
+            )
+        return segment
 
 
-def _content(manifest: Manifest, segment: str) -> dict[str, FileRecord]:
+def _segment_files(manifest: Manifest, segment: str) -> dict[str, FileRecord]:
     return {name: file for name, file in manifest.files.items() if name.startswith(f"{segment}/")}
 
 
-def _deleted(path: Path) -> dict[str, Rows]:
+def _load_deleted(path: Path) -> dict[str, Rows]:
     try:
         return load_file(path) if path.exists() else {}
     except (OSError, SafetensorError) as error:
@@ -100,7 +103,7 @@ def _deleted(path: Path) -> dict[str, Rows]:
 
 
 def save_deleted(path: Path, deleted: Mapping[str, Rows]) -> None:
-    """Write the rows of deleted documents, by segment; nothing where there is none."""
+    """Write the rows of deleted documents, by segment name. Writes no file if there are none."""
     if deleted:
         save_file(dict(deleted), path)
 
@@ -112,72 +115,77 @@ def _close(documents: DocumentStore, fulltext: FullText) -> None:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AllowedRows:
-    """What may be found."""
+    """The rows that a search may return."""
 
     passages: Mask
-    """(rows,) whether each passage may."""
+    """(rows,) whether each passage is allowed."""
     passage_count: int
     document_count: int
 
 
 class Corpus:
-    """All that an index holds, by row: first the first segment's rows, then the second's and so on.
+    """All documents and passages of an index, by row: those of the first segment first, then of the second and so on.
 
-    Rows of what was deleted keep their numbers and are never found.
+    Rows of deleted documents keep their numbers and are never returned by a search.
     """
 
     def __init__(self, segments: Sequence[Segment], deleted: Mapping[str, Rows] | None = None) -> None:
-        """segments: at least one. deleted: document rows of a segment by its name."""
+        """Tie segments together.
+
+        segments: at least one. deleted: rows of deleted documents by segment name, counted within the segment.
+        """
         self.segments = tuple(segments)
-        self._deleted = [np.asarray((deleted or {}).get(one.name, ()), np.int64) for one in segments]
-        stores = [one.documents for one in segments]
+        self._deleted = [np.asarray((deleted or {}).get(segment.name, ()), np.int64) for segment in segments]
+        stores = [segment.documents for segment in segments]
         self._first_document = np.cumsum([0, *(store.count for store in stores)])
         self._first_passage = np.cumsum([0, *(len(store.document_of) for store in stores)])
         self.document_of: Rows = np.concatenate(
             [store.document_of + first for store, first in zip(stores, self._first_document[:-1], strict=True)]
         )
         """(rows,) the document row of each passage row."""
-        alive = np.ones(self._first_document[-1], bool)
-        for first, gone in zip(self._first_document[:-1], self._deleted, strict=True):
-            alive[first + gone] = False
-        self._alive = alive
-        self._everything = self._allowed(alive)
-        self._meeting: dict[Filter, AllowedRows] = {}
-        # what a word is worth is asked of the largest
-        self._largest = max(self.segments, key=lambda one: len(one.documents.document_of))
+        is_live = np.ones(self._first_document[-1], bool)
+        for first, deleted_rows in zip(self._first_document[:-1], self._deleted, strict=True):
+            is_live[first + deleted_rows] = False
+        self._is_live = is_live
+        self._live = self._allow_documents(is_live)
+        self._filter_cache: dict[Filter, AllowedRows] = {}
+        # small segments take their term frequencies from this one
+        self._largest = max(self.segments, key=lambda segment: len(segment.documents.document_of))
 
     @classmethod
     def open(cls, generation: OpenGeneration, *, threads: int, earlier: Corpus | None = None) -> Corpus:
-        """Open all segments of a generation; those that it has in common with an earlier one are open already.
+        """Open all segments of a generation.
 
-        Raises IndexFolderError where a part is damaged or they disagree.
+        threads: CPU threads of a vector search. earlier: a corpus whose open segments are reused if they are the same.
+
+        Raises IndexFolderError if a part is damaged or the parts do not fit the manifest.
         """
         manifest = generation.manifest
-        there = {one.name: one for one in (earlier.segments if earlier is not None else ())}
+        already_open = {segment.name: segment for segment in (earlier.segments if earlier is not None else ())}
         segments = [
             known
-            if (known := there.get(record.name)) and known.content == _content(manifest, record.name)
+            if (known := already_open.get(record.name)) and known.file_records == _segment_files(manifest, record.name)
             else Segment.open(generation, record, threads=threads)
             for record in manifest.segments
         ]
-        corpus = cls(segments, _deleted(generation.files.deleted))
+        corpus = cls(segments, _load_deleted(generation.files.deleted))
         if (corpus.documents, corpus.passages) != (manifest.documents, manifest.passages):
             raise IndexFolderError(f"{generation.files.folder} disagrees with its manifest: build the index again")
         return corpus
 
     @property
     def documents(self) -> int:
-        """Documents that were not deleted."""
-        return self._everything.document_count
+        """Number of documents that are not deleted."""
+        return self._live.document_count
 
     @property
     def passages(self) -> int:
-        """Passages that were not deleted."""
-        return self._everything.passage_count
+        """Number of passages that are not deleted."""
+        return self._live.passage_count
 
     @property
     def rows(self) -> int:
-        """Passage rows, those of deleted documents too."""
+        """Number of passage rows, including those of deleted documents."""
         return int(self._first_passage[-1])
 
     @property
@@ -185,17 +193,17 @@ class Corpus:
         """Length of a vector."""
         return self.segments[0].vectors.dimension
 
-    def allowed_rows(self, condition: Filter | None) -> AllowedRows:
-        """What may be found under a condition; kept in memory for the next search under the same one."""
-        if condition is None:
-            return self._everything
-        found = self._meeting.get(condition)
-        if found is None:
-            found = self._matching(condition)
-            if len(self._meeting) >= REMEMBERED:
-                self._meeting.clear()
-            self._meeting[condition] = found
-        return found
+    def allowed_rows(self, query_filter: Filter | None) -> AllowedRows:
+        """Return the live rows that match a filter, or all live rows for None; the last few filters are cached."""
+        if query_filter is None:
+            return self._live
+        allowed = self._filter_cache.get(query_filter)
+        if allowed is None:
+            allowed = self._matching(query_filter)
+            if len(self._filter_cache) >= CACHED_FILTERS:
+                self._filter_cache.clear()
+            self._filter_cache[query_filter] = allowed
+        return allowed
 
     def search_vectors(
         self,
@@ -208,208 +216,215 @@ class Corpus:
     ) -> tuple[Scores, Rows]:
         """As `VectorIndex.search`, over all segments.
 
-        effort: in place of what each segment's build found; exact: every row is compared.
+        ef_search: overrides the value measured when each segment was built. exact: compare every row.
         """
-        parts = []
-        for segment, within in self._parts(allowed):
-            tried = None if exact else ef_search or segment.index.ef_search
-            found, rows = segment.vectors.search(queries, k, ef_search=tried, allowed=within)
-            rows[rows >= 0] += self._first(segment)
-            parts.append((found, rows))
-        if not parts:
+        results = []
+        for segment, segment_mask in self._allowed_segments(allowed):
+            segment_ef = None if exact else ef_search or segment.index.ef_search
+            scores, rows = segment.vectors.search(queries, k, ef_search=segment_ef, allowed=segment_mask)
+            rows[rows >= 0] += self._first_passage_of(segment)
+            results.append((scores, rows))
+        if not results:
             return np.full((len(queries), k), -np.inf, np.float32), np.full((len(queries), k), -1, np.int64)
-        if len(parts) == 1:
-            return parts[0]
-        scores, rows = (np.concatenate(both, axis=1) for both in zip(*parts, strict=True))
-        order = np.lexsort((rows, -scores), axis=1)[:, :k]
-        return np.take_along_axis(scores, order, axis=1), np.take_along_axis(rows, order, axis=1)
+        if len(results) == 1:
+            return results[0]
+        all_scores, all_rows = (np.concatenate(arrays, axis=1) for arrays in zip(*results, strict=True))
+        order = np.lexsort((all_rows, -all_scores), axis=1)[:, :k]
+        return np.take_along_axis(all_scores, order, axis=1), np.take_along_axis(all_rows, order, axis=1)
 
     def map_points(self) -> Points | None:
-        """(rows, 2) float32 in [0, 1], where each passage stands on the map, NaN for what was deleted; None where a
-        segment does not say."""
-        parts = [segment.map_points for segment in self.segments]
-        if any(part is None for part in parts):
+        """Return the map point of each passage, (rows, 2) float32 in [0, 1], NaN for deleted ones.
+
+        None if any segment has no map points.
+        """
+        by_segment = [segment.map_points for segment in self.segments]
+        if any(points is None for points in by_segment):
             return None
-        found = np.concatenate([np.asarray(part, np.float32) for part in parts])
-        found[~self._everything.passages] = np.nan
-        return found
+        all_points = np.concatenate([np.asarray(points, np.float32) for points in by_segment])
+        all_points[~self._live.passages] = np.nan
+        return all_points
 
     def cosine(self, query: Vectors, rows: Rows) -> Scores:
         """As `VectorIndex.cosine`, over all segments."""
-        found = np.empty(len(rows), np.float32)
-        for segment, places, local in self._by_segment(rows):
-            found[places] = segment.vectors.cosine(query, local)
-        return found
+        cosines = np.empty(len(rows), np.float32)
+        for segment, indices, segment_rows in self._by_segment(rows):
+            cosines[indices] = segment.vectors.cosine(query, segment_rows)
+        return cosines
 
     def vectors(self, rows: Rows) -> Vectors:
-        """(n, dim) float32, those of n rows."""
-        found = np.empty((len(rows), self.dimension), np.float32)
-        for segment, places, local in self._by_segment(rows):
-            found[places] = segment.vectors.vectors(local)
-        return found
+        """Return the vectors of n rows, (n, dim) float32."""
+        vectors = np.empty((len(rows), self.dimension), np.float32)
+        for segment, indices, segment_rows in self._by_segment(rows):
+            vectors[indices] = segment.vectors.vectors(segment_rows)
+        return vectors
 
     def live_passages(self) -> tuple[Rows, Vectors]:
-        """(n,) rows, rising, and (n, dim) vectors of everything that was not deleted.
+        """Return rows, (n,), ascending, and vectors, (n, dim) float32, of all passages that are not deleted.
 
-        The index's own memory where it is one segment of which nothing was deleted; else a copy.
+        The vectors are the index's own memory if it has one segment without deleted documents, else a copy.
         """
-        rows = np.flatnonzero(self._everything.passages)
+        rows = np.flatnonzero(self._live.passages)
         if len(self.segments) == 1 and len(rows) == self.rows:
             return rows, self.segments[0].vectors.all_vectors()
         return rows, self.vectors(rows)
 
     def search_keywords(self, query: str, k: int, *, allowed: AllowedRows | None = None) -> tuple[Rows, Scores]:
-        """As `FullText.best`, over all segments; a small one's words are worth what they are in the largest."""
-        what = parse_query(query)
+        """As `FullText.search`, over all segments; a small segment uses the term frequencies of the largest."""
+        parsed = parse_query(query)
         rows: list[int] = []
         scores: list[float] = []
-        for segment, within in self._parts(allowed):
-            text = segment.fulltext
-            if segment is self._largest or text.count >= OWN_FREQUENCIES:
-                found, values = text.best(what, k, allowed=within)
+        for segment, segment_mask in self._allowed_segments(allowed):
+            fulltext = segment.fulltext
+            if segment is self._largest or fulltext.count >= OWN_FREQUENCIES_FROM:
+                segment_rows, segment_scores = fulltext.search(parsed, k, allowed=segment_mask)
             else:
-                other = self._largest.fulltext
-                found, values = text.best_by(what, k, other.frequency, other.count, allowed=within)
-            rows += (found + self._first(segment)).tolist()
-            scores += values.tolist()
+                largest = self._largest.fulltext
+                segment_rows, segment_scores = fulltext.search_with_frequencies(
+                    parsed, k, largest.frequency, largest.count, allowed=segment_mask
+                )
+            rows += (segment_rows + self._first_passage_of(segment)).tolist()
+            scores += segment_scores.tolist()
         all_rows, all_scores = np.array(rows, np.int64), np.array(scores, np.float32)
         order = np.lexsort((all_rows, -all_scores))[:k]
         return all_rows[order], all_scores[order]
 
     def hits(
-        self, wanted: Sequence[tuple[int, float]], parts: Sequence[ScoreBreakdown | None] | None = None
+        self, ranked: Sequence[tuple[int, float]], breakdowns: Sequence[ScoreBreakdown | None] | None = None
     ) -> list[Hit]:
-        """One hit for each (passage row, score), in their order; parts: what the scores are made of."""
+        """Return one hit for each (passage row, score), in their order. breakdowns: one for each, or None for none."""
         hits: dict[int, Hit] = {}
-        for segment, places, local in self._by_segment(np.array([row for row, _ in wanted], np.int64)):
-            hits.update(zip(places.tolist(), segment.documents.hits(local.tolist()), strict=True))
+        for segment, indices, segment_rows in self._by_segment(np.array([row for row, _ in ranked], np.int64)):
+            hits.update(zip(indices.tolist(), segment.documents.hits(segment_rows.tolist()), strict=True))
         return [
-            replace(hits[place], score=score, score_breakdown=made_of)
-            for place, ((_, score), made_of) in enumerate(zip(wanted, parts or [None] * len(wanted), strict=True))
+            replace(hits[index], score=score, score_breakdown=breakdown)
+            for index, ((_, score), breakdown) in enumerate(
+                zip(ranked, breakdowns or [None] * len(ranked), strict=True)
+            )
         ]
 
     def passage_texts(self, rows: Rows) -> list[Passage]:
-        """The passages in these rows, in their order."""
+        """Return the passages in these rows, in their order."""
         return [hit.passage for hit in self.hits([(row, 0.0) for row in rows.tolist()])]
 
     def sibling_rows(self, row: int) -> Rows:
-        """(n,) the other passages of the document whose passage is in this row."""
-        rows = rows_of(int(self.document_of[row]), self.document_of)
-        beside: Rows = rows[rows != row]
-        return beside
+        """Return the rows, (n,), of the other passages of the document that the passage in this row belongs to."""
+        rows = passage_rows_of(int(self.document_of[row]), self.document_of)
+        siblings: Rows = rows[rows != row]
+        return siblings
 
     def encoder_texts(self, rows: Rows) -> list[str]:
-        """What the encoder reads of passages."""
-        found: dict[int, str] = {}
-        for segment, places, local in self._by_segment(rows):
-            found.update(zip(places.tolist(), segment.documents.texts(local), strict=True))
-        return [found[place] for place in range(len(rows))]
+        """Return the encoder's input for the passages in these rows, in their order."""
+        texts: dict[int, str] = {}
+        for segment, indices, segment_rows in self._by_segment(rows):
+            texts.update(zip(indices.tolist(), segment.documents.texts(segment_rows), strict=True))
+        return [texts[index] for index in range(len(rows))]
 
-    def document(self, identity: str) -> Document | None:
-        """The whole document of this id, or None."""
-        segment = self._home(identity)
-        return None if segment is None else segment[0].documents.document(identity)
+    def document(self, doc_id: str) -> Document | None:
+        """Return the whole document of this id, or None."""
+        located = self._locate(doc_id)
+        return None if located is None else located[0].documents.document(doc_id)
 
-    def existing_ids(self, identities: Iterable[str]) -> set[str]:
-        """Those of the ids that a document has."""
-        asked_for = list(dict.fromkeys(identities))
-        return {identity for _, found in self._found(asked_for) for identity in found}
+    def existing_ids(self, doc_ids: Iterable[str]) -> set[str]:
+        """Return those of the ids that belong to a live document."""
+        unique = list(dict.fromkeys(doc_ids))
+        return {doc_id for _, document_rows in self._live_rows(unique) for doc_id in document_rows}
 
-    def rows_by_segment(self, identities: Iterable[str]) -> dict[str, Rows]:
-        """By segment, the rows of the documents that have one of these ids."""
+    def rows_by_segment(self, doc_ids: Iterable[str]) -> dict[str, Rows]:
+        """Return the document rows of these ids by segment name, ascending, counted within the segment."""
         return {
-            segment.name: np.array(sorted(found.values()), np.int64)
-            for segment, found in self._found(list(dict.fromkeys(identities)))
+            segment.name: np.array(sorted(document_rows.values()), np.int64)
+            for segment, document_rows in self._live_rows(list(dict.fromkeys(doc_ids)))
         }
 
     def doc_ids(self, rows: Rows) -> list[str]:
-        """The document ids of (n,) passage rows."""
-        found: dict[int, str] = {}
-        for segment, places, local in self._by_segment(rows):
-            found.update(zip(places.tolist(), segment.documents.doc_ids(local), strict=True))
-        return [found[place] for place in range(len(rows))]
+        """Return the document id of each passage row, n for (n,) rows."""
+        doc_ids: dict[int, str] = {}
+        for segment, indices, segment_rows in self._by_segment(rows):
+            doc_ids.update(zip(indices.tolist(), segment.documents.doc_ids(segment_rows), strict=True))
+        return [doc_ids[index] for index in range(len(rows))]
 
     def all_doc_ids(self) -> list[str]:
-        """The ids of all documents."""
+        """Return the ids of all live documents, by row."""
         return [
-            identity
+            doc_id
             for segment, first in zip(self.segments, self._first_document, strict=False)
-            for row, identity in enumerate(segment.documents.all_doc_ids())
-            if self._alive[first + row]
+            for row, doc_id in enumerate(segment.documents.all_doc_ids())
+            if self._is_live[first + row]
         ]
 
-    def passage_rows(self, identity: str) -> Rows:
-        """(n,) rows of a document's passages; none where there is no such document."""
-        home = self._home(identity)
-        if home is None:
+    def passage_rows(self, doc_id: str) -> Rows:
+        """Return the rows, (n,), of a document's passages; empty if there is no such document."""
+        located = self._locate(doc_id)
+        if located is None:
             return np.empty(0, np.int64)
-        segment, row = home
-        return segment.documents.passage_rows(row) + self._first(segment)
+        segment, document_row = located
+        return segment.documents.passage_rows(document_row) + self._first_passage_of(segment)
 
     def texts(self) -> Iterator[tuple[str, str]]:
-        """(document id, text at the encoder) of every passage, in the order of their rows."""
+        """Yield (document id, encoder's input) of every live passage, by row."""
         for segment, first in zip(self.segments, self._first_passage, strict=False):
-            for row, one in enumerate(segment.documents.passages()):
-                if self._everything.passages[first + row]:
-                    yield one
+            for row, passage in enumerate(segment.documents.passages()):
+                if self._live.passages[first + row]:
+                    yield passage
 
-    def facet_counts(self, name: str, condition: Filter | None = None) -> dict[FieldValue, int]:
-        """How many documents have each value under a name, of those that meet the condition."""
+    def facet_counts(self, name: str, query_filter: Filter | None = None) -> dict[FieldValue, int]:
+        """Count the live documents that match the filter, by their value of the metadata field `name`."""
         total: dict[FieldValue, int] = {}
-        for place, (segment, gone) in enumerate(zip(self.segments, self._deleted, strict=True)):
-            if condition is None and not len(gone):
-                chosen = None
+        for index, (segment, deleted_rows) in enumerate(zip(self.segments, self._deleted, strict=True)):
+            if query_filter is None and not len(deleted_rows):
+                document_rows = None
             else:
-                begin, end = self._first_document[place], self._first_document[place + 1]
-                chosen = np.flatnonzero(self._alive[begin:end])
-                if condition is not None:
-                    chosen = np.intersect1d(chosen, segment.documents.matching(condition))
-            for value, count in segment.documents.facet_counts(name, chosen).items():
+                start, stop = self._first_document[index], self._first_document[index + 1]
+                document_rows = np.flatnonzero(self._is_live[start:stop])
+                if query_filter is not None:
+                    document_rows = np.intersect1d(document_rows, segment.documents.matching(query_filter))
+            for value, count in segment.documents.facet_counts(name, document_rows).items():
                 total[value] = total.get(value, 0) + count
         return total
 
     @property
     def deleted(self) -> dict[str, Rows]:
-        """Document rows that were deleted, by segment."""
-        return {one.name: gone for one, gone in zip(self.segments, self._deleted, strict=True) if len(gone)}
+        """Rows of deleted documents by segment name, counted within the segment."""
+        return {segment.name: rows for segment, rows in zip(self.segments, self._deleted, strict=True) if len(rows)}
 
-    def _first(self, segment: Segment) -> int:
+    def _first_passage_of(self, segment: Segment) -> int:
         return int(self._first_passage[self.segments.index(segment)])
 
-    def _parts(self, allowed: AllowedRows | None) -> Iterator[tuple[Segment, Mask | None]]:
-        """The segments in which something may be found, and what; None: everything."""
-        mask = (allowed or self._everything).passages
-        for place, segment in enumerate(self.segments):
-            part = mask[self._first_passage[place] : self._first_passage[place + 1]]
-            if part.any():
-                yield segment, None if part.all() else part
+    def _allowed_segments(self, allowed: AllowedRows | None) -> Iterator[tuple[Segment, Mask | None]]:
+        """Yield each segment that has allowed passages, with their mask; None in place of a mask that allows all."""
+        mask = (allowed or self._live).passages
+        for index, segment in enumerate(self.segments):
+            segment_mask = mask[self._first_passage[index] : self._first_passage[index + 1]]
+            if segment_mask.any():
+                yield segment, None if segment_mask.all() else segment_mask
 
     def _by_segment(self, rows: Rows) -> Iterator[tuple[Segment, Rows, Rows]]:
-        """Each segment with the places among `rows` of those that are its own, and their rows there."""
+        """Group passage rows: yield (segment, indices into `rows`, the rows at these indices within the segment)."""
         if len(self.segments) == 1:
             yield self.segments[0], np.arange(len(rows)), np.asarray(rows)
             return
-        home = np.searchsorted(self._first_passage, rows, side="right") - 1
-        for place in np.unique(home).tolist():
-            places = np.flatnonzero(home == place)
-            yield self.segments[place], places, np.asarray(rows)[places] - self._first_passage[place]
+        segment_of = np.searchsorted(self._first_passage, rows, side="right") - 1
+        for segment_index in np.unique(segment_of).tolist():
+            indices = np.flatnonzero(segment_of == segment_index)
+            yield self.segments[segment_index], indices, np.asarray(rows)[indices] - self._first_passage[segment_index]
 
-    def _found(self, identities: Sequence[str]) -> Iterator[tuple[Segment, dict[str, int]]]:
-        """By segment, the rows of documents that have one of these ids and were not deleted."""
+    def _live_rows(self, doc_ids: Sequence[str]) -> Iterator[tuple[Segment, dict[str, int]]]:
+        """Yield each segment that has live documents of these ids, with their rows within the segment by id."""
         for segment, first in zip(self.segments, self._first_document, strict=False):
-            found = segment.documents.rows(identities)
-            if here := {identity: row for identity, row in found.items() if self._alive[first + row]}:
-                yield segment, here
+            rows = segment.documents.rows(doc_ids)
+            if live := {doc_id: row for doc_id, row in rows.items() if self._is_live[first + row]}:
+                yield segment, live
 
-    def _home(self, identity: str) -> tuple[Segment, int] | None:
-        return next(((segment, found[identity]) for segment, found in self._found([identity])), None)
+    def _locate(self, doc_id: str) -> tuple[Segment, int] | None:
+        """The segment of a live document and its row within the segment; None if there is no such document."""
+        return next(((segment, rows[doc_id]) for segment, rows in self._live_rows([doc_id])), None)
 
-    def _matching(self, condition: Filter) -> AllowedRows:
-        meets = np.zeros(len(self._alive), bool)
+    def _matching(self, query_filter: Filter) -> AllowedRows:
+        matches = np.zeros(len(self._is_live), bool)
         for segment, first in zip(self.segments, self._first_document, strict=False):
-            meets[first + segment.documents.matching(condition)] = True
-        return self._allowed(meets & self._alive)
+            matches[first + segment.documents.matching(query_filter)] = True
+        return self._allow_documents(matches & self._is_live)
 
-    def _allowed(self, documents: Mask) -> AllowedRows:
+    def _allow_documents(self, documents: Mask) -> AllowedRows:
         passages = documents[self.document_of]
         return AllowedRows(passages, int(np.count_nonzero(passages)), int(np.count_nonzero(documents)))

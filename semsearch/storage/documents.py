@@ -1,4 +1,4 @@
-"""Documents and passages by row, their words and their metadata: one SQLite file. Does not depend on vectors."""
+"""Documents and passages by row, with full text and metadata, in one SQLite file. Does not depend on vectors."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ import numpy as np
 from pydantic import JsonValue
 
 from semsearch.errors import IndexFolderError
-from semsearch.filters.tree import FieldValue, Filter
-from semsearch.filters.tree import field_values as facts_of
+from semsearch.filters.tree import FieldValue, Filter, field_values
 from semsearch.storage import fulltext
-from semsearch.storage import metadata as facts
+from semsearch.storage import metadata as metadata_table
 from semsearch.types import Document, Hit, Passage, Rows
 
 SCHEMA = """
@@ -41,55 +40,60 @@ CREATE TABLE passages (
 ) STRICT;
 """
 
-DISAGREEMENTS = {
-    "passages are of no document": "SELECT count(*) FROM passages WHERE document NOT IN (SELECT row FROM documents)",
+CONSISTENCY_CHECKS = {
+    "passages belong to no document": "SELECT count(*) FROM passages WHERE document NOT IN (SELECT row FROM documents)",
     "documents have no passage": "SELECT count(*) FROM documents WHERE row NOT IN (SELECT document FROM passages)",
-    "passages are not what stands in their documents": (
+    "passages differ from the text of their documents": (
         "SELECT count(*) FROM passages JOIN documents ON documents.row = passages.document"
         " WHERE substr(documents.text, start + 1, stop - start) != passages.text"
     ),
-    "passages have no words, or words no passage": (
+    "passages have no full text, or full text no passage": (
         "SELECT (SELECT count(*) FROM passages WHERE row NOT IN (SELECT id FROM words_docsize))"
         " + (SELECT count(*) FROM words_docsize WHERE id NOT IN (SELECT row FROM passages))"
     ),
-    "facts are of no document": "SELECT count(*) FROM facts WHERE document NOT IN (SELECT row FROM documents)",
+    "metadata values belong to no document": (
+        "SELECT count(*) FROM facts WHERE document NOT IN (SELECT row FROM documents)"
+    ),
 }
-"""What may be wrong in a file whose checksum is right, and how often it is."""
+"""Inconsistencies that a checksum cannot show, each with a query for the number of rows that have it."""
 
-_AT_ENCODER = (
+_ENCODER_INPUT = (
     "SELECT passages.row, heading, passages.text"
     " FROM passages JOIN documents ON documents.row = passages.document WHERE passages.row IN"
 )
-_AT_ONCE = 500
-"""Rows asked for by one statement; SQLite bounds the number of its parameters."""
+_BATCH_ROWS = 500
+"""Rows requested by one statement; SQLite limits the number of its parameters."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredDocument:
-    """A document as it was stored: what `DocumentWriter.add` takes."""
+    """A document with everything that `DocumentWriter.add` stored of it."""
 
     document: Document
     heading: str
     passages: Sequence[tuple[Passage, int]]
+    """Each with its number of tokens."""
     rows: Rows
-    """(n,) of its passages."""
+    """(n,) the rows of its passages."""
 
 
 class DocumentWriter:
-    """Fills a new file; what it holds is durable only after `close` and an fsync of the file by the caller."""
+    """Writes a new file. Its content is durable only after `close` and an fsync of the file by the caller."""
 
     def __init__(self, path: Path) -> None:
-        """Create the file, which must not exist. Raises OSError if that cannot be done."""
+        """Create the file, which must not exist. Raises OSError if it cannot be written."""
         self._path = path
         self.documents = 0
+        """Number of documents written."""
         self.passages = 0
-        # the file is built aside and published whole: a journal would protect nothing
+        """Number of passages written."""
+        # an unfinished file is never published, so that a journal would protect nothing
         self._connection = sqlite3.connect(path, isolation_level=None)
-        self._guarded("PRAGMA journal_mode = OFF")
-        self._guarded("PRAGMA synchronous = OFF")
-        for statement in (*SCHEMA.split(";"), fulltext.SCHEMA, facts.SCHEMA):
-            self._guarded(statement)
-        self._guarded("BEGIN")
+        self._execute("PRAGMA journal_mode = OFF")
+        self._execute("PRAGMA synchronous = OFF")
+        for statement in (*SCHEMA.split(";"), fulltext.SCHEMA, metadata_table.SCHEMA):
+            self._execute(statement)
+        self._execute("BEGIN")
 
     def __enter__(self) -> Self:
         return self
@@ -100,49 +104,49 @@ class DocumentWriter:
         self._connection.close()
 
     def source_of(self, document_id: str) -> str | None:
-        """Where a document of this id was read, if one is stored."""
-        found = self._connection.execute("SELECT source FROM documents WHERE id = ?", (document_id,)).fetchone()
-        return None if found is None else str(found[0])
+        """Return the source of the document of this id, or None if none is stored."""
+        row = self._connection.execute("SELECT source FROM documents WHERE id = ?", (document_id,)).fetchone()
+        return None if row is None else str(row[0])
 
     def add(self, document: Document, heading: str, passages: Sequence[tuple[Passage, int]]) -> None:
-        """Store a document whose id is not stored yet, with its passages, at least one.
+        """Store a document with its passages, at least one. Its id must be new.
 
-        heading: what of the title stands before every passage at the encoder (see `encoder_text`).
-        passages: each with the number of tokens that it has there.
+        heading: the part of the title that precedes every passage in the encoder's input (see `encoder_text`).
+        passages: each with its number of tokens in the encoder's input.
         """
         metadata = json.dumps(dict(document.metadata), ensure_ascii=False, allow_nan=False)
-        self._guarded(
+        self._execute(
             "INSERT INTO documents VALUES (?, ?, ?, ?, ?, ?, ?)",
             (self.documents, document.id, document.title, heading, document.text, document.source, metadata),
         )
-        known = {"id": document.id, "title": document.title, "source": document.source, **document.metadata}
-        for name, value in facts_of(known):
-            self._guarded(facts.ADD, (name, value, self.documents))
+        fields = {"id": document.id, "title": document.title, "source": document.source, **document.metadata}
+        for name, value in field_values(fields):
+            self._execute(metadata_table.ADD, (name, value, self.documents))
         for passage, tokens in passages:
-            self._guarded(
+            self._execute(
                 "INSERT INTO passages VALUES (?, ?, ?, ?, ?, ?)",
                 (self.passages, self.documents, passage.start, passage.stop, passage.text, tokens),
             )
-            self._guarded(fulltext.ADD, (self.passages, fulltext.stems(encoder_text(heading, passage.text))))
+            self._execute(fulltext.ADD, (self.passages, fulltext.stem_text(encoder_text(heading, passage.text))))
             self.passages += 1
         self.documents += 1
 
     def tokens(self, start: int = 0) -> Rows:
-        """(n,) tokens of each passage from row `start` on, as the encoder will read them."""
-        found = self._connection.execute("SELECT tokens FROM passages WHERE row >= ? ORDER BY row", (start,))
-        return np.fromiter((tokens for (tokens,) in found), np.int64, self.passages - start)
+        """Return the number of tokens, (n,), of each passage from row `start` on, in the encoder's input."""
+        rows = self._connection.execute("SELECT tokens FROM passages WHERE row >= ? ORDER BY row", (start,))
+        return np.fromiter((tokens for (tokens,) in rows), np.int64, self.passages - start)
 
     def texts(self, rows: Rows) -> list[str]:
-        """What the encoder reads of passages in these rows."""
+        """Return the encoder's input for the passages in these rows, in their order."""
         return _texts(self._connection, rows)
 
     def close(self) -> None:
-        """Commit and close. Raises OSError if the file cannot be written whole."""
-        self._guarded(fulltext.FINISH)
-        self._guarded("COMMIT")
+        """Commit and close. Raises OSError if the file cannot be written."""
+        self._execute(fulltext.FINISH)
+        self._execute("COMMIT")
         self._connection.close()
 
-    def _guarded(self, statement: str, values: Sequence[object] = ()) -> None:
+    def _execute(self, statement: str, values: Sequence[object] = ()) -> None:
         try:
             self._connection.execute(statement, values)
         except sqlite3.OperationalError as error:
@@ -150,43 +154,44 @@ class DocumentWriter:
 
 
 class DocumentStore:
-    """Reads a finished file, from any number of threads."""
+    """Reads a finished file. Any number of threads may use it."""
 
     def __init__(self, path: Path) -> None:
-        """Open the file. Raises IndexFolderError if it is no such file."""
+        """Open the file. Raises IndexFolderError if it is not a document store."""
         self._lock = threading.Lock()
         try:
-            # one connection, opened now: the file may be replaced while this one is being read
-            self._connection = fulltext.connected(path)
+            # one connection, open now: the file may be replaced while it is in use
+            self._connection = fulltext.open_read_only(path)
             self.count = int(self._connection.execute("SELECT count(*) FROM documents").fetchone()[0])
+            """Number of documents."""
             passages = int(self._connection.execute("SELECT count(*) FROM passages").fetchone()[0])
-            found = self._connection.execute("SELECT document FROM passages ORDER BY row")
-            self.document_of: Rows = np.fromiter((row for (row,) in found), np.int64, passages)
+            rows = self._connection.execute("SELECT document FROM passages ORDER BY row")
+            self.document_of: Rows = np.fromiter((document for (document,) in rows), np.int64, passages)
             """(passages,) the document row of each passage row."""
         except sqlite3.Error as error:
             raise IndexFolderError(f"{path} is not a document store ({error}): build the index again") from error
 
-    def hits(self, wanted: Sequence[int]) -> list[Hit]:
-        """One hit for each passage row, in their order; its score is 0 until the caller sets it."""
+    def hits(self, rows: Sequence[int]) -> list[Hit]:
+        """Return one hit for each passage row, in their order. Its score is 0 until the caller sets it."""
         with self._lock:
-            found = {
+            fields_by_row = {
                 row: fields
                 for row, *fields in _select_by_row(
                     self._connection,
                     "SELECT passages.row, passages.text, start, stop, id, title, source, metadata"
                     " FROM passages JOIN documents ON documents.row = passages.document WHERE passages.row IN",
-                    wanted,
+                    rows,
                     columns=8,
                 )
             }
         hits = []
-        for row in wanted:
-            text, start, stop, doc_id, title, source, metadata = found[row]
-            hits.append(Hit(doc_id, title, Passage(text, start, stop), 0.0, source, _decoded(metadata)))
+        for row in rows:
+            text, start, stop, doc_id, title, source, metadata = fields_by_row[row]
+            hits.append(Hit(doc_id, title, Passage(text, start, stop), 0.0, source, _parse_metadata(metadata)))
         return hits
 
     def documents(self, rows: Sequence[int]) -> Iterator[StoredDocument]:
-        """Whole documents by row, in the order of their rows, with all that was stored of them."""
+        """Yield the documents in these rows, by row, with everything that was stored of them."""
         for row in sorted(rows):
             passage_rows = self.passage_rows(row)
             with self._lock:
@@ -205,37 +210,40 @@ class DocumentStore:
             )
 
     def document(self, doc_id: str) -> Document | None:
-        """The whole document of this id, or None."""
+        """Return the whole document of this id, or None."""
         with self._lock:
-            found = self._connection.execute(
+            row = self._connection.execute(
                 "SELECT id, title, text, source, metadata FROM documents WHERE id = ?", (doc_id,)
             ).fetchone()
-        return None if found is None else _document(*found)
+        return None if row is None else _document(*row)
 
     def rows(self, doc_ids: Iterable[str]) -> dict[str, int]:
-        """The document rows of those of the ids that a document has."""
+        """Return id → document row for those of the ids that a document has."""
         unique, rows = list(dict.fromkeys(doc_ids)), dict[str, int]()
         with self._lock:
-            for start in range(0, len(unique), _AT_ONCE):
-                part = unique[start : start + _AT_ONCE]
-                marks = ",".join("?" * len(part))
-                rows |= self._connection.execute(f"SELECT id, row FROM documents WHERE id IN ({marks})", part)  # noqa: S608
+            for start in range(0, len(unique), _BATCH_ROWS):
+                batch = unique[start : start + _BATCH_ROWS]
+                marks = ",".join("?" * len(batch))
+                rows |= self._connection.execute(f"SELECT id, row FROM documents WHERE id IN ({marks})", batch)  # noqa: S608
         return rows
 
     def all_doc_ids(self) -> list[str]:
-        """The id of every document, by row."""
+        """Return the id of every document, by row."""
         with self._lock:
             return [doc_id for (doc_id,) in self._connection.execute("SELECT id FROM documents ORDER BY row")]
 
     def matching(self, tree: Filter) -> Rows:
         """Return the (n,) rows, ascending, of the documents that match a filter."""
-        test, values = facts.where(tree)
+        test, values = metadata_table.where(tree)
         with self._lock:
-            found = self._connection.execute(f"SELECT row FROM documents WHERE {test} ORDER BY row", values)  # noqa: S608
-            return np.array([row for (row,) in found], np.int64)
+            rows = self._connection.execute(f"SELECT row FROM documents WHERE {test} ORDER BY row", values)  # noqa: S608
+            return np.array([row for (row,) in rows], np.int64)
 
     def facet_counts(self, name: str, documents: Rows | None = None) -> dict[FieldValue, int]:
-        """How many documents have each value under a name: of all, or of those in the given rows."""
+        """Count the documents by their value of the metadata field `name`.
+
+        documents: (n,) rows of the documents to count; None counts all.
+        """
         select, values = "SELECT value, count(*) FROM facts WHERE name = ?", [name]
         if documents is not None:
             select += " AND document IN (SELECT value FROM json_each(?))"
@@ -244,30 +252,30 @@ class DocumentStore:
             return dict(self._connection.execute(f"{select} GROUP BY value", values).fetchall())
 
     def doc_ids(self, rows: Rows) -> list[str]:
-        """The document ids of (n,) passage rows."""
+        """Return the document id of each passage row, n for (n,) rows."""
         with self._lock:
             select = (
                 "SELECT passages.row, id FROM passages JOIN documents ON documents.row = passages.document"
                 " WHERE passages.row IN"
             )
-            found = dict(_select_by_row(self._connection, select, rows.tolist(), columns=2))
-        return [found[row] for row in rows.tolist()]
+            doc_ids = dict(_select_by_row(self._connection, select, rows.tolist(), columns=2))
+        return [doc_ids[row] for row in rows.tolist()]
 
     def passage_rows(self, document: int) -> Rows:
-        """(n,) rows of the passages of the document in a row."""
-        return rows_of(document, self.document_of)
+        """Return the rows, (n,), of the passages of the document in row `document`."""
+        return passage_rows_of(document, self.document_of)
 
     def passages(self) -> Iterator[tuple[str, str]]:
-        """(document id, text at the encoder) of every passage, by row."""
+        """Return (document id, encoder's input) of every passage, by row."""
         with self._lock:
-            found = self._connection.execute(
+            rows = self._connection.execute(
                 "SELECT id, heading, passages.text FROM passages JOIN documents"
                 " ON documents.row = passages.document ORDER BY passages.row"
             ).fetchall()
-        return ((doc_id, encoder_text(heading, text)) for doc_id, heading, text in found)
+        return ((doc_id, encoder_text(heading, text)) for doc_id, heading, text in rows)
 
     def texts(self, rows: Rows) -> list[str]:
-        """What the encoder reads of passages in these rows."""
+        """Return the encoder's input for the passages in these rows, in their order."""
         with self._lock:
             return _texts(self._connection, rows)
 
@@ -276,41 +284,44 @@ class DocumentStore:
         self._connection.close()
 
 
-def rows_of(document: int, document_of: Rows) -> Rows:
-    """(n,) rows of the passages of the document in a row; document_of: (passages,) the document row of each."""
-    # passages are stored in the order of their documents
+def passage_rows_of(document: int, document_of: Rows) -> Rows:
+    """Return the rows, (n,), of the passages of the document in row `document`.
+
+    document_of: (passages,) the document row of each passage row, ascending.
+    """
     first, last = np.searchsorted(document_of, [document, document + 1])
     rows: Rows = np.arange(first, last, dtype=np.int64)
     return rows
 
 
 def encoder_text(heading: str, passage: str) -> str:
-    """What the encoder reads of a passage: the document's heading before it, since few passages name their topic."""
+    """Return the encoder's input for a passage: preceded by the heading, because few passages name their topic."""
     return f"{heading} {passage}".strip()
 
 
 def _texts(connection: sqlite3.Connection, rows: Rows) -> list[str]:
-    found = {
+    texts = {
         row: encoder_text(heading, text)
-        for row, heading, text in _select_by_row(connection, _AT_ENCODER, rows.tolist(), columns=3)
+        for row, heading, text in _select_by_row(connection, _ENCODER_INPUT, rows.tolist(), columns=3)
     }
-    return [found[row] for row in rows.tolist()]
+    return [texts[row] for row in rows.tolist()]
 
 
 def _select_by_row(
     connection: sqlite3.Connection, select: str, rows: Sequence[int], *, columns: int
 ) -> Iterator[list[Any]]:
-    for start in range(0, len(rows), _AT_ONCE):
-        part = rows[start : start + _AT_ONCE]
-        statement = fulltext.in_one(f"{select} ({','.join('?' * len(part))})", columns)
-        [(found,)] = connection.execute(statement, part)
-        yield from json.loads(found)
+    """Yield [row, …] of the `select`, which ends in `IN`, for these rows; in no particular order."""
+    for start in range(0, len(rows), _BATCH_ROWS):
+        batch = rows[start : start + _BATCH_ROWS]
+        statement = fulltext.select_as_json(f"{select} ({','.join('?' * len(batch))})", columns)
+        [(selected,)] = connection.execute(statement, batch)
+        yield from json.loads(selected)
 
 
 def _document(doc_id: str, title: str, text: str, source: str, metadata: str) -> Document:
-    return Document(doc_id, title, text, source, _decoded(metadata))
+    return Document(doc_id, title, text, source, _parse_metadata(metadata))
 
 
-def _decoded(metadata: str) -> Mapping[str, JsonValue]:
+def _parse_metadata(metadata: str) -> Mapping[str, JsonValue]:
     values: dict[str, JsonValue] = json.loads(metadata)
     return values

@@ -1,15 +1,15 @@
-"""What an index's domains have learned, version by version, beside the index. Does not depend on learning.
+"""The learned states of an index's domains, by version, in the index's folder. Does not depend on learning.
 
     index/NAME/domains/
-      changed              rewritten with every change, so that a running server sees what another process did
+      changed              rewritten with every change, so that a running server notices changes by other processes
       lock                 held while a domain changes
-      DOMAIN/              its name percent-encoded
-        domain.json          its parent and its versions, the last of which serves
+      DOMAIN/              its name, percent-encoded
+        domain.json          its parent and its versions, the last of which is served
         000003.safetensors   the state of version 3
 
-A version's state is written before the record that names it, and the record is replaced by one rename: a reader
-sees the version before or the one after, whole. A state stands in the encoder's own coordinates: it outlives a
-rebuilding of the index, not a change of encoder.
+The state of a version is written before the record that names it, and one rename replaces the record. A reader
+therefore sees either the previous version or the new one, complete. A state uses the encoder's coordinates: it stays
+valid when the index is rebuilt, but not when the encoder changes.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ from semsearch.system.files import atomic_write, sync_to_disk
 FOLDER = "domains"
 RECORD = "domain.json"
 MAX_STATES = 20
-"""Versions of a domain that can be returned to."""
+"""Latest versions of a domain whose states are kept, so that a rollback can serve them again."""
 MAX_VERSIONS = 200
-"""Versions of a domain that its history tells of."""
+"""Latest versions of a domain that its record keeps."""
 MAX_DEPTH = 8
-"""Domains in a line from a domain to its last ancestor, at most."""
+"""Domains in a lineage, from a domain to its last ancestor."""
 
 VersionEvent = Literal["adapted", "declined", "reset", "rolled back", "imported"]
 
 
 class Version(BaseModel):
-    """One change of what a domain is served with."""
+    """One change of the state that a domain is served with."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -54,34 +54,34 @@ class Version(BaseModel):
     number: int = Field(ge=1)
     at: datetime
     event: VersionEvent
-    explanation: str = Field(description="Why, for people")
-    state: str | None = Field(description="File of the state; None where the domain has none of its own")
-    learner: str = Field(description="What made the state, or `none`")
-    labels: int = Field(0, ge=0, description="Labelled queries it was decided on")
-    last_entry: int = Field(0, ge=0, description="Number of the last entry of the log that it takes into account")
+    explanation: str = Field(description="The reason, in a sentence")
+    state: str | None = Field(description="File of the state; None if the domain has no state of its own")
+    learner: str = Field(description="The learner that produced the state, or `none`")
+    labels: int = Field(0, ge=0, description="Number of labelled queries that the decision is based on")
+    last_entry: int = Field(0, ge=0, description="Number of the last log entry that was taken into account")
     parent: str | None = Field(None, description="`DOMAIN/VERSION` whose state the inner loop started from")
-    restored: int | None = Field(None, description="The version that a rolling back returned to")
-    verdict: dict[str, JsonValue] = Field(default_factory=dict, description="What the guard found")
+    restored: int | None = Field(None, description="The version that a rollback returned to")
+    verdict: dict[str, JsonValue] = Field(default_factory=dict, description="The guard's findings")
 
 
 class DomainRecord(BaseModel):
-    """A domain: where it comes from and how it got where it is."""
+    """A domain's parent and its history."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     domain: str
-    encoder_sha256: str = Field(description="Weights of the encoder in whose coordinates its states stand")
+    encoder_sha256: str = Field(description="Checksum of the weights of the encoder that its states belong to")
     parent: str | None = None
     versions: tuple[Version, ...] = ()
 
     @property
     def current(self) -> Version | None:
-        """What serves; None where nothing was ever decided."""
+        """The version that is served; None if there is no version yet."""
         return self.versions[-1] if self.versions else None
 
     @property
     def number(self) -> int:
-        """The current version's number, 0 where there is none."""
+        """The current version's number; 0 if there is no version yet."""
         return self.versions[-1].number if self.versions else 0
 
 
@@ -89,21 +89,23 @@ class DomainStore:
     """The domains of one index on disk."""
 
     def __init__(self, index: Path, *, encoder_sha256: str) -> None:
-        """Those of the index in this folder, whose encoder has these weights."""
+        """Use the domains in the index's folder. encoder_sha256: checksum of the weights of the index's encoder."""
         self.folder = index / FOLDER
         self._encoder = encoder_sha256
 
     def check_name(self, domain: str) -> None:
-        """Raise StateError for what cannot be a domain's name."""
-        _named(domain)
+        """Raise StateError if `domain` is not a valid name."""
+        _folder_name(domain)
 
     def names(self) -> list[str]:
-        """Every domain that has a record."""
+        """Return the names of all domains that have a record, sorted."""
         return sorted(unquote(path.parent.name) for path in self.folder.glob(f"*/{RECORD}"))
 
     def record(self, domain: str) -> DomainRecord:
-        """The domain's record, an empty one where there is none. Raises StateError for one that is damaged or of
-        another encoder."""
+        """Return the domain's record; an empty one if there is none.
+
+        Raises StateError if the record is damaged or belongs to another encoder.
+        """
         path = self._folder(domain) / RECORD
         try:
             record = DomainRecord.model_validate_json(path.read_bytes())
@@ -112,17 +114,17 @@ class DomainStore:
         except (OSError, ValidationError) as error:
             reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error.strerror
             raise StateError(
-                f"{path} is not a domain's record ({reason}): remove {path.parent}, adapt again"
+                f"{path} is not a domain's record ({reason}): remove {path.parent} and adapt the domain again"
             ) from error
         if record.encoder_sha256 != self._encoder:
             raise StateError(
-                f"{path.parent} was learned with another encoder than the index was built with: remove it, adapt the"
-                " domain again"
+                f"{path.parent} was learned with another encoder than the index was built with: remove it and adapt"
+                " the domain again"
             )
         return record
 
     def state(self, domain: str, version: Version) -> DomainState | None:
-        """The state of one of the domain's versions. Raises StateError where its file is damaged or gone."""
+        """Return the state of one of the domain's versions. Raises StateError if its file is damaged or missing."""
         return None if version.state is None else DomainState.open(self._folder(domain) / version.state)[0]
 
     def append(
@@ -139,9 +141,13 @@ class DomainStore:
         restored: int | None = None,
         verdict: Mapping[str, JsonValue] | None = None,
     ) -> Version:
-        """The domain's next version, which serves from now on; whole or not at all. Raises StorageError if the disk
-        refuses."""
-        with self._changing(domain) as record:
+        """Append a version to the domain's record and return it; it is served from now on. A failure changes nothing.
+
+        state: its state; None to serve none of its own. The other arguments are the fields of `Version`.
+
+        Raises StateError if the record is damaged, StorageError if the folder cannot be written.
+        """
+        with self._locked_record(domain) as record:
             folder = self._folder(domain)
             number = record.number + 1
             version = Version(
@@ -158,77 +164,78 @@ class DomainStore:
                 verdict=dict(verdict or {}),
             )
             if state is not None and version.state is not None:
-                about = {"encoder_sha256": self._encoder, **version.model_dump(mode="json", exclude={"state"})}
-                state.save(folder / version.state, about)
-            versions = (*record.versions, version)[-MAX_VERSIONS:]
-            kept = {one.state for one in versions if one.state is not None and one.number > number - MAX_STATES}
-            versions = tuple(one if one.state in kept else one.model_copy(update={"state": None}) for one in versions)
+                header = {"encoder_sha256": self._encoder, **version.model_dump(mode="json", exclude={"state"})}
+                state.save(folder / version.state, header)
+            versions, state_files = _trim_history((*record.versions, version))
             self._write(record.model_copy(update={"versions": versions}))
             for path in folder.glob("*.safetensors"):
-                if path.name not in kept:
+                if path.name not in state_files:
                     path.unlink(missing_ok=True)
         return version
 
     def set_parent(self, domain: str, parent: str | None) -> None:
-        """Have the domain inherit from another one, or from none.
+        """Let the domain inherit from `parent`, or from no domain if it is None.
 
-        Raises StateError where it would inherit from itself, or from further than DEEPEST.
+        Raises StateError if the domain would be its own ancestor or the lineage would exceed MAX_DEPTH, StorageError
+        if the folder cannot be written.
         """
         if parent is not None:
-            _named(parent)
-            line = [parent, *self.ancestors(parent)]
-            if domain in line:
+            self.check_name(parent)
+            lineage = [parent, *self.ancestors(parent)]
+            if domain in lineage:
                 raise StateError(f"{parent!r} inherits from {domain!r} already: a domain cannot be its own ancestor")
-            if len(line) >= MAX_DEPTH:
+            if len(lineage) >= MAX_DEPTH:
                 raise StateError(
-                    f"{parent!r} has {len(line) - 1} ancestors: at most {MAX_DEPTH - 1} levels are followed"
+                    f"{parent!r} has {len(lineage) - 1} ancestors already: a domain can have at most {MAX_DEPTH - 1}"
                 )
-        with self._changing(domain) as record:
+        with self._locked_record(domain) as record:
             self._write(record.model_copy(update={"parent": parent}))
 
     def ancestors(self, domain: str) -> list[str]:
-        """The domain's parent, its parent and so on."""
-        return [name for name, _ in self._line(domain)][1:]
+        """Return the domain's parent, the parent's parent and so on."""
+        return [name for name, _ in self._lineage(domain)][1:]
 
     def children(self) -> dict[str, list[str]]:
-        """Domain → those that inherit from it directly. Damaged records are passed over."""
-        found: dict[str, list[str]] = {}
+        """Return domain → the domains that inherit from it directly. Damaged records are skipped."""
+        children: dict[str, list[str]] = {}
         for name in self.names():
             with suppress(StateError):
                 parent = self.record(name).parent
                 if parent is not None:
-                    found.setdefault(parent, []).append(name)
-        return found
+                    children.setdefault(parent, []).append(name)
+        return children
 
     def domain_adapter(self, domain: str) -> DomainAdapter:
-        """What the domain's queries are to be rescaled with: its own state, else its nearest ancestor's, else nothing.
+        """Return the adapter of the domain: of its own state, else of its nearest ancestor's, else without a state.
 
-        A damaged record or state is as good as none, and the reason says so: one domain's damage is not another's.
+        A damaged record or state gives an adapter without a state, whose reason names the damage, so that the damage
+        of one domain does not affect others.
         """
         return self.domain_adapters([domain])[domain]
 
     def domain_adapters(self, domains: Iterable[str]) -> dict[str, DomainAdapter]:
-        """`serving` of several; a state that several are served with is read once, and one object."""
-        read: dict[tuple[str, int], DomainState | None] = {}
-        return {domain: self._serving(domain, read) for domain in domains}
+        """As `domain_adapter`, for several domains, which share one object of a state that they have in common."""
+        states: dict[tuple[str, int], DomainState | None] = {}
+        return {domain: self._domain_adapter(domain, states) for domain in domains}
 
     def revision(self) -> int:
-        """A number that changes whenever any domain does, in whatever process."""
+        """Return a number that changes whenever any process changes a domain."""
         try:
             return (self.folder / "changed").stat().st_mtime_ns
         except OSError:
             return 0
 
-    def _serving(self, domain: str, read: dict[tuple[str, int], DomainState | None]) -> DomainAdapter:
+    def _domain_adapter(self, domain: str, states: dict[tuple[str, int], DomainState | None]) -> DomainAdapter:
+        """states: those read so far, by domain and version; a state read here is added."""
         declined: Version | None = None
         try:
-            for name, record in self._line(domain):
+            for name, record in self._lineage(domain):
                 current = record.current
                 if current is None:
                     continue
-                if (name, current.number) not in read:
-                    read[name, current.number] = self.state(name, current)
-                state = read[name, current.number]
+                if (name, current.number) not in states:
+                    states[name, current.number] = self.state(name, current)
+                state = states[name, current.number]
                 if state is not None:
                     reason = current.explanation if name == domain else f"inherited from {name!r}"
                     return DomainAdapter(
@@ -242,28 +249,26 @@ class DomainStore:
                 declined = declined or current
         except StateError as error:
             return DomainAdapter(None, reason=f"damaged: {error}")
-        return (
-            UNKNOWN_DOMAIN
-            if declined is None
-            else DomainAdapter(None, reason=declined.explanation, verdict=declined.verdict)
-        )
+        if declined is None:
+            return UNKNOWN_DOMAIN
+        return DomainAdapter(None, reason=declined.explanation, verdict=declined.verdict)
 
-    def _line(self, domain: str) -> Iterator[tuple[str, DomainRecord]]:
-        """The domain, its parent and so on, with their records; each is read when it is asked for."""
-        passed: list[str] = []
+    def _lineage(self, domain: str) -> Iterator[tuple[str, DomainRecord]]:
+        """Yield the domain, its parent and so on, with their records. Records are read one by one, as needed."""
+        visited: list[str] = []
         name: str | None = domain
-        while name is not None and name not in passed and len(passed) <= MAX_DEPTH:
+        while name is not None and name not in visited and len(visited) <= MAX_DEPTH:
             record = self.record(name)
-            passed.append(name)
+            visited.append(name)
             yield name, record
             name = record.parent
 
     def _folder(self, domain: str) -> Path:
-        return self.folder / _named(domain)
+        return self.folder / _folder_name(domain)
 
     @contextmanager
-    def _changing(self, domain: str) -> Iterator[DomainRecord]:
-        """The domain's record, which nobody else changes meanwhile."""
+    def _locked_record(self, domain: str) -> Iterator[DomainRecord]:
+        """Yield the domain's record and hold the lock, so that no other process or thread changes it."""
         folder = self._folder(domain)
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -272,7 +277,7 @@ class DomainStore:
                 yield self.record(domain)
         except OSError as error:
             raise StorageError(
-                f"{folder} cannot be written ({error.strerror}): make room, or the folder writable"
+                f"{folder} cannot be written ({error.strerror}): free disk space, or make the folder writable"
             ) from error
 
     def _write(self, record: DomainRecord) -> None:
@@ -286,12 +291,19 @@ class DomainStore:
         sync_to_disk(folder)
 
 
-def _named(domain: str) -> str:
-    """The folder of a domain. Raises StateError for what cannot be a domain's name."""
+def _trim_history(versions: tuple[Version, ...]) -> tuple[tuple[Version, ...], set[str]]:
+    """The last MAX_VERSIONS versions, and the state files that the last MAX_STATES of them name; others name none."""
+    versions, last = versions[-MAX_VERSIONS:], versions[-1].number
+    state_files = {v.state for v in versions if v.state is not None and v.number > last - MAX_STATES}
+    return tuple(v if v.state in state_files else v.model_copy(update={"state": None}) for v in versions), state_files
+
+
+def _folder_name(domain: str) -> str:
+    """The name of a domain's folder. Raises StateError if `domain` is not a valid name."""
     name = quote(domain, safe="")
     if not name or name.startswith(".") or len(name) > 200 or name in {"lock", "changed"}:
         raise StateError(
-            f"{domain[:40]!r} cannot be a domain's name: use 1 to 200 bytes, not `lock` or `changed`, that do not begin"
-            " with a dot"
+            f"{domain[:40]!r} cannot be a domain's name: use 1 to 200 bytes that do not begin with a dot, and not"
+            " `lock` or `changed`"
         )
     return name

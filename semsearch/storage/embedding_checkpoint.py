@@ -1,6 +1,6 @@
-"""Vectors of a build that is under way, by what they are of, so that a build that was stopped need not begin anew.
+"""Vectors of an unfinished build, by the text they encode, so that an interrupted build can be resumed.
 
-One SQLite file beside the generations; it is there while a build encodes, and goes when one is published.
+One SQLite file in the index's folder. It exists while a build encodes, and is removed when a generation is published.
 """
 
 from __future__ import annotations
@@ -20,17 +20,19 @@ from semsearch.types import Mask, Vectors
 
 FILE = "unfinished.sqlite"
 COMMIT_EVERY_S = 2.0
-"""Seconds of encoding that a kill may cost."""
+"""Seconds of encoding that are lost at most if the process is killed."""
 
 
 class EmbeddingCheckpoint:
-    """Remembers vectors by their texts. For one thread."""
+    """Stores vectors by their texts. Only one thread may use it."""
 
     def __init__(self, folder: Path, *, about: str, dimension: int, fresh: bool = False) -> None:
-        """Open what is in an index's folder, or begin.
+        """Open the checkpoint in an index's folder, or create it.
 
-        about: what else than its text a vector depends on; what was left by a build under another one, or is damaged,
-        is thrown away, and so is everything if `fresh`. Raises OSError.
+        about: what a vector depends on besides its text; a checkpoint with another value is discarded, and so is a
+        damaged one. dimension: length of a vector. fresh: discard any checkpoint.
+
+        Raises OSError if the file cannot be written.
         """
         self._folder = folder
         self._dimension = dimension
@@ -38,11 +40,11 @@ class EmbeddingCheckpoint:
         if fresh:
             remove_checkpoint(folder)
         try:
-            self._connection = _opened(folder, about)
+            self._connection = _connect(folder, about)
         except sqlite3.Error:
             remove_checkpoint(folder)
             try:
-                self._connection = _opened(folder, about)
+                self._connection = _connect(folder, about)
             except sqlite3.Error as error:
                 raise OSError(f"{FILE} could not be written ({error})") from error
 
@@ -62,24 +64,24 @@ class EmbeddingCheckpoint:
 
     @property
     def filled(self) -> bool:
-        """Whether it knows anything."""
+        """Whether it holds any vectors."""
         return self._connection.execute("SELECT 1 FROM vectors LIMIT 1").fetchone() is not None
 
     def missing(self, texts: Sequence[str]) -> list[str]:
-        """Those of the texts that are not known."""
+        """Return those of the texts that it holds no vector of."""
         return [text for text in texts if self._vector(text) is None]
 
     def lookup(self, texts: Sequence[str]) -> tuple[Vectors, Mask]:
-        """(n, dim) float32, of the texts that are known, anything in the other rows; and (n,), which are known."""
+        """Return vectors, (n, dim) float32, and whether each is known, (n,); unknown rows have undefined values."""
         vectors, known = np.empty((len(texts), self._dimension), np.float32), np.zeros(len(texts), bool)
-        for place, text in enumerate(texts):
+        for index, text in enumerate(texts):
             vector = self._vector(text)
             if vector is not None:
-                vectors[place], known[place] = vector, True
+                vectors[index], known[index] = vector, True
         return vectors, known
 
     def add(self, texts: Sequence[str], vectors: Vectors) -> None:
-        """Remember these too. Raises OSError if that cannot be written."""
+        """Add (n, dim) float32 vectors of n texts. Raises OSError if the file cannot be written."""
         rows = [(_key(text), vector.tobytes()) for text, vector in zip(texts, vectors, strict=True)]
         try:
             self._connection.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?)", rows)
@@ -95,15 +97,15 @@ class EmbeddingCheckpoint:
 
 
 def remove_checkpoint(folder: Path) -> None:
-    """Throw away what is in an index's folder, if anything."""
+    """Remove the checkpoint in an index's folder, if there is one."""
     for path in folder.glob(f"{FILE}*"):
         path.unlink(missing_ok=True)
 
 
-def _opened(folder: Path, about: str) -> sqlite3.Connection:
+def _connect(folder: Path, about: str) -> sqlite3.Connection:
     connection = sqlite3.connect(folder / FILE)
     try:
-        # a kill may come at any time: what was committed is whole whatever happens
+        # in WAL mode, committed vectors survive a kill at any time
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("CREATE TABLE IF NOT EXISTS about (what TEXT PRIMARY KEY)")

@@ -1,4 +1,4 @@
-"""Fields that had other names in files of earlier versions: such files open unchanged."""
+"""Former names of fields, so that files of earlier versions can be read unchanged."""
 
 from __future__ import annotations
 
@@ -7,14 +7,11 @@ from typing import Any
 
 
 def accept_former_names(**former: str) -> Callable[[Any], Any]:
-    """A `before` validator for a model: values under former names are read as the fields they became.
+    """Return a `before` validator for a model that renames fields. former: former name → present name."""
 
-    former: former name → present name.
-    """
-
-    def renamed(values: Any) -> Any:
+    def rename(values: Any) -> Any:
         if not isinstance(values, Mapping):
             return values
         return {former.get(name, name): value for name, value in values.items()}
 
-    return renamed
+    return rename

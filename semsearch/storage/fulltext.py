@@ -1,8 +1,8 @@
-"""Full text by passage row, beside the documents in their SQLite file. Does not depend on vectors or documents.
+"""Full text by passage row, in the documents' SQLite file. Does not depend on vectors or documents.
 
-SQLite's FTS5 keeps the stems that `semsearch.text.tokens` finds and ranks by BM25 (Robertson & Zaragoza 2009, k1 = 1.2,
-b = 0.75). What a word is worth depends on how many passages have it: a file of few passages knows that badly, and takes
-it from another one.
+SQLite's FTS5 indexes the stems that `semsearch.text.tokens` produces and ranks by BM25 (Robertson & Zaragoza 2009,
+k1 = 1.2, b = 0.75). BM25 weights a term by the number of passages that contain it. A file of few passages estimates
+these weights badly, so that a search of it can use the frequencies of a larger file.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from semsearch.errors import IndexFolderError
 from semsearch.text.tokens import KeywordQuery, tokenize
 from semsearch.types import Mask, Rows, Scores
 
-# the stems are already as they are to be compared: the tokenizer has nothing to do but to split at spaces
+# the stems are normalized already: the tokenizer only splits at spaces
 SCHEMA = """
 CREATE VIRTUAL TABLE words USING fts5 (
     stems, content = '', tokenize = "unicode61 remove_diacritics 0 categories 'L* N* M*'"
@@ -30,18 +30,18 @@ CREATE VIRTUAL TABLE words USING fts5 (
 """
 ADD = "INSERT INTO words (rowid, stems) VALUES (?, ?)"
 FINISH = "INSERT INTO words (words) VALUES ('optimize')"
-"""Merges what was written into one sorted run, which is read fastest."""
+"""Merges the index's segments into one, which is the fastest to read."""
 
-FEW = 20_000
-"""Allowed rows up to which SQLite is told of each; of more, so much is ranked that enough of it should be allowed."""
-REMEMBERED = 65_536
-"""Words whose frequency is kept in memory."""
+MAX_LISTED_ROWS = 20_000
+"""Number of allowed rows up to which they are passed to SQLite; of more, the results are filtered afterwards."""
+CACHED_FREQUENCIES = 65_536
+"""Terms whose passage frequency is kept in memory."""
 
 Stems: TypeAlias = tuple[str, ...]
 
 _BEST = "SELECT rowid, -rank FROM words WHERE words MATCH ? ORDER BY rank, rowid LIMIT ?"
-# without the sign every row would be a search of its own
-_BEST_AMONG = (
+# without the unary plus, SQLite would run one full-text query for each allowed row
+_BEST_LISTED = (
     "SELECT rowid, -rank FROM words WHERE words MATCH ? AND +rowid IN (SELECT value FROM json_each(?))"
     " ORDER BY rank, rowid LIMIT ?"
 )
@@ -51,51 +51,56 @@ _NOTHING = np.empty(0, np.int64), np.empty(0, np.float32)
 
 
 class FullText:
-    """Finds passages by their words, from any number of threads."""
+    """Keyword search over passages. Any number of threads may use it."""
 
     def __init__(self, path: Path, *, connections: int = 1) -> None:
-        """Open a finished file for `connections` threads at once. Raises IndexFolderError if it is no such file."""
+        """Open a finished file. connections: number of threads that can search at the same time.
+
+        Raises IndexFolderError if the file has no full text.
+        """
         self._free: SimpleQueue[sqlite3.Connection] = SimpleQueue()
         self._all: list[sqlite3.Connection] = []
         self._frequencies: dict[Stems, int] = {}
         try:
             for _ in range(connections):
-                # opened now: the file may be taken away while it is being read
-                connection = connected(path)
+                # all connections open now: the file may be removed while it is in use
+                connection = open_read_only(path)
                 self._all.append(connection)
                 connection.execute("SELECT count(*) FROM words WHERE words MATCH '\"a\"'").fetchone()
                 self._free.put(connection)
-            [(self.count,)] = self._fetched("SELECT count(*) FROM passages")
+            [(self.count,)] = self._fetch("SELECT count(*) FROM passages")
+            """Number of passages."""
         except sqlite3.Error as error:
             self.close()
             raise IndexFolderError(f"{path} has no full text ({error}): build the index again") from error
 
-    def best(self, query: KeywordQuery, k: int, *, allowed: Mask | None = None) -> tuple[Rows, Scores]:
-        """The k passages that the query's words fit best: rows (n,) and BM25 scores (n,) > 0, n ≤ k, best first.
+    def search(self, query: KeywordQuery, k: int, *, allowed: Mask | None = None) -> tuple[Rows, Scores]:
+        """Return the k best passages by BM25: rows (n,) and scores (n,) > 0, n ≤ k, best first, ties by row number.
 
-        What was quoted must be there, word by word. Rows of equal score stand by row number. allowed: rows that may be
-        found.
+        Every passage returned contains each quoted phrase. allowed: (count,) rows that may be returned.
         """
-        expression = _expression(query)
+        expression = _fts_expression(query)
         if not expression:
             return _NOTHING
         if allowed is None:
-            return _arrays(self._pairs(_BEST, expression, k))
-        count = int(np.count_nonzero(allowed))
-        if not count:
+            return _arrays(self._select_scored(_BEST, expression, k))
+        allowed_count = int(np.count_nonzero(allowed))
+        if not allowed_count:
             return _NOTHING
-        # where most may be found, looking at some more costs less than naming them all
-        if count <= FEW and 2 * count < len(allowed):
-            return _arrays(self._pairs(_BEST_AMONG, expression, json.dumps(np.flatnonzero(allowed).tolist()), k))
-        many = math.ceil(1.5 * k * len(allowed) / count) + 50
+        # if most rows are allowed, ranking some more of them costs less than listing them all
+        if allowed_count <= MAX_LISTED_ROWS and 2 * allowed_count < len(allowed):
+            listed = json.dumps(np.flatnonzero(allowed).tolist())
+            return _arrays(self._select_scored(_BEST_LISTED, expression, listed, k))
+        # on average, this many ranked rows include k allowed ones, with a margin
+        considered = math.ceil(1.5 * k * len(allowed) / allowed_count) + 50
         while True:
-            ranked = self._pairs(_BEST, expression, many)
-            found = [(row, score) for row, score in ranked if allowed[row]]
-            if len(found) >= k or len(ranked) < many:
-                return _arrays(found[:k])
-            many *= 4
+            ranked = self._select_scored(_BEST, expression, considered)
+            matches = [(row, score) for row, score in ranked if allowed[row]]
+            if len(matches) >= k or len(ranked) < considered:
+                return _arrays(matches[:k])
+            considered *= 4
 
-    def best_by(
+    def search_with_frequencies(
         self,
         query: KeywordQuery,
         k: int,
@@ -104,33 +109,37 @@ class FullText:
         *,
         allowed: Mask | None = None,
     ) -> tuple[Rows, Scores]:
-        """As `best`, where what a word is worth is told from elsewhere: by how many of so many passages it is had."""
+        """As `search`, with the term frequencies of another corpus.
+
+        frequency: returns the number of that corpus's passages that contain the stems. passages: its size.
+        """
         scores: dict[int, float] = defaultdict(float)
-        for stems, times in Counter(_counted(query)).items():
-            own, other = _rarity(self.frequency(stems), self.count), _rarity(frequency(stems), passages)
-            for row, score in self._pairs(_ALL, _string(stems)):
-                scores[row] += times * score * other / own
-        there = set(scores)
+        for stems, times in Counter(_scored_terms(query)).items():
+            own_idf = _idf(self.frequency(stems), self.count)
+            other_idf = _idf(frequency(stems), passages)
+            for row, score in self._select_scored(_ALL, _fts_string(stems)):
+                scores[row] += times * score * other_idf / own_idf
+        rows = set(scores)
         if query.phrases:
-            there = {row for row, _ in self._pairs(_ALL, " AND ".join(map(_string, query.phrases)))}
-        found = [(row, scores[row]) for row in there if allowed is None or allowed[row]]
-        return _arrays(sorted(found, key=lambda one: (-one[1], one[0]))[:k])
+            rows = {row for row, _ in self._select_scored(_ALL, " AND ".join(map(_fts_string, query.phrases)))}
+        matches = [(row, scores[row]) for row in rows if allowed is None or allowed[row]]
+        return _arrays(sorted(matches, key=lambda match: (-match[1], match[0]))[:k])
 
     def frequency(self, stems: Stems) -> int:
-        """How many passages have these stems side by side."""
-        known = self._frequencies.get(stems)
-        if known is None:
-            if len(self._frequencies) >= REMEMBERED:
+        """Return the number of passages that contain these stems next to each other."""
+        frequency = self._frequencies.get(stems)
+        if frequency is None:
+            if len(self._frequencies) >= CACHED_FREQUENCIES:
                 self._frequencies.clear()
-            [(known,)] = self._fetched(_COUNT, _string(stems))
-            self._frequencies[stems] = known
-        return known
+            [(frequency,)] = self._fetch(_COUNT, _fts_string(stems))
+            self._frequencies[stems] = frequency
+        return frequency
 
-    def _pairs(self, select: str, *values: object) -> list[tuple[int, float]]:
-        [(found,)] = self._fetched(in_one(select, 2), *values)
-        return json.loads(found)  # type: ignore[no-any-return]
+    def _select_scored(self, select: str, *values: object) -> list[tuple[int, float]]:
+        [(rows,)] = self._fetch(select_as_json(select, 2), *values)
+        return json.loads(rows)  # type: ignore[no-any-return]
 
-    def _fetched(self, select: str, *values: object) -> list[Any]:
+    def _fetch(self, select: str, *values: object) -> list[Any]:
         connection = self._free.get()
         try:
             return connection.execute(select, values).fetchall()
@@ -138,55 +147,54 @@ class FullText:
             self._free.put(connection)
 
     def close(self) -> None:
-        """Close the file."""
+        """Close all connections."""
         for connection in self._all:
             connection.close()
 
 
-def connected(path: Path) -> sqlite3.Connection:
-    """A finished file, opened to be read, by one thread at a time."""
+def open_read_only(path: Path) -> sqlite3.Connection:
+    """Open a finished file for reading. One thread at a time may use the connection."""
     return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False)
 
 
-def in_one(select: str, columns: int) -> str:
-    """A statement that gives all rows of another one, of so many columns, as one text in JSON.
+def select_as_json(select: str, columns: int) -> str:
+    """Return a statement that yields all rows of `select`, with this number of columns, as one JSON text.
 
-    Every row that Python takes releases the interpreter's lock and waits for it again: under load that is what
-    takes long.
+    Fetching row by row releases and reacquires the interpreter lock for every row, which is slow under load.
     """
     names = ", ".join(f"c{number}" for number in range(columns))
     return f"WITH found({names}) AS MATERIALIZED ({select}) SELECT json_group_array(json_array({names})) FROM found"  # noqa: S608
 
 
-def stems(text: str) -> str:
-    """What `ADD` stores of a text."""
-    return " ".join(word.stem for word in tokenize(text))
+def stem_text(text: str) -> str:
+    """Return the stems of a text, separated by spaces, as `ADD` stores them."""
+    return " ".join(token.stem for token in tokenize(text))
 
 
-def _string(stems: Stems) -> str:
-    """Stems side by side in FTS5's language; they are letters, digits and marks: nothing in them could end a string."""
+def _fts_string(stems: Stems) -> str:
+    """The stems as a phrase in FTS5's syntax. They hold letters, digits and marks only, so that no quote ends it."""
     return f'"{" ".join(stems)}"'
 
 
-def _counted(what: KeywordQuery) -> list[Stems]:
-    """Everything that adds to a score, as often as it does."""
-    again = what.phrases[:1] if what.phrases and what.terms else ()
-    return [*what.phrases, *again, *what.terms]
+def _scored_terms(query: KeywordQuery) -> list[Stems]:
+    """The phrases and terms of `_fts_expression`, each as often as FTS5 adds its score."""
+    repeated = query.phrases[:1] if query.phrases and query.terms else ()
+    return [*query.phrases, *repeated, *query.terms]
 
 
-def _rarity(having: int, passages: int) -> float:
-    """What FTS5 takes a word to be worth that so many passages have."""
-    worth = math.log((passages - having + 0.5) / (having + 0.5))
-    return worth if worth > 0 else 1e-6
+def _idf(frequency: int, passages: int) -> float:
+    """The inverse document frequency that FTS5 gives a term that `frequency` of the passages contain."""
+    idf = math.log((passages - frequency + 0.5) / (frequency + 0.5))
+    return idf if idf > 0 else 1e-6
 
 
-def _arrays(found: Sequence[tuple[int, float]]) -> tuple[Rows, Scores]:
-    return np.array([row for row, _ in found], np.int64), np.array([score for _, score in found], np.float32)
+def _arrays(matches: Sequence[tuple[int, float]]) -> tuple[Rows, Scores]:
+    return np.array([row for row, _ in matches], np.int64), np.array([score for _, score in matches], np.float32)
 
 
-def _expression(what: KeywordQuery) -> str:
-    """The query in FTS5's language; empty where it asks for no word."""
-    phrases, terms = list(map(_string, what.phrases)), list(map(_string, what.terms))
+def _fts_expression(query: KeywordQuery) -> str:
+    """The query in FTS5's syntax; empty if it has no terms."""
+    phrases, terms = list(map(_fts_string, query.phrases)), list(map(_fts_string, query.terms))
     if not phrases:
         return " OR ".join(terms)
     required = " AND ".join(phrases)

@@ -1,19 +1,19 @@
-"""A built index as files: generations, publishing one whole and opening the current one.
+"""The generations of an index on disk: how one is built, published atomically, opened and removed.
 
     index/NAME/
-      current            the name of the generation that serves, one line
-      lock               held by the process that builds or changes it
+      current            the name of the current generation, one line
+      lock               locked by the process that builds or updates the index
       g-000002/          a generation: never changed once published
-        manifest.json  basis.safetensors  map.safetensors (some)  deleted.safetensors (some)
-        s-000001/          a segment: vectors.faiss  graph.faiss (some)  places.npy (some)  documents.sqlite
-      domains/           what its domains have learned, which outlives every generation
-      building-XXXX/     work in progress; a dead builder's is removed by the next one
-      unfinished.sqlite  vectors of a build in progress, which the next one takes up
+        manifest.json  basis.safetensors  map.safetensors (optional)  deleted.safetensors (optional)
+        s-000001/          a segment: vectors.faiss  graph.faiss (optional)  places.npy (optional)  documents.sqlite
+      domains/           the learned states of its domains, independent of generations
+      building-XXXX/     a build in progress; if its process died, the next build removes it
+      unfinished.sqlite  vectors of an unfinished build, which the next build reuses
 
-A builder fills a folder of its own, flushes it to disk, renames it to the next generation and then replaces
-`current`, which is the one moment at which readers move. Readers hold a shared lock on their generation's
-manifest, so that cleaning up never takes away files that are being read. A change is a generation too: it has the files
-of the segments that it leaves as they are in common with the one before, as hard links.
+A builder fills a folder of its own, flushes it to disk, renames it to the next generation and then replaces `current`:
+from that moment on, readers open the new generation. Readers hold a shared lock on their generation's manifest, so that
+cleaning up never removes files in use. An update publishes a generation too; unchanged segments are hard links to the
+files of the previous generation.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from pathlib import Path
 from time import monotonic, sleep
 
 from semsearch.errors import IndexBusyError, IndexFolderError
-from semsearch.storage.embedding_checkpoint import FILE as JOURNAL
+from semsearch.storage.embedding_checkpoint import FILE as CHECKPOINT
 from semsearch.storage.manifest import FileRecord, Manifest, parse_manifest
 from semsearch.system.files import sha256, sync_to_disk
 from semsearch.system.threads import available_cores
@@ -44,7 +44,7 @@ LOCK = "lock"
 
 @dataclass(frozen=True, slots=True)
 class SegmentFiles:
-    """The files of one segment, by what they hold."""
+    """The paths of the files of one segment."""
 
     folder: Path
 
@@ -55,84 +55,86 @@ class SegmentFiles:
 
     @property
     def graph(self) -> Path:
-        """Links between near vectors; there in a segment of type hnsw."""
+        """The HNSW graph; only in a segment of type hnsw."""
         return self.folder / "graph.faiss"
 
     @property
     def map_points(self) -> Path:
-        """Where its passages stand on the map; there where the index has one."""
+        """The map points of its passages; only if the index has a map."""
         return self.folder / "places.npy"
 
     @property
     def documents(self) -> Path:
-        """Documents, passages, their words and metadata."""
+        """Documents and passages with full text and metadata."""
         return self.folder / "documents.sqlite"
 
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """The files of one generation, by what they hold."""
+    """The paths of the files of one generation."""
 
     folder: Path
 
     @property
     def manifest(self) -> Path:
-        """What the generation is, as JSON."""
+        """The manifest, as JSON."""
         return self.folder / MANIFEST
 
     @property
     def basis(self) -> Path:
-        """The corpus's spectral basis."""
+        """The spectral basis of the corpus."""
         return self.folder / "basis.safetensors"
 
     @property
     def map(self) -> Path:
-        """The corpus's map; there unless the recipe asks for none."""
+        """The map of the corpus; missing if the recipe asks for none."""
         return self.folder / "map.safetensors"
 
     @property
     def deleted(self) -> Path:
-        """Rows of deleted documents, by segment; there where any were."""
+        """Rows of deleted documents, by segment; missing if none were deleted."""
         return self.folder / "deleted.safetensors"
 
     def segment(self, name: str) -> SegmentFiles:
-        """The files of the segment of this name."""
+        """Return the paths of the segment of this name."""
         return SegmentFiles(self.folder / name)
 
     @property
     def parts(self) -> dict[str, Path]:
-        """Every file that the manifest vouches for, by its name within the generation."""
-        found = {path.relative_to(self.folder).as_posix(): path for path in self.folder.rglob("*") if path.is_file()}
-        found.pop(MANIFEST, None)
-        return dict(sorted(found.items()))
+        """All files in the folder except the manifest, by their relative path, sorted."""
+        paths = {path.relative_to(self.folder).as_posix(): path for path in self.folder.rglob("*") if path.is_file()}
+        paths.pop(MANIFEST, None)
+        return dict(sorted(paths.items()))
 
     def share(self, older: Generation, *names: str) -> None:
-        """Take segments, or files, of an older generation as they are: both have their content in common.
+        """Add segments or files of an older generation unchanged, as hard links, or as copies if links are impossible.
 
-        Raises OSError.
+        names: names of segment folders or files. Raises OSError if they can be neither linked nor copied.
         """
         for name in names:
-            for path in (older.folder / name).iterdir() if (older.folder / name).is_dir() else [older.folder / name]:
+            shared = older.folder / name
+            for path in shared.iterdir() if shared.is_dir() else [shared]:
                 new = self.folder / path.relative_to(older.folder)
                 new.parent.mkdir(exist_ok=True)
                 try:
                     os.link(path, new)
-                except OSError:  # not every filesystem can
+                except OSError:  # not every filesystem has hard links
                     shutil.copyfile(path, new)
                     sync_to_disk(new)
 
 
 @dataclass(frozen=True, slots=True)
 class OpenGeneration:
-    """A generation that is being read: its files stay until `close`."""
+    """A generation open for reading: its files are not removed until `close`."""
 
     files: Generation
     manifest: Manifest
-    held: BufferedReader
+    locked_manifest: BufferedReader
+    """The open manifest file, with a shared lock."""
 
     def close(self) -> None:
         """Release the files."""
-        self.held.close()
+        self.locked_manifest.close()
 
 
 def is_index(folder: Path) -> bool:
@@ -143,32 +145,34 @@ def is_index(folder: Path) -> bool:
 def open_current(folder: Path, known: Mapping[str, FileRecord] | None = None) -> OpenGeneration:
     """Open the current generation and check its files against its manifest.
 
-    known: files by name that were checked before and are not read again where the manifest says the same of them.
-    Raises IndexFolderError if there is none, if its format is another, or if a file is missing or damaged.
+    known: files by name that were checked before; they are not read again if the manifest has the same record of them.
+
+    Raises IndexFolderError if there is no index, if it has another format, or if a file is missing or damaged.
     """
     while True:
         generation = Generation(current(folder))
         try:
-            held = generation.manifest.open("rb")
+            locked = generation.manifest.open("rb")
         except FileNotFoundError:
             if generation.folder != current(folder):
-                continue  # replaced and cleaned up between the two looks
+                continue  # a newer generation was published and this one removed
             raise IndexFolderError(f"{generation.manifest} is missing: the index is damaged, build it again") from None
         try:
-            fcntl.flock(held, fcntl.LOCK_SH)
+            fcntl.flock(locked, fcntl.LOCK_SH)
             if not generation.manifest.exists():
-                held.close()
+                # removed before the lock was acquired
+                locked.close()
                 continue
-            manifest = parse_manifest(generation.manifest, held.read())
+            manifest = parse_manifest(generation.manifest, locked.read())
             names = sorted({*generation.parts, *manifest.files})
-            unknown = [name for name in names if known is None or known.get(name) != manifest.files.get(name)]
-            # gigabytes are read: hashing leaves the interpreter to others
+            unchecked = [name for name in names if known is None or known.get(name) != manifest.files.get(name)]
+            # hashing releases the interpreter lock, so that threads read gigabytes in parallel
             with ThreadPoolExecutor(available_cores()) as pool:
-                list(pool.map(partial(_check, generation, manifest), unknown))
+                list(pool.map(partial(_check_file, generation, manifest), unchecked))
         except BaseException:
-            held.close()
+            locked.close()
             raise
-        return OpenGeneration(generation, manifest, held)
+        return OpenGeneration(generation, manifest, locked)
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -184,25 +188,25 @@ def read_manifest(folder: Path) -> Manifest:
 
 @contextmanager
 def begin_build(folder: Path) -> Iterator[Generation]:
-    """Yield the paths of a new generation, to be filled and given to `publish`; removed again if it is not published.
+    """Yield the paths of a new generation, for the caller to fill and `publish`; it is removed if not published.
 
-    Raises IndexFolderError if another process is writing this index, or if `folder` holds something that is no index.
+    Raises IndexBusyError if another process is writing the index, IndexFolderError if `folder` is not an index folder.
     """
     if folder.exists() and not folder.is_dir():
         raise IndexFolderError(f"{folder} is a file: name a folder for the index")
     if folder.is_dir() and not is_index(folder) and any(not _is_ours(path) for path in folder.iterdir()):
-        raise IndexFolderError(f"{folder} holds files that are no index: name an empty or a new folder")
+        raise IndexFolderError(f"{folder} holds files that are not an index: name an empty or a new folder")
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder):
         _clean(folder)
-        aside = Path(tempfile.mkdtemp(prefix="building-", dir=folder))
+        unfinished = Path(tempfile.mkdtemp(prefix="building-", dir=folder))
         try:
-            yield Generation(aside)
+            yield Generation(unfinished)
         finally:
-            shutil.rmtree(aside, ignore_errors=True)
+            shutil.rmtree(unfinished, ignore_errors=True)
             _clean(folder)
             if not is_index(folder):
-                # nothing came of it: leave nothing behind but what the next build takes up
+                # the first build failed: leave nothing but the embedding checkpoint, which the next build reuses
                 (folder / LOCK).unlink(missing_ok=True)
                 with suppress(OSError):
                     folder.rmdir()
@@ -210,11 +214,11 @@ def begin_build(folder: Path) -> Iterator[Generation]:
 
 @contextmanager
 def begin_update(folder: Path) -> Iterator[tuple[OpenGeneration, Generation]]:
-    """The generation that serves and a new one's files, to be filled and given to `publish`, as `begin_build` has it.
+    """Yield the current generation, open, and the paths of a new one, for the caller to fill and `publish`.
 
-    No file is read for its checksum: unchanged files keep theirs, and damage is found when the index is opened next.
-    Raises IndexFolderError as `begin_build` and `open_current` do, and where the disk refuses; the index is then as it
-    was.
+    Checksums of the current files are not verified: unchanged files keep them, and opening the index next detects any
+    damage. Raises IndexFolderError as `begin_build` and `open_current` do, and if the disk cannot be written; the index
+    then stays as it was.
     """
     current(folder)
     with begin_build(folder) as files:
@@ -223,81 +227,86 @@ def begin_update(folder: Path) -> Iterator[tuple[OpenGeneration, Generation]]:
             yield generation, files
         except OSError as error:
             raise IndexFolderError(
-                f"{folder} cannot be written ({error.strerror or error}): make room; it is as it was"
+                f"{folder} cannot be written ({error.strerror or error}): free disk space; the index is unchanged"
             ) from error
         finally:
             generation.close()
 
 
 def remove_stale(folder: Path) -> None:
-    """Remove what dead processes left, unless a process is writing; where that is not allowed it stays, and harms
-    nobody."""
-    with suppress(IndexFolderError, OSError), _locked(folder, patience_s=0):
+    """Remove the unfinished work of dead processes and unused generations.
+
+    Does nothing while a process is writing the index or if the folder cannot be changed; stale files are harmless.
+    """
+    with suppress(IndexFolderError, OSError), _locked(folder, timeout_s=0):
         _clean(folder)
 
 
 def stale_paths(folder: Path) -> list[Path]:
-    """Return writers' folders, those of running writers too, and every generation but the current one."""
-    serving = current(folder)
-    return sorted(path for path in (*folder.glob("building-*"), *folder.glob("g-*")) if path != serving)
+    """Return all build folders, also of running builds, and all generations except the current one."""
+    current_folder = current(folder)
+    return sorted(path for path in (*folder.glob("building-*"), *folder.glob("g-*")) if path != current_folder)
 
 
 @contextmanager
-def _locked(folder: Path, *, patience_s: float = 1.0) -> Iterator[None]:
-    """Hold the folder's lock, or raise IndexBusyError if another process does: for longer than tidying takes."""
-    until = monotonic() + patience_s
+def _locked(folder: Path, *, timeout_s: float = 1.0) -> Iterator[None]:
+    """Hold the folder's lock; raise IndexBusyError if another process still holds it after `timeout_s` seconds.
+
+    The default outlasts `remove_stale`, which every process that opens the index runs.
+    """
+    deadline = monotonic() + timeout_s
     path = folder / LOCK
     with path.open("a") as lock:
         while True:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                # a build that came to nothing takes its lock file away: then this is no longer the one that others see
-                held = os.path.samestat(os.fstat(lock.fileno()), path.stat())
+                # a failed first build removes its lock file: a lock on a removed file excludes no other process
+                is_held = os.path.samestat(os.fstat(lock.fileno()), path.stat())
             except (BlockingIOError, FileNotFoundError):
-                held = False
-            if held:
+                is_held = False
+            if is_held:
                 break
-            if monotonic() >= until:
+            if monotonic() >= deadline:
                 raise IndexBusyError(f"another build or change is writing {folder}: wait for it to end, or stop it")
             sleep(0.05)
         yield
 
 
 def publish(generation: Generation, manifest: Manifest) -> Manifest:
-    """Make a filled generation the one that serves; either all of it becomes visible or nothing.
+    """Make a filled generation the current one, atomically.
 
-    Returns the manifest as published: with the sizes and checksums of the files. Those that the given manifest vouches
-    for already are taken for unchanged, all others are measured here.
+    Returns the manifest as published, with the sizes and checksums of all files. Files that the given manifest has a
+    record of are assumed unchanged; all others are measured here.
     """
     folder = generation.folder.parent
     parts = generation.parts
-    measured = {
+    records = {
         name: manifest.files.get(name) or FileRecord(bytes=path.stat().st_size, sha256=sha256(path))
         for name, path in parts.items()
     }
     new = [path for name, path in parts.items() if name not in manifest.files]
-    manifest = manifest.model_copy(update={"files": measured})
+    manifest = manifest.model_copy(update={"files": records})
     generation.manifest.write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    generation.folder.chmod(0o755)  # made private, as temporary folders are
+    generation.folder.chmod(0o755)  # `mkdtemp` makes private folders
     for path in (*new, generation.manifest):
         path.chmod(0o644)
         sync_to_disk(path)
-    for inner in generation.folder.glob("s-*"):
-        sync_to_disk(inner)
+    for segment_folder in generation.folder.glob("s-*"):
+        sync_to_disk(segment_folder)
     sync_to_disk(generation.folder)
-    published = folder / f"g-{_newest(folder) + 1:06d}"
+    published = folder / f"g-{_newest_number(folder) + 1:06d}"
     generation.folder.rename(published)
     sync_to_disk(folder)
-    aside = folder / f".{CURRENT}"
-    aside.write_text(published.name + "\n", encoding="utf-8")
-    sync_to_disk(aside)
-    aside.replace(folder / CURRENT)
+    unfinished = folder / f".{CURRENT}"
+    unfinished.write_text(published.name + "\n", encoding="utf-8")
+    sync_to_disk(unfinished)
+    unfinished.replace(folder / CURRENT)
     sync_to_disk(folder)
     return manifest
 
 
 def republish(folder: Path, change: Callable[[Manifest], Manifest]) -> Manifest:
-    """Publish the index in `folder` with the same content under a changed manifest, at the cost of a few links.
+    """Publish the index in `folder` with unchanged files and a changed manifest. Returns the manifest as published.
 
     Raises IndexFolderError as `begin_update` does.
     """
@@ -320,14 +329,16 @@ def current(folder: Path) -> Path:
     except (OSError, UnicodeDecodeError) as error:
         raise IndexFolderError(f"{folder / CURRENT} cannot be read ({error}): build the index again") from error
     if not name.startswith("g-") or Path(name).name != name:
-        raise IndexFolderError(f"{folder / CURRENT} names {name[:40]!r}, which is no generation: build the index again")
+        raise IndexFolderError(
+            f"{folder / CURRENT} names {name[:40]!r}, which is not a generation: build the index again"
+        )
     return folder / name
 
 
-def _check(generation: Generation, manifest: Manifest, name: str) -> None:
+def _check_file(generation: Generation, manifest: Manifest, name: str) -> None:
     path, expected = generation.folder / name, manifest.files.get(name)
     if expected is None:
-        raise IndexFolderError(f"{generation.manifest} does not vouch for {name}: build the index again")
+        raise IndexFolderError(f"{generation.manifest} has no record of the file {name}: build the index again")
     try:
         size = path.stat().st_size
         if size != expected.bytes:
@@ -340,33 +351,33 @@ def _check(generation: Generation, manifest: Manifest, name: str) -> None:
         raise IndexFolderError(f"{path} cannot be read ({error.strerror}): build the index again") from error
 
 
-def _newest(folder: Path) -> int:
+def _newest_number(folder: Path) -> int:
     numbers = [path.name.removeprefix("g-") for path in folder.glob("g-*")]
     return max((int(number) for number in numbers if number.isdecimal()), default=0)
 
 
 def _is_ours(path: Path) -> bool:
-    return path.name in {LOCK, CURRENT, f".{CURRENT}"} or path.name.startswith(("g-", "building-", JOURNAL))
+    return path.name in {LOCK, CURRENT, f".{CURRENT}"} or path.name.startswith(("g-", "building-", CHECKPOINT))
 
 
 def _clean(folder: Path) -> None:
-    """Remove dead builders' work, and every generation but the current one that has no readers."""
+    """Remove all build folders and the generations that are neither current nor open. Needs the folder's lock."""
     for path in folder.glob("building-*"):
         shutil.rmtree(path, ignore_errors=True)
     (folder / f".{CURRENT}").unlink(missing_ok=True)
-    serving = current(folder) if is_index(folder) else None
+    current_folder = current(folder) if is_index(folder) else None
     for path in folder.glob("g-*"):
-        if path != serving:
-            _remove_unless_read(path)
+        if path != current_folder:
+            _remove_unless_open(path)
 
 
-def _remove_unless_read(folder: Path) -> None:
-    """Remove a generation, in one step as its readers see it; leave it if one of them holds it."""
+def _remove_unless_open(folder: Path) -> None:
+    """Remove a generation, atomically for its readers, unless one of them has it open."""
     doomed = folder.with_name(f"building-{folder.name}")
     try:
         with (folder / MANIFEST).open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # still locked: a process that waits for the lock finds the folder gone once it has it
+            # renamed while locked: a process that waits for the lock sees that the manifest is gone
             folder.rename(doomed)
     except BlockingIOError:
         return

@@ -1,7 +1,7 @@
-"""Judgments and clicks of one index, append-only, in one SQLite file. Does not depend on what is learned from them.
+"""The append-only log of labels and clicks of an index, in one SQLite file. Does not depend on learning.
 
 `append` and `retract` return once their entries are on the disk: SQLite in WAL mode with synchronous=FULL flushes
-the log before a commit returns. No row is ever changed or removed: a retracted entry stays; a later row retracts it.
+the log before a commit returns. No row is ever changed or removed: retracting an entry appends another row.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from semsearch.types import Click, Label
 FILE = "labels.sqlite"
 LOG_VERSION = 1
 BUSY_S = 10.0
-"""Seconds that one writer waits for another one."""
+"""Seconds that a writer waits for another one."""
 
 _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS events (
@@ -50,8 +50,8 @@ CREATE TRIGGER IF NOT EXISTS nothing_goes BEFORE DELETE ON events
 PRAGMA user_version = {LOG_VERSION};
 """
 _COLUMNS = "id, domain, query, document, gain, position, shown, user, source, at"
-_STANDS = "NOT EXISTS (SELECT 1 FROM events AS later WHERE later.withdraws = events.seq)"
-_AT_ONCE = 500
+_NOT_RETRACTED = "NOT EXISTS (SELECT 1 FROM events AS later WHERE later.withdraws = events.seq)"
+_BATCH_ROWS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ class Annotator:
 
 
 class LabelLog:
-    """The log of one index; any number of threads, and of processes, may use it."""
+    """The log of one index. Any number of threads and processes may use it."""
 
     def __init__(self, index: Path) -> None:
         """Use the log in the index's folder; the first entry creates the file."""
@@ -105,18 +105,19 @@ class LabelLog:
     def append(self, entries: Sequence[Label | Click]) -> int:
         """Append entries, all or none, and return the number of new ones once they are on the disk.
 
-        Raises ConflictError if an id is known with another content, StorageError if the file cannot be written.
+        An entry whose id the log has already is not appended again. Raises ConflictError if the log has the id with
+        other content, StorageError if the file cannot be written.
         """
         with self._writing() as connection:
             known = self._known(connection, [entry.id for entry in entries])
             new: dict[str, Label | Click] = {}
             for entry in entries:
-                before = new.get(entry.id) or known.get(entry.id)
-                if before is None:
+                earlier = new.get(entry.id) or known.get(entry.id)
+                if earlier is None:
                     new[entry.id] = entry
-                elif _content(before) != _content(entry):
+                elif _content(earlier) != _content(entry):
                     raise ConflictError(
-                        f"the id {entry.id[:80]!r} is known with another content: send a new id, or withdraw that entry"
+                        f"the id {entry.id[:80]!r} is known with another content: send a new id, or retract that entry"
                         " and send this one under a new id"
                     )
             connection.executemany(
@@ -134,7 +135,7 @@ class LabelLog:
         where, values = entry_filter.where()
         with self._writing() as connection:
             rows = connection.execute(
-                f"SELECT seq, domain FROM events WHERE kind = ?{where} AND {_STANDS}",  # noqa: S608
+                f"SELECT seq, domain FROM events WHERE kind = ?{where} AND {_NOT_RETRACTED}",  # noqa: S608
                 [kind, *values],
             ).fetchall()
             now = datetime.now(UTC).isoformat()
@@ -155,12 +156,12 @@ class LabelLog:
 
         after: only numbers above it. limit: at most this many; -1 for all. newest: newest first instead.
         """
-        rows = self._standing("label", where, after, limit, newest=newest)
+        rows = self._not_retracted("label", where, after, limit, newest=newest)
         return [(seq, entry) for seq, entry in rows if isinstance(entry, Label)]
 
     def clicks(self, where: EntryFilter, *, after: int = 0, limit: int = -1) -> list[tuple[int, Click]]:
         """Return (number, click) of clicks that are not retracted, as `labels` does."""
-        rows = self._standing("click", where, after, limit)
+        rows = self._not_retracted("click", where, after, limit)
         return [(seq, entry) for seq, entry in rows if isinstance(entry, Click)]
 
     def last_number(self, domain: str) -> int:
@@ -179,37 +180,37 @@ class LabelLog:
         return max((seq for _, seq in rows), default=after), [domain for domain, _ in rows]
 
     def counts(self, domain: str | None = None) -> dict[str, dict[str, int]]:
-        """Count the labels and clicks that are not retracted, by domain; of all domains, or of one."""
-        counted: dict[str, dict[str, int]] = {}
+        """Count the labels and clicks that are not retracted, by domain and kind. domain: count only this one."""
+        counts: dict[str, dict[str, int]] = {}
         where, values = EntryFilter(domain=domain).where()
         rows = self._select(
-            f"SELECT domain, kind, count(*) FROM events WHERE kind != 'withdrawal'{where} AND {_STANDS}"  # noqa: S608
+            f"SELECT domain, kind, count(*) FROM events WHERE kind != 'withdrawal'{where} AND {_NOT_RETRACTED}"  # noqa: S608
             " GROUP BY domain, kind ORDER BY domain",
             values,
         )
         for name, kind, number in rows:
-            counted.setdefault(name, {"label": 0, "click": 0})[kind] = number
-        return counted
+            counts.setdefault(name, {"label": 0, "click": 0})[kind] = number
+        return counts
 
-    def like_counts(self, others_than: str) -> dict[str, int]:
-        """Return, by document, how many other domains have a label above 0 or a click on it."""
+    def like_counts(self, *, excluded_domain: str) -> dict[str, int]:
+        """Return, by document, how many domains except one have a label above 0 or a click on it."""
         rows = self._select(
             "SELECT document, count(DISTINCT domain) FROM events WHERE document IS NOT NULL AND domain != ?"  # noqa: S608
-            f" AND (kind = 'click' OR (kind = 'label' AND gain > 0)) AND {_STANDS} GROUP BY document",
-            [others_than],
+            f" AND (kind = 'click' OR (kind = 'label' AND gain > 0)) AND {_NOT_RETRACTED} GROUP BY document",
+            [excluded_domain],
         )
         return dict(rows)
 
-    def past_queries(self, domain: str, part: str, most: int) -> list[str]:
-        """Return queries of the domain's labels and clicks that contain `part`, the most frequent first.
+    def past_queries(self, domain: str, part: str, limit: int) -> list[str]:
+        """Return up to `limit` queries of the domain's labels and clicks that contain `part`, most frequent first.
 
-        Ties put the most recent first.
+        Ties are ordered by recency.
         """
         pattern = "".join("\\" * (character in "\\%_") + character for character in part)
         rows = self._select(
             "SELECT query FROM events WHERE domain = ? AND kind != 'withdrawal' AND query LIKE ? ESCAPE '\\'"  # noqa: S608
-            f" AND trim(query) != '' AND {_STANDS} GROUP BY query ORDER BY count(*) DESC, max(seq) DESC LIMIT ?",
-            [domain, f"%{pattern}%", most],
+            f" AND trim(query) != '' AND {_NOT_RETRACTED} GROUP BY query ORDER BY count(*) DESC, max(seq) DESC LIMIT ?",
+            [domain, f"%{pattern}%", limit],
         )
         return [query for (query,) in rows]
 
@@ -217,7 +218,8 @@ class LabelLog:
         """Return the domain's annotators, the one with the most entries first."""
         rows = self._select(
             "SELECT user, source, sum(kind = 'label'), sum(kind = 'click'), max(at) FROM events"  # noqa: S608
-            f" WHERE domain = ? AND kind != 'withdrawal' AND {_STANDS} GROUP BY user, source ORDER BY count(*) DESC",
+            f" WHERE domain = ? AND kind != 'withdrawal' AND {_NOT_RETRACTED}"
+            " GROUP BY user, source ORDER BY count(*) DESC",
             [domain],
         )
         return [
@@ -226,30 +228,31 @@ class LabelLog:
         ]
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file; the next call opens it again."""
         with self._lock:
             if self._connection is not None:
                 self._connection.close()
                 self._connection = None
 
-    def _standing(
-        self, kind: str, entry_filter: EntryFilter, after: int, most: int, *, newest: bool = False
+    def _not_retracted(
+        self, kind: str, entry_filter: EntryFilter, after: int, limit: int, *, newest: bool = False
     ) -> list[tuple[int, Label | Click]]:
         where, values = entry_filter.where()
         rows = self._select(
             f"SELECT seq, kind, {_COLUMNS} FROM events"  # noqa: S608
-            f" WHERE kind = ? AND seq > ?{where} AND {_STANDS} ORDER BY seq {'DESC' if newest else 'ASC'} LIMIT ?",
-            [kind, after, *values, most],
+            f" WHERE kind = ? AND seq > ?{where} AND {_NOT_RETRACTED}"
+            f" ORDER BY seq {'DESC' if newest else 'ASC'} LIMIT ?",
+            [kind, after, *values, limit],
         )
         return [(seq, _entry(row)) for seq, *row in rows]
 
     def _known(self, connection: sqlite3.Connection, ids: Sequence[str]) -> Mapping[str, Label | Click]:
         known: dict[str, Label | Click] = {}
-        for start in range(0, len(ids), _AT_ONCE):
-            part = ids[start : start + _AT_ONCE]
+        for start in range(0, len(ids), _BATCH_ROWS):
+            batch = ids[start : start + _BATCH_ROWS]
             for row in connection.execute(
-                f"SELECT kind, {_COLUMNS} FROM events WHERE id IN ({','.join('?' * len(part))})",  # noqa: S608
-                part,
+                f"SELECT kind, {_COLUMNS} FROM events WHERE id IN ({','.join('?' * len(batch))})",  # noqa: S608
+                batch,
             ):
                 known[row[1]] = _entry(row)
         return known
@@ -259,16 +262,16 @@ class LabelLog:
             try:
                 if self._connection is None and not self.path.exists():
                     return []
-                return self._opened().execute(statement, values).fetchall()
+                return self._open().execute(statement, values).fetchall()
             except sqlite3.Error as error:
                 raise StorageError(f"{self.path} cannot be read ({error}): restore it from a backup") from error
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        """One transaction, on the disk once this is left without an error."""
+        """Run a transaction: commit it to the disk at the end, or roll it back after an error."""
         with self._lock:
             try:
-                connection = self._opened()
+                connection = self._open()
                 connection.execute("BEGIN IMMEDIATE")
                 try:
                     yield connection
@@ -279,18 +282,18 @@ class LabelLog:
                     raise
             except sqlite3.Error as error:
                 raise StorageError(
-                    f"{self.path} cannot be written ({error}), nothing of it was kept: make room, or the folder"
+                    f"{self.path} cannot be written ({error}) and is unchanged: free disk space, or make the folder"
                     " writable"
                 ) from error
 
-    def _opened(self) -> sqlite3.Connection:
+    def _open(self) -> sqlite3.Connection:
         if self._connection is None:
             with suppress(OSError):
-                # what people search for is not for every user of the machine; what cannot be made, SQLite complains of
+                # other users of the machine must not read the queries; SQLite reports a file that cannot be created
                 self.path.touch(0o600)
             connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=BUSY_S)
             try:
-                _prepare_in_turn(connection, self.path)
+                _prepare_with_retries(connection, self.path)
             except BaseException:
                 connection.close()
                 raise
@@ -298,14 +301,14 @@ class LabelLog:
         return self._connection
 
 
-def _prepare_in_turn(connection: sqlite3.Connection, path: Path) -> None:
-    """`_prepare`, once nobody else does: SQLite waits for its turn in everything but this."""
-    until = monotonic() + BUSY_S
+def _prepare_with_retries(connection: sqlite3.Connection, path: Path) -> None:
+    """Run `_prepare` until no other process does: SQLite's busy timeout does not cover the switch to WAL mode."""
+    deadline = monotonic() + BUSY_S
     while True:
         try:
             return _prepare(connection, path)
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode not in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED} or monotonic() > until:
+            if error.sqlite_errorcode not in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED} or monotonic() > deadline:
                 raise
             sleep(0.01)
 
@@ -314,7 +317,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if version not in {0, LOG_VERSION}:
         raise StorageError(
-            f"{path} has version {version}, this semsearch knows {LOG_VERSION}: use the semsearch that made it"
+            f"{path} has version {version}, but this semsearch reads {LOG_VERSION}: use the semsearch that wrote it"
         )
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
@@ -323,16 +326,16 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def as_record(entry: Label | Click) -> dict[str, Any]:
-    """An entry as a JSON object, as importing reads it."""
+    """Return an entry as the JSON object that an import reads."""
     if isinstance(entry, Label):
-        own: dict[str, Any] = {"kind": "label", "document": entry.document, "relevance": entry.relevance}
+        specific: dict[str, Any] = {"kind": "label", "document": entry.document, "relevance": entry.relevance}
     else:
-        own = {"kind": "click", "document": entry.document, "position": entry.position, "shown": list(entry.shown)}
+        specific = {"kind": "click", "document": entry.document, "position": entry.position, "shown": list(entry.shown)}
     return {
         "id": entry.id,
         "domain": entry.domain,
         "query": entry.query,
-        **own,
+        **specific,
         "user": entry.user,
         "source": entry.source,
         "at": entry.at.isoformat(),
@@ -340,21 +343,21 @@ def as_record(entry: Label | Click) -> dict[str, Any]:
 
 
 def _row(entry: Label | Click) -> tuple[Any, ...]:
-    common = (entry.id, entry.domain, entry.query, entry.document)
-    last = (entry.user, entry.source, entry.at.isoformat())
+    leading = (entry.id, entry.domain, entry.query, entry.document)
+    trailing = (entry.user, entry.source, entry.at.isoformat())
     if isinstance(entry, Label):
-        return ("label", *common, entry.relevance, None, "[]", *last)
-    return ("click", *common, None, entry.position, json.dumps(entry.shown), *last)
+        return ("label", *leading, entry.relevance, None, "[]", *trailing)
+    return ("click", *leading, None, entry.position, json.dumps(entry.shown), *trailing)
 
 
 def _entry(row: Sequence[Any]) -> Label | Click:
-    kind, i, domain, query, document, gain, position, shown, user, source, at = row
-    when = datetime.fromisoformat(at)
+    kind, entry_id, domain, query, document, relevance, position, shown, user, source, at = row
+    time = datetime.fromisoformat(at)
     if kind == "label":
-        return Label(i, domain, query, document, gain, user, source, when)
-    return Click(i, domain, query, document, position, tuple(json.loads(shown)), user, source, when)
+        return Label(entry_id, domain, query, document, relevance, user, source, time)
+    return Click(entry_id, domain, query, document, position, tuple(json.loads(shown)), user, source, time)
 
 
 def _content(entry: Label | Click) -> tuple[Any, ...]:
-    """What makes two entries of one id the same: all but when and with whose key they came."""
+    """The fields that must agree for two entries of one id: all but the source and the time."""
     return _row(entry)[:9]

@@ -1,4 +1,4 @@
-"""What a built index says of itself: how it was made, how it is to be searched and adapted, and what its files are."""
+"""The manifest of a generation: how the index was built, how it is searched and adapted, and its files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from semsearch.errors import IndexFolderError
 from semsearch.storage.former_names import accept_former_names
 from semsearch.types import Mode
 
-# an encoder takes seconds to import, and is looked at only where one is open
+# importing the encoder takes seconds, and an index can be read without it
 if TYPE_CHECKING:
     from semsearch.encoders.encoder import Encoder
 
@@ -23,12 +23,12 @@ FIRST_SEGMENT = "s-000001"
 
 
 def now() -> datetime:
-    """The time, UTC, to the second."""
+    """Return the present time, UTC, to the second."""
     return datetime.now(UTC).replace(microsecond=0)
 
 
 class EncoderRecord(BaseModel):
-    """Which encoder made the vectors; queries must meet the same one."""
+    """The encoder that made the vectors. Queries must be encoded with the same one."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -36,11 +36,11 @@ class EncoderRecord(BaseModel):
     weights_sha256: str
     dimension: int = Field(ge=1)
     window: int = Field(ge=1, description="Tokens that the encoder reads of a text")
-    prompts: Mapping[str, str] = Field(description="What stands before a query and before a document")
+    prompts: Mapping[str, str] = Field(description="Text that precedes a query and a document")
 
     @classmethod
     def of(cls, encoder: Encoder) -> EncoderRecord:
-        """The record of an encoder that is open."""
+        """Return the record of an open encoder."""
         return cls(
             name=encoder.name,
             weights_sha256=encoder.weights_sha256,
@@ -51,7 +51,7 @@ class EncoderRecord(BaseModel):
 
 
 class SearchOptions(BaseModel):
-    """How an index is searched where a request does not say."""
+    """How an index is searched by default."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -62,38 +62,40 @@ class SearchOptions(BaseModel):
         0.2, description="Cosine that a query's best lexical match is worth; rrf: reciprocal rank fusion"
     )
     ef_search: int | None = Field(
-        None, ge=1, description="Candidates kept along the graph of an hnsw index; by default what its build found"
+        None,
+        ge=1,
+        description="Candidates kept in a graph search; by default the value measured at the build",
     )
 
     def __str__(self) -> str:
-        by = f"hybrid {self.lexical_weight}" if self.mode is Mode.HYBRID else self.mode.value
-        return by if self.ef_search is None else f"{by}, {self.ef_search} candidates"
+        mode = f"hybrid {self.lexical_weight}" if self.mode is Mode.HYBRID else self.mode.value
+        return mode if self.ef_search is None else f"{mode}, {self.ef_search} candidates"
 
 
 class IndexRecord(BaseModel):
-    """How nearest vectors are found."""
+    """The type of a vector index."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     _former = model_validator(mode="before")(accept_former_names(effort="ef_search", why="reason"))
 
     type: Literal["exact", "hnsw"] = "exact"
-    vectors: Literal["float32", "float16", "int8"] = Field("float32", description="How their numbers are kept")
-    reason: str = Field("", description="Why it is this type")
-    ef_search: int | None = Field(None, ge=1, description="Candidates kept along the graph while searching")
-    recall: float | None = Field(None, description="recall@10 against exact at that effort, measured when it was built")
-    queries: int = Field(0, description="Queries that was measured on")
+    vectors: Literal["float32", "float16", "int8"] = Field("float32", description="Precision of the stored vectors")
+    reason: str = Field("", description="Why this type was chosen")
+    ef_search: int | None = Field(None, ge=1, description="Candidates kept while searching the graph")
+    recall: float | None = Field(None, description="recall@10 with this ef_search, measured at the build")
+    queries: int = Field(0, description="Number of queries that the recall was measured on")
 
 
 class AdaptationOptions(BaseModel):
-    """How the domains of an index learn."""
+    """How the domains of an index are adapted."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     learners: tuple[str, ...] | None = Field(
         None,
-        description="What the guard may choose from, by name; none: judged queries are remembered and nothing else; by"
-        " default all that the weights have",
+        description="Names of the learners that the guard may choose from; empty: judged queries are memorized only; by"
+        " default all learners of the weights",
     )
 
     def __str__(self) -> str:
@@ -101,7 +103,7 @@ class AdaptationOptions(BaseModel):
 
 
 class FileRecord(BaseModel):
-    """What a file of the generation must look like to be trusted."""
+    """Size and checksum of a file, which are verified when the generation is opened."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -110,20 +112,20 @@ class FileRecord(BaseModel):
 
 
 class SegmentRecord(BaseModel):
-    """A part of an index that was written at one time and never changes."""
+    """A segment of an index: written once, never changed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = Field(pattern="^s-[0-9]+$", description="Of its folder")
+    name: str = Field(pattern="^s-[0-9]+$", description="Name of its folder")
     documents: int = Field(ge=1)
     passages: int = Field(ge=1)
-    deleted: int = Field(0, ge=0, description="Documents of it that were deleted, or replaced, since")
+    deleted: int = Field(0, ge=0, description="Number of its documents that were deleted or replaced since")
     deleted_passages: int = Field(0, ge=0)
     index: IndexRecord = IndexRecord()
 
 
 class Manifest(BaseModel):
-    """What a generation is; the last file written into it."""
+    """The manifest of a generation, the last file written into it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -133,43 +135,43 @@ class Manifest(BaseModel):
     changed_at: datetime | None = Field(None, description="When documents were last added or deleted")
     title: str
     description: str = ""
-    facets: tuple[str, ...] = Field((), description="Metadata whose values the page counts and offers")
+    facets: tuple[str, ...] = Field((), description="Metadata fields that the page offers as facets")
     encoder: EncoderRecord
     segments: tuple[SegmentRecord, ...] = Field(min_length=1)
-    skipped: int = Field(0, ge=0, description="Records left out of the build as bad")
+    skipped: int = Field(0, ge=0, description="Number of bad records that the build skipped")
     search: SearchOptions = SearchOptions()
     adaptation: AdaptationOptions = AdaptationOptions()
-    tuned: dict[str, JsonValue] | None = Field(None, description="What `search` and `adaptation` were chosen by")
-    recipe: dict[str, JsonValue] = Field({}, description="The recipe it was built by, as read")
+    tuned: dict[str, JsonValue] | None = Field(None, description="Why `search` and `adaptation` were chosen")
+    recipe: dict[str, JsonValue] = Field({}, description="The recipe of the build, as read")
     files: dict[str, FileRecord] = {}
 
     @property
     def documents(self) -> int:
-        """Documents that can be found."""
-        return sum(one.documents - one.deleted for one in self.segments)
+        """Number of documents that are not deleted."""
+        return sum(segment.documents - segment.deleted for segment in self.segments)
 
     @property
     def passages(self) -> int:
-        """Passages that can be found."""
-        return sum(one.passages - one.deleted_passages for one in self.segments)
+        """Number of passages that are not deleted."""
+        return sum(segment.passages - segment.deleted_passages for segment in self.segments)
 
     @property
     def deleted(self) -> int:
-        """Deleted documents that still take room."""
-        return sum(one.deleted for one in self.segments)
+        """Number of deleted documents that still occupy disk space."""
+        return sum(segment.deleted for segment in self.segments)
 
     @property
     def index(self) -> IndexRecord:
-        """How nearest vectors are found in the first segment, which a build or a compaction wrote."""
+        """The vector index of the first segment, which a build or a compaction wrote."""
         return self.segments[0].index
 
     def with_segments(self, segments: Sequence[SegmentRecord]) -> Manifest:
-        """The same index with other segments, now."""
+        """Return the manifest with other segments, changed now."""
         return self.model_copy(update={"segments": tuple(segments), "changed_at": now()})
 
 
 def parse_manifest(path: Path, content: bytes) -> Manifest:
-    """The manifest in a file's content. Raises IndexFolderError naming the file for anything else."""
+    """Parse the content of the file `path`. Raises IndexFolderError naming the file if it is not a valid manifest."""
     try:
         values = json.loads(content)
         version = values.get("format_version")
@@ -177,11 +179,11 @@ def parse_manifest(path: Path, content: bytes) -> Manifest:
         raise IndexFolderError(f"{path} is not a manifest ({error}): build the index again") from error
     if version != FORMAT_VERSION:
         raise IndexFolderError(
-            f"{path} has format version {version!r}, this semsearch reads {FORMAT_VERSION}: build the index again"
+            f"{path} has format version {version!r}, but this semsearch reads {FORMAT_VERSION}: build the index again"
         )
     try:
         return Manifest.model_validate(values)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise IndexFolderError(f"{path}: {place}: {first['msg']}: build the index again") from error
+        field = ".".join(str(part) for part in first["loc"])
+        raise IndexFolderError(f"{path}: {field}: {first['msg']}: build the index again") from error

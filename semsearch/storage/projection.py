@@ -1,8 +1,8 @@
-"""A map of a corpus: vectors to places in the plane, near where they are alike. Does not depend on texts.
+"""The map of a corpus: a projection of vectors to the plane that keeps similar ones together. Does not depend on texts.
 
-The corpus's landmarks, a sample of its passages, are laid out by t-SNE (van der Maaten & Hinton 2008, as openTSNE does
-it: Poličar, Stražar & Zupan 2024). Every other vector, a query too, is placed amid the landmarks it is nearest to. So
-what is added later finds its place without the map being drawn anew.
+The landmarks, a sample of the passages, are laid out by t-SNE (van der Maaten & Hinton 2008; implementation: openTSNE,
+Poličar, Stražar & Zupan 2024). Every other vector, also of a query, is projected to a weighted mean of its nearest
+landmarks. Documents added later therefore appear on the same map.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ Points = npt.NDArray[np.float32]
 
 LANDMARKS = 5_000
 MIN_PASSAGES = 50
-"""Passages that t-SNE is worth it for; fewer stand along the corpus's first two axes."""
+"""Number of passages from which on t-SNE is used; fewer are projected to the first two axes of the spectral basis."""
 PERPLEXITY = 30
 NEIGHBOURS = 5
-"""Landmarks that a vector stands amid."""
+"""Number of nearest landmarks that a vector is projected between."""
 SHARPNESS = 30.0
-"""How much more the nearest of them counts: a cosine that is 0.1 less weighs a twentieth."""
-ROWS_AT_A_TIME = 2_048
+"""Factor of the cosines in the landmarks' softmax weights: a cosine that is 0.1 lower weighs a twentieth."""
+BATCH_ROWS = 2_048
 _OUTLIERS = 0.002
-"""Share of landmarks on each side that may stand beyond the map's edge; they are brought to it."""
+"""Share of landmarks on each side that are clipped to the map's edge."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Projection:
-    """Landmarks and where they stand."""
+    """Landmarks and their points on the map."""
 
     landmarks: npt.NDArray[np.float16]
     """(m, dim) float16, unit rows, m ≥ 1."""
@@ -46,30 +46,30 @@ class Projection:
 
     @property
     def full(self) -> bool:
-        """Whether more passages would bring no more landmarks."""
+        """Whether it has the largest number of landmarks, so that more passages would not add any."""
         return len(self.landmarks) >= LANDMARKS
 
     @classmethod
     def fit(cls, vectors: Vectors, basis: SpectralBasis, *, threads: int) -> Self:
-        """The map of (n, dim) passage vectors, n ≥ 1; the same vectors give the same map."""
+        """Fit a map to (n, dim) passage vectors, n ≥ 1. Deterministic: equal vectors give equal maps."""
         chosen = np.sort(np.random.default_rng(0).permutation(len(vectors))[:LANDMARKS])
         sample = np.ascontiguousarray(vectors[chosen], np.float32)
-        along = ((sample - basis.mean) @ basis.axes[:, :2]).astype(np.float32)
-        return cls(sample.astype(np.float16), _within(_laid_out(sample, along, threads)))
+        principal = ((sample - basis.mean) @ basis.axes[:, :2]).astype(np.float32)
+        return cls(sample.astype(np.float16), _scale_to_unit_square(_lay_out(sample, principal, threads)))
 
     def project(self, vectors: Vectors) -> Points:
-        """(n, 2) float32 in [0, 1], where (n, dim) unit vectors stand."""
-        found = np.empty((len(vectors), 2), np.float32)
+        """Return the map points, (n, 2) float32 in [0, 1], of (n, dim) unit vectors."""
+        points = np.empty((len(vectors), 2), np.float32)
         landmarks = self.landmarks.astype(np.float32)
-        amid = min(NEIGHBOURS, len(landmarks))
-        for start in range(0, len(vectors), ROWS_AT_A_TIME):
-            near = np.asarray(vectors[start : start + ROWS_AT_A_TIME], np.float32) @ landmarks.T
-            nearest = np.argpartition(-near, amid - 1, axis=1)[:, :amid]
-            cosines = np.take_along_axis(near, nearest, axis=1)
+        neighbours = min(NEIGHBOURS, len(landmarks))
+        for start in range(0, len(vectors), BATCH_ROWS):
+            all_cosines = np.asarray(vectors[start : start + BATCH_ROWS], np.float32) @ landmarks.T
+            nearest = np.argpartition(-all_cosines, neighbours - 1, axis=1)[:, :neighbours]
+            cosines = np.take_along_axis(all_cosines, nearest, axis=1)
             weights = np.exp(SHARPNESS * (cosines - cosines.max(axis=1, keepdims=True)))
             weights /= weights.sum(axis=1, keepdims=True)
-            found[start : start + len(near)] = np.einsum("nk,nkd->nd", weights, self.points[nearest])
-        return found
+            points[start : start + len(cosines)] = np.einsum("nk,nkd->nd", weights, self.points[nearest])
+        return points
 
     def save(self, path: Path) -> None:
         """Write as safetensors."""
@@ -79,29 +79,30 @@ class Projection:
     def open(cls, path: Path) -> Self:
         """Read what `save` wrote. Raises IndexFolderError if the file does not hold a map."""
         try:
-            parts = load_file(path)
-            landmarks, places = parts["landmarks"], parts["places"]
+            tensors = load_file(path)
+            landmarks, points = tensors["landmarks"], tensors["places"]
         except (OSError, SafetensorError, KeyError) as error:
             raise IndexFolderError(f"{path} is not a map ({error}): build the index again") from error
-        if landmarks.ndim != 2 or places.shape != (len(landmarks), 2) or not len(places):
-            raise IndexFolderError(f"{path} holds parts that do not belong together: build the index again")
-        return cls(landmarks, places)
+        if landmarks.ndim != 2 or points.shape != (len(landmarks), 2) or not len(points):
+            raise IndexFolderError(f"{path} holds landmarks and points that do not fit: build the index again")
+        return cls(landmarks, points)
 
 
-def _laid_out(sample: Vectors, along: Points, threads: int) -> Points:
-    """(m, 2) places of (m, dim) vectors, in no unit; along: (m, 2) where they stand along the corpus's axes."""
+def _lay_out(sample: Vectors, principal: Points, threads: int) -> Points:
+    """Points, (m, 2), of (m, dim) vectors, in any scale. principal: (m, 2) their coordinates on the first two axes."""
     if len(sample) < MIN_PASSAGES:
-        return along
+        return principal
     from openTSNE import TSNE
 
-    start = along / max(float(along[:, 0].std()), 1e-9) * 1e-4
+    # the usual scale of an informative initialization (Kobak & Berens 2019): larger ones distort the layout
+    start = principal / max(float(principal[:, 0].std()), 1e-9) * 1e-4
     perplexity = min(PERPLEXITY, (len(sample) - 1) / 3)
     tsne = TSNE(perplexity=perplexity, initialization=start, metric="cosine", random_state=0, n_jobs=threads)
     return np.asarray(tsne.fit(sample), np.float32)
 
 
-def _within(places: Points) -> Points:
-    """The same in [0, 1], with one measure for both directions."""
-    low, high = np.quantile(places, (_OUTLIERS, 1 - _OUTLIERS), axis=0)
+def _scale_to_unit_square(points: Points) -> Points:
+    """The points in [0, 1], both directions with the same scale."""
+    low, high = np.quantile(points, (_OUTLIERS, 1 - _OUTLIERS), axis=0)
     middle, span = (low + high) / 2, max(float((high - low).max()), 1e-9)
-    return np.asarray(np.clip((places - middle) / span * 0.96 + 0.5, 0, 1), np.float32)
+    return np.asarray(np.clip((points - middle) / span * 0.96 + 0.5, 0, 1), np.float32)

@@ -1,1 +1,1 @@
-"""What every package needs of the operating system: files written atomically, threads."""
+"""Files and threads: the operating system as the other packages use it."""

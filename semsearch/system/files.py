@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and memory that is a file. Does not depend on what is in them."""
+"""Atomic writes, checksums and arrays in temporary files. Does not depend on the files' content."""
 
 from __future__ import annotations
 
@@ -15,19 +15,22 @@ import numpy.typing as npt
 
 
 def sha256(path: Path) -> str:
-    """Of a file's content, in hexadecimal. Raises OSError."""
+    """Return the SHA-256 of a file's content, in hexadecimal. Raises OSError if it cannot be read."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def cache_folder(name: str) -> Path:
-    """Where what can be made again is kept between runs: $XDG_CACHE_HOME/semsearch/NAME, or below ~/.cache."""
+    """Return the folder for reproducible files: $XDG_CACHE_HOME/semsearch/NAME, by default in ~/.cache."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "semsearch" / name
 
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """A name beside `path` to write to; what is written there is flushed and takes its place, or is removed."""
+    """Yield a temporary path in the folder of `path`, for the caller to write to.
+
+    At the end the file is flushed to disk and replaces `path`; after an error it is removed and `path` is unchanged.
+    """
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         yield unfinished
@@ -38,7 +41,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def sync_to_disk(path: Path) -> None:
-    """Have a file's or a folder's content on the disk before going on."""
+    """Flush a file's or a folder's content to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -47,18 +50,18 @@ def sync_to_disk(path: Path) -> None:
 
 
 def temp_memmap(folder: Path, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
-    """An array whose numbers are on disk as far as memory is wanted for others; its file has no name, and goes with it.
+    """Return a writable float32 array in a nameless temporary file in `folder`, which is removed with the array.
 
-    Raises OSError where the disk has no room.
+    Raises OSError if the disk has not enough space.
     """
     with tempfile.TemporaryFile(dir=folder) as file:
-        # a disk that turned out to be full only when a number is written would be the end of this process
+        # allocated now: writing to a page for which the disk has no space would kill the process
         os.posix_fallocate(file.fileno(), 0, max(1, 4 * int(np.prod(shape))))
         return np.memmap(file, np.float32, "r+", shape=shape)
 
 
 def drop_pages(array: npt.NDArray[np.float32]) -> None:
-    """Take a spilled array out of this process's memory until its numbers are asked for again; others stay."""
+    """Release the memory of an array of `temp_memmap` until it is read again. Other arrays are left unchanged."""
     mapping = getattr(array, "_mmap", None)
     if mapping is not None:
         mapping.madvise(mmap.MADV_DONTNEED)

@@ -1,5 +1,4 @@
-"""How many threads compute at once, and from how many pools of memory, for every library in one place; knows nothing
-of what they compute."""
+"""Limits on threads and memory arenas for all numerical libraries, in one place."""
 
 from __future__ import annotations
 
@@ -10,18 +9,18 @@ import sys
 from threadpoolctl import threadpool_limits
 
 _M_ARENA_MAX = -8
-"""The number by which glibc's `mallopt` knows the bound on its pools (malloc.h)."""
+"""The parameter number of `mallopt` for the maximum number of arenas (glibc, malloc.h)."""
 
 
 def available_cores() -> int:
-    """Cores that this process may run on."""
+    """Return the number of CPU cores that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def limit_threads(threads: int) -> None:
-    """Have numpy's BLAS, OpenMP and torch use so many threads in every call from now on, and tokenizers one.
+    """Limit numpy's BLAS, OpenMP and torch to this number of threads for each call, and tokenizers to one.
 
-    FAISS counts for each calling thread apart and ONNX Runtime for each session: both are told where they are used.
+    FAISS has its own setting per calling thread and ONNX Runtime per session; both are set where they are used.
     """
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     threadpool_limits(threads)
@@ -30,9 +29,10 @@ def limit_threads(threads: int) -> None:
 
 
 def limit_arenas(arenas: int) -> bool:
-    """Have all threads take memory from so many pools, before the threads start; whether this C library can.
+    """Limit the number of memory arenas that all threads share. Call it before threads start.
 
-    glibc gives a hundred threads sixteen pools on two cores, and what is free in one is of no use to the others.
+    By default glibc creates up to eight arenas per core, and memory that is free in one is not available to the others.
+    Returns False if the C library has no such setting.
     """
     try:
         return bool(ctypes.CDLL(None).mallopt(_M_ARENA_MAX, arenas))

@@ -1,1 +1,1 @@
-"""Tokens, snippets and near-duplicate texts."""
+"""Text processing: tokens, snippets and near-duplicates."""

@@ -1,4 +1,4 @@
-"""Which texts are nearly the same as an earlier one. Does not depend on documents or ranking."""
+"""Detection of near-duplicate texts. Does not depend on documents or ranking."""
 
 from __future__ import annotations
 
@@ -10,37 +10,42 @@ from semsearch.text.tokens import tokenize
 from semsearch.types import Vectors
 
 MIN_COSINE = 0.9
-"""Cosine from which on two texts are compared word by word."""
+"""Cosine from which on two texts are compared by their shingles."""
 MIN_OVERLAP = 0.8
-"""Share of the runs of three words in either text that both must have (Broder 1997, doi:10.1109/SEQUEN.1997.666900)."""
+"""Jaccard similarity of two texts' shingles from which on they are near-duplicates.
+
+Source: Broder 1997, doi:10.1109/SEQUEN.1997.666900.
+"""
 SHINGLE_WORDS = 3
+"""Number of consecutive words in a shingle."""
 
 
 def collapse_duplicates(vectors: Vectors, text: Callable[[int], str]) -> list[int]:
-    """For each text the first one that it is nearly the same as: itself where there is none.
+    """Return, for each text, the index of the first text that it is a near-duplicate of, or its own index.
 
-    vectors: (n, dim) float32, unit rows, of n texts. text: gives the one of a number; asked only of those that are near
-    another.
+    Texts are compared only with texts that are not near-duplicates themselves.
+
+    vectors: (n, dim) float32, unit rows, of n texts. text: returns the text at an index; called only for texts whose
+    cosine to another one is at least MIN_COSINE.
     """
     representatives = list(range(len(vectors)))
-    near = vectors @ vectors.T >= MIN_COSINE
-    runs: dict[int, frozenset[tuple[str, ...]]] = {}
-    for number in range(len(vectors)):
-        for earlier in np.flatnonzero(near[number, :number]).tolist():
+    is_similar = vectors @ vectors.T >= MIN_COSINE
+    shingles: dict[int, frozenset[tuple[str, ...]]] = {}
+    for index in range(len(vectors)):
+        for earlier in np.flatnonzero(is_similar[index, :index]).tolist():
             if representatives[earlier] != earlier:
                 continue
-            for one in (earlier, number):
-                if one not in runs:
-                    runs[one] = _runs(text(one))
-            both = len(runs[earlier] & runs[number])
-            if both >= MIN_OVERLAP * len(runs[earlier] | runs[number]):
-                representatives[number] = earlier
+            for unread in {earlier, index} - shingles.keys():
+                shingles[unread] = _shingles(text(unread))
+            common = len(shingles[earlier] & shingles[index])
+            if common >= MIN_OVERLAP * len(shingles[earlier] | shingles[index]):
+                representatives[index] = earlier
                 break
     return representatives
 
 
-def _runs(text: str) -> frozenset[tuple[str, ...]]:
-    stems = [word.stem for word in tokenize(text)]
+def _shingles(text: str) -> frozenset[tuple[str, ...]]:
+    stems = [token.stem for token in tokenize(text)]
     return frozenset(
         tuple(stems[start : start + SHINGLE_WORDS]) for start in range(max(1, len(stems) - SHINGLE_WORDS + 1))
     )

@@ -1,6 +1,6 @@
-"""The stretch of a passage to show for a query, and the words in it that matter. Does not depend on vectors.
+"""Snippets: the part of a passage to show for a query, with its matches marked. Does not depend on vectors.
 
-Words matter if they share a stem with a word of the query that is not a function word.
+A word is marked if it has the stem of a query word that is not a function word.
 """
 
 from __future__ import annotations
@@ -10,43 +10,43 @@ from dataclasses import dataclass
 from semsearch.text.tokens import content_stems, match_spans
 
 WIDTH = 320
-"""Characters of a snippet, about three lines."""
+"""Default length of a snippet in characters, about three lines."""
 LEAD = 60
-"""Characters shown before the first marked word of a snippet cut out of the middle."""
+"""Characters before the first marked word of a snippet that does not begin at the start of the passage."""
 
 
 @dataclass(frozen=True, slots=True)
 class Snippet:
-    """A stretch of text with the words that matter."""
+    """A part of a text with marked words."""
 
     text: str
     marks: tuple[tuple[int, int], ...]
-    """First character and one past the last of each marked stretch, rising, never overlapping."""
+    """First character and one past the last of each mark, ascending, without overlaps."""
 
     @property
     def segments(self) -> list[tuple[str, bool]]:
-        """The text in pieces, each with whether it is marked."""
+        """The text in consecutive pieces, each with whether it is marked."""
         pieces: list[tuple[str, bool]] = []
-        at = 0
+        end = 0
         for start, stop in self.marks:
-            pieces += [(self.text[at:start], False), (self.text[start:stop], True)]
-            at = stop
-        pieces.append((self.text[at:], False))
+            pieces += [(self.text[end:start], False), (self.text[start:stop], True)]
+            end = stop
+        pieces.append((self.text[end:], False))
         return [piece for piece in pieces if piece[0]]
 
 
 def snippet(passage: str, query: str, *, width: int = WIDTH) -> Snippet:
-    """The stretch of `passage` of at most about `width` characters that holds most different words of `query`.
+    """Return the part of a passage that contains most different words of the query.
 
-    White space is collapsed; an ellipsis stands where text was cut off.
+    White space is collapsed; an ellipsis marks omitted text. width: maximum length in characters, without the ellipses.
     """
     text = " ".join(passage.split())
-    places = match_spans(text, content_stems(query))
-    begin, end = _window(text, places, width)
+    matches = match_spans(text, content_stems(query))
+    begin, end = _window(text, matches, width)
     before, after = "… " * (begin > 0), " …" * (end < len(text))
     shift = len(before) - begin
     marks: list[tuple[int, int]] = []
-    for start, stop, _ in places:
+    for start, stop, _ in matches:
         if begin <= start and stop <= end:
             if marks and marks[-1][1] == start + shift:
                 marks[-1] = (marks[-1][0], stop + shift)
@@ -55,15 +55,16 @@ def snippet(passage: str, query: str, *, width: int = WIDTH) -> Snippet:
     return Snippet(before + text[begin:end] + after, tuple(marks))
 
 
-def _window(text: str, found: list[tuple[int, int, str]], width: int) -> tuple[int, int]:
-    """Where to cut: at words, so that most different stems are inside; the first of equally good places."""
+def _window(text: str, matches: list[tuple[int, int, str]], width: int) -> tuple[int, int]:
+    """First character and one past the last of the part with most different stems, cut between words; ties: first."""
     if len(text) <= width:
         return 0, len(text)
 
-    def worth(begin: int) -> int:
-        return len({stem for start, stop, stem in found if begin <= start and stop <= begin + width})
+    def stem_count(begin: int) -> int:
+        return len({stem for start, stop, stem in matches if begin <= start and stop <= begin + width})
 
-    begin = max([0, *(_word_start(text, start - LEAD) for start, _, _ in found)], key=lambda at: (worth(at), -at))
+    candidates = [0, *(_word_start(text, start - LEAD) for start, _, _ in matches)]
+    begin = max(candidates, key=lambda candidate: (stem_count(candidate), -candidate))
     end = begin + width
     if end >= len(text):
         return begin, len(text)
@@ -71,9 +72,9 @@ def _window(text: str, found: list[tuple[int, int, str]], width: int) -> tuple[i
     return begin, cut if cut > 0 else end
 
 
-def _word_start(text: str, at: int) -> int:
-    """The next beginning of a word at or after `at`, or `at` itself inside an endless one."""
-    if at <= 0:
+def _word_start(text: str, position: int) -> int:
+    """The first start of a word from `position` on; `position` itself if there is none within LEAD // 2 characters."""
+    if position <= 0:
         return 0
-    space = text.find(" ", at - 1, at + LEAD // 2)
-    return space + 1 if space >= 0 else at
+    space = text.find(" ", position - 1, position + LEAD // 2)
+    return space + 1 if space >= 0 else position

@@ -27,7 +27,7 @@ _WORD = regex.compile(
     regex.V1,
 )
 _PLAIN_WORD = re.compile("[A-Za-z0-9]+")
-"""The same for ASCII text, twice as fast."""
+"""Equal to `_WORD` for ASCII text, and twice as fast."""
 _QUOTED = regex.compile(r'"([^"]+)"|\u201c([^\u201d]+)\u201d')
 _SIGNS = frozenset({0, 9})
 """Canonical combining classes of vowel signs and of the virama."""
@@ -137,9 +137,9 @@ def _words_and_bigrams(tokens: list[Token]) -> Iterator[tuple[Term, bool]]:
             yield (token.stem,), token.is_function_word
 
 
-def _form_bigram(left: Token, right: Token) -> bool:
+def _form_bigram(first: Token, second: Token) -> bool:
     """Whether both are characters of unspaced scripts with nothing between them."""
-    return left.unspaced and right.unspaced and left.stop == right.start
+    return first.unspaced and second.unspaced and first.stop == second.start
 
 
 def _stems(tokens: list[Token]) -> Term:

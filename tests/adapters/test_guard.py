@@ -1,4 +1,4 @@
-"""The guard: it takes what helps, declines what does not, and says why."""
+"""The guard: it adapts domains that labels help, declines others, and explains its decision."""
 
 from __future__ import annotations
 
@@ -16,42 +16,43 @@ from semsearch.adapters.losses import support_ndcg
 from semsearch.adapters.meta_parameters import MetaParameters
 from semsearch.adapters.prior import Prior, headroom, posterior
 from semsearch.adapters.state import DomainState
-from semsearch.adapters.states import axes_of, inheriting, transform
+from semsearch.adapters.states import axes_of, transform, with_parent
 from semsearch.adapters.support import Support, build_support
 from semsearch.metalearn.guard_prior import Trial, fit_prior, run_trials
+from semsearch.types import Vectors
 from tests.adapters.worlds import DIMENSION, domain, unit
 
 CANDIDATES = (Candidate("listwise", 0.0, 1.0), Candidate("listwise", 3.0, 1.0))
 
 
-def starts() -> dict[str, MetaParameters]:
+def meta_parameters() -> dict[str, MetaParameters]:
     return {"listwise": LEARNERS["listwise"].init(DIMENSION)}
 
 
 @lru_cache
 def prior() -> Prior:
-    """From six worlds, half of which have nothing to learn."""
+    """Of six data sets, half of which have nothing to learn."""
     worlds = [
         domain(seed, name=f"w{seed}", family=f"f{seed}", dialect=1.0 if seed % 2 else 0.0) for seed in range(20, 26)
     ]
-    return fit_prior(list(run_trials(CANDIDATES, starts(), worlds, seeds=1)))
+    return fit_prior(list(run_trials(CANDIDATES, meta_parameters(), worlds, seeds=1)))
 
 
 def judge(support: Support, *, seed: int = 0, parent: DomainState | None = None) -> Verdict:
-    return decide(CANDIDATES, starts(), prior(), domain(seed).basis, support, parent=parent)
+    return decide(CANDIDATES, meta_parameters(), prior(), domain(seed).basis, support, parent=parent)
 
 
 @pytest.mark.parametrize("labels", [16, 32, 64])
 def test_it_adapts_a_domain_that_labels_help(labels: int) -> None:
     world = domain(0)
-    verdict = judge(world.support(np.arange(labels), most=500))
-    held_out = world.support(np.arange(80, 160), most=500)
+    verdict = judge(world.support(np.arange(labels), max_documents=500))
+    held_out = world.support(np.arange(80, 160), max_documents=500)
     adapter = Adapter.from_states(world.basis, {"d": verdict.state})
-    moved = torch.from_numpy(adapter.transform(held_out.queries.numpy(), ["d"] * 80))
-    gained = float((support_ndcg(moved, held_out) - support_ndcg(held_out.queries, held_out)).mean())
+    adapted = torch.from_numpy(adapter.transform(held_out.queries.numpy(), ["d"] * 80))
+    improvement = float((support_ndcg(adapted, held_out) - support_ndcg(held_out.queries, held_out)).mean())
     assert verdict.adapted
     assert verdict.reason is Reason.ADAPTED
-    assert gained > 0.01
+    assert improvement > 0.01
     assert verdict.low < verdict.estimate < verdict.high
     assert "Adapted: expected +" in verdict.explanation()
 
@@ -63,7 +64,7 @@ def test_it_declines_random_labels(labels: int, seed: int) -> None:
     judgments = [{int(rng.integers(300)): 1.0} for _ in range(labels)]
     verdict = judge(build_support(world.documents, world.queries[:labels], judgments), seed=seed)
     assert not verdict.adapted
-    assert verdict.reason is Reason.NO_GAIN
+    assert verdict.reason is Reason.NO_IMPROVEMENT
     assert "Not adapted" in verdict.explanation()
     assert not verdict.state.keys.size
 
@@ -78,102 +79,101 @@ def test_it_declines_one_document_for_everything(labels: int) -> None:
 
 @pytest.mark.parametrize("labels", [8, 32, 128])
 def test_it_declines_contradictions(labels: int) -> None:
-    """Each question is asked twice in all but the same words, and answered by documents that have nothing in common."""
+    """Pairs of nearly equal queries have unrelated relevant documents."""
     world, rng = domain(5, queries=260), np.random.default_rng(5)
     half = world.queries[: labels // 2]
-    again = unit(half + 0.01 * rng.normal(size=half.shape))
+    near_duplicates = unit(half + 0.01 * rng.normal(size=half.shape))
     judgments = [{int(row): 1.0} for row in rng.choice(300, size=labels, replace=False)]
-    verdict = judge(build_support(world.documents, np.concatenate([half, again]), judgments), seed=5)
+    verdict = judge(build_support(world.documents, np.concatenate([half, near_duplicates]), judgments), seed=5)
     assert not verdict.adapted
 
 
 @pytest.mark.parametrize("labels", [1, 3])
-def test_too_few_labels_fall_back_on_the_parent(labels: int) -> None:
+def test_with_too_few_labels_the_parents_state_is_served(labels: int) -> None:
     world = domain(0)
-    parent = judge(world.support(np.arange(64), most=500)).state
-    support = world.support(np.arange(labels), most=500)
+    parent = judge(world.support(np.arange(64), max_documents=500)).state
+    support = world.support(np.arange(labels), max_documents=500)
     verdict = judge(support, parent=parent)
     assert verdict.reason is Reason.TOO_FEW
     assert verdict.state is parent
     assert not judge(support).state.keys.size
-    assert "of the 4 queries that it takes to judge" in verdict.explanation()
+    assert "at least 4 are needed" in verdict.explanation()
 
 
-def test_a_domain_with_nothing_to_learn_is_left_alone() -> None:
+def test_a_domain_with_nothing_to_learn_is_not_adapted() -> None:
     world = domain(7, dialect=0.0)
-    assert not judge(world.support(np.arange(32), most=500), seed=7).adapted
+    assert not judge(world.support(np.arange(32), max_documents=500), seed=7).adapted
 
 
 def test_the_verdict_does_not_depend_on_the_order_of_labels() -> None:
     world, rows = domain(0), np.arange(32)
-    verdicts = [judge(world.support(turn, most=500)) for turn in (rows, rows[::-1].copy())]
+    verdicts = [judge(world.support(order, max_documents=500)) for order in (rows, rows[::-1].copy())]
     assert verdicts[0].estimate == verdicts[1].estimate
     assert verdicts[0].state.values.tobytes() == verdicts[1].state.values.tobytes()
 
 
-def test_cross_validation_learns_nothing_from_what_it_judges() -> None:
-    """Labels that can only be learned by heart bring no gain."""
+def test_cross_validation_does_not_learn_from_the_measured_queries() -> None:
+    """Unrelated labels, which can only be memorized, bring no improvement."""
     world, rng = domain(8), np.random.default_rng(8)
     documents = unit(rng.normal(size=(300, DIMENSION)))
     support = build_support(documents, world.queries[:40], [{row: 1.0} for row in range(40)])
-    _, gains, _ = cross_validate(CANDIDATES, starts(), world.basis, support)
-    assert float(gains.mean()) < 0.02
+    _, improvements, _ = cross_validate(CANDIDATES, meta_parameters(), world.basis, support)
+    assert float(improvements.mean()) < 0.02
 
 
 def test_the_posterior_of_one_candidate_by_hand() -> None:
-    # room 1/2; seen 0.2 of it with no scatter; prior mean 0, variance 0.04 (+2%), noise 16/(16 + 3)/4 of 0.16
+    # headroom 1/2; improvement 0.2 of it, without variance
+    # prior: mean 0, variance 0.04 (+2%), noise 16/(16 + 3)/4 of 0.16
     one = np.ones((1, 1))
     prior = Prior(np.array([4.0]), 0.0 * one, 0.04 * one[None], 0.16 * one[None])
-    frozen = torch.full((4,), (0.5 * 5 - 0.6) / 4)
-    assert headroom(frozen.double().numpy()) == pytest.approx(0.5)
-    mean, deviation = posterior(prior, frozen, torch.full((4, 1), 0.1))
+    before = torch.full((4,), (0.5 * 5 - 0.6) / 4)
+    assert headroom(before.double().numpy()) == pytest.approx(0.5)
+    mean, deviation = posterior(prior, before, torch.full((4, 1), 0.1))
     between, error = 0.04 * 1.02, 0.16 * 16 / 19 / 4
     share = between / (between + error)
     assert mean[0] == pytest.approx(0.5 * 0.2 * share, rel=1e-5)
     assert deviation[0] == pytest.approx(0.5 * (between * (1 - share)) ** 0.5, rel=1e-5)
 
 
-def test_the_prior_counts_families_alike() -> None:
+def test_the_prior_weights_families_equally() -> None:
     def trial(family: str, name: str, true: float) -> Trial:
         return Trial(name, family, 8, np.full(8, 0.4), np.zeros((8, 1)), np.array([true]))
 
-    done = [trial("large", f"d{number}", 0.1) for number in range(9)] + [trial("small", "s", 0.3)]
+    trials = [trial("large", f"d{number}", 0.1) for number in range(9)] + [trial("small", "s", 0.3)]
     scale = headroom(np.full(8, 0.4))
-    assert fit_prior(done).mean[0, 0] * scale == pytest.approx(0.2)
+    assert fit_prior(trials).mean[0, 0] * scale == pytest.approx(0.2)
 
 
 def test_the_prior_is_interpolated_between_sizes() -> None:
     sizes = np.array([8.0, 32.0])
     prior = Prior(sizes, np.array([[0.0], [1.0]]), np.ones((2, 1, 1)), np.ones((2, 1, 1)))
-    assert [prior.at(labels)[0][0] for labels in (4, 8, 16, 32, 500)] == pytest.approx([0, 0, 0.5, 1, 1])
+    assert [prior.interpolate(labels)[0][0] for labels in (4, 8, 16, 32, 500)] == pytest.approx([0, 0, 0.5, 1, 1])
 
 
-def test_a_childs_inner_loop_starts_from_its_parents_state_and_declining_leaves_it() -> None:
+def test_a_childs_inner_loop_starts_from_its_parents_state_and_the_guard_falls_back_on_it() -> None:
     world = domain(0)
-    parent = judge(world.support(np.arange(60), most=500))
+    parent = judge(world.support(np.arange(60), max_documents=500))
     assert parent.adapted
-    support, held_out = world.support(np.arange(60, 76), most=500), world.support(np.arange(80, 160), most=500)
+    support = world.support(np.arange(60, 76), max_documents=500)
+    held_out = world.support(np.arange(80, 160), max_documents=500)
 
-    def gain(state: DomainState) -> float:
-        moved = Adapter.from_states(world.basis, {"d": state}).transform(
-            held_out.queries.numpy(), ["d"] * len(held_out)
-        )
-        return float(
-            (support_ndcg(torch.from_numpy(moved), held_out) - support_ndcg(held_out.queries, held_out)).mean()
-        )
+    def transformed(state: DomainState) -> Vectors:
+        adapter = Adapter.from_states(world.basis, {"d": state})
+        return adapter.transform(held_out.queries.numpy(), ["d"] * len(held_out))
+
+    def ndcg(state: DomainState) -> float:
+        return float(support_ndcg(torch.from_numpy(transformed(state)), held_out).mean())
 
     alone, child = judge(support), judge(support, parent=parent.state)
-    assert gain(child.state) > gain(alone.state)
-    assert gain(child.state) >= gain(parent.state) - 0.01
+    assert ndcg(child.state) > ndcg(alone.state)
+    assert ndcg(child.state) >= ndcg(parent.state) - 0.01
     assert child.before > alone.before
-    few = judge(support.of(torch.arange(2)), parent=parent.state)
+    few = judge(support.select(torch.arange(2)), parent=parent.state)
     assert few.state is parent.state
     assert not few.adapted
-    # what the inner loop starts from is the parent's: without a step of its own it is the same displacement
-    from_parent = inheriting({**starts()["listwise"], "log_rate": torch.tensor(-50.0)}, parent.state)
-    still = LEARNERS["listwise"].learn(from_parent, world.basis, support)
+    # with a rate of almost 0 the inner loop ends where it starts, at the parent's displacement
+    parameters = with_parent({**meta_parameters()["listwise"], "log_rate": torch.tensor(-50.0)}, parent.state)
+    unchanged = LEARNERS["listwise"].learn(parameters, world.basis, support)
     axes = axes_of(world.basis, held_out.queries)
-    moved = Adapter.from_states(world.basis, {"d": parent.state}).transform(
-        held_out.queries.numpy(), ["d"] * len(held_out)
-    )
-    np.testing.assert_allclose(transform(still, axes, held_out.queries).numpy(), moved, atol=2e-6)
+    queries = transform(unchanged, axes, held_out.queries).numpy()
+    np.testing.assert_allclose(queries, transformed(parent.state), atol=2e-6)

@@ -1,4 +1,4 @@
-"""Small made-up domains in which it is known what there is to learn."""
+"""Small synthetic data sets in which it is known what can be learned."""
 
 from __future__ import annotations
 
@@ -29,20 +29,21 @@ def domain(
     dimension: int = DIMENSION,
     open_licence: bool = True,
 ) -> Dataset:
-    """Every query means one topic, and 2 documents are of each topic.
+    """Each query is about one topic, and each topic has 2 documents, which are relevant.
 
-    The domain's own way of putting things moves every query by one and the same accent, and by a different amount
-    along each of 4 directions that mean nothing: what the frozen ranking falls for, and what labels reveal. With a
-    dialect of 0 nothing can be learned.
+    All queries are shifted by one common vector, and by random amounts along 4 directions without meaning: both mislead
+    the frozen encoder, and labels reveal them. `dialect` scales both; with 0 nothing can be learned.
     """
     rng = np.random.default_rng(seed)
     topics = unit(rng.normal(size=(documents // 2, dimension)))
-    bodies = unit(np.repeat(topics, 2, axis=0) + 0.1 * rng.normal(size=(documents, dimension)))
-    meant = rng.integers(len(topics), size=queries)
-    accent, *nothing = unit(rng.normal(size=(5, dimension)))
-    blurred = 0.5 * rng.normal(size=(queries, 4)) @ np.stack(nothing)
-    asked = unit(topics[meant] + dialect * (0.5 * accent + blurred) + 0.1 * rng.normal(size=(queries, dimension)))
-    judgments: list[Judgments] = [{int(2 * topic): 1.0, int(2 * topic + 1): 1.0} for topic in meant]
+    document_vectors = unit(np.repeat(topics, 2, axis=0) + 0.1 * rng.normal(size=(documents, dimension)))
+    topic_of = rng.integers(len(topics), size=queries)
+    shift, *directions = unit(rng.normal(size=(5, dimension)))
+    noise = 0.5 * rng.normal(size=(queries, 4)) @ np.stack(directions)
+    query_vectors = unit(
+        topics[topic_of] + dialect * (0.5 * shift + noise) + 0.1 * rng.normal(size=(queries, dimension))
+    )
+    judgments: list[Judgments] = [{int(2 * topic): 1.0, int(2 * topic + 1): 1.0} for topic in topic_of]
     texts = LabelledTexts(
         name,
         family,
@@ -52,4 +53,4 @@ def domain(
         judgments,
         labelled=True,
     )
-    return Dataset(texts, bodies, asked)
+    return Dataset(texts, document_vectors, query_vectors)

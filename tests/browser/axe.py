@@ -1,4 +1,4 @@
-"""What keeps somebody from using a page, as axe finds it: WCAG 2.2 A and AA, and what is good practice."""
+"""Accessibility violations of a page, found by axe: WCAG 2.2 A and AA, and axe's best practices."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ _AXE = Axe()
 _OPTIONS = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
 
 
-def complaints(page: Page) -> list[str]:
-    """Each rule that is broken, with where."""
-    found = _AXE.run(page, options=_OPTIONS).response["violations"]
+def violations(page: Page) -> list[str]:
+    """Each violated rule, with the element that violates it."""
     return [
-        f"{one['id']}: {node['html'][:160]} ({node['failureSummary'][:300]})" for one in found for node in one["nodes"]
+        f"{rule['id']}: {node['html'][:160]} ({node['failureSummary'][:300]})"
+        for rule in _AXE.run(page, options=_OPTIONS).response["violations"]
+        for node in rule["nodes"]
     ]

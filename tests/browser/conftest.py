@@ -1,4 +1,4 @@
-"""What the browser's tests share: a Chromium, real servers, pages on which any complaint is a failure."""
+"""Fixtures of the browser tests: Chromium, real servers, and pages that fail their test on a browser error."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ QUIET = [
 
 @contextmanager
 def serving(engines: dict[str, SearchEngine], keys: WriteKeys | None = None) -> Iterator[str]:
-    """The address of a server of these indexes; they are closed with it."""
+    """Serve the engines; yields the server's address and closes the engines at the end."""
     app = create_app(engines, keys=keys)
     server = create_server(app, host="127.0.0.1", port=0, threads=8)
     thread = threading.Thread(target=server.run, daemon=True)
@@ -50,24 +50,24 @@ def browser() -> Iterator[Browser]:
         launched.close()
 
 
-def _said(message: ConsoleMessage) -> str:
-    """What the browser complains of; a page may say that something is not there, what it is made of must be."""
-    missing = "404" in message.text and "/static/" in message.location["url"]
-    return f"{message.location['url']} is missing" if missing else message.text
+def _console_error(message: ConsoleMessage) -> str:
+    """The text of a console error. A missing static file is worded so that it does not count as an expected 404."""
+    is_missing_file = "404" in message.text and "/static/" in message.location["url"]
+    return f"{message.location['url']} is missing" if is_missing_file else message.text
 
 
 @pytest.fixture
 def page(browser: Browser, address: str) -> Iterator[Page]:
-    """A fresh page at the module's `address`, on which any complaint of the browser's is a failure."""
+    """A new page at the module's `address`. Browser errors and requests to other hosts fail the test."""
     context = browser.new_context(base_url=address)
-    complaints: list[str] = []
-    strangers: list[str] = []
-    opened = context.new_page()
-    opened.on("console", lambda message: complaints.append(_said(message)) if message.type == "error" else None)
-    opened.on("pageerror", lambda error: complaints.append(str(error)))
-    opened.on("request", lambda asked: None if asked.url.startswith(address) else strangers.append(asked.url))
-    yield opened
+    errors: list[str] = []
+    foreign_urls: list[str] = []
+    new_page = context.new_page()
+    new_page.on("console", lambda message: errors.append(_console_error(message)) if message.type == "error" else None)
+    new_page.on("pageerror", lambda error: errors.append(str(error)))
+    new_page.on("request", lambda sent: None if sent.url.startswith(address) else foreign_urls.append(sent.url))
+    yield new_page
     context.close()
     expected = ("ERR_FAILED", "503", "401", "422", "404")
-    assert [one for one in complaints if not any(words in one for words in expected)] == []
-    assert strangers == []
+    assert [error for error in errors if not any(text in error for text in expected)] == []
+    assert foreign_urls == []

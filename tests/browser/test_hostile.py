@@ -1,4 +1,4 @@
-"""A corpus written by an attacker: nothing of it runs, and nothing breaks out of its place."""
+"""A corpus written by an attacker: none of its markup runs or changes the page."""
 
 from __future__ import annotations
 
@@ -58,29 +58,29 @@ def address(tmp_path_factory: pytest.TempPathFactory, real_encoder: Encoder) -> 
         description="<img src=x onerror='window.ran = 1'>",
         facets=["kind"],
     )
-    with serving({"a": SearchEngine.open(folder / "a", encoder=real_encoder)}) as at:
-        yield at
+    with serving({"a": SearchEngine.open(folder / "a", encoder=real_encoder)}) as url:
+        yield url
 
 
-def unharmed(page: Page) -> None:
+def assert_unharmed(page: Page) -> None:
     assert page.evaluate("window.ran") is None
     assert page.evaluate("document.querySelectorAll('main script, main img, main svg[onload], base').length") == 0
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    links = page.evaluate("[...document.querySelectorAll('a')].map(one => one.protocol)")
+    links = page.evaluate("[...document.querySelectorAll('a')].map(link => link.protocol)")
     assert set(links) <= {"http:", "https:"}
 
 
 @pytest.mark.parametrize("page_number", [1, 2])
-def test_results_stay_in_their_place(page: Page, page_number: int) -> None:
+def test_results_show_markup_as_text(page: Page, page_number: int) -> None:
     page.set_viewport_size({"width": 700, "height": 900})
     page.goto(f"/?query=honey&page={page_number}")
     expect(page.locator(".hits li").first).to_be_visible()
-    unharmed(page)
+    assert_unharmed(page)
     # what turns letters around does so within itself
     assert page.locator(".hits bdi, .hits [dir=auto]").count() > 0
 
 
-def test_each_document_opens_beside_the_results_and_is_explained(page: Page) -> None:
+def test_each_document_opens_in_the_side_panel_and_is_explained(page: Page) -> None:
     page.goto("/?query=honey+hive")
     for number in range(page.locator(".hits a.open").count()):
         link = page.locator(".hits a.open").nth(number)
@@ -88,13 +88,13 @@ def test_each_document_opens_beside_the_results_and_is_explained(page: Page) -> 
         link.click()
         expect(page.locator("#panel h1")).to_contain_text(title.removesuffix("…"))
         page.get_by_role("link", name="Why is it here?").click()
-        expect(page.locator("#why h2")).to_be_visible()
-        unharmed(page)
+        expect(page.locator("#explanation h2")).to_be_visible()
+        assert_unharmed(page)
         page.keyboard.press("Escape")
 
 
 @pytest.mark.parametrize("text", MARKUP)
-def test_what_comes_in_the_address_stays_text(page: Page, text: str) -> None:
+def test_markup_in_the_address_is_shown_as_text(page: Page, text: str) -> None:
     given = quote(text, safe="")
     for path in (
         f"/?query={given}&domain={given}&filter={given}&sort={given}&mode=",
@@ -107,29 +107,29 @@ def test_what_comes_in_the_address_stays_text(page: Page, text: str) -> None:
     ):
         page.goto(path)
         expect(page.locator("#answer")).to_be_visible()
-        unharmed(page)
+        assert_unharmed(page)
 
 
-def test_marks_suggestions_and_the_map_show_it_as_text(page: Page) -> None:
+def test_marks_suggestions_and_the_map_show_markup_as_text(page: Page) -> None:
     query = MARKUP[1]
     page.goto(f"/?query={quote(query)}&domain={quote(MARKUP[0])}")
-    page.locator("[data-gain='1']").first.click()
-    expect(page.locator(".told")).to_contain_text("1 marked")
+    page.locator("[data-relevance='1']").first.click()
+    expect(page.locator(".message")).to_contain_text("1 marked")
     page.get_by_role("button", name="Adapt").click()
-    expect(page.locator(".told")).to_contain_text("serves")
-    unharmed(page)
+    expect(page.locator(".message")).to_contain_text("is now in use")
+    assert_unharmed(page)
     page.get_by_role("link", name="What it learned").click()
     expect(page.locator("#panel .marked")).to_contain_text(query)
-    unharmed(page)
+    assert_unharmed(page)
     page.keyboard.press("Escape")
     page.fill("#query", "<img")
     page.keyboard.press("End")
     page.keyboard.type(" ")
     expect(page.locator("#suggestions li").first).to_have_text(query)
-    unharmed(page)
+    assert_unharmed(page)
     page.goto(f"/map?query={quote(query)}")
     page.locator("details summary").click()
     expect(page.locator("tbody tr")).to_have_count(13)
-    unharmed(page)
+    assert_unharmed(page)
     page.goto("/status")
-    unharmed(page)
+    assert_unharmed(page)

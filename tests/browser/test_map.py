@@ -1,16 +1,16 @@
-"""The map: it is drawn, read, moved and lit, and shows what adaptation does to a query."""
+"""The map: drawing, previews, moving and zooming, highlights, and a query before and after adaptation."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from playwright.sync_api import Page, expect
 
 from semsearch.encoders.encoder import Encoder
 from semsearch.search.engine import SearchEngine
-from tests.browser.axe import complaints
+from tests.browser.axe import violations
 from tests.browser.conftest import serving
 from tests.conftest import ANIMALS, build_index, write_jsonl
 
@@ -21,12 +21,13 @@ THINGS = [
     for colour in ("red", "green", "blue", "white", "black", "yellow", "grey", "brown")
     for thing in ("chair", "table", "lamp", "door", "window", "roof", "floor", "wall")
 ]
-INKED = """() => {
+COUNT_DRAWN = """() => {
     const canvas = document.querySelector("canvas");
+    if (!canvas) return 0;
     const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
-    let inked = 0;
-    for (let at = 3; at < data.length; at += 4) inked += data[at] > 0;
-    return inked;
+    let drawn = 0;
+    for (let alpha = 3; alpha < data.length; alpha += 4) drawn += data[alpha] > 0;
+    return drawn;
 }"""
 
 
@@ -36,81 +37,82 @@ def address(tmp_path_factory: pytest.TempPathFactory, real_encoder: Encoder) -> 
     source = write_jsonl(folder / "a.jsonl", [*ANIMALS, *THINGS])
     build_index(folder / "a", source, model="all-MiniLM-L6-v2", title="Things")
     build_index(folder / "b", source, model="all-MiniLM-L6-v2", title="Unmapped", map=False)
-    with serving({name: SearchEngine.open(folder / name, encoder=real_encoder) for name in "ab"}) as at:
-        yield at
+    with serving({name: SearchEngine.open(folder / name, encoder=real_encoder) for name in "ab"}) as url:
+        yield url
 
 
-def test_the_map_is_drawn_and_lit_beside_the_results_and_follows_the_search(page: Page) -> None:
+def test_the_map_in_the_side_panel_follows_the_search(page: Page) -> None:
     page.goto("/?query=something+to+sit+on")
     page.get_by_role("link", name="Map", exact=True).click()
-    page.wait_for_function(f"() => ({INKED})() > 500")
+    page.wait_for_function(f"() => ({COUNT_DRAWN})() > 500")
     numbers = page.locator("#panel details")
     numbers.locator("summary").click()
     expect(numbers.locator("tbody tr")).to_have_count(21)
-    expect(page.locator(".moved-query")).to_have_text("Your query stands where it would without adaptation.")
+    expect(page.locator(".moved-query")).to_have_text("Adaptation does not move your query.")
     before = numbers.locator("tbody tr").first.inner_text()
-    assert complaints(page) == []
+    assert violations(page) == []
     page.fill("#query", "a loyal animal")
     expect(numbers.locator("tbody tr").nth(1)).to_contain_text("Dog")
     assert numbers.locator("tbody tr").first.inner_text() != before
     expect(page).to_have_url(re.compile("beside=%2Fmap"))
 
 
-def test_pointing_reads_and_pressing_opens(page: Page) -> None:
+def test_pointing_at_a_passage_previews_it_and_clicking_opens_it(page: Page) -> None:
     page.goto("/map?query=an+animal+that+barks")
-    page.wait_for_function(f"() => ({INKED})() > 500")
+    page.wait_for_function(f"() => ({COUNT_DRAWN})() > 500")
     page.locator("details summary").click()
-    place = page.locator("tbody tr", has_text="Dog").locator("td").inner_text()
-    x, y = (float(one) / 100 for one in place.split(", "))
+    coordinates = page.locator("tbody tr", has_text="Dog").locator("td").inner_text()
+    x, y = (float(percent) / 100 for percent in coordinates.split(", "))
     canvas = page.locator("canvas")
     canvas.scroll_into_view_if_needed()
     box = canvas.bounding_box()
     assert box is not None
     side = min(box["width"], box["height"])
-    at = ((x - 0.5) * side + box["width"] / 2, (y - 0.5) * side + box["height"] / 2)
-    canvas.hover(position={"x": at[0], "y": at[1]})
-    expect(page.locator(".pointed a")).to_have_text("Dog")
-    expect(page.locator(".pointed")).to_contain_text("A loyal animal that barks")
-    canvas.click(position={"x": at[0], "y": at[1]})
+    pixel_x, pixel_y = (x - 0.5) * side + box["width"] / 2, (y - 0.5) * side + box["height"] / 2
+    canvas.hover(position={"x": pixel_x, "y": pixel_y})
+    expect(page.locator(".tooltip a")).to_have_text("Dog")
+    expect(page.locator(".tooltip")).to_contain_text("A loyal animal that barks")
+    canvas.click(position={"x": pixel_x, "y": pixel_y})
     expect(page.locator("h1")).to_have_text("Dog")
 
 
-def test_it_is_moved_and_zoomed_by_wheel_drag_buttons_and_keys(page: Page) -> None:
+def test_wheel_drag_buttons_and_keys_move_and_zoom_the_map(page: Page) -> None:
     page.goto("/map?query=a+lamp")
-    page.wait_for_function(f"() => ({INKED})() > 500")
+    page.wait_for_function(f"() => ({COUNT_DRAWN})() > 500")
     picture = "document.querySelector('canvas').toDataURL()"
     canvas = page.locator("canvas")
 
-    def changes(act: object) -> None:
-        assert callable(act)
+    def assert_changes(act: Callable[[], object]) -> None:
         before = page.evaluate(picture)
         act()
         page.wait_for_function(f"before => {picture} !== before", arg=before)
 
     canvas.hover()
-    changes(lambda: page.mouse.wheel(0, -300))
+    assert_changes(lambda: page.mouse.wheel(0, -300))
 
     def drag() -> None:
         page.mouse.down()
         page.mouse.move(500, 300, steps=4)
         page.mouse.up()
 
-    changes(drag)
-    changes(lambda: page.get_by_role("button", name="Zoom in").click())
-    changes(lambda: canvas.press("ArrowLeft"))
-    changes(lambda: canvas.press("-"))
-    whole = page.evaluate(picture)
-    changes(lambda: page.get_by_role("button", name="Show all").click())
-    assert page.evaluate(picture) != whole
+    assert_changes(drag)
+    assert_changes(lambda: page.get_by_role("button", name="Zoom in").click())
+    assert_changes(lambda: canvas.press("ArrowLeft"))
+    assert_changes(lambda: canvas.press("-"))
+    before = page.evaluate(picture)
+    assert_changes(lambda: page.get_by_role("button", name="Show all").click())
+    assert page.evaluate(picture) != before
 
 
 def test_a_query_is_shown_before_and_after_adaptation(page: Page) -> None:
     page.goto("/?query=something+to+sit+on&domain=movers")
-    page.locator("[data-gain='1']").nth(9).click()
+    page.locator("[data-relevance='1']").nth(9).click()
     page.get_by_role("button", name="Adapt").click()
-    expect(page.locator(".told")).to_contain_text("serves from now on")
+    expect(page.locator(".message")).to_contain_text("is now in use")
     page.get_by_role("link", name="Map", exact=True).click()
-    expect(page.locator(".moved-query")).to_contain_text(re.compile(r"Adaptation moves your query [\d.]+% of the map"))
+    expect(page.locator(".moved-query")).to_contain_text(
+        re.compile(r"Adaptation moves your query by [\d.]+% of the map")
+    )
     page.locator("#panel details summary").click()
     expect(page.locator("#panel tbody tr").last).to_contain_text("before adaptation")
 

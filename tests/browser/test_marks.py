@@ -1,4 +1,4 @@
-"""Marks on the real page: they change the ranking in front of whoever sets them, and are taken back."""
+"""Marks on the real page: they change the ranking after adaptation, and can be removed."""
 
 from __future__ import annotations
 
@@ -28,25 +28,25 @@ def address(tmp_path_factory: pytest.TempPathFactory, real_encoder: Encoder) -> 
     folder = tmp_path_factory.mktemp("marks")
     source = write_jsonl(folder / "a.jsonl", [*ANIMALS, *THINGS])
     build_index(folder / "a", source, model="all-MiniLM-L6-v2", title="Things")
-    with serving({"a": SearchEngine.open(folder / "a", encoder=real_encoder)}) as at:
-        yield at
+    with serving({"a": SearchEngine.open(folder / "a", encoder=real_encoder)}) as url:
+        yield url
 
 
 @pytest.fixture
 def guarded(tmp_path_factory: pytest.TempPathFactory, real_encoder: Encoder) -> Iterator[str]:
-    """A server that wants a key."""
+    """A server with a write key."""
     folder = tmp_path_factory.mktemp("guarded")
     build_index(folder / "a", write_jsonl(folder / "a.jsonl", ANIMALS), model="all-MiniLM-L6-v2", title="Things")
-    with serving({"a": SearchEngine.open(folder / "a", encoder=real_encoder)}, WriteKeys({"me": KEY})) as at:
-        yield at
+    with serving({"a": SearchEngine.open(folder / "a", encoder=real_encoder)}, WriteKeys({"me": KEY})) as url:
+        yield url
 
 
-def ranking(within: Page | Locator) -> list[str]:
-    return [str(hit.get_attribute("data-document")) for hit in within.locator("[data-document]").all()]
+def ranking(container: Page | Locator) -> list[str]:
+    return [str(hit.get_attribute("data-document")) for hit in container.locator("[data-document]").all()]
 
 
 def mark(page: Page, document: str, *, relevant: bool) -> None:
-    button = page.locator(f'[data-document="{document}"] [data-gain="{int(relevant)}"]')
+    button = page.locator(f'[data-document="{document}"] [data-relevance="{int(relevant)}"]')
     button.click()
     expect(button).to_have_attribute("aria-pressed", "true")
 
@@ -55,62 +55,64 @@ def test_marking_eight_results_and_adapting_changes_the_ranking_and_undo_restore
     page.goto("/?query=something+to+sit+on&domain=team")
     before = ranking(page)
     wanted = before[7]
-    for place, document in enumerate(before[:8]):
+    for count, document in enumerate(before[:8], start=1):
         mark(page, document, relevant=document == wanted)
-        expect(page.locator(".told")).to_have_text(f"{place + 1} marked for this query.")
-    page.evaluate("window.stays = true")
+        expect(page.locator(".message")).to_have_text(f"{count} marked for this query.")
+    page.evaluate("window.isSamePage = true")
     page.get_by_role("button", name="Adapt").click()
-    expect(page.locator(".told")).to_have_text("Version 1 serves from now on.")
-    # what stood there and what stands there now are side by side, with lines between them
-    was, now = page.get_by_role("region", name="Before"), page.get_by_role("region", name="Now")
-    assert ranking(was) == before
+    expect(page.locator(".message")).to_have_text("Version 1 is now in use.")
+    # the previous and the current ranking are side by side, with lines between them
+    previous, now = page.get_by_role("region", name="Before"), page.get_by_role("region", name="Now")
+    assert ranking(previous) == before
     assert ranking(now)[0] == wanted
-    expect(now.locator("[data-document]").first.locator(".moved")).to_have_text("8")
+    expect(now.locator("[data-document]").first.locator(".other-rank")).to_have_text("8")
     expect(page.locator(".lines path.rises")).not_to_have_count(0)
-    expect(page.locator(".moves")).to_contain_text("of the results shown moved")
-    assert page.evaluate("window.stays")
-    expect(page.locator(".by")).to_contain_text("Adapted by team, version 1 (memory)")
-    expect(page.locator(".by")).to_contain_text("remembers 1 judged query")
-    # the marks are still there
-    expect(now.locator(f'[data-document="{wanted}"] [data-gain="1"]')).to_have_attribute("aria-pressed", "true")
+    expect(page.locator(".moved-count")).to_contain_text("of the results shown moved")
+    assert page.evaluate("window.isSamePage")
+    expect(page.locator(".adapted-by")).to_contain_text("Adapted by team, version 1 (memory)")
+    expect(page.locator(".adapted-by")).to_contain_text("remembers 1 judged query")
+    # the marks are kept
+    expect(now.locator(f'[data-document="{wanted}"] [data-relevance="1"]')).to_have_attribute("aria-pressed", "true")
     page.get_by_role("button", name="Undo").click()
-    expect(page.locator(".told")).to_have_text("Undone: the search is as if nothing had been learned.")
+    expect(page.locator(".message")).to_have_text("Undone: searches are no longer adapted.")
     assert ranking(page.get_by_role("region", name="Now")) == before
-    expect(page.locator(".by")).to_contain_text("Not adapted")
+    expect(page.locator(".adapted-by")).to_contain_text("Not adapted")
 
 
-def test_the_two_rankings_stand_side_by_side(page: Page) -> None:
+def test_the_frozen_and_the_adapted_ranking_are_compared_side_by_side(page: Page) -> None:
     page.goto("/?query=a+thing+that+gives+light&domain=lights")
     before = ranking(page)
     mark(page, before[5], relevant=True)
     page.get_by_role("button", name="Adapt").click()
-    expect(page.locator(".told")).to_contain_text("serves from now on")
+    expect(page.locator(".message")).to_contain_text("is now in use")
     page.get_by_role("link", name="Compare with frozen").click()
-    frozen, adapted = (page.get_by_role("region", name=name) for name in ("Frozen", "Adapted and"))
+    frozen, adapted = (page.get_by_role("region", name=name) for name in ("Frozen", "Adapted with"))
     expect(page.locator(".lines path")).not_to_have_count(0)
     first = adapted.locator("[data-document]").first
     expect(first).to_have_attribute("data-document", before[5])
-    expect(first.locator(".moved")).to_have_text("6")
+    expect(first.locator(".other-rank")).to_have_text("6")
     expect(frozen.locator("[data-document]").first).to_have_attribute("data-document", before[0])
     assert "compare=1" in page.url
     page.get_by_role("link", name="Adapted only").click()
     expect(page.locator(".sides")).to_have_count(0)
 
 
-def test_a_mark_is_changed_and_taken_back(page: Page) -> None:
+def test_a_mark_can_be_changed_and_removed(page: Page) -> None:
     page.goto("/?query=an+opening+in+a+wall&domain=doors")
     document = ranking(page)[0]
     mark(page, document, relevant=True)
     mark(page, document, relevant=False)
-    expect(page.locator(f'[data-document="{document}"] [data-gain="1"]')).to_have_attribute("aria-pressed", "false")
-    page.locator(f'[data-document="{document}"] [data-gain="0"]').click()
+    expect(page.locator(f'[data-document="{document}"] [data-relevance="1"]')).to_have_attribute(
+        "aria-pressed", "false"
+    )
+    page.locator(f'[data-document="{document}"] [data-relevance="0"]').click()
     expect(page.locator('[aria-pressed="true"]')).to_have_count(0)
     page.reload()
-    expect(page.locator(".told")).to_have_text("")
+    expect(page.locator(".message")).to_have_text("")
     expect(page.locator('[aria-pressed="true"]')).to_have_count(0)
 
 
-def test_domains_are_offered_and_chosen(page: Page) -> None:
+def test_the_domain_field_offers_the_existing_domains(page: Page) -> None:
     page.goto("/?query=a+place+for+plates&domain=plates")
     mark(page, ranking(page)[1], relevant=True)
     page.goto("/?query=a+place+for+plates")
@@ -122,23 +124,23 @@ def test_domains_are_offered_and_chosen(page: Page) -> None:
     assert "domain=plates" in page.url
 
 
-def test_a_key_is_asked_for_once(browser: Browser, guarded: str) -> None:
+def test_the_key_is_requested_once(browser: Browser, guarded: str) -> None:
     context = browser.new_context(base_url=guarded)
     page = context.new_page()
     page.goto("/?query=an+animal&domain=team")
     expect(page.locator("dialog#key")).not_to_be_visible()
-    button = page.locator('[data-gain="1"]').nth(2)
+    button = page.locator('[data-relevance="1"]').nth(2)
     button.click()
     page.get_by_role("button", name="Cancel").click()
-    expect(page.locator(".told")).to_contain_text("this needs a write key")
+    expect(page.locator(".message")).to_contain_text("this needs a write key")
     button.click()
     page.get_by_role("textbox", name="Key").fill("wrong" * 5)
     page.get_by_role("button", name="Use it").click()
-    expect(page.locator(".told")).to_contain_text("this needs a write key")
+    expect(page.locator(".message")).to_contain_text("this needs a write key")
     button.click()
     page.get_by_role("textbox", name="Key").fill(KEY)
     page.get_by_role("button", name="Use it").click()
     expect(button).to_have_attribute("aria-pressed", "true")
-    page.locator('[data-gain="0"]').nth(1).click()
+    page.locator('[data-relevance="0"]').nth(1).click()
     expect(page.locator('[aria-pressed="true"]')).to_have_count(2)
     context.close()

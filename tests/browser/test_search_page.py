@@ -28,38 +28,38 @@ def address(tmp_path_factory: pytest.TempPathFactory, real_encoder: Encoder) -> 
         facets=["kind"],
     )
     build_index(folder / "b", write_jsonl(folder / "b.jsonl", ANIMALS[:2]), model="all-MiniLM-L6-v2", title="Pets")
-    with serving({name: SearchEngine.open(folder / name, encoder=real_encoder) for name in "ab"}) as at:
-        yield at
+    with serving({name: SearchEngine.open(folder / name, encoder=real_encoder) for name in "ab"}) as url:
+        yield url
 
 
-def first(page: Page, title: str) -> None:
+def expect_first(page: Page, title: str) -> None:
     expect(page.locator(".hits a.open").first).to_have_text(title)
 
 
-def test_typing_finds_by_meaning_and_the_address_can_be_shared(page: Page, browser: Browser) -> None:
+def test_typing_searches_and_the_address_can_be_shared(page: Page, browser: Browser) -> None:
     page.goto("/")
     expect(page.locator("#query")).to_be_focused()
     page.keyboard.type("kitten")
-    first(page, "Cat")
+    expect_first(page, "Cat")
     expect(page).to_have_url(re.compile(r"/\?query=kitten&"))
     shared = browser.new_context().new_page()
     shared.goto(page.url)
-    first(shared, "Cat")
+    expect_first(shared, "Cat")
     expect(shared).to_have_title("kitten – Animals")
     shared.context.close()
 
 
-def test_back_and_forward_restore_words_and_results(page: Page) -> None:
+def test_back_and_forward_restore_query_and_results(page: Page) -> None:
     page.goto("/")
-    for words, title in (("kitten", "Cat"), ("pollinates flowers", "Bee")):
-        page.fill("#query", words)
+    for query, title in (("kitten", "Cat"), ("pollinates flowers", "Bee")):
+        page.fill("#query", query)
         page.press("#query", "Enter")
-        first(page, title)
+        expect_first(page, title)
     page.go_back()
-    first(page, "Cat")
+    expect_first(page, "Cat")
     expect(page.locator("#query")).to_have_value("kitten")
     page.go_forward()
-    first(page, "Bee")
+    expect_first(page, "Bee")
     expect(page.locator("#query")).to_have_value("pollinates flowers")
 
 
@@ -71,15 +71,16 @@ def test_an_older_answer_never_overwrites_a_newer_one(page: Page) -> None:
     page.press("#query", "Enter")
     page.fill("#query", "puppy")
     page.press("#query", "Enter")
-    first(page, "Dog")
+    expect_first(page, "Dog")
     assert len(held) == 1
     held[0].fulfill(content_type="text/html", body='<main id="answer">an older answer</main>')
-    first(page, "Dog")
+    expect_first(page, "Dog")
     expect(page).to_have_url(re.compile("query=puppy"))
 
 
-def test_the_keys_walk_the_results_and_open_one(page: Page) -> None:
+def test_arrow_keys_move_through_the_results_and_enter_opens_one(page: Page) -> None:
     page.goto("/?query=kitten")
+    expect(page.locator("#query")).to_have_attribute("role", "combobox")  # the script runs: it handles the keys
     page.locator("main").click(position={"x": 5, "y": 5})
     page.keyboard.press("/")
     expect(page.locator("#query")).to_be_focused()
@@ -100,7 +101,7 @@ def test_the_keys_walk_the_results_and_open_one(page: Page) -> None:
 
 def test_typing_twenty_queries_on_a_slow_network_ends_at_the_last_one_without_flicker(page: Page) -> None:
     page.goto("/?query=kitten")
-    first(page, "Cat")
+    expect_first(page, "Cat")
     slow = page.context.new_cdp_session(page)
     slow.send(
         "Network.emulateNetworkConditions",
@@ -117,40 +118,40 @@ def test_typing_twenty_queries_on_a_slow_network_ends_at_the_last_one_without_fl
             }).observe(document.body, { childList: true, subtree: true });
         }"""
     )
-    words = ["puppy", "bird of prey", "river fish", "insect", "sea animal"]
+    queries = ["puppy", "bird of prey", "river fish", "insect", "sea animal"]
     for number in range(20):
-        page.fill("#query", words[number % 5] if number < 19 else "pollinates flowers")
+        page.fill("#query", queries[number % 5] if number < 19 else "pollinates flowers")
         page.wait_for_timeout(120 if number % 3 else 320)  # quicker and slower than the pause that starts a search
-    first(page, "Bee")
+    expect_first(page, "Bee")
     expect(page).to_have_url(re.compile("query=pollinates"))
     page.wait_for_timeout(1500)
-    first(page, "Bee")
-    # results are replaced by results, and after the last query's nothing else comes
+    expect_first(page, "Bee")
+    # the results are never empty, and those of the last query stay
     assert page.evaluate("window.emptied") == 0
     assert page.evaluate("window.titles.at(-1)") == "Bee"
 
 
-def test_results_are_put_in_order_by_a_field(page: Page) -> None:
+def test_results_are_sorted_by_a_field(page: Page) -> None:
     page.goto("/?query=animal")
-    page.get_by_label("Order").select_option("-title")
-    first(page, "Whale")
+    page.get_by_label("Sort by").select_option("-title")
+    expect_first(page, "Whale")
     expect(page).to_have_url(re.compile("sort=-title"))
-    expect(page.locator(".summary")).to_contain_text("the best 100, put in order")
-    expect(page.get_by_label("Order")).to_be_focused()
+    expect(page.locator(".summary")).to_contain_text("the best 100, sorted")
+    expect(page.get_by_label("Sort by")).to_be_focused()
     page.locator("a[rel=next]").click()
     expect(page.locator(".summary")).to_contain_text("Page 2")
     expect(page).to_have_url(re.compile("sort=-title"))
-    page.get_by_label("Order").select_option("")
+    page.get_by_label("Sort by").select_option("")
     expect(page).not_to_have_url(re.compile("sort="))
 
 
-def test_past_searches_are_suggested_until_that_is_switched_off(page: Page, address: str) -> None:
+def test_past_searches_are_suggested_until_suggestions_are_switched_off(page: Page, address: str) -> None:
     label = {"domain": "past", "query": "honey from the comb", "document": "bee"}
     assert page.request.post("/api/labels", data=label).ok
     page.goto("/?domain=past")
     page.fill("#query", "buzzing insects")
     page.press("#query", "Enter")
-    first(page, "Bee")
+    expect_first(page, "Bee")
     options = page.locator("#suggestions").get_by_role("option")
     page.fill("#query", "")
     page.locator("#query").press_sequentially("n")
@@ -171,7 +172,7 @@ def test_past_searches_are_suggested_until_that_is_switched_off(page: Page, addr
     expect(options).to_have_count(1)
     page.keyboard.press("Escape")
     expect(page.locator("#suggestions")).to_be_hidden()
-    page.get_by_role("button", name="Keys and settings").click()
+    page.get_by_role("button", name="Shortcuts and settings").click()
     page.get_by_label("Suggest past searches").uncheck()
     page.get_by_role("button", name="Done").click()
     page.fill("#query", "")
@@ -181,7 +182,7 @@ def test_past_searches_are_suggested_until_that_is_switched_off(page: Page, addr
     assert page.evaluate("localStorage.getItem('semsearch past searches')") is None
 
 
-def test_the_first_view_is_small_and_asks_nobody_else(browser: Browser, address: str) -> None:
+def test_the_first_view_with_results_is_under_60_kb(browser: Browser, address: str) -> None:
     context = browser.new_context(base_url=address)
     page = context.new_page()
     session = context.new_cdp_session(page)
@@ -203,29 +204,29 @@ def test_more_results_are_a_page_away(page: Page) -> None:
 
 def test_another_index_can_be_chosen(page: Page) -> None:
     page.goto("/?query=makes+honey")
-    first(page, "Bee")
+    expect_first(page, "Bee")
     page.select_option("#index", "b")
     expect(page.locator(".hits li")).to_have_count(2)
     expect(page).to_have_url(re.compile("index=b"))
 
 
-def test_what_to_search_by_can_be_chosen_and_stays_in_the_address(page: Page) -> None:
+def test_the_search_mode_can_be_chosen_and_stays_in_the_address(page: Page) -> None:
     page.goto("/?query=kitten")
-    first(page, "Cat")
+    expect_first(page, "Cat")
     expect(page.locator("#mode option:checked")).to_have_text("Hybrid")
     page.select_option("#mode", label="Keyword")
     expect(page.locator(".notice h1")).to_have_text("Nothing found")
     expect(page).to_have_url(re.compile("mode=keyword"))
     page.get_by_role("link", name="Use semantic search instead").click()
-    first(page, "Cat")
+    expect_first(page, "Cat")
     expect(page).to_have_url(re.compile("mode=semantic"))
     expect(page.locator("#mode option:checked")).to_have_text("Semantic")
     page.go_back()
     expect(page.locator(".notice h1")).to_have_text("Nothing found")
     expect(page.locator("#mode option:checked")).to_have_text("Keyword")
     page.fill("#query", "purrs")
-    first(page, "Cat")
-    expect(page.locator(".facts .words").first).to_contain_text("BM25")
+    expect_first(page, "Cat")
+    expect(page.locator(".info .keyword-score").first).to_contain_text("BM25")
 
 
 def test_without_a_script_it_is_a_form(browser: Browser, address: str) -> None:
@@ -234,7 +235,7 @@ def test_without_a_script_it_is_a_form(browser: Browser, address: str) -> None:
     page.goto("/")
     page.fill("#query", "kitten")
     page.press("#query", "Enter")
-    first(page, "Cat")
+    expect_first(page, "Cat")
     page.locator("a[rel=next]").click()
     expect(page.locator(".summary")).to_contain_text("Page 2")
     page.go_back()
@@ -243,7 +244,7 @@ def test_without_a_script_it_is_a_form(browser: Browser, address: str) -> None:
     context.close()
 
 
-def test_a_server_that_is_gone_is_told_and_then_forgotten(page: Page) -> None:
+def test_an_unreachable_server_is_reported_until_it_answers_again(page: Page) -> None:
     page.goto("/")
     page.route("**/?query=*", lambda route: route.abort())
     page.fill("#query", "kitten")
@@ -251,10 +252,10 @@ def test_a_server_that_is_gone_is_told_and_then_forgotten(page: Page) -> None:
     expect(page.get_by_role("alert")).to_contain_text("does not answer")
     page.unroute("**/?query=*")
     page.press("#query", "Enter")
-    first(page, "Cat")
+    expect_first(page, "Cat")
 
 
-def test_an_overloaded_server_is_told(page: Page) -> None:
+def test_an_overloaded_server_is_reported(page: Page) -> None:
     refusal = '<main id="answer"><section role="alert">Service Unavailable</section></main>'
     page.goto("/")
     page.route("**/?query=*", lambda route: route.fulfill(status=503, content_type="text/html", body=refusal))
@@ -283,7 +284,7 @@ def test_it_fits_a_narrow_screen_and_can_be_read(browser: Browser, address: str,
         const pair = [light(getComputedStyle(element).color), light(getComputedStyle(ground).backgroundColor)];
         return (Math.max(...pair) + 0.05) / (Math.min(...pair) + 0.05);
     }"""
-    for selector in (".snippet", ".hits mark", ".hits h2 a", ".facts", ".summary", ".search button"):
+    for selector in (".snippet", ".hits mark", ".hits h2 a", ".info", ".summary", ".search button"):
         assert page.evaluate(contrast, selector) >= 4.5, selector
     context.close()
 
@@ -298,7 +299,7 @@ def test_a_filter_narrows_results_and_stays_in_the_address(page: Page) -> None:
     page.press("#filter", "Enter")
     expect(page.locator(".hits li")).to_have_count(2)
     page.fill("#query", "swims")
-    first(page, "Salmon")
+    expect_first(page, "Salmon")
     expect(page.locator(".hits li")).to_have_count(2)
     page.get_by_role("link", name="Clear").click()
     expect(page.locator(".hits li")).to_have_count(10)
@@ -306,7 +307,7 @@ def test_a_filter_narrows_results_and_stays_in_the_address(page: Page) -> None:
     expect(page.locator(".hits li")).to_have_count(2)
 
 
-def test_a_filter_that_cannot_be_read_is_explained(page: Page) -> None:
+def test_the_error_in_an_invalid_filter_is_explained(page: Page) -> None:
     page.goto("/?query=animal")
     page.fill("#filter", "kind =")
     page.press("#filter", "Enter")

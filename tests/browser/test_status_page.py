@@ -1,4 +1,4 @@
-"""The operator's page: what it tells, that it follows, and what it keeps to itself."""
+"""The status page: its content, its refresh, and that it contains no query."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ pytestmark = pytest.mark.browser
 def address(tmp_path_factory: pytest.TempPathFactory, real_encoder: Encoder) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("status")
     build_index(folder / "a", write_jsonl(folder / "a.jsonl", ANIMALS), model="all-MiniLM-L6-v2", title="Animals")
-    with serving({"a": SearchEngine.open(folder / "a", encoder=real_encoder)}) as at:
-        yield at
+    with serving({"a": SearchEngine.open(folder / "a", encoder=real_encoder)}) as url:
+        yield url
 
 
-def test_it_tells_sizes_domains_and_times_and_follows(page: Page) -> None:
+def test_sizes_domains_and_latencies_are_shown_and_refreshed(page: Page) -> None:
     assert page.request.get("/api/search?query=a+secret+matter").ok
     assert page.request.post("/api/labels", data={"query": "honey", "document": "bee", "domain": "team"}).ok
     page.clock.install()
     page.goto("/status")
     expect(page.get_by_text("Searches are answered.")).to_be_visible()
-    expect(page.locator("[data-needs-script]")).to_be_visible()  # the script runs: its clock can be moved on
+    expect(page.locator("[data-needs-script]")).to_be_visible()  # the script runs: its clock can be advanced
     row = page.get_by_role("row", name="Animals")
     assert row.get_by_role("cell").all_inner_texts()[:5] == ["6", "6", "0", "1", "exact, float32"]
     expect(page.get_by_role("row", name="team")).to_contain_text("1")

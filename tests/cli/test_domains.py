@@ -226,7 +226,7 @@ def test_random_labels_are_memorized_but_not_generalised(
 def test_mistakes_are_explained_with_the_right_exit_code(
     shop: Path, weights: Path, labels: Path, arguments: tuple[str, ...], code: int, message: str, command: Command
 ) -> None:
-    done = command(*(word.format(shop=shop, labels=labels, weights=weights) for word in arguments))
+    done = command(*(argument.format(shop=shop, labels=labels, weights=weights) for argument in arguments))
     assert done.returncode == code, done.stderr
     assert message in " ".join(done.stderr.replace("│", " ").split())
 
@@ -243,7 +243,7 @@ def test_an_index_of_another_encoder_memorizes_as_the_server_does(
 
 def test_labels_of_missing_documents_are_ignored(shop: Path, tiny_encoder: Encoder) -> None:
     engine = SearchEngine.open(shop, encoder=tiny_encoder)
-    queries = [JudgedQuery("a", {"apple": 1.0, "missing": 1.0}), JudgedQuery("b", {"gone": 1.0})]
+    queries = [JudgedQuery("a", {"apple": 1.0, "missing": 1.0}), JudgedQuery("b", {"deleted": 1.0})]
     outcome = adapt(engine, None, queries, encode=engine.encode_label)
     assert (outcome.labels, outcome.missing_documents, outcome.learner) == (1, 2, "memory")
     assert adapt(engine, None, queries[1:], encode=engine.encode_label).state is None

@@ -1,4 +1,4 @@
-"""`semsearch learn` and `semsearch evaluate`, as their user meets them."""
+"""The commands `semsearch learn` and `semsearch evaluate`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.conftest import Command
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four made-up domains on disk in four families, with their vectors, so that nothing needs encoding."""
+    """Four synthetic data sets on disk in four families, with their vectors, so that nothing needs encoding."""
     root = tmp_path_factory.mktemp("data")
     listed = []
     for seed in range(4):
@@ -28,9 +28,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for name, records in files.items():
             (folder / name).write_text("".join(json.dumps(record) + "\n" for record in records))
         judged = "".join(
-            f"q{number}\td{row}\t{gain:g}\n"
+            f"q{number}\td{row}\t{relevance:g}\n"
             for number, judgments in enumerate(world.texts.judgments)
-            for row, gain in judgments.items()
+            for row, relevance in judgments.items()
         )
         (folder / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\n" + judged)
         np.savez(root / f"w{seed}.npz", documents=world.documents, queries=world.queries)
@@ -42,16 +42,17 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 QUICK = ("--steps", "4", "--episodes", "1", "--trials", "1")
 
 
-def learned(command: Command, data: Path, out: Path, *more: str) -> str:
-    done = command("learn", data / "domains", "--embeddings", data, "--out", out, *QUICK, *more)
+def learn(command: Command, data: Path, out: Path, *options: str) -> str:
+    """Run `semsearch learn` quickly and return its output on stderr."""
+    done = command("learn", data / "domains", "--embeddings", data, "--out", out, *QUICK, *options)
     assert done.returncode == 0, done.stderr
     return done.stderr
 
 
 def test_learn_writes_weights_and_evaluate_measures_them(data: Path, tmp_path: Path, command: Command) -> None:
-    said = learned(command, data, tmp_path / "w.safetensors", "--open-licence")
-    assert "held-out families listwise" in said
-    assert "learned" in said
+    output = learn(command, data, tmp_path / "w.safetensors", "--open-licence")
+    assert "held-out families listwise" in output
+    assert "learned" in output
     assert [path.name for path in tmp_path.iterdir()] == ["w.safetensors"]
     done = command(
         *("evaluate", data / "domains" / "w0", "--embeddings", data, "--weights", tmp_path / "w.safetensors"),
@@ -60,7 +61,7 @@ def test_learn_writes_weights_and_evaluate_measures_them(data: Path, tmp_path: P
     )
     assert done.returncode == 0, done.stderr
     assert "semsearch over each" in done.stdout
-    assert "were among those" not in done.stderr  # w0 is not openly licensed
+    assert "some of these families" not in done.stderr  # w0 is not openly licensed
     content = json.loads((tmp_path / "out.json").read_text())
     assert {row["method"] for row in content["rows"]} == {"frozen", "semsearch", "unguarded", "ridge", "bm25"}
     assert content["settings"]["weights"][0]["domains"] == ["w1", "w2", "w3"]
@@ -69,7 +70,7 @@ def test_learn_writes_weights_and_evaluate_measures_them(data: Path, tmp_path: P
 
 def test_folds_leave_families_out_and_are_reproducible(data: Path, tmp_path: Path, command: Command) -> None:
     for name in ("one", "two"):
-        learned(command, data, tmp_path / name, "--folds", "2")
+        learn(command, data, tmp_path / name, "--folds", "2")
     files = sorted(path.name for path in (tmp_path / "one").glob("*.safetensors"))
     assert files == ["fold-0.safetensors", "fold-1.safetensors"]
     for name in files:
@@ -79,34 +80,34 @@ def test_folds_leave_families_out_and_are_reproducible(data: Path, tmp_path: Pat
         *("--seeds", "1", "--methods", "semsearch", "--processes", "2"),
     )
     assert done.returncode == 0, done.stderr
-    assert "were among those" not in done.stderr
+    assert "some of these families" not in done.stderr
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "said"),
+    ("arguments", "code", "message"),
     [
-        (("learn", "{tmp}", "--out", "{tmp}/w"), 1, "is no domain and holds none"),
+        (("learn", "{tmp}", "--out", "{tmp}/w"), 1, "is no data set and contains none"),
         (("learn", "{data}/domains", "--out", "{tmp}/w", "--members", "magic"), 2, "no learner is called 'magic'"),
         (("learn", "{data}/domains", "--out", "{tmp}/w", "--members", "film"), 2, "the guard needs listwise"),
         (("learn", "{data}/domains", "--out", "{tmp}/w", "--folds", "many"), 2, "give `family` or a number"),
         (("learn", "{data}/domains", "--out", "{tmp}/w", "--folds", "2", "--fold", "2"), 2, "there are 2 folds"),
-        (("evaluate", "{data}/domains", "--labels", "8,some"), 2, "is no list of whole numbers"),
-        (("evaluate", "{data}/domains", "--labels", "-8"), 2, "labels count from 0"),
+        (("evaluate", "{data}/domains", "--labels", "8,some"), 2, "is not a list of whole numbers"),
+        (("evaluate", "{data}/domains", "--labels", "-8"), 2, "-8 is less than 0"),
         (("evaluate", "{data}/domains", "--weights", "{tmp}/none"), 1, "none holds no weights"),
         (("evaluate", "{data}/domains", "--methods", "magic"), 1, "no method is called 'magic'"),
         (("evaluate", "{data}/domains/w0"), 1, "learned for 384 dimensions, the index has 24"),
     ],
 )
 def test_mistakes_are_explained(
-    data: Path, tmp_path: Path, words: tuple[str, ...], code: int, said: str, command: Command
+    data: Path, tmp_path: Path, arguments: tuple[str, ...], code: int, message: str, command: Command
 ) -> None:
-    done = command(*(word.format(data=data, tmp=tmp_path) for word in words), "--embeddings", data)
+    done = command(*(argument.format(data=data, tmp=tmp_path) for argument in arguments), "--embeddings", data)
     assert done.returncode == code, done.stderr
-    assert said in " ".join(done.stderr.replace("│", " ").split())
+    assert message in " ".join(done.stderr.replace("│", " ").split())
 
 
 @pytest.mark.parametrize("name", ["adapt", "learn", "evaluate"])
-def test_help_teaches(name: str, command: Command) -> None:
+def test_help_has_an_example_environment_variables_and_defaults(name: str, command: Command) -> None:
     done = command(name, "--help")
     assert done.returncode == 0
     assert "Example:" in done.stdout

@@ -30,7 +30,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_it_gives_the_same_verdicts_restarts_after_a_crash_and_passes_errors_on(path: Path) -> None:
     world = domain(1, dialect=1.0)
-    complete = world.support(np.arange(30), most=500)
+    complete = world.support(np.arange(30), max_documents=500)
     unjudged = (complete.queries @ complete.documents.T > 0.2) & (complete.relevance == 0)
     partial = replace(complete, unjudged=unjudged)
     weights = Weights.open(path)

@@ -1,8 +1,8 @@
-"""Recommendations: near what was liked, liked by others, and unlike one another."""
+"""Recommendations: near liked documents, popular, and diverse."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -34,37 +34,46 @@ def engine(shelves: Path, tiny_encoder: Encoder) -> Iterator[SearchEngine]:
     opened.close()
 
 
-def ids(engine: SearchEngine, liked: list[str], *, k: int = 4, diversity: float = 0.0, **others: int) -> list[str]:
-    named = {name.replace("_", "-"): count for name, count in others.items()}
-    found = recommend(engine, liked, seen=liked, others=named, k=k, diversity=diversity)
-    assert found is not None
-    return [hit.id for hit in found.hits]
+def recommended_ids(
+    engine: SearchEngine,
+    liked: list[str],
+    *,
+    k: int = 4,
+    diversity: float = 0.0,
+    like_counts: Mapping[str, int] | None = None,
+) -> list[str]:
+    result = recommend(engine, liked, seen=liked, like_counts=like_counts or {}, k=k, diversity=diversity)
+    assert result is not None
+    return [hit.id for hit in result.hits]
 
 
-def test_what_is_near_and_unseen_comes_first(engine: SearchEngine) -> None:
-    assert {one.split("-")[0] for one in ids(engine, ["river-0", "river-1"])} == {"river"}
-    found = ids(engine, ["river-0", "tiger-1"], k=8)
-    assert {one.split("-")[0] for one in found} == {"river", "tiger"}
-    assert not {"river-0", "tiger-1"} & set(found)
+def kinds_of(doc_ids: Iterable[str]) -> set[str]:
+    return {doc_id.split("-")[0] for doc_id in doc_ids}
 
 
-def test_what_many_others_like_rises(engine: SearchEngine) -> None:
-    assert "engine-5" not in ids(engine, ["river-0"], k=5)
-    assert ids(engine, ["river-0"], k=5, engine_5=1_000_000)[0] == "engine-5"
+def test_unseen_documents_near_liked_ones_rank_first(engine: SearchEngine) -> None:
+    assert kinds_of(recommended_ids(engine, ["river-0", "river-1"])) == {"river"}
+    doc_ids = recommended_ids(engine, ["river-0", "tiger-1"], k=8)
+    assert kinds_of(doc_ids) == {"river", "tiger"}
+    assert not {"river-0", "tiger-1"} & set(doc_ids)
 
 
-def test_diversity_mixes_what_is_liked(engine: SearchEngine) -> None:
+def test_a_document_that_many_others_like_ranks_higher(engine: SearchEngine) -> None:
+    assert "engine-5" not in recommended_ids(engine, ["river-0"], k=5)
+    assert recommended_ids(engine, ["river-0"], k=5, like_counts={"engine-5": 1_000_000})[0] == "engine-5"
+
+
+def test_diversity_mixes_kinds_of_liked_documents(engine: SearchEngine) -> None:
     liked = ["river-0", "river-1", "river-2", "tiger-0"]
-    plain, mixed = (ids(engine, liked, k=3, diversity=diversity) for diversity in (0.0, 0.6))
-    assert plain[0] == mixed[0]
-    kinds = [{one.split("-")[0] for one in found} for found in (plain, mixed)]
-    assert len(kinds[1]) > len(kinds[0])
+    plain, diverse = (recommended_ids(engine, liked, k=3, diversity=diversity) for diversity in (0.0, 0.6))
+    assert plain[0] == diverse[0]
+    assert len(kinds_of(diverse)) > len(kinds_of(plain))
 
 
-def test_nothing_is_recommended_from_nothing_and_everything_can_be_seen(engine: SearchEngine) -> None:
-    assert recommend(engine, ["unknown"], seen=[], others={}, k=3, diversity=0.3) is None
+def test_without_known_likes_or_unseen_documents_nothing_is_recommended(engine: SearchEngine) -> None:
+    assert recommend(engine, ["unknown"], seen=[], like_counts={}, k=3, diversity=0.3) is None
     everything = [str(record["id"]) for record in RECORDS]
-    found = recommend(engine, everything[:2], seen=everything, others={}, k=3, diversity=0.3)
-    assert found is not None
-    assert (found.hits, found.liked) == ([], 2)
-    assert len(ids(engine, ["river-0"], k=100)) == len(RECORDS) - 1
+    result = recommend(engine, everything[:2], seen=everything, like_counts={}, k=3, diversity=0.3)
+    assert result is not None
+    assert (result.hits, result.liked) == ([], 2)
+    assert len(recommended_ids(engine, ["river-0"], k=100)) == len(RECORDS) - 1

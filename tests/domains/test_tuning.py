@@ -1,4 +1,4 @@
-"""Tuning: a better setting is found where there is one, luck is not taken for one, and the choice is written down."""
+"""Tuning: a better setting is chosen, luck is not taken for improvement, and the choice is written to the index."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ path = "shop.jsonl"
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, tiny_encoder: Encoder) -> Path:
-    """An index searched by meaning, of things that the small model cannot tell apart and words can."""
+    """An index with semantic search, of documents that keyword search can tell apart and the tiny encoder cannot."""
     folder = tmp_path_factory.mktemp("shop")
     filler = "a thing for every day of the year that you and we may like to have in this or that place"
     write_jsonl(folder / "shop.jsonl", ({"id": name, "text": f"{filler} {name}"} for name in NAMES))
@@ -57,7 +57,7 @@ def copy(shop: Path, tmp_path: Path) -> Path:
 def labels(tmp_path: Path) -> Path:
     folder = tmp_path / "labels"
     folder.mkdir()
-    write_jsonl(folder / "queries.jsonl", ({"_id": n, "text": asked(name)} for n, name in enumerate(NAMES)))
+    write_jsonl(folder / "queries.jsonl", ({"_id": n, "text": query_for(name)} for n, name in enumerate(NAMES)))
     (folder / "qrels.tsv").write_text("".join(f"{n}\t{name}\t1\n" for n, name in enumerate(NAMES)))
     return folder
 
@@ -69,7 +69,7 @@ def engine(shop: Path, tiny_encoder: Encoder) -> Iterator[SearchEngine]:
     opened.close()
 
 
-def asked(name: str) -> str:
+def query_for(name: str) -> str:
     return f"which of the things that you have in this place is {name}"
 
 
@@ -80,87 +80,86 @@ def tuned(engine: SearchEngine, judged: dict[str, list[JudgedQuery]], budget: Bu
     return last
 
 
-def test_what_surely_helps_is_chosen_and_its_worth_is_told(engine: SearchEngine) -> None:
-    found = tuned(engine, {"d": [JudgedQuery(asked(name), {name: 1.0}) for name in NAMES]})
-    assert found.trials[0].setting.search.mode is Mode.SEMANTIC
-    assert found.chosen.setting.search.mode is not Mode.SEMANTIC
-    assert found.chosen.values.mean() > 0.95 > found.trials[0].values.mean() + 0.1
-    assert found.low > 0.05
-    assert (found.queries, found.domains) == (len(NAMES), 1)
-    assert {trial.setting.search.mode for trial in found.trials} == set(Mode)
-    assert all(trial.search_ms > 0 for trial in found.trials)
+def test_a_better_setting_is_chosen_and_its_improvement_is_reported(engine: SearchEngine) -> None:
+    result = tuned(engine, {"d": [JudgedQuery(query_for(name), {name: 1.0}) for name in NAMES]})
+    assert result.trials[0].setting.search.mode is Mode.SEMANTIC
+    assert result.chosen.setting.search.mode is not Mode.SEMANTIC
+    assert result.chosen.values.mean() > 0.95 > result.trials[0].values.mean() + 0.1
+    assert result.low > 0.05
+    assert (result.queries, result.domains) == (len(NAMES), 1)
+    assert {trial.setting.search.mode for trial in result.trials} == set(Mode)
+    assert all(trial.search_ms > 0 for trial in result.trials)
     assert engine.manifest.search.mode is Mode.SEMANTIC
 
 
-def test_labels_that_say_nothing_change_nothing(engine: SearchEngine) -> None:
+def test_random_labels_keep_the_present_setting(engine: SearchEngine) -> None:
     rng = np.random.default_rng(0)
     judged = [JudgedQuery(f"query {n}", {str(rng.choice(NAMES)): 1.0}) for n in range(20)]
-    found = tuned(engine, {"d": judged})
-    assert found.chosen is found.trials[0]
+    result = tuned(engine, {"d": judged})
+    assert result.chosen is result.trials[0]
 
 
-def test_of_queries_judged_in_part_only_what_was_judged_counts(engine: SearchEngine) -> None:
+def test_of_partially_judged_queries_only_judged_documents_are_ranked(engine: SearchEngine) -> None:
     judged = [
-        JudgedQuery(asked(name), {name: 1.0}, frozenset({other}), partially_judged=True)
+        JudgedQuery(query_for(name), {name: 1.0}, frozenset({other}), partially_judged=True)
         for name, other in zip(NAMES, NAMES[1:] + NAMES[:1], strict=True)
     ]
-    found = tuned(engine, {"d": judged})
-    # one right and one wrong answer: the right one is first or second
-    assert {round(value, 3) for trial in found.trials for value in trial.values} <= {1.0, 0.631}
+    result = tuned(engine, {"d": judged})
+    # one relevant and one irrelevant document: the relevant one ranks first or second
+    assert {round(value, 3) for trial in result.trials for value in trial.values} <= {1.0, 0.631}
 
 
 @pytest.mark.parametrize(
-    ("judged", "budget", "said"),
+    ("judged", "budget", "message"),
     [
         ({}, ROOMY, "no domain has 10 judged queries"),
         ({"d": [JudgedQuery(str(n), {"molan": 1.0}) for n in range(9)]}, ROOMY, "no domain has 10"),
-        ({"d": [JudgedQuery(str(n), {}, frozenset({"molan"})) for n in range(20)]}, ROOMY, "with a right answer"),
-        ({"d": [JudgedQuery(asked(n), {n: 1.0}) for n in NAMES]}, Budget(0.0, 1e6), "nothing is within 0 ms"),
+        ({"d": [JudgedQuery(str(n), {}, frozenset({"molan"})) for n in range(20)]}, ROOMY, "with a relevant document"),
+        ({"d": [JudgedQuery(query_for(n), {n: 1.0}) for n in NAMES]}, Budget(0.0, 1e6), "no setting is within 0 ms"),
     ],
 )
-def test_what_cannot_be_tuned_is_said(
-    engine: SearchEngine, judged: dict[str, list[JudgedQuery]], budget: Budget, said: str
+def test_too_few_labels_and_too_small_budgets_are_explained(
+    engine: SearchEngine, judged: dict[str, list[JudgedQuery]], budget: Budget, message: str
 ) -> None:
-    with pytest.raises(LabelError, match=said):
+    with pytest.raises(LabelError, match=message):
         tuned(engine, judged, budget)
 
 
 def test_memory_over_budget_is_not_chosen(engine: SearchEngine) -> None:
-    judged = {"d": [JudgedQuery(asked(name), {name: 1.0}) for name in NAMES]}
-    found = tuned(engine, judged, Budget(1e6, 0.5))
-    assert found.chosen.setting.search.mode is Mode.KEYWORD
-    assert found.chosen.domain_kib == 0
-    assert found.trials[0].domain_kib > 0.5
+    judged = {"d": [JudgedQuery(query_for(name), {name: 1.0}) for name in NAMES]}
+    result = tuned(engine, judged, Budget(1e6, 0.5))
+    assert result.chosen.setting.search.mode is Mode.KEYWORD
+    assert result.chosen.domain_kib == 0
+    assert result.trials[0].domain_kib > 0.5
 
 
-def test_of_an_index_with_a_graph_its_effort_is_tried(
+def test_larger_ef_search_is_tried_for_an_index_with_a_graph(
     shop: Path, tmp_path: Path, tiny_model: Path, tiny_encoder: Encoder
 ) -> None:
     build_index(tmp_path / "graph", shop / "shop.jsonl", model=tiny_model, index={"type": "hnsw"})
     engine = SearchEngine.open(tmp_path / "graph", encoder=tiny_encoder, threads=1)
-    effort = engine.ef_search
-    assert effort is not None
-    found = tuned(engine, {"d": [JudgedQuery(asked(name), {name: 1.0}) for name in NAMES]})
+    ef_search = engine.ef_search
+    assert ef_search is not None
+    result = tuned(engine, {"d": [JudgedQuery(query_for(name), {name: 1.0}) for name in NAMES]})
     engine.close()
-    efforts = {trial.setting.search.ef_search for trial in found.trials}
-    assert efforts == {None, 2 * effort, 4 * effort}
-    assert str(found.trials[-1].setting.search).endswith(f", {effort * 4} candidates")
+    assert {trial.setting.search.ef_search for trial in result.trials} == {None, 2 * ef_search, 4 * ef_search}
+    assert str(result.trials[-1].setting.search).endswith(f", {ef_search * 4} candidates")
 
 
-@pytest.mark.parametrize(("better", "expected"), [(0.0, False), (0.02, False), (0.3, True)])
-def test_the_luckiest_of_many_is_not_taken_for_better(better: float, expected: bool) -> None:
-    taken = 0
+@pytest.mark.parametrize(("improvement", "expected"), [(0.0, False), (0.02, False), (0.3, True)])
+def test_the_luckiest_of_many_alternatives_is_not_chosen(improvement: float, expected: bool) -> None:
+    choices = 0
     for seed in range(40):
         rng = np.random.default_rng(seed)
         values = rng.normal(0.5, 0.2, size=(40, 60))
-        values[:, 7] += better
+        values[:, 7] += improvement
         chosen = reality_check(values, 0, rng=rng)
         assert chosen in {0, 7} or not expected
-        taken += chosen != 0
-    assert taken == 40 if expected else taken < 12
+        choices += chosen != 0
+    assert choices == 40 if expected else choices < 12
 
 
-def test_the_command_writes_its_choice_into_index_and_recipe(
+def test_the_command_writes_its_choice_to_index_and_recipe(
     copy: Path, labels: Path, tiny_encoder: Encoder, command: Command
 ) -> None:
     before = (copy / "current").read_text(), copy.with_suffix(".toml").read_text()
@@ -183,7 +182,7 @@ def test_the_command_writes_its_choice_into_index_and_recipe(
     assert f"{chosen['ndcg10']:.4f}" in text
     assert "identity" in text
     engine = SearchEngine.open(copy, encoder=tiny_encoder)
-    assert hits_of(engine, [Query(asked("kanor"), k=1)])[0][0].id == "kanor"
+    assert hits_of(engine, [Query(query_for("kanor"), k=1)])[0][0].id == "kanor"
     engine.close()
     assert "tuned" in command("info", copy).stdout
     again = command("tune", copy, "--labels", labels, "--max-ms", "1000")
@@ -192,14 +191,16 @@ def test_the_command_writes_its_choice_into_index_and_recipe(
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("options", "message"),
     [
         (("--labels", "{labels}", "--recipe", "{labels}/none.toml"), "no recipe at"),
         (("--labels", "{labels}/none"), "none"),
         ((), "no domain has 10 judged queries"),
     ],
 )
-def test_mistakes_are_explained(copy: Path, labels: Path, words: tuple[str, ...], said: str, command: Command) -> None:
-    done = command("tune", copy, *(word.format(labels=labels) for word in words))
+def test_mistakes_are_explained(
+    copy: Path, labels: Path, options: tuple[str, ...], message: str, command: Command
+) -> None:
+    done = command("tune", copy, *(option.format(labels=labels) for option in options))
     assert done.returncode == 1
-    assert said in " ".join(done.stderr.replace("│", " ").split())
+    assert message in " ".join(done.stderr.replace("│", " ").split())

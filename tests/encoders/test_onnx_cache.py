@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from semsearch.encoders import onnx_cache as prepared
-from semsearch.encoders import onnx_export as prepare
+from semsearch.encoders import onnx_cache, onnx_export
 from semsearch.encoders.encoder import Encoder
 from semsearch.encoders.locate import ModelLocation, files_sha256, locate
 from semsearch.encoders.onnx_cache import GRAPHS, Speed, SpeedRecord, open_cached
@@ -72,11 +71,11 @@ def test_a_model_that_is_no_transformer_stays_with_torch(tiny_encoder: Encoder, 
 def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The default model's folder among prepared ones, to be damaged."""
     Encoder.open(device="cpu", runtime="onnx")
-    shutil.copytree(prepared.cache_root(), tmp_path / "semsearch" / "encoders")
+    shutil.copytree(onnx_cache.cache_root(), tmp_path / "semsearch" / "encoders")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     folder = locate("all-MiniLM-L6-v2").folder
     assert folder is not None
-    return prepared.cache_root() / prepared._key(folder)
+    return onnx_cache.cache_root() / onnx_cache._key(folder)
 
 
 def test_a_damaged_graph_is_not_run(copied: Path) -> None:
@@ -130,8 +129,8 @@ class Shifted:
 @pytest.mark.parametrize(("by", "trusted"), [(0.0, True), (0.005, False), (float("nan"), False)])
 def test_other_vectors_are_not_trusted(by_torch: Encoder, by: float, trusted: bool) -> None:
     assert isinstance(by_torch.runtime, TorchRuntime)
-    found = prepare._agreement(by_torch.runtime, Shifted(by_torch.runtime, by))  # type: ignore[arg-type]
-    assert all(np.array(found) >= prepare.TRUSTED["onnx"]) is trusted
+    found = onnx_export._compare(by_torch.runtime, Shifted(by_torch.runtime, by))  # type: ignore[arg-type]
+    assert all(np.array(found) >= onnx_export.MIN_COSINE["onnx"]) is trusted
 
 
 @pytest.mark.parametrize(

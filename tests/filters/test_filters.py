@@ -1,4 +1,4 @@
-"""Filters as people write them: what they mean, and that nonsense is named with its place."""
+"""Filter expressions and filter trees: what they mean, and how invalid ones are refused."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from semsearch.errors import FilterError
 from semsearch.filters.expression import parse_filter, quote
 from semsearch.filters.tree import Filter, check_size, field_values, normalize_value
 
-CONDITION: TypeAdapter[Filter] = TypeAdapter(Filter)
+FILTER: TypeAdapter[Filter] = TypeAdapter(Filter)
 
 
-def as_json(condition: Filter) -> Any:
-    return CONDITION.dump_python(condition, mode="json", by_alias=True, exclude_none=True)
+def as_json(tree: Filter) -> Any:
+    return FILTER.dump_python(tree, mode="json", by_alias=True, exclude_none=True)
 
 
-def is_one(name: str) -> Any:
+def equals_one(name: str) -> Any:
     return {"field": name, "eq": "1"}
 
 
@@ -35,14 +35,14 @@ def is_one(name: str) -> Any:
         ("notes = 1", {"field": "notes", "eq": "1"}),
         ('"in" = and', {"field": "in", "eq": "and"}),
         (r'title = "say \"so\" \\"', {"field": "title", "eq": 'say "so" \\'}),
-        ("a=1 and not b=1 or c=1", {"or": [{"and": [is_one("a"), {"not": is_one("b")}]}, is_one("c")]}),
-        ("a=1 and (b=1 or c=1)", {"and": [is_one("a"), {"or": [is_one("b"), is_one("c")]}]}),
+        ("a=1 and not b=1 or c=1", {"or": [{"and": [equals_one("a"), {"not": equals_one("b")}]}, equals_one("c")]}),
+        ("a=1 and (b=1 or c=1)", {"and": [equals_one("a"), {"or": [equals_one("b"), equals_one("c")]}]}),
     ],
 )
-def test_an_expression_means_a_condition(expression: str, meaning: Any) -> None:
-    condition = parse_filter(expression)
-    assert as_json(condition) == meaning
-    assert CONDITION.validate_python(meaning) == condition
+def test_an_expression_is_parsed_into_a_filter_tree(expression: str, meaning: Any) -> None:
+    tree = parse_filter(expression)
+    assert as_json(tree) == meaning
+    assert FILTER.validate_python(meaning) == tree
 
 
 @pytest.mark.parametrize(
@@ -57,10 +57,10 @@ def test_an_expression_means_a_condition(expression: str, meaning: Any) -> None:
         ("a=1 and " * 100 + "a=1", "101 comparisons"),
         ("not " * 30 + "a=1", "31 deep"),
         ("(" * 3000, "cannot be read"),
-        ("a=1 or " * 1000, "at most 4000 are read"),
+        ("a=1 or " * 1000, "at most 4000 are allowed"),
     ],
 )
-def test_nonsense_is_named_with_its_place(expression: str, complaint: str) -> None:
+def test_an_invalid_expression_is_refused_with_the_position(expression: str, complaint: str) -> None:
     with pytest.raises(FilterError, match=complaint) as caught:
         parse_filter(expression)
     assert len(str(caught.value)) < 300
@@ -71,8 +71,8 @@ def test_nonsense_is_named_with_its_place(expression: str, complaint: str) -> No
     [
         ({"field": "a"}, "give one of eq, in, prefix, exists, or bounds"),
         ({"field": "a", "eq": 1, "lt": 2}, "give one of"),
-        ({"field": "a", "gt": 1, "gte": 2}, "one bound on either side"),
-        ({"field": "a", "gt": "x", "lt": 3}, "nothing lies between"),
+        ({"field": "a", "gt": 1, "gte": 2}, "one bound on each side"),
+        ({"field": "a", "gt": "x", "lt": 3}, "two of the same kind"),
         ({"field": "a", "eq": [1]}, "valid"),
         ({"and": []}, "at least 1 item"),
         ({"or": [{"field": "a", "eq": 1}], "not": {"field": "a", "eq": 1}}, "Extra inputs"),
@@ -80,18 +80,18 @@ def test_nonsense_is_named_with_its_place(expression: str, complaint: str) -> No
         (7, "Unable to extract tag"),
     ],
 )
-def test_json_that_is_no_condition_is_refused(body: Any, complaint: str) -> None:
+def test_json_that_is_not_a_filter_is_refused(body: Any, complaint: str) -> None:
     with pytest.raises(ValidationError, match=complaint):
-        CONDITION.validate_python(body)
+        FILTER.validate_python(body)
 
 
-def test_conditions_are_bounded() -> None:
+def test_the_number_of_comparisons_is_limited() -> None:
     with pytest.raises(ValueError, match="101 comparisons"):
-        check_size(CONDITION.validate_python({"or": [{"field": "a", "eq": n} for n in range(101)]}))
+        check_size(FILTER.validate_python({"or": [{"field": "a", "eq": n} for n in range(101)]}))
 
 
 @pytest.mark.parametrize(
-    ("value", "compared"),
+    ("value", "normalized"),
     [
         ("2024", 2024),
         ("-1.50", -1.5),
@@ -106,16 +106,16 @@ def test_conditions_are_bounded() -> None:
         ("x" * 300, "x" * 200),
     ],
 )
-def test_values_are_compared_alike_whatever_file_they_came_from(value: Any, compared: Any) -> None:
-    assert normalize_value(value) == compared
-    assert type(normalize_value(value)) is type(compared)
+def test_values_are_normalized_for_comparison(value: Any, normalized: Any) -> None:
+    assert normalize_value(value) == normalized
+    assert type(normalize_value(value)) is type(normalized)
 
 
-def test_everything_in_metadata_has_a_name() -> None:
+def test_every_value_in_metadata_has_a_field_name() -> None:
     metadata: Any = {"a": [1, "x", [2.5]], "b": {"c": None, "d": {"e": False}}, "f": "", "g": []}
     assert sorted(field_values(metadata), key=str) == [("a", "x"), ("a", 1), ("a", 2.5), ("b.d.e", "false")]
 
 
 @pytest.mark.parametrize("value", ["plain", 'a "b" \\ c', "and", "", "ü 数", 'x" or 1=1'])
-def test_what_is_quoted_comes_back(value: str) -> None:
+def test_quoted_values_are_parsed_unchanged(value: str) -> None:
     assert as_json(parse_filter(f"{quote(value or 'x')} = {quote(value)}"))["eq"] == value

@@ -29,7 +29,7 @@ def test_passages_fit_the_window_and_cover_the_text(real_encoder: Encoder, seed:
     covered = [False] * len(text)
     for passage, tokens in passages:
         assert passage.text == text[passage.start : passage.stop]
-        assert tokens == real_encoder.count_tokens([encoder_text(heading, passage.text)])[0] <= chunker.room
+        assert tokens == real_encoder.count_tokens([encoder_text(heading, passage.text)])[0] <= chunker.max_tokens
         covered[passage.start : passage.stop] = [True] * len(passage.text)
     assert all(seen or character.isspace() for seen, character in zip(covered, text, strict=True))
     assert [passage.start for passage, _ in passages] == sorted(passage.start for passage, _ in passages)

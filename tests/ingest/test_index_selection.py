@@ -10,7 +10,7 @@ import pytest
 
 from semsearch.encoders.encoder import Encoder
 from semsearch.errors import InputError
-from semsearch.ingest import index_selection as sizing
+from semsearch.ingest import index_selection
 from semsearch.ingest.index_selection import LinkingGraph, SelectedIndex, recall_of, select_index
 from semsearch.ingest.recipe import IndexOptions
 from semsearch.ingest.updating import UpdateResult, compact, delete, update
@@ -90,9 +90,9 @@ def test_where_a_graph_finds_too_little_it_is_linked_with_more_care(monkeypatch:
         return make(*dimension, ef_construction=ef_construction, **options)
 
     monkeypatch.setattr(VectorIndex, "hnsw", noting)
-    monkeypatch.setattr(sizing, "EF_SEARCH_STEPS", (1,))
-    monkeypatch.setattr(sizing, "EF_CONSTRUCTION_STEPS", (2, 200))
-    monkeypatch.setattr(sizing, "FUSION_DEPTH", 10)
+    monkeypatch.setattr(index_selection, "EF_SEARCH_STEPS", (1,))
+    monkeypatch.setattr(index_selection, "EF_CONSTRUCTION_STEPS", (2, 200))
+    monkeypatch.setattr(index_selection, "FUSION_DEPTH", 10)
     linking, found = sized(type="hnsw", recall=0.8)
     assert seen == [2, 200]
     assert [event.rows for event in linking] == [0, 5000, 6000] * 2

@@ -57,7 +57,7 @@ def test_options_are_written_and_all_else_stays(tmp_path: Path) -> None:
     path.write_text(RECIPE)
     search = SearchOptions(mode=Mode.HYBRID, lexical_weight=0.4)
     for _ in range(2):
-        write_options(path, search, AdaptationOptions(learners=("listwise-c1-r1",)), why=["because", "0.5  0.6"])
+        write_options(path, search, AdaptationOptions(learners=("listwise-c1-r1",)), comments=["because", "0.5  0.6"])
     text = path.read_text()
     recipe = Recipe.read(path)
     assert (recipe.search, recipe.adaptation.learners) == (search, ("listwise-c1-r1",))
@@ -65,7 +65,7 @@ def test_options_are_written_and_all_else_stays(tmp_path: Path) -> None:
     for kept in ("# our shop", "# shown", "# all of it", "# because", "# 0.5  0.6"):
         assert text.count(kept) == 1
     assert "old reason" not in text
-    write_options(path, SearchOptions(lexical_weight="rrf"), AdaptationOptions(), why=[])
+    write_options(path, SearchOptions(lexical_weight="rrf"), AdaptationOptions(), comments=[])
     assert Recipe.read(path).search.lexical_weight == "rrf"
     assert Recipe.read(path).adaptation == AdaptationOptions()
 
@@ -74,5 +74,5 @@ def test_what_is_no_recipe_is_not_written(tmp_path: Path) -> None:
     path = tmp_path / "shop.toml"
     path.write_text("title = 1\n")
     with pytest.raises(RecipeError, match="title"):
-        write_options(path, SearchOptions(), AdaptationOptions(), why=[])
+        write_options(path, SearchOptions(), AdaptationOptions(), comments=[])
     assert path.read_text() == "title = 1\n"

@@ -11,7 +11,7 @@ import pytest
 
 from semsearch.encoders.encoder import Encoder
 from semsearch.errors import IndexBusyError, IndexFolderError, InputError
-from semsearch.ingest import updating as changing
+from semsearch.ingest import updating
 from semsearch.ingest.building import Skipped
 from semsearch.ingest.encoding import Encoding
 from semsearch.ingest.readers.files import BadRecord
@@ -85,7 +85,7 @@ def test_nothing_new_makes_no_generation(index: Path) -> None:
 def test_many_changes_find_what_one_build_finds(
     tmp_path: Path, tiny_model: Path, tiny_encoder: Encoder, mode: Mode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(changing, "NEAR", 0)  # every change a segment of its own
+    monkeypatch.setattr(updating, "MAX_MERGE_RATIO", 0)  # every change a segment of its own
     records = [
         {"id": f"n{n}", "title": f"Note {n}", "text": f"word{n} {QUERIES[n % 6]} other{n % 7}"} for n in range(60)
     ]
@@ -114,7 +114,7 @@ def test_many_changes_find_what_one_build_finds(
 def test_a_word_is_worth_in_a_small_segment_what_it_is_in_the_large_one(
     index: Path, tiny_encoder: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(changing, "NEAR", 0)
+    monkeypatch.setattr(updating, "MAX_MERGE_RATIO", 0)
     # by its own count "animal" would be as rare there as "purrs"
     added(index, [Document("cat2", "Cat", "A small animal that purrs and hunts mice.", "test", {})])
     engine = SearchEngine.open(index, encoder=tiny_encoder, threads=1)
@@ -176,7 +176,7 @@ def test_new_documents_find_their_place_on_the_map_which_is_drawn_anew_once_it_i
 def test_deleted_documents_are_not_found_and_leave_when_all_are_gone(
     index: Path, tiny_encoder: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(changing, "NEAR", 0)
+    monkeypatch.setattr(updating, "MAX_MERGE_RATIO", 0)
     added(index, [OWL])
     last = delete(index, ["bee", "owl", "bee"])
     assert (last.deleted, last.unknown) == (2, ())
@@ -231,7 +231,7 @@ def test_whoever_reads_the_old_state_goes_on_with_it(index: Path, tiny_encoder: 
 def test_what_two_states_have_in_common_is_opened_once(
     index: Path, tiny_encoder: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(changing, "NEAR", 0)
+    monkeypatch.setattr(updating, "MAX_MERGE_RATIO", 0)
     engine = SearchEngine.open(index, encoder=tiny_encoder, threads=1)
     added(index, [OWL])
     newer = engine.reopened()

@@ -1,11 +1,15 @@
-"""From domains to weights and back from disk."""
+"""Training weights, saving and reading them."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from semsearch.adapters.weights import DEFAULT_WEIGHTS, Weights
 from semsearch.errors import LabelError, WeightsError
@@ -28,11 +32,11 @@ def weights() -> Weights:
     return last
 
 
-def test_training_tells_how_far_it_is_and_where_it_comes_from() -> None:
+def test_training_yields_its_progress_and_weights_with_their_provenance() -> None:
     *events, weights = train(worlds(), BRIEF, about={"encoder": "made up"}, left_out=["f1"], trial_seeds=1)
     assert [event.number for event in events if isinstance(event, Step)] == [1, 2, 3, 4]
-    judged = [event for event in events if isinstance(event, GuardTrial)]
-    assert [(event.domain, event.number, event.of) for event in judged] == [
+    trials = [event for event in events if isinstance(event, GuardTrial)]
+    assert [(trial.dataset, trial.number, trial.total) for trial in trials] == [
         ("w0", 1, 4),
         ("w1", 2, 4),
         ("w4", 3, 4),
@@ -45,19 +49,41 @@ def test_training_tells_how_far_it_is_and_where_it_comes_from() -> None:
     assert weights.metadata["dimension"] == 24
 
 
-def test_weights_come_back_from_disk_and_decide_the_same(tmp_path: Path, weights: Weights) -> None:
+def test_saved_weights_give_the_same_verdict(tmp_path: Path, weights: Weights) -> None:
     weights.save(tmp_path / "w.safetensors")
     opened = Weights.open(tmp_path / "w.safetensors")
     assert dict(opened.metadata) == dict(weights.metadata)
     assert list(opened.candidates) == list(weights.candidates)
     world = domain(0)
-    support = world.support(np.arange(32), most=500)
-    one, two = (which.adapt(world.basis, support) for which in (weights, opened))
-    assert one.candidate == two.candidate
-    assert one.estimate == pytest.approx(two.estimate, abs=1e-5)
+    support = world.support(np.arange(32), max_documents=500)
+    verdict, expected = opened.adapt(world.basis, support), weights.adapt(world.basis, support)
+    assert verdict.candidate == expected.candidate
+    assert verdict.estimate == pytest.approx(expected.estimate, abs=1e-5)
 
 
-def test_an_interrupted_training_keeps_its_trials(tmp_path: Path, weights: Weights) -> None:
+def test_weights_with_the_keys_of_version_0_1_are_read(tmp_path: Path, weights: Weights) -> None:
+    path = tmp_path / "w.safetensors"
+    weights.save(path)
+    with safe_open(path, framework="pt") as file:
+        header = json.loads(file.metadata()["semsearch"])
+        tensors = {
+            name.replace("meta_parameters/", "start/").replace("context_slope_", "tilt_"): file.get_tensor(name)
+            for name in file.keys()  # noqa: SIM118 (no mapping)
+        }
+    assert "start/listwise/tilt_rate" in tensors
+    former = {"shrinkage": "contraction", "min_labels": "fewest", "max_labels": "most"}
+    header["candidates"] = [
+        {former.get(key, key): value for key, value in candidate.items()} for candidate in header["candidates"]
+    ]
+    assert header["candidates"][0].keys() == {"member", "contraction", "rate", "fewest", "most"}
+    save_file(tensors, path, metadata={"semsearch": json.dumps(header)})
+    opened = Weights.open(path)
+    assert list(opened.candidates) == list(weights.candidates)
+    for key, value in weights.meta_parameters["listwise"].items():
+        assert torch.equal(opened.meta_parameters["listwise"][key], value)
+
+
+def test_a_resumed_training_reuses_its_trials(tmp_path: Path, weights: Weights) -> None:
     for event in train(worlds(), BRIEF, about={"encoder": "made up"}, checkpoint=tmp_path, trial_seeds=1):
         if isinstance(event, GuardTrial) and event.number == 3:
             break
@@ -72,11 +98,11 @@ def test_an_interrupted_training_keeps_its_trials(tmp_path: Path, weights: Weigh
 def test_weights_for_another_encoder_are_refused(weights: Weights) -> None:
     other = domain(0, dimension=12)
     with pytest.raises(WeightsError, match="learned for 24 dimensions, the index has 12"):
-        weights.adapt(other.basis, other.support(np.arange(8), most=100))
+        weights.adapt(other.basis, other.support(np.arange(8), max_documents=100))
 
 
 @pytest.mark.parametrize("content", [b"", b"\x00" * 64])
-def test_a_file_that_holds_no_weights_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
+def test_a_file_without_weights_is_refused_with_its_name(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "w").write_bytes(content)
     with pytest.raises(WeightsError, match="w holds no weights"):
         Weights.open(tmp_path / "w")
@@ -84,7 +110,7 @@ def test_a_file_that_holds_no_weights_is_refused_by_name(tmp_path: Path, content
         Weights.open(tmp_path / "absent")
 
 
-def test_folds_leave_every_family_out_once() -> None:
+def test_every_family_is_in_one_fold() -> None:
     groups = folds(worlds(), 2, seed=0)
     assert sorted(family for group in groups for family in group) == ["f0", "f1", "f2"]
     assert folds(worlds(), None, seed=0) == [["f0"], ["f1"], ["f2"]]
@@ -92,18 +118,18 @@ def test_folds_leave_every_family_out_once() -> None:
         folds(worlds(), 4, seed=0)
 
 
-def test_domains_too_small_to_try_the_guard_on_are_an_error() -> None:
+def test_data_sets_too_small_for_trials_are_an_error() -> None:
     small = [domain(seed, name=f"w{seed}", queries=4) for seed in range(2)]
-    with pytest.raises(LabelError, match="no domain has enough judged queries"):
+    with pytest.raises(LabelError, match="no data set has enough judged queries"):
         list(train(small, BRIEF, about={}, trial_seeds=1))
 
 
-def test_nothing_labelled_is_an_error() -> None:
-    with pytest.raises(LabelError, match="no labelled domain is left"):
+def test_training_without_labelled_data_sets_is_an_error() -> None:
+    with pytest.raises(LabelError, match="no labelled data set is left"):
         next(train(worlds(), BRIEF, about={}, left_out=["f0", "f1", "f2"]))
 
 
-def test_the_weights_that_come_with_semsearch_are_open_and_small() -> None:
+def test_the_default_weights_are_openly_licensed_small_and_described() -> None:
     weights = Weights.open()
     assert weights.metadata["open_licence"] is True
     assert weights.metadata["dimension"] == 384

@@ -1,4 +1,4 @@
-"""The main path: what is found, in which order, and what an index refuses to be opened with."""
+"""The stages of a search: results, their order, and the checks when an index is opened."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from semsearch.types import Mode, Query
 from tests.conftest import ANIMALS, build_index, hits_of, write_jsonl
 
 
-def test_words_of_a_document_find_it_first(engine: SearchEngine) -> None:
+def test_a_document_is_first_for_a_query_of_its_words(engine: SearchEngine) -> None:
     results = hits_of(engine, [Query("nectar and honey"), Query("swims up rivers")])
     assert [hits[0].id for hits in results] == ["bee", "salmon"]
     assert results[0][0].metadata == {"kind": "insect"}
@@ -22,24 +22,24 @@ def test_words_of_a_document_find_it_first(engine: SearchEngine) -> None:
     assert results[0][0].source == "animals.jsonl:5"
 
 
-def test_no_queries_no_results(engine: SearchEngine) -> None:
+def test_no_queries_have_no_results(engine: SearchEngine) -> None:
     assert hits_of(engine, []) == []
 
 
-def test_scores_fall_and_no_document_comes_twice(engine: SearchEngine) -> None:
+def test_scores_descend_and_every_document_is_listed_once(engine: SearchEngine) -> None:
     (hits,) = hits_of(engine, [Query("animal", k=100)])
     assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
     assert sorted(hit.id for hit in hits) == sorted(str(animal["id"]) for animal in ANIMALS)
 
 
 def test_pages_join_without_gap_or_overlap(engine: SearchEngine) -> None:
-    (whole,) = hits_of(engine, [Query("animal of the sea", k=6)])
+    (full_list,) = hits_of(engine, [Query("animal of the sea", k=6)])
     pages = hits_of(engine, [Query("animal of the sea", k=2, offset=offset) for offset in (0, 2, 4, 6)])
-    assert [hit.id for page in pages for hit in page] == [hit.id for hit in whole]
+    assert [hit.id for page in pages for hit in page] == [hit.id for hit in full_list]
     assert pages[-1] == []
 
 
-def test_a_long_document_is_found_once_by_its_best_passage(
+def test_a_long_document_is_listed_once_with_its_best_passage(
     tmp_path: Path, tiny_model: Path, tiny_encoder: Encoder
 ) -> None:
     filler = "The weather was fine and nothing of note occurred on that long day. " * 12
@@ -69,7 +69,7 @@ def test_other_prompts_are_refused(animals: Path, tiny_model: Path) -> None:
         SearchEngine.open(animals, encoder=other)
 
 
-def test_the_shipped_model_finds_by_meaning(tmp_path: Path, real_encoder: Encoder) -> None:
+def test_the_shipped_model_matches_synonyms(tmp_path: Path, real_encoder: Encoder) -> None:
     source = write_jsonl(tmp_path / "animals.jsonl", ANIMALS)
     build_index(tmp_path / "animals", source, model="all-MiniLM-L6-v2")
     engine = SearchEngine.open(tmp_path / "animals", encoder=real_encoder)
@@ -82,7 +82,7 @@ def test_the_shipped_model_finds_by_meaning(tmp_path: Path, real_encoder: Encode
 def catalogue(
     tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, tiny_encoder: Encoder
 ) -> Iterator[SearchEngine]:
-    """Enough documents that fusing leaves some of them out; some are cut into passages."""
+    """More documents than are fused, some of them with several passages."""
     folder = tmp_path_factory.mktemp("catalogue")
     colours = ["red", "green", "blue", "black", "white"]
     things = ["chair", "table", "lamp", "shelf", "desk", "stool", "bench"]
@@ -104,48 +104,48 @@ def catalogue(
 
 @pytest.mark.parametrize("mode", list(Mode))
 def test_pages_of_every_mode_join_without_gap_or_overlap(catalogue: SearchEngine, mode: Mode) -> None:
-    (whole,) = hits_of(catalogue, [Query("a red chair", k=301, mode=mode)])
+    (full_list,) = hits_of(catalogue, [Query("a red chair", k=301, mode=mode)])
     pages = hits_of(catalogue, [Query("a red chair", k=25, offset=offset, mode=mode) for offset in range(0, 301, 25)])
-    assert [hit.id for page in pages for hit in page] == [hit.id for hit in whole]
-    assert len({hit.id for hit in whole}) == len(whole)
-    assert len(whole) == (94 if mode is Mode.KEYWORD else 301)
+    assert [hit.id for page in pages for hit in page] == [hit.id for hit in full_list]
+    assert len({hit.id for hit in full_list}) == len(full_list)
+    assert len(full_list) == (94 if mode is Mode.KEYWORD else 301)
 
 
-def test_exact_names_and_ids_come_first(catalogue: SearchEngine) -> None:
+def test_exact_names_and_ids_are_ranked_first(catalogue: SearchEngine) -> None:
     queries = ["ZX-81", "zx 81", "SKU-123", "SKU-7"]
     for mode in (Mode.KEYWORD, Mode.HYBRID):
-        found = hits_of(catalogue, [Query(query, k=1, mode=mode) for query in queries])
-        assert [hits[0].id for hits in found] == ["code", "code", "SKU-123", "SKU-7"]
+        results = hits_of(catalogue, [Query(query, k=1, mode=mode) for query in queries])
+        assert [hits[0].id for hits in results] == ["code", "code", "SKU-123", "SKU-7"]
 
 
-def test_quoted_phrases_must_be_there_for_words_to_count(catalogue: SearchEngine) -> None:
-    lexical, both = hits_of(
+def test_only_passages_with_the_quoted_phrase_have_a_lexical_score(catalogue: SearchEngine) -> None:
+    lexical, hybrid = hits_of(
         catalogue, [Query('"red chair" something', k=100, mode=mode) for mode in (Mode.KEYWORD, Mode.HYBRID)]
     )
     assert len(lexical) == 9
     assert all("red chair" in hit.passage.text for hit in lexical)
-    assert {hit.id for hit in both if hit.score_breakdown is not None and hit.score_breakdown.lexical_score} == {
+    assert {hit.id for hit in hybrid if hit.score_breakdown is not None and hit.score_breakdown.lexical_score} == {
         hit.id for hit in lexical
     }
     assert hits_of(catalogue, [Query('"chair red"', mode=Mode.KEYWORD)]) == [[]]
 
 
-def test_a_score_says_what_it_is_made_of(catalogue: SearchEngine) -> None:
+def test_a_hit_has_the_breakdown_of_its_score(catalogue: SearchEngine) -> None:
     semantic, lexical, hybrid = hits_of(catalogue, [Query("red chair", k=5, mode=mode) for mode in Mode])
-    for place, hit in enumerate(semantic, start=1):
+    for rank, hit in enumerate(semantic, start=1):
         assert hit.score_breakdown is not None
         assert (hit.score_breakdown.similarity, hit.score_breakdown.dense_rank, hit.score_breakdown.lexical_score) == (
             hit.score,
-            place,
+            rank,
             None,
         )
-    for place, hit in enumerate(lexical, start=1):
+    for rank, hit in enumerate(lexical, start=1):
         assert hit.score_breakdown is not None
         assert (
             hit.score_breakdown.lexical_score,
             hit.score_breakdown.lexical_rank,
             hit.score_breakdown.similarity,
-        ) == (hit.score, place, None)
+        ) == (hit.score, rank, None)
     best = lexical[0].score
     for hit in hybrid:
         assert hit.score_breakdown is not None
@@ -156,13 +156,13 @@ def test_a_score_says_what_it_is_made_of(catalogue: SearchEngine) -> None:
         )
 
 
-def test_without_a_common_word_both_is_meaning_alone(catalogue: SearchEngine) -> None:
+def test_without_a_common_word_hybrid_search_equals_semantic_search(catalogue: SearchEngine) -> None:
     semantic, hybrid = hits_of(catalogue, [Query("sofa", k=20, mode=mode) for mode in (Mode.SEMANTIC, Mode.HYBRID)])
     assert [(hit.id, hit.score) for hit in hybrid] == [(hit.id, hit.score) for hit in semantic]
     assert hits_of(catalogue, [Query("sofa", mode=Mode.KEYWORD)]) == [[]]
 
 
-def test_ranks_may_be_fused_in_place_of_scores(tmp_path: Path, tiny_model: Path, tiny_encoder: Encoder) -> None:
+def test_ranks_can_be_fused_instead_of_scores(tmp_path: Path, tiny_model: Path, tiny_encoder: Encoder) -> None:
     source = write_jsonl(tmp_path / "animals.jsonl", ANIMALS)
     build_index(tmp_path / "a", source, model=tiny_model, search={"lexical_weight": "rrf"})
     engine = SearchEngine.open(tmp_path / "a", encoder=tiny_encoder)
@@ -192,12 +192,12 @@ def story(tmp_path: Path, tiny_model: Path, tiny_encoder: Encoder) -> Iterator[S
 
 
 @pytest.mark.parametrize("mode", list(Mode))
-def test_several_passages_of_a_document_are_told_best_first(story: SearchEngine, mode: Mode) -> None:
+def test_several_passages_of_a_document_are_listed_best_first(story: SearchEngine, mode: Mode) -> None:
     (hits,) = hits_of(story, [Query("volcano", mode=mode, passages=2)])
     diary = next(hit for hit in hits if hit.id == "diary")
     assert len(diary.more_passages) == 1
     texts = [diary.passage.text, diary.more_passages[0].text]
-    # the small model knows words and no meanings
+    # the vectors of the tiny model have no meaning
     assert mode is Mode.SEMANTIC or all("volcano" in text for text in texts)
     assert texts[0] != texts[1]
     document = story.document("diary")
@@ -205,49 +205,49 @@ def test_several_passages_of_a_document_are_told_best_first(story: SearchEngine,
     for passage in (diary.passage, *diary.more_passages):
         assert document.text[passage.start : passage.stop] == passage.text
     (many,) = hits_of(story, [Query("volcano", mode=mode, passages=10)])
-    # by words alone only passages count that have one
+    # keyword search only lists passages that contain the word
     assert len(next(hit for hit in many if hit.id == "diary").more_passages) == (1 if mode is Mode.KEYWORD else 2)
-    (one,) = hits_of(story, [Query("volcano", mode=mode)])
-    assert all(hit.more_passages == () for hit in one)
+    (default,) = hits_of(story, [Query("volcano", mode=mode)])
+    assert all(hit.more_passages == () for hit in default)
 
 
 @pytest.mark.parametrize("mode", list(Mode))
-def test_near_duplicates_are_told_with_the_best_of_them(story: SearchEngine, mode: Mode) -> None:
+def test_near_duplicates_are_listed_with_the_best_of_them(story: SearchEngine, mode: Mode) -> None:
     (plain,) = hits_of(story, [Query("a walk through the hills to a lake", mode=mode)])
-    (folded,) = hits_of(story, [Query("a walk through the hills to a lake", mode=mode, collapse=True)])
+    (collapsed,) = hits_of(story, [Query("a walk through the hills to a lake", mode=mode, collapse=True)])
     best = next(hit.id for hit in plain if hit.id.startswith("copy"))
-    rest = ({"copy", "copy again"} - {best}).pop()
-    assert [hit.id for hit in folded] == [hit.id for hit in plain if hit.id != rest]
-    assert {hit.id: hit.duplicates for hit in folded if hit.duplicates} == {best: (rest,)}
+    duplicate = ({"copy", "copy again"} - {best}).pop()
+    assert [hit.id for hit in collapsed] == [hit.id for hit in plain if hit.id != duplicate]
+    assert {hit.id: hit.duplicates for hit in collapsed if hit.duplicates} == {best: (duplicate,)}
     pages = [
         hits_of(story, [Query("a walk through the hills to a lake", 1, n, mode=mode, collapse=True)])[0]
         for n in range(4)
     ]
-    assert [hit.id for page in pages for hit in page] == [hit.id for hit in folded]
+    assert [hit.id for page in pages for hit in page] == [hit.id for hit in collapsed]
 
 
-def test_words_that_made_a_passage_similar_add_up(real_encoder: Encoder, tmp_path: Path) -> None:
+def test_the_attributions_of_words_nearly_add_up_to_the_score(real_encoder: Encoder, tmp_path: Path) -> None:
     source = write_jsonl(tmp_path / "animals.jsonl", ANIMALS)
     build_index(tmp_path / "animals", source, model="all-MiniLM-L6-v2")
     engine = SearchEngine.open(tmp_path / "animals", encoder=real_encoder)
     query = Query("kitten", k=3, mode=Mode.SEMANTIC)
-    ranking = engine.rank(query, engine.retrieve([query])[0])
-    [carried] = engine.token_attributions([ranking])
-    assert carried is not None
-    assert carried[0][0][0] in {"Cat", "purrs", "mice"}
-    texts = engine.corpus.encoder_texts(ranking.passages)
-    assert ranking.vector is not None
-    shares = real_encoder.token_attributions(texts, ranking.vector)
-    assert shares is not None
-    for its, score in zip(shares, ranking.scores.tolist(), strict=True):
-        # what is missing is the special tokens'
-        assert 0 <= score - sum(share for *_, share in its) < score / 3
+    page = engine.rank(query, engine.retrieve([query])[0])
+    [by_word] = engine.token_attributions([page])
+    assert by_word is not None
+    assert by_word[0][0][0] in {"Cat", "purrs", "mice"}
+    texts = engine.corpus.encoder_texts(page.passages)
+    assert page.vector is not None
+    by_token = real_encoder.token_attributions(texts, page.vector)
+    assert by_token is not None
+    for attributions, score in zip(by_token, page.scores.tolist(), strict=True):
+        # the difference is the contribution of the special tokens
+        assert 0 <= score - sum(value for *_, value in attributions) < score / 3
     engine.close()
 
 
-def test_an_encoder_that_does_not_tell_is_asked_in_vain(engine: SearchEngine) -> None:
+def test_attributions_are_none_where_they_are_not_available(engine: SearchEngine) -> None:
     query = Query("honey", mode=Mode.SEMANTIC)
-    [found] = engine.token_attributions([engine.rank(query, engine.retrieve([query])[0])])
-    assert found is None or all(isinstance(words, list) for words in found)
+    [attributions] = engine.token_attributions([engine.rank(query, engine.retrieve([query])[0])])
+    assert attributions is None or all(isinstance(of_hit, list) for of_hit in attributions)
     lexical = Query("honey", mode=Mode.KEYWORD)
     assert engine.token_attributions([engine.rank(lexical, None)]) == [None]

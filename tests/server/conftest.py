@@ -1,4 +1,4 @@
-"""Fixtures: an index of its own for each test, and clients of its server."""
+"""Fixtures of the server tests: a writable index and clients of a server that serves it."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ Serve = Callable[..., FlaskClient]
 
 @pytest.fixture
 def index(tmp_path: Path, tiny_model: Path) -> Path:
-    """An index of ANIMALS that the test may change."""
+    """A writable index of ANIMALS."""
     build_index(tmp_path / "zoo", write_jsonl(tmp_path / "animals.jsonl", ANIMALS), model=tiny_model)
     return tmp_path / "zoo"
 
 
 @pytest.fixture
 def serve(index: Path, tiny_encoder: Encoder) -> Iterator[Serve]:
-    """A function that serves the index. Each call closes the previous server, as a restart does."""
+    """A function that serves the index, each time as after a restart of the server."""
     opened: list[Callable[[], None]] = []
 
     def start(*, keys: WriteKeys | None = None, after: int = 0) -> FlaskClient:

@@ -1,4 +1,4 @@
-"""What the page says: complete in every language, and nothing that it says is missing or left over."""
+"""The texts of the interface: complete in every language, with no missing and no unused key."""
 
 from __future__ import annotations
 
@@ -15,46 +15,48 @@ from semsearch.server.i18n import Languages, Texts
 WEB = Path(semsearch.__file__).parent.parent / "web"
 FOLDER = WEB / "static" / "texts"
 FILES = sorted(FOLDER.glob("*.json"))
-COMPUTED = {"error.", "stage.", "mode.", "how.", "status.", "keys.", "verdict."}
-"""Keys whose end is only known while the page is made."""
+COMPOSED = {"error.", "stage.", "mode.", "event.", "status.", "keys.", "verdict."}
+"""Prefixes of keys that a template or a function composes."""
 
 
 def forms(text: str | dict[str, str]) -> list[str]:
     return [text] if isinstance(text, str) else list(text.values())
 
 
+def placeholders(text: str | dict[str, str]) -> set[str]:
+    return {name for form in forms(text) for name in re.findall(r"{(\w+)}", form)}
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_every_language_says_everything_with_the_same_values(path: Path) -> None:
+def test_every_language_has_every_text_with_the_same_placeholders(path: Path) -> None:
     english = json.loads((FOLDER / "en.json").read_text("utf-8"))
     texts = json.loads(path.read_text("utf-8"))
     assert set(texts) == set(english)
     for key, text in texts.items():
-        wanted = {name for one in forms(english[key]) for name in re.findall(r"{(\w+)}", one)}
-        given = {name for one in forms(text) for name in re.findall(r"{(\w+)}", one)}
-        assert given == wanted, key
+        assert placeholders(text) == placeholders(english[key]), key
         assert isinstance(text, dict) == isinstance(english[key], dict), key
 
 
-def test_what_is_asked_for_is_there_and_what_is_there_is_asked_for() -> None:
+def test_every_key_in_use_exists_and_every_key_is_in_use() -> None:
     sources = [
         *WEB.rglob("*.html"),
         *WEB.rglob("*.js"),
         *Path(semsearch.__file__).parent.joinpath("server").rglob("*.py"),
     ]
-    asked: set[str] = set()
+    used: set[str] = set()
     for path in sources:
-        asked |= set(re.findall(r"""\b(?:t|texts\(\)|texts)\(\s*['"]([\w.-]+)['"]""", path.read_text("utf-8")))
-        asked |= set(re.findall(r"""["']((?:[a-z]+)\.[a-z][\w-]*)["'] (?=if|else|:)""", path.read_text("utf-8")))
-        asked |= set(re.findall(r"""(?:\?|:) ["']([a-z]+\.[\w-]+)["']""", path.read_text("utf-8")))
+        used |= set(re.findall(r"""\b(?:t|texts\(\)|texts)\(\s*['"]([\w.-]+)['"]""", path.read_text("utf-8")))
+        used |= set(re.findall(r"""["']((?:[a-z]+)\.[a-z][\w-]*)["'] (?=if|else|:)""", path.read_text("utf-8")))
+        used |= set(re.findall(r"""(?:\?|:) ["']([a-z]+\.[\w-]+)["']""", path.read_text("utf-8")))
     keys = set(json.loads((FOLDER / "en.json").read_text("utf-8")))
-    complete = {key for key in asked if not key.endswith(".")}
-    called = {key for key in complete if key.split(".")[0] in {one.split(".")[0] for one in keys}}
-    assert {key for key in called if "." in key} - keys == set()
-    left_over = {key for key in keys - called if not any(key.startswith(begin) for begin in COMPUTED)}
-    assert left_over == set()
+    prefixes = {key.split(".")[0] for key in keys}
+    complete = {key for key in used if not key.endswith(".") and key.split(".")[0] in prefixes}
+    assert {key for key in complete if "." in key} - keys == set()
+    unused = {key for key in keys - complete if not any(key.startswith(prefix) for prefix in COMPOSED)}
+    assert unused == set()
 
 
-def test_plurals_and_numbers_are_the_languages_own() -> None:
+def test_plurals_and_numbers_follow_the_language() -> None:
     english = Texts("en", {"found": {"one": "{count} hit in {ms} ms", "other": "{count} hits in {ms} ms"}})
     assert english("found", count=1, ms="0.5") == "1 hit in 0.5 ms"
     assert english("found", count=12_345, ms=1_000) == "12,345 hits in 1,000 ms"
@@ -65,7 +67,7 @@ def test_plurals_and_numbers_are_the_languages_own() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "accepted", "spoken"),
+    ("requested", "accepted", "chosen"),
     [
         ("", ["zh-CN", "en"], "zh-Hans"),
         ("", ["de", "zh"], "zh-Hans"),
@@ -76,8 +78,8 @@ def test_plurals_and_numbers_are_the_languages_own() -> None:
         ("../en", ["zh"], "zh-Hans"),
     ],
 )
-def test_the_language_is_what_was_asked_for_or_what_the_browser_likes(
-    asked: str, accepted: list[str], spoken: str
+def test_the_language_is_the_requested_one_or_the_first_accepted_one(
+    requested: str, accepted: list[str], chosen: str
 ) -> None:
-    liked = LanguageAccept([(tag, 1 - place / 10) for place, tag in enumerate(accepted)])
-    assert Languages(FOLDER).best(asked, liked).language == spoken
+    header = LanguageAccept([(tag, 1 - position / 10) for position, tag in enumerate(accepted)])
+    assert Languages(FOLDER).best(requested, header).language == chosen

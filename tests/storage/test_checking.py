@@ -1,4 +1,4 @@
-"""What check sees: each kind of damage that a checksum does not, and what a dead process left."""
+"""Checking an index: damage that a checksum does not show, and stale paths of dead processes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from semsearch.storage.generations import Generation, current, publish, read_man
 
 @pytest.fixture
 def copy(animals: Path, tmp_path: Path) -> Path:
-    """An index that may be broken."""
+    """A copy of an index, which a test may damage."""
     return Path(shutil.copytree(animals, tmp_path / "copy"))
 
 
@@ -39,40 +39,46 @@ def short_vectors(segment: Path) -> None:
 
 
 def republished(copy: Path, change: Callable[[Path], None]) -> None:
-    """Change a segment and vouch for what came of it."""
+    """Change a segment and publish it with new checksums."""
     generation = Generation(Path(shutil.copytree(current(copy), copy / "building-x")))
     change(generation.folder / "s-000001")
     generation.manifest.unlink()
     publish(generation, read_manifest(copy).model_copy(update={"files": {}}))
 
 
-def test_a_sound_index_is_told(copy: Path) -> None:
-    found = check(copy)
-    assert (found.problems, found.notes, found.files, found.documents, found.passages) == ((), (), 5, 6, 6)
+def test_a_sound_index_has_no_problems(copy: Path) -> None:
+    report = check(copy)
+    assert (report.problems, report.notes, report.files, report.documents, report.passages) == ((), (), 5, 6, 6)
 
 
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
         (sql("UPDATE passages SET document = 4 WHERE row = 5"), "1 documents have no passage"),
-        (sql("UPDATE passages SET text = 'x' WHERE row < 2"), "2 passages are not what stands in their documents"),
-        (sql("INSERT INTO words (rowid, stems) VALUES (77, 'x')"), "1 passages have no words, or words no passage"),
-        (sql("INSERT INTO facts VALUES ('kind', 'x', 99)"), "1 facts are of no document"),
-        (sql("DELETE FROM passages WHERE row = 5", "DELETE FROM documents WHERE row = 5"), "disagree in number"),
+        (sql("UPDATE passages SET text = 'x' WHERE row < 2"), "2 passages differ from the text"),
+        (
+            sql("INSERT INTO words (rowid, stems) VALUES (77, 'x')"),
+            "1 passages have no full text",
+        ),
+        (sql("INSERT INTO facts VALUES ('kind', 'x', 99)"), "1 metadata values belong to no document"),
+        (
+            sql("DELETE FROM passages WHERE row = 5", "DELETE FROM documents WHERE row = 5"),
+            "different numbers of passages",
+        ),
         (short_vectors, "6 vectors are not of unit length"),
     ],
 )
-def test_parts_that_do_not_fit_are_told(copy: Path, change: Callable[[Path], None], complaint: str) -> None:
+def test_parts_that_do_not_fit_are_reported(copy: Path, change: Callable[[Path], None], complaint: str) -> None:
     republished(copy, change)
     assert complaint in "; ".join(check(copy).problems)
 
 
-def test_what_dead_processes_left_is_noted_and_removed_at_the_next_opening(copy: Path) -> None:
+def test_stale_paths_are_noted_and_can_be_removed(copy: Path) -> None:
     (copy / "building-dead").mkdir()
     shutil.copytree(current(copy), copy / "g-000009")
-    found = check(copy)
-    assert found.problems == ()
-    assert [note.split()[0].rpartition("/")[2] for note in found.notes] == ["building-dead", "g-000009"]
+    report = check(copy)
+    assert report.problems == ()
+    assert [note.split()[0].rpartition("/")[2] for note in report.notes] == ["building-dead", "g-000009"]
     remove_stale(copy)
     assert check(copy).notes == ()
 
@@ -82,10 +88,10 @@ def test_no_index_is_an_error(tmp_path: Path) -> None:
         check(tmp_path)
 
 
-def test_damaged_domains_and_labels_are_told(copy: Path) -> None:
+def test_damaged_domains_and_labels_are_reported(copy: Path) -> None:
     (copy / "domains" / "d").mkdir(parents=True)
     (copy / "domains" / "d" / "domain.json").write_text("{")
     (copy / "labels.sqlite").write_bytes(b"no database" * 1000)
-    said = "; ".join(check(copy).problems)
-    assert "is not a domain's record" in said
-    assert "labels.sqlite: file is not a database" in said
+    problems = "; ".join(check(copy).problems)
+    assert "is not a domain's record" in problems
+    assert "labels.sqlite: file is not a database" in problems

@@ -1,4 +1,4 @@
-"""Several segments as one index: rows, conditions and facets, against a brute force over everything."""
+"""Several segments as one corpus: rows, filters and facets, compared with a brute force over all documents."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from semsearch.types import Document, Passage
 from tests.adapters.test_adapter import unit_rows
 
 DIMENSION = 16
-CONDITION: TypeAdapter[Filter] = TypeAdapter(Filter)
+FILTER: TypeAdapter[Filter] = TypeAdapter(Filter)
 SIGNS: dict[str, Callable[[Any, Any], bool]] = {
     "gt": operator.gt, "gte": operator.ge, "lt": operator.lt, "lte": operator.le,
 }  # fmt: skip
 
 
-def made(number: int) -> Document:
+def make_document(number: int) -> Document:
     metadata: dict[str, Any] = {
         "n": number,
         "text": str(number),
@@ -59,10 +59,10 @@ def segment(folder: Path, name: str, documents: list[Document], vectors: np.ndar
 
 
 class World:
-    """A corpus of three segments with deleted documents, and all that is in it as plain values."""
+    """A corpus of three segments with deleted documents, and its content as plain values."""
 
     def __init__(self, folder: Path) -> None:
-        self.documents = [made(number) for number in range(120)]
+        self.documents = [make_document(number) for number in range(120)]
         self.vectors = unit_rows(240, dimension=DIMENSION)
         bounds = [0, 70, 100, 120]
         segments = [
@@ -70,50 +70,52 @@ class World:
             for begin, end in pairwise(bounds)
         ]
         self.deleted = {"s-0": np.array([0, 5, 69]), "s-70": np.array([3])}
-        self.dead = {0, 5, 69, 73}
+        self.deleted_numbers = {0, 5, 69, 73}
         self.corpus = Corpus(segments, self.deleted)
 
-    def alive(self, condition: Filter | None = None) -> set[int]:
+    def live(self, query_filter: Filter | None = None) -> set[int]:
         return {
-            n for n in range(120) if n not in self.dead and (condition is None or meets(self.documents[n], condition))
+            n
+            for n in range(120)
+            if n not in self.deleted_numbers and (query_filter is None or matches(self.documents[n], query_filter))
         }
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    made_world = World(tmp_path_factory.mktemp("world"))
-    yield made_world
-    for one in made_world.corpus.segments:
-        one.close()
+    opened = World(tmp_path_factory.mktemp("world"))
+    yield opened
+    for opened_segment in opened.corpus.segments:
+        opened_segment.close()
 
 
-def meets(document: Document, condition: Filter) -> bool:
-    """What a condition means, in Python."""
-    match condition:
+def matches(document: Document, query_filter: Filter) -> bool:
+    """Whether a document matches a filter, in plain Python."""
+    match query_filter:
         case Not(operand=part):
-            return not meets(document, part)
+            return not matches(document, part)
         case And(all_of=parts):
-            return all(meets(document, part) for part in parts)
+            return all(matches(document, part) for part in parts)
         case Or(any_of=parts):
-            return any(meets(document, part) for part in parts)
-    known = {"id": document.id, "title": document.title, "source": document.source, **document.metadata}
-    values = [value for name, value in field_values(known) if name == condition.field]
-    if condition.exists is not None:
-        within = any(name.startswith(f"{condition.field}.") for name, _ in field_values(known))
-        return (bool(values) or within) is condition.exists
-    return any(_fits(value, condition) for value in values)
+            return any(matches(document, part) for part in parts)
+    fields = {"id": document.id, "title": document.title, "source": document.source, **document.metadata}
+    values = [value for name, value in field_values(fields) if name == query_filter.field]
+    if query_filter.exists is not None:
+        within = any(name.startswith(f"{query_filter.field}.") for name, _ in field_values(fields))
+        return (bool(values) or within) is query_filter.exists
+    return any(_matches_comparison(value, query_filter) for value in values)
 
 
-def _fits(value: Any, condition: Comparison) -> bool:
-    if condition.prefix is not None:
-        return isinstance(value, str) and value.startswith(condition.prefix)
-    one_of = condition.one_of if condition.eq is None else (condition.eq,)
+def _matches_comparison(value: Any, comparison: Comparison) -> bool:
+    if comparison.prefix is not None:
+        return isinstance(value, str) and value.startswith(comparison.prefix)
+    one_of = comparison.one_of if comparison.eq is None else (comparison.eq,)
     if one_of is not None:
-        return value in [normalize_value(one) for one in one_of]
-    return all(_compares(value, sign, getattr(condition, sign)) for sign in SIGNS)
+        return value in [normalize_value(allowed) for allowed in one_of]
+    return all(_within_bound(value, sign, getattr(comparison, sign)) for sign in SIGNS)
 
 
-def _compares(value: Any, sign: str, bound: Any) -> bool:
+def _within_bound(value: Any, sign: str, bound: Any) -> bool:
     if bound is None:
         return True
     bound = normalize_value(bound)
@@ -126,15 +128,15 @@ def _compares(value: Any, sign: str, bound: Any) -> bool:
     return SIGNS[sign](value, bound)
 
 
-def drawn(draw: random.Random, depth: int = 0) -> Any:
-    """A random condition as JSON."""
+def random_filter(draw: random.Random, depth: int = 0) -> Any:
+    """A random filter as JSON."""
     kind = draw.random()
     if depth < 3 and kind < 0.45:
         name = draw.choice(["and", "or", "not"])
         return {
-            name: drawn(draw, depth + 1)
+            name: random_filter(draw, depth + 1)
             if name == "not"
-            else [drawn(draw, depth + 1) for _ in range(draw.randint(1, 3))]
+            else [random_filter(draw, depth + 1) for _ in range(draw.randint(1, 3))]
         }
     number = draw.randint(-5, 125)
     return draw.choice(
@@ -157,34 +159,34 @@ def drawn(draw: random.Random, depth: int = 0) -> Any:
     )
 
 
-def test_conditions_choose_what_they_mean(world: World) -> None:
+def test_a_filter_allows_the_documents_that_match_it(world: World) -> None:
     draw, sizes = random.Random(3), set()
     for _ in range(400):
-        condition = CONDITION.validate_python(drawn(draw))
-        allowed = world.corpus.allowed_rows(condition)
-        expected = world.alive(condition)
-        assert set(world.corpus.document_of[np.flatnonzero(allowed.passages)].tolist()) == expected, condition
+        query_filter = FILTER.validate_python(random_filter(draw))
+        allowed = world.corpus.allowed_rows(query_filter)
+        expected = world.live(query_filter)
+        assert set(world.corpus.document_of[np.flatnonzero(allowed.passages)].tolist()) == expected, query_filter
         assert (allowed.document_count, allowed.passage_count) == (len(expected), 2 * len(expected))
         sizes.add(len(expected))
     assert len(sizes) > 50
 
 
-def test_only_what_is_allowed_is_found_and_as_many_as_there_are(world: World) -> None:
+def test_a_filtered_search_returns_allowed_rows_only_and_all_of_them_if_k_is_larger(world: World) -> None:
     draw, queries = random.Random(4), unit_rows(3, dimension=DIMENSION, seed=9)
     for _ in range(60):
-        condition = CONDITION.validate_python(drawn(draw))
-        rows = np.array(sorted(row for n in world.alive(condition) for row in (2 * n, 2 * n + 1)), np.int64)
-        scores, found = world.corpus.search_vectors(queries, 12, allowed=world.corpus.allowed_rows(condition))
-        for query, its_scores, its_rows in zip(queries, scores, found, strict=True):
-            near = np.round(world.vectors[rows] @ query, 6)
-            expected = rows[np.lexsort((rows, -near))][:12]
-            assert its_rows[its_rows >= 0].tolist() == expected.tolist()
-            assert np.isneginf(its_scores[len(expected) :]).all()
-        by_words, _ = world.corpus.search_keywords("common", 300, allowed=world.corpus.allowed_rows(condition))
-        assert {row // 2 for row in by_words.tolist()} == world.alive(condition)
+        query_filter = FILTER.validate_python(random_filter(draw))
+        rows = np.array(sorted(row for n in world.live(query_filter) for row in (2 * n, 2 * n + 1)), np.int64)
+        scores, nearest = world.corpus.search_vectors(queries, 12, allowed=world.corpus.allowed_rows(query_filter))
+        for query, query_scores, query_rows in zip(queries, scores, nearest, strict=True):
+            cosines = np.round(world.vectors[rows] @ query, 6)
+            expected = rows[np.lexsort((rows, -cosines))][:12]
+            assert query_rows[query_rows >= 0].tolist() == expected.tolist()
+            assert np.isneginf(query_scores[len(expected) :]).all()
+        keyword_rows, _ = world.corpus.search_keywords("common", 300, allowed=world.corpus.allowed_rows(query_filter))
+        assert {row // 2 for row in keyword_rows.tolist()} == world.live(query_filter)
 
 
-def test_rows_mean_the_same_everywhere(world: World) -> None:
+def test_every_method_uses_the_same_row_numbers(world: World) -> None:
     rows = np.array([239, 0, 141, 139, 200])
     np.testing.assert_array_equal(world.corpus.vectors(rows), world.vectors[rows])
     query = unit_rows(1, dimension=DIMENSION, seed=5)[0]
@@ -195,22 +197,22 @@ def test_rows_mean_the_same_everywhere(world: World) -> None:
     assert world.corpus.passage_rows("d110").tolist() == [220, 221]
     assert world.corpus.passage_rows("d5").tolist() == []
     live, vectors = world.corpus.live_passages()
-    assert {row // 2 for row in live.tolist()} == world.alive()
+    assert {row // 2 for row in live.tolist()} == world.live()
     np.testing.assert_array_equal(vectors, world.vectors[live])
-    assert [identity for identity, _ in world.corpus.texts()] == [f"d{row // 2}" for row in live]
+    assert [doc_id for doc_id, _ in world.corpus.texts()] == [f"d{row // 2}" for row in live]
     assert (world.corpus.documents, world.corpus.passages, world.corpus.rows) == (116, 232, 240)
 
 
-@pytest.mark.parametrize("condition", [None, {"field": "n", "lt": 80}, {"field": "n", "lt": -80}])
-def test_facets_count_the_documents_that_are_left(world: World, condition: Any) -> None:
-    chosen = None if condition is None else CONDITION.validate_python(condition)
+@pytest.mark.parametrize("query_filter", [None, {"field": "n", "lt": 80}, {"field": "n", "lt": -80}])
+def test_facets_count_the_live_documents_that_match_the_filter(world: World, query_filter: Any) -> None:
+    parsed = None if query_filter is None else FILTER.validate_python(query_filter)
     for name in ("tags", "even", "author.name", "day", "missing"):
         expected: dict[Any, int] = {}
-        for n in world.alive(chosen):
+        for n in world.live(parsed):
             for value in {value for field, value in field_values(world.documents[n].metadata) if field == name}:
                 expected[value] = expected.get(value, 0) + 1
-        assert world.corpus.facet_counts(name, chosen) == expected
+        assert world.corpus.facet_counts(name, parsed) == expected
 
 
-def test_a_comparison_is_one_of_the_kinds() -> None:
-    assert Comparison(field="a", one_of=("x",)) == CONDITION.validate_python({"field": "a", "in": ["x"]})
+def test_a_one_of_comparison_is_in_as_json() -> None:
+    assert Comparison(field="a", one_of=("x",)) == FILTER.validate_python({"field": "a", "in": ["x"]})

@@ -1,4 +1,4 @@
-"""The document store: what goes in comes out, from any thread."""
+"""The document store: documents read as they were written, from any thread."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from semsearch.types import Document, Passage
 TEXT = "Erster Absatz über Käse. 数据库 😀"
 
 
-def written(path: Path, *, many: int = 3) -> Path:
+def write_documents(path: Path, *, count: int = 3) -> Path:
     with DocumentWriter(path) as writer:
-        for number in range(many):
+        for number in range(count):
             document = Document(
                 f"id {number}/ü", f"Title {number}", TEXT, f"a.jsonl:{number}", {"n": number, "t": ["x"]}
             )
@@ -27,8 +27,8 @@ def written(path: Path, *, many: int = 3) -> Path:
     return path
 
 
-def test_documents_and_passages_come_back_whole(tmp_path: Path) -> None:
-    store = DocumentStore(written(tmp_path / "documents"))
+def test_documents_and_passages_read_as_they_were_written(tmp_path: Path) -> None:
+    store = DocumentStore(write_documents(tmp_path / "documents"))
     (hit,) = store.hits([3])
     assert (hit.id, hit.title, hit.source) == ("id 1/ü", "Title 1", "a.jsonl:1")
     assert hit.passage == Passage(TEXT[10:], 10, len(TEXT))
@@ -39,21 +39,21 @@ def test_documents_and_passages_come_back_whole(tmp_path: Path) -> None:
     store.close()
 
 
-def test_hits_keep_the_order_they_are_asked_for_in(tmp_path: Path) -> None:
-    store = DocumentStore(written(tmp_path / "documents", many=700))
+def test_hits_are_in_the_order_of_the_given_rows(tmp_path: Path) -> None:
+    store = DocumentStore(write_documents(tmp_path / "documents", count=700))
     rows = list(range(1399, -1, -1))
     hits = store.hits(rows)
     assert [hit.id for hit in hits] == [f"id {row // 2}/ü" for row in rows]
     store.close()
 
 
-def test_passages_stand_under_their_heading(tmp_path: Path) -> None:
-    store = DocumentStore(written(tmp_path / "documents", many=1))
+def test_the_encoder_input_of_a_passage_begins_with_the_heading(tmp_path: Path) -> None:
+    store = DocumentStore(write_documents(tmp_path / "documents", count=1))
     assert list(store.passages()) == [("id 0/ü", f"Heading 0 {TEXT[:10]}"), ("id 0/ü", f"Heading 0 {TEXT[10:]}")]
     store.close()
 
 
-def test_tokens_are_told_by_row(tmp_path: Path) -> None:
+def test_token_counts_texts_and_sources_can_be_read_while_writing(tmp_path: Path) -> None:
     with DocumentWriter(tmp_path / "documents") as writer:
         for number, tokens in enumerate((3, 9, 5, 9, 1)):
             writer.add(Document(str(number), "", "t", ""), "", [(Passage(f"text {number}", 0, 1), tokens)])
@@ -64,21 +64,21 @@ def test_tokens_are_told_by_row(tmp_path: Path) -> None:
 
 
 def test_many_threads_read_at_once(tmp_path: Path) -> None:
-    store = DocumentStore(written(tmp_path / "documents", many=50))
+    store = DocumentStore(write_documents(tmp_path / "documents", count=50))
     with ThreadPoolExecutor(16) as pool:
-        found = list(pool.map(lambda row: store.hits([row])[0].id, list(range(100)) * 5))
-    assert found == [f"id {row // 2}/ü" for row in range(100)] * 5
+        doc_ids = list(pool.map(lambda row: store.hits([row])[0].id, list(range(100)) * 5))
+    assert doc_ids == [f"id {row // 2}/ü" for row in range(100)] * 5
     store.close()
 
 
-def test_a_file_taken_away_while_open_is_still_read(tmp_path: Path) -> None:
-    store = DocumentStore(written(tmp_path / "documents"))
+def test_a_file_removed_while_open_can_still_be_read(tmp_path: Path) -> None:
+    store = DocumentStore(write_documents(tmp_path / "documents"))
     (tmp_path / "documents").unlink()
     assert store.hits([5])[0].id == "id 2/ü"
     store.close()
 
 
-def test_a_file_that_is_no_store_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_store_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "documents").write_bytes(b"no database at all" * 100)
     with pytest.raises(IndexFolderError, match="documents is not a document store"):
         DocumentStore(tmp_path / "documents")

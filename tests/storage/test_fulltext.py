@@ -1,4 +1,4 @@
-"""Full text: what words find, in which order, and that no query breaks it."""
+"""Full text: which passages a query matches, in which order, and that no query raises an error."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TEXTS = [
 
 
 @pytest.fixture
-def full(tmp_path: Path) -> Iterator[FullText]:
+def fulltext(tmp_path: Path) -> Iterator[FullText]:
     with DocumentWriter(tmp_path / "documents") as writer:
         for number, text in enumerate(TEXTS):
             writer.add(Document(str(number), "", text, ""), "", [(Passage(text, 0, len(text)), 1)])
@@ -58,9 +58,9 @@ def full(tmp_path: Path) -> Iterator[FullText]:
         ("?!", []),
     ],
 )
-def test_words_find_passages_best_first(full: FullText, query: str, rows: list[int]) -> None:
-    found, scores = full.best(parse_query(query), 10)
-    assert found.tolist() == rows
+def test_a_query_returns_matching_passages_best_first(fulltext: FullText, query: str, rows: list[int]) -> None:
+    matches, scores = fulltext.search(parse_query(query), 10)
+    assert matches.tolist() == rows
     assert (scores > 0).all()
     assert scores.tolist() == sorted(scores.tolist(), reverse=True)
 
@@ -68,32 +68,39 @@ def test_words_find_passages_best_first(full: FullText, query: str, rows: list[i
 @pytest.mark.parametrize(
     "query", ["a mouse hunting cats", "os.path join", '"os path"', '"path join" cat join', "数据库"]
 )
-def test_what_words_are_worth_can_be_told_from_elsewhere(full: FullText, query: str) -> None:
-    rows, scores = full.best(parse_query(query), 10)
-    again, same = full.best_by(parse_query(query), 10, full.frequency, full.count)
-    assert again.tolist() == rows.tolist()
-    assert same == pytest.approx(scores, rel=1e-5)
-    _, rarer = full.best_by(parse_query(query), 10, full.frequency, 100 * full.count)
+def test_frequencies_of_another_corpus_can_be_used(fulltext: FullText, query: str) -> None:
+    rows, scores = fulltext.search(parse_query(query), 10)
+    same_rows, same_scores = fulltext.search_with_frequencies(
+        parse_query(query), 10, fulltext.frequency, fulltext.count
+    )
+    assert same_rows.tolist() == rows.tolist()
+    assert same_scores == pytest.approx(scores, rel=1e-5)
+    _, rarer = fulltext.search_with_frequencies(parse_query(query), 10, fulltext.frequency, 100 * fulltext.count)
     assert (rarer > scores).all()
 
 
-@pytest.mark.parametrize("few", [-1, 1_000])
+@pytest.mark.parametrize("max_listed", [-1, 1_000])
 @pytest.mark.parametrize("most", [True, False])
-def test_only_allowed_passages_are_found(full: FullText, few: int, most: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("semsearch.storage.fulltext.FEW", few)
+def test_only_allowed_passages_are_returned(
+    fulltext: FullText, max_listed: int, most: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("semsearch.storage.fulltext.MAX_LISTED_ROWS", max_listed)
     allowed = np.arange(len(TEXTS)) != 1 if most else np.arange(len(TEXTS)) < 1
     for query in ("cat", "join the cats"):
-        rows, scores = full.best(parse_query(query), 10)
-        found, values = full.best(parse_query(query), 10, allowed=allowed)
-        kept = allowed[rows]
-        assert (found.tolist(), values.tolist()) == (rows[kept].tolist(), scores[kept].tolist())
-        found, _ = full.best_by(parse_query(query), 10, full.frequency, full.count, allowed=allowed)
-        assert found.tolist() == rows[kept].tolist()
-        assert full.best(parse_query(query), 10, allowed=np.zeros(len(TEXTS), bool))[0].tolist() == []
+        rows, scores = fulltext.search(parse_query(query), 10)
+        is_allowed = allowed[rows]
+        expected = (rows[is_allowed].tolist(), scores[is_allowed].tolist())
+        filtered_rows, filtered_scores = fulltext.search(parse_query(query), 10, allowed=allowed)
+        assert (filtered_rows.tolist(), filtered_scores.tolist()) == expected
+        filtered_rows, _ = fulltext.search_with_frequencies(
+            parse_query(query), 10, fulltext.frequency, fulltext.count, allowed=allowed
+        )
+        assert filtered_rows.tolist() == expected[0]
+        assert fulltext.search(parse_query(query), 10, allowed=np.zeros(len(TEXTS), bool))[0].tolist() == []
 
 
-def test_the_score_is_bm25(full: FullText) -> None:
-    rows, scores = full.best(parse_query("mice"), 1)
+def test_the_score_is_bm25(fulltext: FullText) -> None:
+    rows, scores = fulltext.search(parse_query("mice"), 1)
     lengths = [6, 3, 7, 7, 11, 7, 5, 6]
     mean = sum(lengths) / len(lengths)
     expected = log((8 - 1 + 0.5) / (1 + 0.5)) * 2.2 / (1 + 1.2 * (1 - 0.75 + 0.75 * 6 / mean))
@@ -101,18 +108,19 @@ def test_the_score_is_bm25(full: FullText) -> None:
     assert scores[0] == pytest.approx(expected, rel=1e-5)
 
 
-def test_no_query_is_an_error(full: FullText) -> None:
+def test_no_query_is_an_error(fulltext: FullText) -> None:
     draw = random.Random(0)
     pieces = [*"\"()*^:-+{}'\\\0数a", "NEAR(", "AND", "OR", "NOT", "stems"]
     for _ in range(300):
         query = parse_query(draw.choice(("", " ")).join(draw.choices(pieces, k=draw.randint(1, 12))))
-        full.best(query, 5)
-        full.best_by(query, 5, full.frequency, full.count)
+        fulltext.search(query, 5)
+        fulltext.search_with_frequencies(query, 5, fulltext.frequency, fulltext.count)
 
 
-def test_many_threads_ask_at_once(full: FullText) -> None:
+def test_many_threads_search_at_once(fulltext: FullText) -> None:
     with ThreadPoolExecutor(8) as pool:
-        assert {tuple(rows) for rows, _ in pool.map(lambda _: full.best(parse_query("cat"), 3), range(200))} == {(1, 0)}
+        results = pool.map(lambda _: fulltext.search(parse_query("cat"), 3), range(200))
+        assert {tuple(rows) for rows, _ in results} == {(1, 0)}
 
 
 def test_a_file_without_full_text_is_refused(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A published index: whole or not at all, and every damage told by name."""
+"""Generations: published completely or not at all, and every damage named."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from semsearch.storage.manifest import Manifest, SearchOptions
 
 @pytest.fixture
 def copy(animals: Path, tmp_path: Path) -> Path:
-    """An index that may be broken."""
+    """A copy of an index, which a test may damage."""
     return Path(shutil.copytree(animals, tmp_path / "copy"))
 
 
@@ -31,7 +31,7 @@ def flip_a_byte(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("harm", "complaint"),
+    ("damage", "complaint"),
     [
         (lambda folder: part(folder, "vectors.faiss").unlink(), "vectors.faiss cannot be read"),
         (lambda folder: part(folder, "documents.sqlite").write_bytes(b"x"), "documents.sqlite has 1 bytes"),
@@ -41,19 +41,19 @@ def flip_a_byte(folder: Path) -> None:
         (lambda folder: part(folder, "manifest.json").write_text("[]"), "is not a manifest"),
         (lambda folder: part(folder, "manifest.json").write_text('{"format_version": 99}'), "format version 99"),
         (lambda folder: part(folder, "manifest.json").write_text('{"format_version": 3}'), "Field required"),
-        (lambda folder: (folder / "current").write_text("../elsewhere"), "is no generation"),
+        (lambda folder: (folder / "current").write_text("../elsewhere"), "is not a generation"),
         (lambda folder: (folder / "current").write_bytes(b"\xff"), "cannot be read"),
         (lambda folder: (folder / "current").unlink(), "no index at"),
     ],
 )
-def test_damage_is_named_with_its_remedy(copy: Path, harm: Callable[[Path], object], complaint: str) -> None:
-    harm(copy)
+def test_damage_is_named_with_its_remedy(copy: Path, damage: Callable[[Path], object], complaint: str) -> None:
+    damage(copy)
     with pytest.raises(IndexFolderError, match=complaint) as caught:
         open_current(copy)
     assert "build" in str(caught.value)
 
 
-def test_the_manifest_says_what_was_built(animals: Path) -> None:
+def test_the_manifest_describes_the_index(animals: Path) -> None:
     manifest = read_manifest(animals)
     assert (manifest.title, manifest.documents, manifest.passages, manifest.skipped) == ("Animals", 6, 6, 0)
     assert (manifest.encoder.dimension, manifest.encoder.prompts["query"]) == (32, "query: ")
@@ -66,7 +66,7 @@ def test_the_manifest_says_what_was_built(animals: Path) -> None:
     }
 
 
-def test_a_second_builder_is_told_to_wait(copy: Path) -> None:
+def test_a_second_builder_is_refused(copy: Path) -> None:
     with (
         begin_build(copy),
         pytest.raises(IndexFolderError, match="another build or change is writing"),
@@ -75,7 +75,7 @@ def test_a_second_builder_is_told_to_wait(copy: Path) -> None:
         pass
 
 
-def test_what_a_dead_builder_left_is_cleaned_up(copy: Path) -> None:
+def test_the_folder_of_a_dead_builder_is_removed(copy: Path) -> None:
     (copy / "building-dead").mkdir()
     (copy / "building-dead" / "vectors.faiss").write_bytes(b"half")
     with begin_build(copy):
@@ -98,7 +98,7 @@ def test_a_first_build_that_fails_leaves_no_folder(tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists()
 
 
-def test_a_generation_is_kept_while_somebody_reads_it(copy: Path) -> None:
+def test_a_generation_is_kept_while_it_is_open(copy: Path) -> None:
     old = Path(shutil.copytree(next(copy.glob("g-*")), copy / "g-000009"))
     (copy / "current").write_text("g-000009\n")
     reader = open_current(copy)
@@ -111,21 +111,21 @@ def test_a_generation_is_kept_while_somebody_reads_it(copy: Path) -> None:
     open_current(copy).close()
 
 
-def test_a_folder_of_other_things_is_left_alone(tmp_path: Path) -> None:
+def test_a_folder_of_other_files_is_refused_and_left_unchanged(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("precious")
-    with pytest.raises(IndexFolderError, match="holds files that are no index"), begin_build(tmp_path):
+    with pytest.raises(IndexFolderError, match="holds files that are not an index"), begin_build(tmp_path):
         pass
     assert (tmp_path / "thesis.txt").read_text() == "precious"
 
 
-def test_another_manifest_is_published_over_the_same_content(copy: Path) -> None:
+def test_republishing_changes_the_manifest_and_keeps_the_files(copy: Path) -> None:
     def changed(manifest: Manifest) -> Manifest:
         return manifest.model_copy(update={"search": SearchOptions(lexical_weight=0.4)})
 
     before = open_current(copy)
     content = {name: path.read_bytes() for name, path in before.files.parts.items()}
     republish(copy, changed)
-    # whoever reads the old one goes on
+    # the old generation stays readable while it is open
     assert {name: path.read_bytes() for name, path in before.files.parts.items()} == content
     before.close()
     after = open_current(copy)
@@ -136,7 +136,7 @@ def test_another_manifest_is_published_over_the_same_content(copy: Path) -> None
     assert len(list(copy.glob("g-*"))) == 1
 
 
-def test_a_change_that_fails_leaves_the_index_as_it_was(copy: Path) -> None:
+def test_a_failed_change_leaves_the_index_unchanged(copy: Path) -> None:
     def failing(manifest: Manifest) -> Manifest:
         raise ValueError(manifest.title)
 

@@ -1,4 +1,4 @@
-"""The log: what was acknowledged stays, once, and what is withdrawn counts no more."""
+"""The label log: acknowledged entries are kept, once, and retracted ones no longer count."""
 
 from __future__ import annotations
 
@@ -18,35 +18,35 @@ from semsearch.types import Click, Label
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
 
-def label(identity: str, domain: str = "d", **other: object) -> Label:
-    made = Label(identity, domain, "a query", "doc", 1.0, "ann", "key", NOW)
-    return replace(made, **other)  # type: ignore[arg-type]
+def label(entry_id: str, domain: str = "d", **fields: object) -> Label:
+    default = Label(entry_id, domain, "a query", "doc", 1.0, "ann", "key", NOW)
+    return replace(default, **fields)  # type: ignore[arg-type]
 
 
 CLICK = Click("click", "d", "a query", "doc", 2, ("other", "doc"), "ann", "key", NOW)
 
 
-def test_entries_come_back_as_they_were_in_their_order_also_after_a_restart(tmp_path: Path) -> None:
+def test_entries_read_as_they_were_appended_and_in_order_after_reopening(tmp_path: Path) -> None:
     log = LabelLog(tmp_path)
-    nothing: Click = replace(CLICK, id="n", document=None, position=None)
-    assert log.append([label("a"), CLICK, label("b", relevance=0.0), nothing]) == 4
+    abandoned: Click = replace(CLICK, id="n", document=None, position=None)
+    assert log.append([label("a"), CLICK, label("b", relevance=0.0), abandoned]) == 4
     log.close()
     log = LabelLog(tmp_path)
     assert [entry for _, entry in log.labels(EntryFilter())] == [label("a"), label("b", relevance=0.0)]
-    assert [entry for _, entry in log.clicks(EntryFilter())] == [CLICK, nothing]
+    assert [entry for _, entry in log.clicks(EntryFilter())] == [CLICK, abandoned]
     assert (log.last_number("d"), log.count_since("d", 2), log.counts()) == (4, 2, {"d": {"label": 2, "click": 2}})
-    # nobody else on the machine reads what people search for
+    # other users of the machine must not read the queries
     assert {path.stat().st_mode & 0o077 for path in tmp_path.iterdir()} == {0}
     log.close()
 
 
-def test_a_log_that_was_never_written_is_empty_and_makes_no_file(tmp_path: Path) -> None:
+def test_a_log_without_entries_is_empty_and_creates_no_file(tmp_path: Path) -> None:
     log = LabelLog(tmp_path)
     assert (log.labels(EntryFilter()), log.last_number("d"), log.count_since("d", 0), log.counts()) == ([], 0, 0, {})
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_id_is_kept_once_and_with_another_content_refused_whole(tmp_path: Path) -> None:
+def test_an_id_is_appended_once_and_other_content_under_it_refuses_all_entries(tmp_path: Path) -> None:
     log = LabelLog(tmp_path)
     assert log.append([label("a"), label("a")]) == 1
     assert log.append([label("a", at=datetime(2027, 1, 1, tzinfo=UTC), source="another")]) == 0
@@ -56,7 +56,7 @@ def test_an_id_is_kept_once_and_with_another_content_refused_whole(tmp_path: Pat
     log.close()
 
 
-def test_what_is_withdrawn_is_chosen_by_every_field_and_stays_in_the_file(tmp_path: Path) -> None:
+def test_retraction_filters_by_every_field_and_keeps_the_rows_in_the_file(tmp_path: Path) -> None:
     log = LabelLog(tmp_path)
     log.append([label("a"), label("b", domain="e"), label("c", source="bot"), label("d", user="bob"), CLICK])
     assert log.retract("label", EntryFilter(source="bot"), source="ops") == {"d": [3]}
@@ -74,7 +74,7 @@ def test_what_is_withdrawn_is_chosen_by_every_field_and_stays_in_the_file(tmp_pa
     file.close()
 
 
-def test_many_threads_and_two_processes_worth_of_logs_lose_nothing(tmp_path: Path) -> None:
+def test_concurrent_threads_and_logs_lose_no_entry(tmp_path: Path) -> None:
     logs = [LabelLog(tmp_path), LabelLog(tmp_path)]
 
     def write(part: int) -> None:
@@ -91,7 +91,7 @@ def test_many_threads_and_two_processes_worth_of_logs_lose_nothing(tmp_path: Pat
         log.close()
 
 
-def test_logs_that_are_begun_at_once_wait_for_one_another(tmp_path: Path) -> None:
+def test_logs_that_are_created_at_the_same_time_wait_for_one_another(tmp_path: Path) -> None:
     for turn in range(60):
         folder = tmp_path / str(turn)
         folder.mkdir()
@@ -102,7 +102,7 @@ def test_logs_that_are_begun_at_once_wait_for_one_another(tmp_path: Path) -> Non
             log.close()
 
 
-def test_others_likes_are_counted_by_domain(tmp_path: Path) -> None:
+def test_likes_of_other_domains_are_counted(tmp_path: Path) -> None:
     log = LabelLog(tmp_path)
     log.append(
         [
@@ -113,25 +113,24 @@ def test_others_likes_are_counted_by_domain(tmp_path: Path) -> None:
             label("e", domain="bob", document="other"),
         ]
     )
-    assert log.like_counts(others_than="ann") == {"doc": 1, "other": 2}
+    assert log.like_counts(excluded_domain="ann") == {"doc": 1, "other": 2}
     log.close()
 
 
-def test_who_taught_a_domain_is_counted_and_the_newest_labels_are_told_first(tmp_path: Path) -> None:
+def test_annotators_are_counted_and_labels_can_be_listed_newest_first(tmp_path: Path) -> None:
     log = LabelLog(tmp_path)
     log.append([label("1"), label("2"), label("3", user="bob"), label("4", "other", user="eve")])
-    log.append([Click(one, "d", "q", "x", 1, ("x",), "bob", "key", NOW) for one in "56"])
+    log.append([Click(entry_id, "d", "q", "x", 1, ("x",), "bob", "key", NOW) for entry_id in "56"])
     log.retract("label", EntryFilter(id="2"), source="s")
-    found = {one.user: (one.labels, one.clicks) for one in log.annotators("d")}
-    assert found == {"bob": (1, 2), "ann": (1, 0)}
-    assert list(found) == ["bob", "ann"]
-    assert log.annotators("nobody") == []
+    annotators = [(annotator.user, annotator.labels, annotator.clicks) for annotator in log.annotators("d")]
+    assert annotators == [("bob", 1, 2), ("ann", 1, 0)]
+    assert log.annotators("unknown") == []
     newest = log.labels(EntryFilter(domain="d"), limit=2, newest=True)
     assert [entry.id for _, entry in newest] == ["3", "1"]
     log.close()
 
 
-def test_a_file_that_is_no_log_or_a_newer_one_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_log_or_of_another_version_is_refused(tmp_path: Path) -> None:
     (tmp_path / "labels.sqlite").write_bytes(b"no database" * 500)
     with pytest.raises(StorageError, match=r"labels\.sqlite cannot be read"):
         LabelLog(tmp_path).labels(EntryFilter())
@@ -139,10 +138,10 @@ def test_a_file_that_is_no_log_or_a_newer_one_is_refused(tmp_path: Path) -> None
     with sqlite3.connect(tmp_path / "labels.sqlite") as file:
         file.execute("PRAGMA user_version = 9")
     file.close()
-    with pytest.raises(StorageError, match="has version 9, this semsearch knows 1"):
+    with pytest.raises(StorageError, match="has version 9, but this semsearch reads 1"):
         LabelLog(tmp_path).append([label("a")])
 
 
-def test_a_folder_that_cannot_be_written_says_so(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="cannot be written"):
         LabelLog(tmp_path / "missing").append([label("a")])

@@ -1,4 +1,4 @@
-"""The map: places that keep alike passages together, the same every time, and give what is new its place."""
+"""The map: similar passages stay together, fitting is deterministic, and new vectors are projected."""
 
 from __future__ import annotations
 
@@ -13,63 +13,63 @@ from semsearch.storage.projection import MIN_PASSAGES, Projection
 from semsearch.types import Vectors, unit_rows
 
 
-def groups(count: int, *, seed: int = 0) -> tuple[Vectors, np.ndarray]:
-    """Unit vectors about four centres, and which centre each is about."""
+def clusters(count: int, *, seed: int = 0) -> tuple[Vectors, np.ndarray]:
+    """Unit vectors around four centres, and the centre of each."""
     rng = np.random.default_rng(seed)
-    home = np.arange(count) % 4
-    vectors = np.eye(16, dtype=np.float32)[home] + 0.1 * rng.standard_normal((count, 16)).astype(np.float32)
-    return unit_rows(vectors), home
+    centre_of = np.arange(count) % 4
+    vectors = np.eye(16, dtype=np.float32)[centre_of] + 0.1 * rng.standard_normal((count, 16)).astype(np.float32)
+    return unit_rows(vectors), centre_of
 
 
-def drawn(vectors: Vectors) -> Projection:
+def fit_map(vectors: Vectors) -> Projection:
     return Projection.fit(vectors, SpectralBasis.from_vectors(vectors), threads=1)
 
 
 @pytest.mark.parametrize("count", [12, MIN_PASSAGES * 4])
-def test_what_is_alike_stands_together_and_all_of_it_on_the_map(count: int) -> None:
-    vectors, home = groups(count)
-    projection = drawn(vectors)
-    places = projection.project(vectors)
-    assert places.shape == (count, 2)
-    assert places.min() >= 0
-    assert places.max() <= 1
-    if count >= MIN_PASSAGES:  # two axes cannot hold four groups apart
-        centres = np.stack([places[home == group].mean(axis=0) for group in range(4)])
-        nearest = np.linalg.norm(places[:, None] - centres, axis=2).argmin(axis=1)
-        assert (nearest == home).mean() > 0.95
+def test_similar_vectors_stay_together_and_all_points_are_on_the_map(count: int) -> None:
+    vectors, centre_of = clusters(count)
+    points = fit_map(vectors).project(vectors)
+    assert points.shape == (count, 2)
+    assert points.min() >= 0
+    assert points.max() <= 1
+    if count >= MIN_PASSAGES:  # two principal axes do not separate four clusters
+        centres = np.stack([points[centre_of == cluster].mean(axis=0) for cluster in range(4)])
+        nearest = np.linalg.norm(points[:, None] - centres, axis=2).argmin(axis=1)
+        assert (nearest == centre_of).mean() > 0.95
 
 
-def test_a_landmark_stands_where_it_was_put_and_what_is_new_amid_its_like() -> None:
-    vectors, home = groups(200)
-    projection = drawn(vectors)
-    places = projection.project(vectors)
-    assert np.abs(places - projection.points).max(axis=1).mean() < 0.05
-    new, its = groups(40, seed=1)
-    centres = np.stack([places[home == group].mean(axis=0) for group in range(4)])
-    assert (np.linalg.norm(projection.project(new)[:, None] - centres, axis=2).argmin(axis=1) == its).all()
+def test_a_landmark_keeps_its_point_and_a_new_vector_is_projected_to_its_cluster() -> None:
+    vectors, centre_of = clusters(200)
+    projection = fit_map(vectors)
+    points = projection.project(vectors)
+    assert np.abs(points - projection.points).max(axis=1).mean() < 0.05
+    new, new_centre_of = clusters(40, seed=1)
+    centres = np.stack([points[centre_of == cluster].mean(axis=0) for cluster in range(4)])
+    nearest = np.linalg.norm(projection.project(new)[:, None] - centres, axis=2).argmin(axis=1)
+    assert (nearest == new_centre_of).all()
 
 
-def test_the_same_vectors_give_the_same_map_which_a_file_keeps(tmp_path: Path) -> None:
-    vectors, _ = groups(120)
-    one, other = drawn(vectors), drawn(vectors)
-    assert np.array_equal(one.points, other.points)
-    one.save(tmp_path / "map.safetensors")
-    read = Projection.open(tmp_path / "map.safetensors")
-    assert np.array_equal(read.project(vectors), one.project(vectors))
+def test_equal_vectors_give_equal_maps_also_after_saving(tmp_path: Path) -> None:
+    vectors, _ = clusters(120)
+    first, second = fit_map(vectors), fit_map(vectors)
+    assert np.array_equal(first.points, second.points)
+    first.save(tmp_path / "map.safetensors")
+    opened = Projection.open(tmp_path / "map.safetensors")
+    assert np.array_equal(opened.project(vectors), first.project(vectors))
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_few_passages_have_a_map_too(count: int) -> None:
-    vectors, _ = groups(count)
-    assert np.isfinite(drawn(vectors).project(vectors)).all()
+    vectors, _ = clusters(count)
+    assert np.isfinite(fit_map(vectors).project(vectors)).all()
 
 
-def test_what_is_no_map_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_map_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "map.safetensors"
     path.write_bytes(b"not a map")
     with pytest.raises(IndexFolderError, match=r"map\.safetensors is not a map .*build the index again"):
         Projection.open(path)
-    vectors, _ = groups(8)
-    Projection(drawn(vectors).landmarks, np.zeros((3, 2), np.float32)).save(path)
-    with pytest.raises(IndexFolderError, match="do not belong together"):
+    vectors, _ = clusters(8)
+    Projection(fit_map(vectors).landmarks, np.zeros((3, 2), np.float32)).save(path)
+    with pytest.raises(IndexFolderError, match="landmarks and points that do not fit"):
         Projection.open(path)

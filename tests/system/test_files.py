@@ -1,4 +1,4 @@
-"""Files appear whole or not at all."""
+"""Atomic writes: the complete file or none."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from semsearch.system.files import atomic_write
 
 
-def test_a_file_that_fails_halfway_leaves_what_was_there(tmp_path: Path) -> None:
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
     with atomic_write(path) as unfinished:
         unfinished.write_text("old")

@@ -1,4 +1,4 @@
-"""What is set for every library in one place."""
+"""Limits on threads and memory arenas."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ MANY_THREADS = """
 import ctypes, threading
 from semsearch.system.threads import limit_arenas
 {limit}
-all_there = threading.Barrier(9)
+all_started = threading.Barrier(9)
 def hold():
-    kept = bytearray(100_000)
-    all_there.wait(30)
+    memory = bytearray(100_000)
+    all_started.wait(30)
 for _ in range(8):
     threading.Thread(target=hold).start()
 ctypes.CDLL(None).malloc_stats()
-all_there.wait(30)
+all_started.wait(30)
 """
 
 
@@ -30,8 +30,8 @@ def arenas(limit: str) -> int:
     return done.stderr.count("Arena ")
 
 
-def test_many_threads_share_few_pools_of_memory() -> None:
-    if platform.libc_ver()[0] != "glibc":  # no other C library has such pools
+def test_many_threads_share_few_arenas() -> None:
+    if platform.libc_ver()[0] != "glibc":  # other C libraries have no such setting
         assert not limit_arenas(2)
         return
     assert arenas("") > 2

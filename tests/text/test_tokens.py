@@ -1,4 +1,4 @@
-"""Words in any script: what they are compared by, and what a query asks for."""
+"""Tokens in any script, and the parsing of keyword queries."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from semsearch.text.tokens import MAX_TERMS, parse_query, tokenize
         ("!? 😀 --", []),
     ],
 )
-def test_a_word_is_compared_without_case_accents_and_endings(text: str, stems: list[str]) -> None:
-    assert [word.stem for word in tokenize(text)] == stems
+def test_stems_have_no_case_accents_and_endings(text: str, stems: list[str]) -> None:
+    assert [token.stem for token in tokenize(text)] == stems
 
 
-def test_words_say_where_they_stand() -> None:
+def test_tokens_have_offsets_and_function_words_are_flagged() -> None:
     text = "a naïve  数据"
-    assert [text[word.start : word.stop] for word in tokenize(text)] == ["a", "naïve", "数", "据"]
-    assert [word.is_function_word for word in tokenize(text)] == [True, False, False, False]
+    assert [text[token.start : token.stop] for token in tokenize(text)] == ["a", "naïve", "数", "据"]
+    assert [token.is_function_word for token in tokenize(text)] == [True, False, False, False]
 
 
 @pytest.mark.parametrize(
@@ -47,11 +47,11 @@ def test_words_say_where_they_stand() -> None:
         ("red red Red", [], ["red"]),
     ],
 )
-def test_what_a_query_asks_for(query: str, phrases: list[str], terms: list[str]) -> None:
-    found = parse_query(query)
-    assert [" ".join(phrase) for phrase in found.phrases] == phrases
-    assert [" ".join(term) for term in found.terms] == terms
+def test_a_query_is_parsed_into_phrases_and_terms(query: str, phrases: list[str], terms: list[str]) -> None:
+    parsed = parse_query(query)
+    assert [" ".join(phrase) for phrase in parsed.phrases] == phrases
+    assert [" ".join(term) for term in parsed.terms] == terms
 
 
-def test_of_an_endless_query_the_first_words_count() -> None:
+def test_a_long_query_is_cut_to_its_first_terms() -> None:
     assert len(parse_query(" ".join(f"word{n}" for n in range(1000))).terms) == MAX_TERMS

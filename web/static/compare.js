@@ -1,22 +1,24 @@
-// Two rankings side by side, with lines from where a document stood to where it stands.
+// Two rankings side by side, with a line between the two ranks of each document.
 
 import { make } from "./page.js";
 import { t } from "./texts.js";
 
 const SVG = "http://www.w3.org/2000/svg";
+const LINE_START_MAX_PX = 24; // below the top of a result, so that the line meets its title
 
-function documents(list) {
-  return new Map([...list.querySelectorAll("[data-document]")].map((item, at) => [item.dataset.document, { item, at }]));
+/** Map each document id of a list to its element and its position, from 0. */
+function positions(list) {
+  return new Map([...list.querySelectorAll("[data-document]")].map((item, position) => [item.dataset.document, { item, position }]));
 }
 
-/** Draw the lines of every comparison on the page, and say in words what they show. */
+/** Draw the lines of every comparison on the page and show how many results moved. */
 export function drawLines() {
   for (const sides of document.querySelectorAll("[data-sides]")) draw(sides);
 }
 
 function draw(sides) {
   sides.querySelector("svg.lines")?.remove();
-  const [before, now] = [...sides.querySelectorAll(".hits")].map(documents);
+  const [before, now] = [...sides.querySelectorAll(".hits")].map(positions);
   if (!before || !now) return;
   const frame = sides.getBoundingClientRect();
   const lines = document.createElementNS(SVG, "svg");
@@ -24,47 +26,48 @@ function draw(sides) {
   lines.setAttribute("aria-hidden", "true");
   lines.setAttribute("viewBox", `0 0 ${frame.width} ${frame.height}`);
   let moved = 0;
-  for (const [identity, { item, at }] of before) {
-    const other = now.get(identity);
-    if (other?.at !== at) moved += 1;
+  for (const [id, { item, position }] of before) {
+    const other = now.get(id);
+    if (other?.position !== position) moved += 1;
     if (!other) continue;
-    const [left, right] = [item, other.item].map((one) => one.getBoundingClientRect()).sort((a, b) => a.left - b.left);
-    if (left.right > right.left + 1) continue; // one below the other: there is no room for lines
+    const [left, right] = [item, other.item].map((element) => element.getBoundingClientRect()).sort((a, b) => a.left - b.left);
+    if (left.right > right.left + 1) continue; // on a narrow screen the lists are one below the other
     const line = document.createElementNS(SVG, "path");
     const [x1, x2] = [left.right - frame.left, right.left - frame.left];
-    const [y1, y2] = [left, right].map((one) => one.top - frame.top + Math.min(one.height, 48) / 2);
+    const [y1, y2] = [left, right].map((box) => box.top - frame.top + Math.min(box.height / 2, LINE_START_MAX_PX));
     const middle = (x1 + x2) / 2;
     line.setAttribute("d", `M${x1},${y1} C${middle},${y1} ${middle},${y2} ${x2},${y2}`);
-    line.setAttribute("class", at === other.at ? "stays" : other.at < at ? "rises" : "falls");
+    line.setAttribute("class", position === other.position ? "stays" : other.position < position ? "rises" : "falls");
     lines.append(line);
   }
   sides.append(lines);
-  const said = moved ? t("compare.lines", { count: moved }) : t("compare.same");
-  const told = sides.querySelector(".moves") ?? sides.insertBefore(make("p", { className: "moves note" }), sides.firstChild);
-  if (told.textContent !== said) told.textContent = said;
+  const text = moved ? t("compare.moved", { count: moved }) : t("compare.same");
+  const note = sides.querySelector(".moved-count") ?? sides.insertBefore(make("p", { className: "moved-count note" }), sides.firstChild);
+  if (note.textContent !== text) note.textContent = text;
 }
 
-/** Show a ranking as it was beside the one that took its place. */
+/** Show the previous ranking next to the current one. before: a copy of the previous list. */
 export function showBefore(before) {
   const now = document.querySelector("#answer > .hits");
   if (!now || !before) return;
-  for (const mark of before.querySelectorAll(".moved")) mark.remove();
-  const places = [before, now].map(documents);
+  for (const rank of before.querySelectorAll(".other-rank")) rank.remove();
+  const positionsBySide = [before, now].map(positions);
   const sides = make("div", { className: "sides" });
   sides.dataset.sides = "";
-  for (const [number, list] of [before.cloneNode(true), now].entries()) {
-    const other = places[1 - number];
-    const title = make("h2", { textContent: `${t(number ? "compare.now" : "compare.before")} ` }, make("small", { textContent: t("compare.its-place") }));
-    const part = make("section", {}, title);
-    part.setAttribute("aria-label", t(number ? "compare.now" : "compare.before"));
-    if (number) now.replaceWith(sides);
+  for (const [side, list] of [before.cloneNode(true), now].entries()) {
+    const others = positionsBySide[1 - side];
+    const label = t(side ? "compare.now" : "compare.before");
+    const heading = make("h2", { textContent: `${label} ` }, make("small", { textContent: t("compare.other-rank") }));
+    const section = make("section", {}, heading);
+    section.setAttribute("aria-label", label);
+    if (side) now.replaceWith(sides);
     for (const item of list.querySelectorAll("[data-document]")) {
-      const there = other.get(item.dataset.document);
-      const gone = t(number ? "compare.new" : "compare.gone");
-      item.prepend(make("p", { className: there ? "moved" : "moved far", textContent: there ? there.at + 1 : gone }));
+      const other = others.get(item.dataset.document);
+      const absent = t(side ? "compare.new" : "compare.dropped");
+      item.prepend(make("p", { className: "other-rank", textContent: other ? other.position + 1 : absent }));
     }
-    part.append(list);
-    sides.append(part);
+    section.append(list);
+    sides.append(section);
   }
   drawLines();
 }

@@ -1,4 +1,4 @@
-// The map as a page of its own.
+// The page of the map.
 
 import "./page.js";
 import { openMap } from "./map.js";

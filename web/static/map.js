@@ -1,29 +1,31 @@
-// The map of a corpus on a canvas: every passage a point; results, and where the query stands, lit.
+// The map of a corpus on a canvas: a point for each passage, with the results and the query highlighted.
 
 import { make, queryOf } from "./page.js";
 import { Points } from "./points.js";
 import { t } from "./texts.js";
 
-const NEAR_PX = 12;
-const CLOSEST = 400; // times the whole
-const READ_AFTER_MS = 60;
+const POINTER_REACH_PX = 12;
+const MAX_ZOOM = 400; // 1 shows the whole map
+const MIN_ZOOM = 0.8;
+const HOVER_DELAY_MS = 60;
+const CLICK_MAX_DRAG_PX = 6;
 
-/** Open the map on a canvas; returns what closes it. */
+/** Open the map on a canvas; returns a function that closes it. */
 export function openMap(canvas) {
   const figure = canvas.closest("figure");
-  const pointed = figure.querySelector(".pointed");
+  const tooltip = figure.querySelector(".tooltip");
   const context = canvas.getContext("2d");
   const closing = new AbortController();
   const { signal } = closing;
   let points = new Points(new Uint16Array(0));
   let generation = "";
-  let lit = { results: [], query: null, before: null };
-  let chosen = null; // the result whose entry in the list is looked at
+  let highlights = { results: [], query: null, before: null };
+  let selected = null; // id of the result that has the pointer or the focus in the list
   let view = { x: 0.5, y: 0.5, zoom: 1 };
   let frame = 0;
-  let reading = 0;
+  let latestPreview = 0;
 
-  /** Pixels of the canvas that the whole map's side takes. */
+  /** Length of the map's side in pixels of the canvas. */
   const side = () => Math.min(canvas.width, canvas.height) * view.zoom;
   const toX = (x) => (x - view.x) * side() + canvas.width / 2;
   const toY = (y) => (y - view.y) * side() + canvas.height / 2;
@@ -41,19 +43,19 @@ export function openMap(canvas) {
     const { width, height } = canvas;
     if (!width || !height) return;
     const style = getComputedStyle(canvas);
-    const [ink, accent, before, ground] = ["--quiet", "--accent", "--fall", "--surface"].map((name) => style.getPropertyValue(name).trim());
+    const [ink, accent, queryColour, ground] = ["--quiet", "--accent", "--fall", "--surface"].map((name) => style.getPropertyValue(name).trim());
     context.clearRect(0, 0, width, height);
     context.putImageData(points.image(context, { left: toX(0), top: toY(0), side: side(), close: view.zoom > 6, ink }), 0, 0);
     const ratio = devicePixelRatio;
-    for (const result of [...lit.results].reverse()) {
-      const isChosen = result.id === chosen;
-      dot(toX(result.point[0]), toY(result.point[1]), (isChosen ? 8 : 5) * ratio, accent, ground);
+    for (const result of [...highlights.results].reverse()) {
+      const radius = result.id === selected ? 8 : 5;
+      dot(toX(result.point[0]), toY(result.point[1]), radius * ratio, accent, ground);
     }
-    if (lit.query) {
-      const [x, y] = [toX(lit.query[0]), toY(lit.query[1])];
-      if (lit.before) {
-        const [bx, by] = [toX(lit.before[0]), toY(lit.before[1])];
-        context.strokeStyle = before;
+    if (highlights.query) {
+      const [x, y] = [toX(highlights.query[0]), toY(highlights.query[1])];
+      if (highlights.before) {
+        const [bx, by] = [toX(highlights.before[0]), toY(highlights.before[1])];
+        context.strokeStyle = queryColour;
         context.lineWidth = 2 * ratio;
         context.setLineDash([5 * ratio, 4 * ratio]);
         context.beginPath();
@@ -61,9 +63,9 @@ export function openMap(canvas) {
         context.lineTo(x, y);
         context.stroke();
         context.setLineDash([]);
-        diamond(bx, by, 7 * ratio, ground, before);
+        diamond(bx, by, 7 * ratio, ground, queryColour);
       }
-      diamond(x, y, 9 * ratio, before, ground);
+      diamond(x, y, 9 * ratio, queryColour, ground);
     }
   }
 
@@ -88,42 +90,43 @@ export function openMap(canvas) {
     context.stroke();
   }
 
-  async function read(row, x, y) {
-    const mine = ++reading;
-    await new Promise((resolve) => setTimeout(resolve, READ_AFTER_MS));
-    if (mine !== reading || row < 0) return;
-    const where = new URLSearchParams({ index: canvas.dataset.index, generation, row });
-    const response = await fetch(`/api/map/passage?${where}`, { signal }).catch(() => null);
-    if (!response || mine !== reading) return;
+  /** Show the passage of a row in the tooltip, at pixel (x, y) of the canvas. A newer call cancels this one. */
+  async function preview(row, x, y) {
+    const number = ++latestPreview;
+    await new Promise((resolve) => setTimeout(resolve, HOVER_DELAY_MS));
+    if (number !== latestPreview || row < 0) return;
+    const params = new URLSearchParams({ index: canvas.dataset.index, generation, row });
+    const response = await fetch(`/api/map/passage?${params}`, { signal }).catch(() => null);
+    if (!response || number !== latestPreview) return;
     if (!response.ok) return load(); // the index has changed
-    const found = await response.json();
-    const address = new URLSearchParams({ index: canvas.dataset.index, id: found.id, start: found.start, stop: found.stop, query: asked().get("query") ?? "" });
+    const passage = await response.json();
+    const address = new URLSearchParams({ index: canvas.dataset.index, id: passage.id, start: passage.start, stop: passage.stop, query: searchParameters().get("query") ?? "" });
     if (canvas.dataset.lang) address.set("lang", canvas.dataset.lang);
-    const link = make("a", { href: `/document?${address}#passage`, textContent: found.title || found.id, dir: "auto" });
-    link.dataset.beside = "";
-    pointed.replaceChildren(link, make("span", { textContent: found.snippet, dir: "auto" }));
-    pointed.hidden = false;
-    const sheet = canvas.getBoundingClientRect();
-    const width = Math.min(300, sheet.width);
-    pointed.style.width = `${width}px`;
-    pointed.style.left = `${Math.max(0, Math.min(sheet.width - width, x / devicePixelRatio + 12))}px`;
-    pointed.style.top = `${y / devicePixelRatio + 14}px`;
+    const link = make("a", { href: `/document?${address}#passage`, textContent: passage.title || passage.id, dir: "auto" });
+    link.dataset.panel = "";
+    tooltip.replaceChildren(link, make("span", { textContent: passage.snippet, dir: "auto" }));
+    tooltip.hidden = false;
+    const box = canvas.getBoundingClientRect();
+    const width = Math.min(300, box.width);
+    tooltip.style.width = `${width}px`;
+    tooltip.style.left = `${Math.max(0, Math.min(box.width - width, x / devicePixelRatio + 12))}px`;
+    tooltip.style.top = `${y / devicePixelRatio + 14}px`;
   }
 
-  function stopReading() {
-    reading += 1;
-    pointed.hidden = true;
+  function hidePreview() {
+    latestPreview += 1;
+    tooltip.hidden = true;
   }
 
-  /** What is searched for on this page. */
-  function asked() {
-    const here = new URL(location).searchParams;
-    const kept = new URLSearchParams();
-    for (const name of ["domain", "mode", "filter"]) if (here.get(name)?.trim()) kept.set(name, here.get(name));
+  /** Parameters of the page's search, for `/api/map/query`. */
+  function searchParameters() {
+    const current = new URL(location).searchParams;
+    const params = new URLSearchParams();
+    for (const name of ["domain", "mode", "filter"]) if (current.get(name)?.trim()) params.set(name, current.get(name));
     const query = queryOf(new URL(location))?.trim();
-    if (query) kept.set("query", query);
-    kept.set("index", canvas.dataset.index);
-    return kept;
+    if (query) params.set("query", query);
+    params.set("index", canvas.dataset.index);
+    return params;
   }
 
   async function load() {
@@ -134,55 +137,59 @@ export function openMap(canvas) {
     redraw();
   }
 
-  async function light() {
-    const what = asked();
-    lit = { results: [], query: null, before: null };
-    if (what.get("query")) {
-      const response = await fetch(`/api/map/query?${what}`, { signal });
-      if (response.ok) lit = await response.json();
-      if (response.ok && lit.generation !== generation) await load();
+  /** Highlight the results and the query of the page's search. */
+  async function highlight() {
+    const params = searchParameters();
+    highlights = { results: [], query: null, before: null };
+    if (params.get("query")) {
+      const response = await fetch(`/api/map/query?${params}`, { signal });
+      if (response.ok) highlights = await response.json();
+      if (response.ok && highlights.generation !== generation) await load();
     }
-    tell();
+    describe();
     redraw();
   }
 
-  function tell() {
-    const said = figure.querySelector(".moved-query");
-    const same = !lit.before || (lit.before[0] === lit.query[0] && lit.before[1] === lit.query[1]);
-    if (same) lit.before = null;
-    const far = same ? 0 : Math.hypot(lit.query[0] - lit.before[0], lit.query[1] - lit.before[1]);
-    said.textContent = !lit.query ? "" : same ? t("map.not-moved") : t("map.moved", { percent: `${(100 * far).toFixed(1)}%` });
+  /** Say what is highlighted, as text and as a table. */
+  function describe() {
+    const { results, query, before } = highlights;
+    const moved = before && (before[0] !== query[0] || before[1] !== query[1]);
+    if (!moved) highlights.before = null;
+    const distance = moved ? Math.hypot(query[0] - before[0], query[1] - before[1]) : 0;
+    const note = figure.querySelector(".moved-query");
+    note.textContent = !query ? "" : moved ? t("map.moved", { percent: `${(100 * distance).toFixed(1)}%` }) : t("map.not-moved");
     const details = figure.querySelector("details");
-    details.hidden = !lit.results.length;
-    const place = ([x, y]) => `${(100 * x).toFixed(1)}, ${(100 * y).toFixed(1)}`;
-    const rows = lit.results.map((one) => [one.title || one.id, one.point]);
-    if (lit.query) rows.unshift([t("map.query"), lit.query]);
-    if (lit.before) rows.push([t("map.before"), lit.before]);
-    details.querySelector("tbody").replaceChildren(...rows.map(([name, at]) => make("tr", {}, make("th", { scope: "row", textContent: name, dir: "auto" }), make("td", { textContent: place(at) }))));
+    details.hidden = !results.length;
+    const rows = results.map((result) => [result.title || result.id, result.point]);
+    if (query) rows.unshift([t("map.query"), query]);
+    if (moved) rows.push([t("map.before"), before]);
+    const coordinates = ([x, y]) => `${(100 * x).toFixed(1)}, ${(100 * y).toFixed(1)}`;
+    details.querySelector("tbody").replaceChildren(...rows.map(([name, point]) => make("tr", {}, make("th", { scope: "row", textContent: name, dir: "auto" }), make("td", { textContent: coordinates(point) }))));
   }
 
   function zoomAt(factor, x = canvas.width / 2, y = canvas.height / 2) {
-    const [wasX, wasY] = [fromX(x), fromY(y)];
-    view.zoom = Math.max(0.8, Math.min(CLOSEST, view.zoom * factor));
-    view.x += wasX - fromX(x);
-    view.y += wasY - fromY(y);
-    stopReading();
+    const [fixedX, fixedY] = [fromX(x), fromY(y)];
+    view.zoom = Math.max(MIN_ZOOM, Math.min(MAX_ZOOM, view.zoom * factor));
+    view.x += fixedX - fromX(x);
+    view.y += fixedY - fromY(y);
+    hidePreview();
     redraw();
   }
 
   function pan(dx, dy) {
     view.x = Math.max(0, Math.min(1, view.x - dx / side()));
     view.y = Math.max(0, Math.min(1, view.y - dy / side()));
-    stopReading();
+    hidePreview();
     redraw();
   }
 
-  const ACTS = { in: () => zoomAt(1.5), out: () => zoomAt(1 / 1.5), all: () => { view = { x: 0.5, y: 0.5, zoom: 1 }; redraw(); } };
+  const ACTIONS = { in: () => zoomAt(1.5), out: () => zoomAt(1 / 1.5), all: () => { view = { x: 0.5, y: 0.5, zoom: 1 }; redraw(); } };
   const onCanvas = (event) => {
-    const sheet = canvas.getBoundingClientRect();
-    return [(event.clientX - sheet.left) * devicePixelRatio, (event.clientY - sheet.top) * devicePixelRatio];
+    const box = canvas.getBoundingClientRect();
+    return [(event.clientX - box.left) * devicePixelRatio, (event.clientY - box.top) * devicePixelRatio];
   };
-  const held = new Map();
+  const nearestRow = (x, y) => points.nearest(fromX(x), fromY(y), (POINTER_REACH_PX * devicePixelRatio) / side());
+  const pressed = new Map(); // pointers that are down, with their last position
   let dragged = 0;
 
   canvas.addEventListener("wheel", (event) => {
@@ -191,64 +198,64 @@ export function openMap(canvas) {
   }, { passive: false, signal });
   canvas.addEventListener("pointerdown", (event) => {
     canvas.setPointerCapture(event.pointerId);
-    held.set(event.pointerId, onCanvas(event));
+    pressed.set(event.pointerId, onCanvas(event));
     dragged = 0;
   }, { signal });
   canvas.addEventListener("pointermove", (event) => {
     const [x, y] = onCanvas(event);
-    const before = held.get(event.pointerId);
-    if (!before) return void read(points.nearest(fromX(x), fromY(y), (NEAR_PX * devicePixelRatio) / side()), x, y);
-    const [dx, dy] = [x - before[0], y - before[1]];
-    if (held.size === 2) {
-      const other = [...held].find(([id]) => id !== event.pointerId)[1];
-      const [was, is] = [before, [x, y]].map(([px, py]) => Math.hypot(px - other[0], py - other[1]));
-      zoomAt(is / Math.max(was, 1), (x + other[0]) / 2, (y + other[1]) / 2);
+    const last = pressed.get(event.pointerId);
+    if (!last) return void preview(nearestRow(x, y), x, y);
+    const [dx, dy] = [x - last[0], y - last[1]];
+    if (pressed.size === 2) {
+      const other = [...pressed].find(([id]) => id !== event.pointerId)[1];
+      const [before, now] = [last, [x, y]].map(([px, py]) => Math.hypot(px - other[0], py - other[1]));
+      zoomAt(now / Math.max(before, 1), (x + other[0]) / 2, (y + other[1]) / 2);
     } else {
       pan(dx, dy);
     }
     dragged += Math.abs(dx) + Math.abs(dy);
-    held.set(event.pointerId, [x, y]);
+    pressed.set(event.pointerId, [x, y]);
   }, { signal });
   const release = (event) => {
-    held.delete(event.pointerId);
-    if (event.type !== "pointerup" || dragged > 6) return;
+    pressed.delete(event.pointerId);
+    if (event.type !== "pointerup" || dragged > CLICK_MAX_DRAG_PX) return;
     const [x, y] = onCanvas(event);
-    read(points.nearest(fromX(x), fromY(y), (NEAR_PX * devicePixelRatio) / side()), x, y).then(() => pointed.hidden || (event.pointerType === "mouse" && pointed.querySelector("a").click()));
+    preview(nearestRow(x, y), x, y).then(() => tooltip.hidden || (event.pointerType === "mouse" && tooltip.querySelector("a").click()));
   };
   canvas.addEventListener("pointerup", release, { signal });
   canvas.addEventListener("pointercancel", release, { signal });
   canvas.addEventListener("keydown", (event) => {
     const step = 60 * devicePixelRatio;
     const moves = { ArrowLeft: [step, 0], ArrowRight: [-step, 0], ArrowUp: [0, step], ArrowDown: [0, -step] };
-    const acts = { "+": "in", "=": "in", "-": "out", 0: "all" };
+    const actions = { "+": "in", "=": "in", "-": "out", 0: "all" };
     if (moves[event.key]) pan(...moves[event.key]);
-    else if (acts[event.key]) ACTS[acts[event.key]]();
+    else if (actions[event.key]) ACTIONS[actions[event.key]]();
     else return;
     event.preventDefault();
     event.stopPropagation();
   }, { signal });
-  figure.addEventListener("click", (event) => ACTS[event.target.dataset?.map]?.(), { signal });
-  const look = (event) => {
-    const item = event.target.closest?.("[data-document]");
-    if ((item?.dataset.document ?? null) === chosen) return;
-    chosen = item?.dataset.document ?? null;
+  figure.addEventListener("click", (event) => ACTIONS[event.target.dataset?.map]?.(), { signal });
+  const select = (event) => {
+    const id = event.target.closest?.("[data-document]")?.dataset.document ?? null;
+    if (id === selected) return;
+    selected = id;
     redraw();
   };
-  document.addEventListener("pointerover", look, { signal });
-  document.addEventListener("focusin", look, { signal });
-  document.addEventListener("shown", light, { signal });
+  document.addEventListener("pointerover", select, { signal });
+  document.addEventListener("focusin", select, { signal });
+  document.addEventListener("shown", highlight, { signal });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw, { signal });
 
-  const watched = new ResizeObserver(() => {
+  const resizes = new ResizeObserver(() => {
     canvas.width = Math.round(canvas.clientWidth * devicePixelRatio);
     canvas.height = Math.round(canvas.clientHeight * devicePixelRatio);
     redraw();
   });
-  watched.observe(canvas);
-  load().then(light).catch(() => {});
+  resizes.observe(canvas);
+  load().then(highlight).catch(() => {});
   return () => {
     closing.abort();
-    watched.disconnect();
+    resizes.disconnect();
     cancelAnimationFrame(frame);
   };
 }

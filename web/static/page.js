@@ -1,72 +1,78 @@
-// What every page needs: what works with a script only is shown, texts are copied, parts of other pages are fetched.
+// Functions that every page needs: creating elements, fetching pages, copying texts, showing what needs a script.
 
 import { t } from "./texts.js";
 
-/** An element with properties and children. */
+/** Create an element with properties (attributes where it has no such property) and children. */
 export function make(name, properties = {}, ...children) {
-  const made = document.createElement(name);
+  const element = document.createElement(name);
   for (const [key, value] of Object.entries(properties)) {
-    if (key in made) made[key] = value;
-    else made.setAttribute(key, value);
+    if (key in element) element[key] = value;
+    else element.setAttribute(key, value);
   }
-  made.append(...children);
-  return made;
+  element.append(...children);
+  return element;
 }
 
-/** What an address searches for; null where it does not. Links of semsearch 0.1 say `q`. */
+/** The query in an address; null without one. Links of semsearch 0.1 use `q`. */
 export function queryOf(url) {
   return url.searchParams.get("query") ?? url.searchParams.get("q");
 }
 
-/** Show what needs a script. */
-export function reveal(within) {
-  for (const found of within.querySelectorAll("[data-needs-script]")) found.hidden = false;
+/** Show the elements that need a script. */
+export function reveal(root) {
+  for (const element of root.querySelectorAll("[data-needs-script]")) element.hidden = false;
 }
 
-/** The page at an address, as a document, and whether it is an answer and no refusal. */
-export async function fetched(url, { signal, headers = {} } = {}) {
+/** Fetch a page as a document; `ok` is false for an error page. */
+export async function fetchPage(url, { signal, headers = {} } = {}) {
   const response = await fetch(url, { signal, headers: { Accept: "text/html", ...headers } });
   const page = new DOMParser().parseFromString(await response.text(), "text/html");
   return { page, ok: response.ok, status: response.status };
 }
 
-/** A failure that is shown in place of an answer. */
+/** Create an error message that is shown in place of a page's content. */
 export function failure(title, detail) {
   return make("section", { className: "notice error", role: "alert" }, make("h1", { textContent: title }), make("p", { textContent: detail }));
 }
 
+/** Whether the browser should handle a click on a link itself, for instance open a new tab. */
+export function isBrowserClick(event) {
+  return event.button || event.metaKey || event.ctrlKey || event.shiftKey;
+}
+
 async function copy(button) {
-  const told = button.closest(".acts").querySelector(".told");
+  const message = button.closest(".acts").querySelector(".message");
   try {
     await navigator.clipboard.writeText(button.dataset.copy);
-    told.textContent = t("read.copied");
+    message.textContent = t("document.copied");
   } catch {
-    told.textContent = t("error.no-copy");
+    message.textContent = t("error.no-copy");
   }
 }
 
-async function fill(link) {
-  const place = document.getElementById(link.dataset.into);
-  place.setAttribute("aria-busy", "true");
+/** Load a link's page into the element that its `data-into` names. */
+async function loadInto(link) {
+  const target = document.getElementById(link.dataset.into);
+  target.setAttribute("aria-busy", "true");
   try {
-    const { page } = await fetched(link.href);
-    place.replaceChildren(...page.querySelector("#answer").children);
+    const { page } = await fetchPage(link.href);
+    target.replaceChildren(...page.querySelector("#answer").children);
     link.hidden = true;
   } catch {
-    place.replaceChildren(failure(t("error.silent"), t("error.silent-detail")));
+    target.replaceChildren(failure(t("error.no-answer"), t("error.no-answer-detail")));
   }
-  place.removeAttribute("aria-busy");
-  place.tabIndex = -1;
-  place.focus({ preventScroll: true });
+  target.removeAttribute("aria-busy");
+  target.tabIndex = -1;
+  target.focus({ preventScroll: true });
 }
 
 document.addEventListener("click", (event) => {
-  const copied = event.target.closest("[data-copy]");
-  if (copied) return void copy(copied);
+  const button = event.target.closest("[data-copy]");
+  if (button) return void copy(button);
   const link = event.target.closest("a[data-into]");
-  if (!link || event.button || event.metaKey || event.ctrlKey || event.shiftKey) return;
+  if (!link || isBrowserClick(event)) return;
   event.preventDefault();
-  fill(link);
+  loadInto(link);
 });
 
 reveal(document);

@@ -1,107 +1,119 @@
-// What stands beside the results: a document, what a domain learned, the map. Each is a page of its own, whose <main>
-// is shown here; the address says which, so that it can be shared and gone back from.
+// The panel next to the results: a document, what a domain learned, or the map. Each is a page of its own whose <main>
+// is shown here. The page's address names the open one, so that it can be shared and the Back button works.
 
-import { failure, fetched, make, reveal } from "./page.js";
+import { failure, fetchPage, isBrowserClick, make, reveal } from "./page.js";
 import { askForKey, headers } from "./server.js";
 import { t } from "./texts.js";
 
 const panel = document.querySelector("#panel");
-/** Pages that may stand there: an address that a person was sent can open nothing else. */
+/** Pages that the panel may show: a shared address must not open anything else. */
 const PAGES = new Set(["/document", "/learned", "/map"]);
+/** Parameter of the page's address that holds the path of the open page; the name is part of shared links. */
+const PARAMETER = "beside";
 
-let shown = null;
+let shownAddress = null;
 let opener = null;
-let leave = () => {};
+let closeMap = () => {};
 
-/** The address of what is to stand beside the results, or null. */
-function wanted() {
-  const beside = new URL(location).searchParams.get("beside");
-  if (!beside) return null;
-  const url = new URL(beside, location.origin);
+/** The address of the open page according to the page's address; null if the panel is closed. */
+function openAddress() {
+  const path = panelPath();
+  if (!path) return null;
+  const url = new URL(path, location.origin);
   return url.origin === location.origin && PAGES.has(url.pathname) ? url : null;
 }
 
-/** Show what the address says. */
+/** The path of the open page as the page's address has it; null if the panel is closed. */
+function panelPath() {
+  return new URL(location).searchParams.get(PARAMETER);
+}
+
+/** Add the open page to another address of the search page. */
+export function keepPanel(url) {
+  const path = panelPath();
+  if (path) url.searchParams.set(PARAMETER, path);
+}
+
+/** Show the page that the address names, or close the panel. again: even if it is shown already. */
 export async function syncPanel({ again = false, focus = false } = {}) {
-  const url = wanted();
+  const url = openAddress();
   if (!url) return hide();
-  if (url.href === shown && !again) return;
-  shown = url.href;
+  if (url.href === shownAddress && !again) return;
+  shownAddress = url.href;
   panel.hidden = false;
   panel.classList.toggle("map", url.pathname === "/map");
-  document.body.classList.add("beside");
+  document.body.classList.add("panel-open");
   panel.setAttribute("aria-busy", "true");
   if (!panel.firstChild) panel.append(make("p", { className: "note", textContent: t("panel.loading") }));
   const content = await load(url);
-  if (shown !== url.href) return;
-  leave();
-  leave = () => {};
+  if (shownAddress !== url.href) return;
+  closeMap();
+  closeMap = () => {};
   const close = make("button", { type: "button", className: "close", textContent: "×", title: t("panel.close"), "aria-label": t("panel.close") });
   close.addEventListener("click", closePanel);
   panel.replaceChildren(close, ...content);
   panel.removeAttribute("aria-busy");
   reveal(panel);
   panel.querySelector("[data-full]")?.setAttribute("href", url.href);
-  for (const found of panel.querySelectorAll("h1")) found.id ||= "panel-title";
+  for (const heading of panel.querySelectorAll("h1")) heading.id ||= "panel-title";
   panel.querySelector(".passage")?.scrollIntoView({ block: "center" });
   if (focus) panel.focus({ preventScroll: true });
   const canvas = panel.querySelector("canvas");
   if (canvas) {
     const { openMap } = await import("./map.js");
-    if (canvas.isConnected) leave = openMap(canvas);
+    if (canvas.isConnected) closeMap = openMap(canvas);
   }
 }
 
 async function load(url) {
   try {
-    let answer = await fetched(url, { headers: headers() });
-    if (answer.status === 401 && (await askForKey())) answer = await fetched(url, { headers: headers() });
+    let answer = await fetchPage(url, { headers: headers() });
+    if (answer.status === 401 && (await askForKey())) answer = await fetchPage(url, { headers: headers() });
     return answer.page.querySelector("#answer").children;
   } catch {
-    return [failure(t("error.silent"), t("error.silent-detail"))];
+    return [failure(t("error.no-answer"), t("error.no-answer-detail"))];
   }
 }
 
 function hide() {
   if (panel.hidden) return;
-  leave();
-  leave = () => {};
+  closeMap();
+  closeMap = () => {};
   panel.hidden = true;
   panel.replaceChildren();
-  document.body.classList.remove("beside");
-  shown = null;
+  document.body.classList.remove("panel-open");
+  shownAddress = null;
   (opener?.isConnected ? opener : document.querySelector("#answer")).focus({ preventScroll: true });
   opener = null;
 }
 
-/** Close what stands beside the results. */
+/** Close the panel. */
 export function closePanel() {
   if (panel.hidden) return;
   const url = new URL(location);
-  url.searchParams.delete("beside");
+  url.searchParams.delete(PARAMETER);
   history.pushState(null, "", url);
   hide();
 }
 
-/** Open a page of ours beside the results. */
-export function openBeside(href) {
+/** Open one of the server's pages in the panel. */
+function openInPanel(href) {
   const target = new URL(href, location.origin);
   const url = new URL(location);
-  url.searchParams.set("beside", target.pathname + target.search);
+  url.searchParams.set(PARAMETER, target.pathname + target.search);
   if (url.href !== location.href) history.pushState(null, "", url);
   return syncPanel({ again: true, focus: true });
 }
 
 document.addEventListener("click", (event) => {
-  const link = event.target.closest("a[data-beside]");
-  if (!link || event.button || event.metaKey || event.ctrlKey || event.shiftKey) return;
+  const link = event.target.closest("a[data-panel]");
+  if (!link || isBrowserClick(event)) return;
   event.preventDefault();
   if (!panel.contains(link)) opener = link;
-  openBeside(link.href);
+  openInPanel(link.href);
 });
 
-// what a domain learned may have changed, and the map shows other results
+// labels and adaptation change what a domain has learned
 document.addEventListener("shown", () => {
-  const path = wanted()?.pathname;
-  if (path === "/learned") syncPanel({ again: true });
+  if (openAddress()?.pathname === "/learned") syncPanel({ again: true });
 });

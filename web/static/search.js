@@ -1,11 +1,11 @@
-// Results while one types, and the keys. Without this module the form works as a form.
-// The server renders every answer: what is fetched is the page itself, and its <main> is put in place of ours.
+// Results while typing, and keyboard shortcuts. Without this module the form is submitted as usual.
+// The server renders every answer: the script fetches the whole page and replaces <main> with the fetched one.
 
 import "./compare.js";
-import { failure, fetched, queryOf, reveal } from "./page.js";
-import { isOn, showKeys } from "./settings.js";
+import { failure, fetchPage, isBrowserClick, queryOf, reveal } from "./page.js";
+import { isOn, showSettings } from "./settings.js";
 import { closeSuggestions, remember, suggest } from "./suggest.js";
-import { closePanel, syncPanel } from "./panel.js";
+import { closePanel, keepPanel, syncPanel } from "./panel.js";
 import { t } from "./texts.js";
 
 const form = document.querySelector("form.search");
@@ -16,56 +16,55 @@ let timer = 0;
 
 const TYPING_PAUSE_MS = 250;
 
-/** The address of what the form asks; what stands beside the results stays. */
-function asked() {
+/** The address of the form's search; an open panel stays open. */
+function formAddress() {
   const url = new URL(form.action);
   for (const [name, value] of new FormData(form)) {
     if (value.trim()) url.searchParams.set(name, value.trim());
   }
-  const beside = new URL(location).searchParams.get("beside");
-  if (beside) url.searchParams.set("beside", beside);
+  keepPanel(url);
   return url;
 }
 
-/** Put the page at `url` in place of the present one; an answer that is no longer wanted never arrives. */
-async function show(url, { remember }) {
+/** Show the results at `url`, unless a newer call replaces this one. historyEntry: "push", "replace" or "none". */
+async function show(url, { historyEntry }) {
   clearTimeout(timer);
   pending.abort();
-  const mine = (pending = new AbortController());
+  const current = (pending = new AbortController());
   main.setAttribute("aria-busy", "true");
   try {
-    const { page } = await fetched(url, { signal: mine.signal });
-    if (mine.signal.aborted) return false;
+    const { page } = await fetchPage(url, { signal: current.signal });
+    if (current.signal.aborted) return false;
     replaceMain(page.querySelector("#answer"));
     document.title = page.title;
   } catch (error) {
     if (error.name === "AbortError") return false;
-    tell(t("error.silent"), t("error.silent-detail"));
+    showError(t("error.no-answer"), t("error.no-answer-detail"));
   }
-  if (remember === "push") history.pushState(null, "", url);
-  if (remember === "replace") history.replaceState(null, "", url);
+  if (historyEntry === "push") history.pushState(null, "", url);
+  if (historyEntry === "replace") history.replaceState(null, "", url);
   document.dispatchEvent(new CustomEvent("shown"));
   return true;
 }
 
 function replaceMain(next) {
-  if (!next) return tell(t("error.other"), t("error.no-page"));
+  if (!next) return showError(t("error.other"), t("error.no-page"));
   main.replaceWith(document.adoptNode(next));
   main = next;
   reveal(main);
 }
 
-function tell(title, detail) {
+function showError(title, detail) {
   main.replaceChildren(failure(title, detail));
   main.removeAttribute("aria-busy");
 }
 
-/** Search for what the form says now. */
+/** Search with the form's current values. */
 function submit() {
   closeSuggestions();
-  const url = asked();
-  // typing has shown it already: then only the history gains an entry
-  return show(url, { remember: url.href === location.href ? "replace" : "push" });
+  const url = formAddress();
+  // typing may have shown this address already
+  return show(url, { historyEntry: url.href === location.href ? "replace" : "push" });
 }
 
 form.addEventListener("submit", (event) => {
@@ -78,44 +77,43 @@ form.addEventListener("input", (event) => {
   if (event.target !== input) return;
   clearTimeout(timer);
   suggest();
-  // the first letters start an entry of their own, so that "back" returns to what was there before
-  timer = setTimeout(() => show(asked(), { remember: queryOf(new URL(location)) !== null ? "replace" : "push" }), TYPING_PAUSE_MS);
+  // the first letters start a new history entry, so that Back returns to the page before
+  timer = setTimeout(() => show(formAddress(), { historyEntry: queryOf(new URL(location)) !== null ? "replace" : "push" }), TYPING_PAUSE_MS);
 });
 
 input.addEventListener("chosen", submit);
 
 for (const field of [form.elements.index, form.elements.domain, form.elements.mode]) {
-  field?.addEventListener("change", () => show(asked(), { remember: "push" }));
+  field?.addEventListener("change", () => show(formAddress(), { historyEntry: "push" }));
 }
 
-// filter and order stand beside the results and are replaced with them
+// filter and sort order are part of <main> and are replaced with it
 addEventListener("change", (event) => {
   const { name } = event.target;
   if (name !== "filter" && name !== "sort") return;
-  show(asked(), { remember: "push" }).then(() => document.querySelector(`#${name}`)?.focus({ preventScroll: true }));
+  show(formAddress(), { historyEntry: "push" }).then(() => document.querySelector(`#${name}`)?.focus({ preventScroll: true }));
 });
 
-// what changes rankings says so, and they are asked for again
-addEventListener("adapted", () => show(new URL(location), { remember: "no" }));
+addEventListener("adapted", () => show(new URL(location), { historyEntry: "none" }));
 
 document.addEventListener("click", (event) => {
   if (event.target.closest("#answer a.open")) remember(input.value);
-  const link = event.target.closest(".pages a, a[data-here]");
-  if (!link || event.defaultPrevented || event.button || event.metaKey || event.ctrlKey || event.shiftKey) return;
+  const link = event.target.closest(".pages a, a[data-in-place]");
+  if (!link || event.defaultPrevented || isBrowserClick(event)) return;
   event.preventDefault();
   follow(new URL(link.href));
 });
 
+/** Show the results of a link on the page. */
 async function follow(url) {
-  const beside = new URL(location).searchParams.get("beside");
-  if (beside) url.searchParams.set("beside", beside);
-  if (!(await show(url, { remember: "push" }))) return;
-  fill(url);
+  keepPanel(url);
+  if (!(await show(url, { historyEntry: "push" }))) return;
+  fillForm(url);
   scrollTo(0, 0);
   main.focus({ preventScroll: true });
 }
 
-// a place on this page is no other page to go back from
+// the skip link must not add a history entry
 document.querySelector(".skip").addEventListener("click", (event) => {
   event.preventDefault();
   main.focus();
@@ -123,23 +121,23 @@ document.querySelector(".skip").addEventListener("click", (event) => {
 
 addEventListener("popstate", () => {
   const url = new URL(location);
-  fill(url);
+  fillForm(url);
   syncPanel();
-  show(url, { remember: "no" });
+  show(url, { historyEntry: "none" });
 });
 
-/** Have the form say what an address asks for. */
-function fill(url) {
+/** Set the form's fields from an address. */
+function fillForm(url) {
   input.value = queryOf(url) ?? "";
   const { index, domain, mode } = form.elements;
   if (index) index.value = url.searchParams.get("index") ?? index.options[0].value;
   domain.value = url.searchParams.get("domain") ?? "";
   mode.value = url.searchParams.get("mode") ?? "";
-  if (mode.selectedIndex < 0) mode.value = ""; // what the index goes by is asked for by saying nothing
+  if (mode.selectedIndex < 0) mode.value = ""; // the option of the index's default mode has an empty value
 }
 
-/** Keys that are links or buttons somewhere on the page; of a result, those of the one that is chosen. */
-const PRESSED = { r: '[data-gain="1"]', n: '[data-gain="0"]', a: '#tray [data-act="adapt"]' };
+/** Buttons that a letter presses; the marks are those of the result that has the focus. */
+const BUTTONS = { r: '[data-relevance="1"]', n: '[data-relevance="0"]', a: '#tray [data-act="adapt"]' };
 
 addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing || event.defaultPrevented) return;
@@ -148,36 +146,36 @@ addEventListener("keydown", (event) => {
     if (typing === input && !input.value) input.blur();
     else if (!typing || typing === input) closePanel();
   } else if ((event.key === "ArrowDown" || event.key === "ArrowUp") && (!typing || typing === input)) {
-    if (!event.target.closest?.("#panel")) move(event);
+    if (!event.target.closest?.("#panel")) moveFocus(event);
   } else if (!typing && isOn("letters")) {
-    letter(event);
+    pressLetter(event);
   }
 });
 
-function letter(event) {
+function pressLetter(event) {
   if (event.key === "/") {
     event.preventDefault();
     input.focus();
     input.select();
   } else if (event.key === "?") {
-    showKeys();
-  } else if (event.key in PRESSED) {
-    const within = event.key === "a" ? document : document.activeElement.closest("[data-document]");
-    within?.querySelector(PRESSED[event.key])?.click();
+    showSettings();
+  } else if (event.key in BUTTONS) {
+    const root = event.key === "a" ? document : document.activeElement.closest("[data-document]");
+    root?.querySelector(BUTTONS[event.key])?.click();
   } else {
-    main.querySelector(`[data-act-key="${CSS.escape(event.key)}"]`)?.click();
+    main.querySelector(`[data-shortcut="${CSS.escape(event.key)}"]`)?.click();
   }
 }
 
-/** Arrows walk the results; above the first one is the search box. Enter on a link opens it, as everywhere. */
-function move(event) {
+/** Move the focus to the next or previous result; before the first one is the search box. */
+function moveFocus(event) {
   const links = [...main.querySelectorAll(".hits a.open")];
   if (!links.length) return;
   const step = event.key === "ArrowDown" ? 1 : -1;
-  const present = links.findIndex((link) => link.closest("li").contains(document.activeElement));
-  if (document.activeElement !== input && present < 0 && step < 0) return;
+  const current = links.findIndex((link) => link.closest("li").contains(document.activeElement));
+  if (document.activeElement !== input && current < 0 && step < 0) return;
   event.preventDefault();
-  const next = present + step;
+  const next = current + step;
   if (next < 0) {
     input.focus();
   } else if (next < links.length) {
@@ -187,7 +185,7 @@ function move(event) {
 }
 
 syncPanel();
-// what was typed before this ran
+// letters may have been typed before this module ran
 if (document.activeElement === input && input.value !== (queryOf(new URL(location)) ?? "")) {
   input.dispatchEvent(new Event("input", { bubbles: true }));
 }

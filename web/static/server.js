@@ -1,35 +1,35 @@
-// Requests to the JSON endpoint; where it wants a key and none is known, the person is asked for one.
+// Requests to the API. If it requires a write key, the user is asked for one.
 
 import { t } from "./texts.js";
 
 const dialog = document.querySelector("#key");
-const NAME = "semsearch write key";
+const STORAGE_KEY = "semsearch write key";
 
-/** Whether asking would need a key that nobody gave yet: nothing is asked for unbidden then. */
-export function mustNotAsk() {
-  return document.body.dataset.keyWanted === "true" && !sessionStorage.getItem(NAME);
+/** Whether requests need a key that the user has not given yet. Then only the user's own actions send any. */
+export function isKeyMissing() {
+  return document.body.dataset.keyWanted === "true" && !sessionStorage.getItem(STORAGE_KEY);
 }
 
-/** The headers with which what is not open to all is read. */
+/** Headers of requests that may need a key. */
 export function headers() {
-  const key = sessionStorage.getItem(NAME);
+  const key = sessionStorage.getItem(STORAGE_KEY);
   return key ? { Authorization: `Bearer ${key}` } : {};
 }
 
-/** What the endpoint answers; throws an Error in its words. */
+/** Send a request and return the JSON response; throws an Error with the API's message. */
 export async function call(method, path, body) {
-  for (let asked = false; ; asked = true) {
-    const sent = { Accept: "application/json", ...headers() };
-    if (body) sent["Content-Type"] = "application/json";
-    const response = await fetch(path, { method, headers: sent, body: body && JSON.stringify(body) });
-    if (response.status === 401 && !asked && (await askForKey())) continue;
+  for (let isRetry = false; ; isRetry = true) {
+    const sentHeaders = { Accept: "application/json", ...headers() };
+    if (body) sentHeaders["Content-Type"] = "application/json";
+    const response = await fetch(path, { method, headers: sentHeaders, body: body && JSON.stringify(body) });
+    if (response.status === 401 && !isRetry && (await askForKey())) continue;
     const answer = await response.json();
     if (!response.ok) throw new Error(answer.detail);
     return answer;
   }
 }
 
-/** Ask for a key; whether one was given. */
+/** Ask the user for a key; resolves to whether one was given. */
 export function askForKey() {
   return new Promise((resolve) => {
     dialog.returnValue = "";
@@ -39,7 +39,7 @@ export function askForKey() {
       () => {
         const field = dialog.querySelector("input");
         const given = dialog.returnValue === "use" && field.value;
-        if (given) sessionStorage.setItem(NAME, field.value);
+        if (given) sessionStorage.setItem(STORAGE_KEY, field.value);
         field.value = "";
         resolve(Boolean(given));
       },
@@ -48,7 +48,7 @@ export function askForKey() {
   });
 }
 
-/** What to say of an error. */
-export function said(error) {
-  return error instanceof TypeError ? t("error.silent") : error.message;
+/** The message to show for an error. */
+export function messageOf(error) {
+  return error instanceof TypeError ? t("error.no-answer") : error.message;
 }

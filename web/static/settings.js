@@ -1,24 +1,24 @@
-// What a person sets for this browser, and the list of keys; kept in the browser and sent nowhere.
+// The user's settings, stored in this browser only, and the dialog that shows them with the keyboard shortcuts.
 
-const NAME = "semsearch settings";
+const STORAGE_KEY = "semsearch settings";
 const dialog = document.querySelector("#keys");
 const settings = { letters: true, suggest: true, ...read() };
 
 function read() {
   try {
-    return JSON.parse(localStorage.getItem(NAME)) ?? {};
+    return JSON.parse(localStorage.getItem(STORAGE_KEY)) ?? {};
   } catch {
     return {};
   }
 }
 
-/** Whether something is switched on. */
+/** Whether a setting is on. */
 export function isOn(name) {
   return settings[name];
 }
 
-/** Show the keys and the settings. */
-export function showKeys() {
+/** Open the dialog. */
+export function showSettings() {
   for (const box of dialog.querySelectorAll("[data-setting]")) box.checked = settings[box.dataset.setting];
   dialog.showModal();
 }
@@ -26,11 +26,11 @@ export function showKeys() {
 dialog.addEventListener("change", (event) => {
   settings[event.target.dataset.setting] = event.target.checked;
   try {
-    localStorage.setItem(NAME, JSON.stringify(settings));
+    localStorage.setItem(STORAGE_KEY, JSON.stringify(settings));
   } catch {
-    // then it holds until the page is left
+    // without storage the setting applies until the page is left
   }
   dispatchEvent(new CustomEvent("settings"));
 });
 
-document.querySelector("[data-keys]").addEventListener("click", showKeys);
+document.querySelector("[data-keys]").addEventListener("click", showSettings);

@@ -1,80 +1,81 @@
-// Past searches, offered while one types: those of this browser, then those that the domain's labels and clicks tell of.
-// A combobox with a list, as the ARIA Authoring Practices describe it.
+// Suggestions while typing: past searches of this browser, then queries of the domain's labels and clicks.
+// A combobox with a listbox popup, as in the ARIA Authoring Practices Guide.
 
 import { make } from "./page.js";
-import { call, mustNotAsk } from "./server.js";
+import { call, isKeyMissing } from "./server.js";
 import { isOn } from "./settings.js";
 
 const form = document.querySelector("form.search");
 const input = form.elements.query;
 const list = document.querySelector("#suggestions");
-const NAME = "semsearch past searches";
-const KEPT = 100;
-const SHOWN = 8;
+const STORAGE_KEY = "semsearch past searches";
+const MAX_STORED = 100;
+const MAX_SHOWN = 8;
 const PAUSE_MS = 120;
 let timer = 0;
-let number = 0;
+let latestRequest = 0;
 
-/** Where past searches belong to. */
-function place() {
+/** The index and domain of the search, which past searches belong to. */
+function scope() {
   return `${input.dataset.index} ${form.elements.domain.value.trim()}`;
 }
 
-function past() {
+/** Past searches, newest first: { query, place }, where `place` is the scope. */
+function pastSearches() {
   try {
-    return JSON.parse(localStorage.getItem(NAME)) ?? [];
+    return JSON.parse(localStorage.getItem(STORAGE_KEY)) ?? [];
   } catch {
     return [];
   }
 }
 
-/** Keep a search, for this browser's suggestions. */
-export function remember(words) {
-  const query = words.trim();
+/** Store a search for this browser's suggestions. */
+export function remember(text) {
+  const query = text.trim();
   if (!query || !isOn("suggest")) return;
-  const others = past().filter((one) => one.query !== query || one.place !== place());
+  const others = pastSearches().filter((search) => search.query !== query || search.place !== scope());
   try {
-    localStorage.setItem(NAME, JSON.stringify([{ query, place: place() }, ...others].slice(0, KEPT)));
+    localStorage.setItem(STORAGE_KEY, JSON.stringify([{ query, place: scope() }, ...others].slice(0, MAX_STORED)));
   } catch {
-    // a browser that keeps nothing suggests nothing of it
+    // without storage there are no past searches
   }
 }
 
-/** Offer what fits the words in the box. */
+/** Show suggestions for the text in the search box after a short pause. */
 export function suggest() {
   clearTimeout(timer);
   if (!isOn("suggest") || !input.value.trim()) return closeSuggestions();
-  timer = setTimeout(offer, PAUSE_MS);
+  timer = setTimeout(showSuggestions, PAUSE_MS);
 }
 
-async function offer() {
-  const mine = ++number;
-  const words = input.value.trim();
-  const own = past().filter((one) => one.place === place() && one.query.toLowerCase().includes(words.toLowerCase()));
-  const found = own.map((one) => one.query);
-  if (input.dataset.suggestions === "yes" && document.querySelector("#tray") && !mustNotAsk()) {
-    const where = new URLSearchParams({ index: input.dataset.index, query: words.slice(0, 200) });
-    if (form.elements.domain.value.trim()) where.set("domain", form.elements.domain.value.trim());
+async function showSuggestions() {
+  const request = ++latestRequest;
+  const text = input.value.trim();
+  const matches = (search) => search.place === scope() && search.query.toLowerCase().includes(text.toLowerCase());
+  const queries = pastSearches().filter(matches).map((search) => search.query);
+  if (input.dataset.suggestions === "yes" && document.querySelector("#tray") && !isKeyMissing()) {
+    const params = new URLSearchParams({ index: input.dataset.index, query: text.slice(0, 200) });
+    if (form.elements.domain.value.trim()) params.set("domain", form.elements.domain.value.trim());
     try {
-      found.push(...(await call("GET", `/api/suggestions?${where}`)).suggestions);
+      queries.push(...(await call("GET", `/api/suggestions?${params}`)).suggestions);
     } catch {
-      // what was searched for here before is offered all the same
+      // this browser's past searches are shown anyway
     }
   }
-  // something else was typed, or the box was left, meanwhile
-  if (mine !== number || document.activeElement !== input) return;
-  const offered = [...new Set(found)].filter((query) => query !== words).slice(0, SHOWN);
-  if (!offered.length) return closeSuggestions();
-  list.replaceChildren(...offered.map((query, at) => make("li", { id: `suggestion-${at}`, role: "option", dir: "auto", textContent: query, "aria-selected": "false" })));
+  // meanwhile the text may have changed, or the search box may have lost the focus
+  if (request !== latestRequest || document.activeElement !== input) return;
+  const suggestions = [...new Set(queries)].filter((query) => query !== text).slice(0, MAX_SHOWN);
+  if (!suggestions.length) return closeSuggestions();
+  list.replaceChildren(...suggestions.map((query, position) => make("li", { id: `suggestion-${position}`, role: "option", dir: "auto", textContent: query, "aria-selected": "false" })));
   list.hidden = false;
   input.setAttribute("aria-expanded", "true");
   input.removeAttribute("aria-activedescendant");
 }
 
-/** Offer nothing any more. */
+/** Hide the suggestions and cancel those on their way. */
 export function closeSuggestions() {
   clearTimeout(timer);
-  number += 1;
+  latestRequest += 1;
   list.hidden = true;
   input.setAttribute("aria-expanded", "false");
   input.removeAttribute("aria-activedescendant");
@@ -86,34 +87,35 @@ function choose(option) {
   input.dispatchEvent(new CustomEvent("chosen"));
 }
 
-function walk(step) {
+/** Select the next or previous option; past either end, none is selected. */
+function moveSelection(step) {
   const options = [...list.children];
-  const present = options.findIndex((one) => one.getAttribute("aria-selected") === "true");
-  const next = (present + step + options.length + 1) % (options.length + 1);
-  for (const [at, one] of options.entries()) one.setAttribute("aria-selected", String(at === next));
+  const current = options.findIndex((option) => option.getAttribute("aria-selected") === "true");
+  const next = (current + step + options.length + 1) % (options.length + 1);
+  for (const [position, option] of options.entries()) option.setAttribute("aria-selected", String(position === next));
   if (next < options.length) input.setAttribute("aria-activedescendant", options[next].id);
   else input.removeAttribute("aria-activedescendant");
 }
 
 input.addEventListener("keydown", (event) => {
   if (list.hidden || event.isComposing) return;
-  const chosen = list.querySelector('[aria-selected="true"]');
-  if (event.key === "ArrowDown") walk(1);
-  else if (event.key === "ArrowUp") walk(-1);
+  const selected = list.querySelector('[aria-selected="true"]');
+  if (event.key === "ArrowDown") moveSelection(1);
+  else if (event.key === "ArrowUp") moveSelection(-1);
   else if (event.key === "Escape") closeSuggestions();
-  else if (event.key === "Enter" && chosen) choose(chosen);
+  else if (event.key === "Enter" && selected) choose(selected);
   else return;
   event.preventDefault();
 });
 
 input.addEventListener("blur", closeSuggestions);
 list.addEventListener("mousedown", (event) => {
-  event.preventDefault(); // the box stays the one that is typed in
+  event.preventDefault(); // the search box keeps the focus
   if (event.target.matches("li")) choose(event.target);
 });
 
 addEventListener("settings", () => {
-  if (!isOn("suggest")) localStorage.removeItem(NAME);
+  if (!isOn("suggest")) localStorage.removeItem(STORAGE_KEY);
 });
 
 for (const [name, value] of Object.entries({ role: "combobox", "aria-expanded": "false", "aria-controls": "suggestions", "aria-autocomplete": "list" })) {

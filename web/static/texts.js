@@ -1,4 +1,4 @@
-// What the page says, in its language: the same file that the server's templates speak from.
+// The texts of the interface, from the same file that the server's templates use.
 
 const root = document.documentElement;
 const plural = new Intl.PluralRules(root.lang);
@@ -7,15 +7,15 @@ let texts = {};
 try {
   texts = await (await fetch(root.dataset.texts)).json();
 } catch {
-  // without the server nothing works anyway, and keys say more than nothing
+  // the keys are shown instead
 }
 
-/** The text of a key; `count` chooses its plural form, `{name}` in it stands for a value. */
+/** Return the text of a key. `count` selects the plural form; `{name}` is replaced by a value. */
 export function t(key, values = {}) {
-  const found = texts[key] ?? key;
-  const text = typeof found === "string" ? found : found[plural.select(values.count)] ?? found.other;
-  return text.replace(/\{(\w+)\}/g, (whole, name) => {
+  const entry = texts[key] ?? key;
+  const text = typeof entry === "string" ? entry : entry[plural.select(values.count)] ?? entry.other;
+  return text.replace(/\{(\w+)\}/g, (placeholder, name) => {
     const value = values[name];
-    return value === undefined ? whole : typeof value === "number" ? numbers.format(value) : value;
+    return value === undefined ? placeholder : typeof value === "number" ? numbers.format(value) : value;
   });
 }

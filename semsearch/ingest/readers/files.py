@@ -1,6 +1,6 @@
-"""Files as text or as bytes, compressed ones too, and what a reader gives. Does not depend on formats.
+"""Opens files, compressed ones too, as text or bytes; the types that readers return. Does not depend on formats.
 
-Nothing here reads more of a file into memory than one record may have, whatever it unpacks to.
+No function reads more of a file into memory than the largest record may have, whatever the file decompresses to.
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ try:
 except ImportError:
     zstandard = None  # type: ignore[assignment, unused-ignore]
 
-LONGEST_RECORD = 32 * 2**20
-"""Bytes of one file, line or row that is one document; more is taken for a mistake, not read into memory."""
+MAX_RECORD_BYTES = 32 * 2**20
+"""Size of a file, line or row that is one document; a larger one is reported as bad and not read into memory."""
 
 
 UNREADABLE: tuple[type[Exception], ...] = (OSError, EOFError, InputError, lzma.LZMAError, zlib.error)
-"""What opening and unpacking a file raise."""
+"""What opening and decompressing a file may raise."""
 if zstandard is not None:
     UNREADABLE = (*UNREADABLE, zstandard.ZstdError)
 
 
 @dataclass(frozen=True, slots=True)
 class BadRecord:
-    """Something in the input that is no document."""
+    """A part of the input that is not a document."""
 
     location: str
     """`file` or `file:line`."""
     reason: str
     """What is wrong and what to do about it."""
     whole_file: bool = False
-    """Whether nothing of the file could be read: in a folder it is told, and the rest goes on."""
+    """Whether nothing of the file could be read: in a folder this is reported, and the other files are read."""
 
     def __str__(self) -> str:
         return f"{self.location}: {self.reason}"
@@ -73,72 +73,72 @@ def _zstd(path: Path) -> IO[bytes]:
 
 
 COMPRESSED: Mapping[str, Callable[[Path], IO[bytes]]] = {".gz": _gzip, ".xz": _xz, ".zst": _zstd}
-"""How packed files are opened, by the end of their names; what is in them tells the end before it."""
+"""By suffix, how a compressed file is opened; the suffix before it tells the format."""
 
 
 def missing(package: str, extra: str) -> str:
-    """What is said where an optional library is wanted."""
-    return f"reading it takes {package}: pip install 'semsearch[{extra}]'"
+    """The reason given if an optional library is not installed."""
+    return f"reading it needs {package}: pip install 'semsearch[{extra}]'"
 
 
 def kind(path: Path) -> str:
-    """The end of a file's name by which it is known how to read it, without that of a packed file."""
+    """The lower-case suffix that tells a file's format, without that of the compression."""
     suffix = path.suffix.lower()
     return Path(path.stem).suffix.lower() if suffix in COMPRESSED else suffix
 
 
 def stem(path: Path) -> str:
-    """A file's name without the ends that tell what is in it."""
+    """A file's name without the suffixes of format and compression."""
     return Path(path.stem).stem if path.suffix.lower() in COMPRESSED else path.stem
 
 
-def opened(path: Path) -> IO[bytes]:
-    """The file's bytes, unpacked as they are read. Raises OSError, InputError."""
+def open_bytes(path: Path) -> IO[bytes]:
+    """Open a file; it is decompressed as it is read. Raises OSError, InputError."""
     return COMPRESSED.get(path.suffix.lower(), _plain)(path)
 
 
-def opened_text(path: Path, encoding: str) -> IO[str]:
-    """The file as text; bytes that are no text become lone surrogates, to be found row by row."""
+def open_text(path: Path, encoding: str) -> IO[str]:
+    """Open a file as text. Bytes that cannot be decoded become lone surrogates, which the caller finds row by row."""
     name = "utf-8-sig" if encoding.lower().replace("_", "-") in {"utf-8", "utf8"} else encoding
-    return TextIOWrapper(opened(path), encoding=name, errors="surrogateescape", newline="")
+    return TextIOWrapper(open_bytes(path), encoding=name, errors="surrogateescape", newline="")
 
 
 def lines(path: Path, encoding: str) -> Iterator[tuple[int, str | BadRecord]]:
-    """Numbered lines; of one that is too long only its beginning is ever in memory."""
+    """Yield numbered lines; of a line that is too long only a part is in memory."""
     number = 0
     try:
-        with opened_text(path, encoding) as file:
-            while line := file.readline(LONGEST_RECORD):
+        with open_text(path, encoding) as file:
+            while line := file.readline(MAX_RECORD_BYTES):
                 number += 1
-                place = f"{path}:{number}"
-                if len(line) == LONGEST_RECORD and not line.endswith("\n"):
-                    while (rest := file.readline(LONGEST_RECORD)) and not rest.endswith("\n"):
+                location = f"{path}:{number}"
+                if len(line) == MAX_RECORD_BYTES and not line.endswith("\n"):
+                    while (rest := file.readline(MAX_RECORD_BYTES)) and not rest.endswith("\n"):
                         pass
-                    yield number, BadRecord(place, f"longer than {LONGEST_RECORD} characters: split it")
+                    yield number, BadRecord(location, f"longer than {MAX_RECORD_BYTES} characters: split it")
                 else:
-                    yield number, line if is_unicode(line) else BadRecord(place, wrong_encoding(encoding))
+                    yield number, line if is_unicode(line) else BadRecord(location, wrong_encoding(encoding))
     except UnicodeError:
         yield number + 1, BadRecord(f"{path}:{number + 1}", wrong_encoding(encoding))
     except UNREADABLE as error:
         yield number + 1, unreadable(path, error)
 
 
-def whole_bytes(path: Path, *, times: int = 1) -> bytes | BadRecord:
-    """All of a file that is one document; times: as many times as long as a text, with pictures and fonts in it."""
-    most = times * LONGEST_RECORD
+def read_bytes(path: Path, *, max_bytes: int) -> bytes | BadRecord:
+    """Read a file that is one document."""
     try:
-        with opened(path) as file:
-            raw = file.read(most + 1)
+        with open_bytes(path) as file:
+            raw = file.read(max_bytes + 1)
     except UNREADABLE as error:
         return unreadable(path, error)
-    if len(raw) > most:
-        return BadRecord(str(path), f"longer than {most} bytes, too much for one document: split it", whole_file=True)
+    if len(raw) > max_bytes:
+        reason = f"longer than {max_bytes} bytes, too much for one document: split it"
+        return BadRecord(str(path), reason, whole_file=True)
     return raw
 
 
-def whole_text(path: Path, encoding: str) -> str | BadRecord:
-    """The same as text."""
-    raw = whole_bytes(path)
+def read_whole_text(path: Path, encoding: str) -> str | BadRecord:
+    """Read a text file that is one document."""
+    raw = read_bytes(path, max_bytes=MAX_RECORD_BYTES)
     if isinstance(raw, BadRecord):
         return raw
     try:
@@ -148,16 +148,16 @@ def whole_text(path: Path, encoding: str) -> str | BadRecord:
         return BadRecord(f"{path}:{line}", wrong_encoding(encoding), whole_file=True)
 
 
-def checked(document: Document, place: str) -> Document | BadRecord:
-    """The document, unless something in it is no Unicode."""
+def checked(document: Document, location: str) -> Document | BadRecord:
+    """The document; a BadRecord if one of its texts is not valid Unicode."""
     metadata = json.dumps(dict(document.metadata), ensure_ascii=False)
     if all(map(is_unicode, (document.id, document.title, document.text, metadata))):
         return document
-    return BadRecord(place, "holds half of a surrogate pair: write valid Unicode")
+    return BadRecord(location, "has half of a surrogate pair: write valid Unicode")
 
 
 def as_json(value: Any) -> JsonValue:
-    """A value of a column or a field as JSON has it; None for what is no text and nothing to filter by."""
+    """A value of a column or a field as a JSON value; None for bytes and for numbers that are not finite."""
     if isinstance(value, dict):
         return {str(key): as_json(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple | set):
@@ -170,12 +170,12 @@ def as_json(value: Any) -> JsonValue:
 
 
 def clean(text: str) -> str:
-    """Without the character that ends strings in C, and without space around."""
+    """The text without null characters and surrounding whitespace."""
     return text.replace("\x00", "").strip()
 
 
 def wrong_encoding(encoding: str) -> str:
-    """What is said of bytes that are no text."""
+    """The reason given for bytes that cannot be decoded."""
     return (
         f"not {encoding.upper()}: convert it (iconv -f latin1 -t utf-8), or name its encoding"
         ' (in the recipe: encoding = "latin-1")'
@@ -183,7 +183,7 @@ def wrong_encoding(encoding: str) -> str:
 
 
 def unreadable(path: Path, error: BaseException) -> BadRecord:
-    """What is said of a file that cannot be read."""
+    """The bad record of a file that cannot be read."""
     reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
     return BadRecord(str(path), f"cannot be read ({reason})", whole_file=True)
 

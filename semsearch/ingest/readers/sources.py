@@ -1,7 +1,7 @@
-"""Files and folders to documents, one at a time. Does not depend on cutting, encoding or storing.
+"""Reads documents from files and folders. Does not depend on chunking, encoding or storage.
 
-A reader yields documents and, in their place, what is wrong with the ones that it cannot read: the caller decides
-whether that ends the build.
+A reader yields documents, and a BadRecord for each one that it cannot read; the caller decides whether that ends the
+build.
 """
 
 from __future__ import annotations
@@ -37,34 +37,34 @@ READERS: Mapping[str, Reader] = {
     ".text": read_text,
     ".rst": read_text,
 }
-"""How files are read, by the end of their names."""
+"""By suffix, how a file is read."""
 
 
 def read(source: Source, root: Path | None = None) -> Reading:
-    """The documents of one source, in an order that does not change.
+    """Read the documents of one source, in a fixed order.
 
-    root: a folder above it from whose name on its files are named, as if all of it were read; by default its own.
+    root: folder relative to whose parent the documents are named; by default the source's path.
 
-    Raises InputError at once for a path that does not exist or whose kind is unknown, and while reading for a folder
-    in which there is nothing to index.
+    Raises InputError at once for a path that does not exist or whose format is unknown, and while reading for a folder
+    without a file to index.
     """
     if source.path is None:
         return _read_python()
-    above = (root or source.path).parent
+    parent = (root or source.path).parent
     if source.path.is_dir():
-        return _read_folder(source.path, source, above)
+        return _read_folder(source.path, source, parent)
     if not source.path.is_file():
         raise InputError(f"{source.path}: no such file or folder")
     reader = READERS.get(kind(source.path))
     if reader is None:
         raise InputError(f"{source.path}: files ending in {source.path.suffix!r} cannot be read; {_known()}")
-    return _alone(reader(source.path, _name(source.path, above), source))
+    return _required(reader(source.path, _name(source.path, parent), source))
 
 
-def _alone(reading: Reading) -> Reading:
-    """As it is, but that a file which was named itself must be readable."""
-    for one in reading:
-        yield BadRecord(one.location, one.reason) if isinstance(one, BadRecord) else one
+def _required(reading: Reading) -> Reading:
+    """The records of a file that was named itself, which must be readable: none of its bad records is a whole file."""
+    for record in reading:
+        yield BadRecord(record.location, record.reason) if isinstance(record, BadRecord) else record
 
 
 def _read_python() -> Reading:
@@ -73,36 +73,36 @@ def _read_python() -> Reading:
         yield Document(record["id"], record["title"], record["text"], record["source"], metadata)
 
 
-def _read_folder(path: Path, source: Source, above: Path) -> Reading:
-    closed: list[OSError] = []
-    found = False
-    for file in _files(path, source, closed):
-        found = True
-        yield from READERS[kind(file)](file, _name(file, above), source)
-    for error in closed:
+def _read_folder(path: Path, source: Source, parent: Path) -> Reading:
+    errors: list[OSError] = []
+    is_empty = True
+    for file in _files(path, source, errors):
+        is_empty = False
+        yield from READERS[kind(file)](file, _name(file, parent), source)
+    for error in errors:
         yield unreadable(Path(error.filename), error)
-    if not found and not closed:
+    if is_empty and not errors:
         raise InputError(f"{path}: no file to index in this folder; {_known()}")
 
 
-def _name(file: Path, above: Path) -> str:
-    return file.relative_to(above).as_posix()
+def _name(file: Path, parent: Path) -> str:
+    return file.relative_to(parent).as_posix()
 
 
-def _files(folder: Path, source: Source, closed: list[OSError]) -> Iterator[Path]:
-    """Files of a known kind under a folder, by name, hidden ones and links to folders left out.
+def _files(folder: Path, source: Source, errors: list[OSError]) -> Iterator[Path]:
+    """Files of a known format under a folder, sorted by name, without hidden files and links to folders.
 
-    Folders that may not be read are added to `closed`.
+    errors: receives an error for each folder that cannot be read.
     """
-    for parent, folders, names in os.walk(folder, onerror=closed.append):
+    for parent, folders, names in os.walk(folder, onerror=errors.append):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
-            wanted = not source.include or any(fnmatch.fnmatch(name, pattern) for pattern in source.include)
-            unwanted = any(fnmatch.fnmatch(name, pattern) for pattern in source.exclude)
+            included = not source.include or any(fnmatch.fnmatch(name, pattern) for pattern in source.include)
+            excluded = any(fnmatch.fnmatch(name, pattern) for pattern in source.exclude)
             path = Path(parent, name)
-            if wanted and not unwanted and not name.startswith(".") and kind(path) in READERS:
+            if included and not excluded and not name.startswith(".") and kind(path) in READERS:
                 yield path
 
 
 def _known() -> str:
-    return f"known are {', '.join(READERS)}, and the same packed ({', '.join(COMPRESSED)})"
+    return f"known are {', '.join(READERS)}, and the same compressed ({', '.join(COMPRESSED)})"

@@ -1,4 +1,4 @@
-"""Files of many records to documents: JSON lines, tables, Parquet."""
+"""Reads files of many records: JSON lines, CSV, TSV and Parquet."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydantic import JsonValue
 
 from semsearch.errors import first_line
 from semsearch.ingest.readers.files import (
-    LONGEST_RECORD,
+    MAX_RECORD_BYTES,
     UNREADABLE,
     BadRecord,
     Reading,
@@ -22,40 +22,40 @@ from semsearch.ingest.readers.files import (
     kind,
     lines,
     missing,
-    opened_text,
+    open_text,
     unreadable,
     wrong_encoding,
 )
 from semsearch.ingest.recipe import FieldNames, Source
 from semsearch.types import Document, is_unicode
 
-ROWS_AT_ONCE = 1_000
-"""Rows of a Parquet file that are in memory together."""
+BATCH_ROWS = 1_000
+"""Rows of a Parquet file that are in memory at a time."""
 
 
 def read_jsonl(path: Path, name: str, source: Source) -> Reading:
-    """A JSON object a line."""
+    """JSON lines: one object per line."""
     for number, line in lines(path, source.encoding):
-        place = f"{path}:{number}"
+        location = f"{path}:{number}"
         if isinstance(line, BadRecord):
             yield line
         elif line.strip():
             try:
                 values = json.loads(line, parse_constant=_refuse_constant)
             except ValueError as error:
-                yield BadRecord(place, f"not JSON ({error}): each line must hold one object")
+                yield BadRecord(location, f"not JSON ({error}): each line must hold one object")
                 continue
             if isinstance(values, dict):
-                yield document_from_fields(values, source.fields, place=place, default_id=f"{name}:{number}")
+                yield document_from_fields(values, source.fields, location=location, default_id=f"{name}:{number}")
             else:
-                yield BadRecord(place, f"a JSON {type(values).__name__}, not an object with a text")
+                yield BadRecord(location, f"a JSON {type(values).__name__}, not an object with a text")
 
 
 def read_csv(path: Path, name: str, source: Source) -> Reading:
-    """A row a document, by comma or by tab; the first row names the columns."""
-    csv.field_size_limit(LONGEST_RECORD)
+    """CSV or TSV: one document per row; the first row names the columns."""
+    csv.field_size_limit(MAX_RECORD_BYTES)
     try:
-        with opened_text(path, source.encoding) as file:
+        with open_text(path, source.encoding) as file:
             rows = csv.reader(file, csv.excel_tab if kind(path) == ".tsv" else csv.excel, strict=True)
             yield from _rows(rows, path, name, source)
     except UNREADABLE as error:
@@ -65,35 +65,35 @@ def read_csv(path: Path, name: str, source: Source) -> Reading:
 def _rows(rows: Any, path: Path, name: str, source: Source) -> Reading:
     header: list[str] | None = None
     while True:
-        place = f"{path}:{rows.line_num + 1}"
+        location = f"{path}:{rows.line_num + 1}"
         try:
             row = next(rows)
         except StopIteration:
             return
         except csv.Error as error:
-            yield BadRecord(place, f"not a row of comma- or tab-separated values ({error})")
+            yield BadRecord(location, f"not a row of comma- or tab-separated values ({error})")
             continue
         except UnicodeError:
-            yield BadRecord(place, wrong_encoding(source.encoding))
+            yield BadRecord(location, wrong_encoding(source.encoding))
             return
         if not row:
             continue
         if not all(map(is_unicode, row)):
-            yield BadRecord(place, wrong_encoding(source.encoding))
+            yield BadRecord(location, wrong_encoding(source.encoding))
         elif header is None:
             header = [column.strip() for column in row]
-            if bad := _without_text(header, source.fields, place, "the first row names"):
+            if bad := _without_text(header, source.fields, location, "the first row names"):
                 yield bad
                 return
         elif len(row) != len(header):
-            yield BadRecord(place, f"{len(row)} fields in a table of {len(header)} columns")
+            yield BadRecord(location, f"{len(row)} fields in a table of {len(header)} columns")
         else:
             values = dict(zip(header, row, strict=True))
-            yield document_from_fields(values, source.fields, place=place, default_id=f"{name}:{rows.line_num}")
+            yield document_from_fields(values, source.fields, location=location, default_id=f"{name}:{rows.line_num}")
 
 
 def read_parquet(path: Path, name: str, source: Source) -> Reading:
-    """A row a document; columns are fields."""
+    """Parquet: one document per row; columns are fields."""
     try:
         from pyarrow.parquet import ParquetFile
     except ImportError:
@@ -105,55 +105,58 @@ def read_parquet(path: Path, name: str, source: Source) -> Reading:
             if bad := _without_text(file.schema_arrow.names, source.fields, str(path), "its columns are"):
                 yield bad
                 return
-            for batch in file.iter_batches(ROWS_AT_ONCE):
+            for batch in file.iter_batches(BATCH_ROWS):
                 for row in batch.to_pylist():
                     number += 1
                     values = {key: as_json(value) for key, value in row.items()}
-                    place = f"{path}:{number}"
-                    yield document_from_fields(values, source.fields, place=place, default_id=f"{name}:{number}")
-    except Exception as error:  # noqa: BLE001 (of a damaged file a parser may complain in any way)
+                    location = f"{path}:{number}"
+                    yield document_from_fields(values, source.fields, location=location, default_id=f"{name}:{number}")
+    except Exception as error:  # noqa: BLE001 - a parser may raise anything for a damaged file
         yield BadRecord(str(path), f"cannot be read as Parquet ({first_line(error)[:200]})", whole_file=True)
 
 
-def _without_text(columns: list[str], fields: FieldNames, place: str, said: str) -> BadRecord | None:
-    """What is wrong with a table that has no column for the text."""
+def _without_text(columns: list[str], fields: FieldNames, location: str, phrase: str) -> BadRecord | None:
+    """The bad record of a table without a column for title or text; None for a good table.
+
+    phrase: how the reason introduces the columns.
+    """
     if set(columns) & {*fields.text, *fields.titles}:
         return None
     wanted = ", ".join((*fields.text, *fields.titles))
     return BadRecord(
-        place,
-        f"no column for the text: {said} {', '.join(columns)[:200]}; name one of them {wanted}, or say in the recipe"
+        location,
+        f"no column for the text: {phrase} {', '.join(columns)[:200]}; name one of them {wanted}, or say in the recipe"
         " which one it is (sources.fields.text)",
     )
 
 
 def document_from_fields(
-    values: Mapping[str, JsonValue], fields: FieldNames, *, place: str, default_id: str
+    values: Mapping[str, JsonValue], fields: FieldNames, *, location: str, default_id: str
 ) -> Document | BadRecord:
-    """A record as a document: the fields that mean something taken out, the rest its metadata."""
-    rest = dict(values)
+    """Make a document of a record: id, title and text are taken from their fields, the others become metadata."""
+    metadata = dict(values)
     parts: dict[str, str] = {}
-    for meaning, names in (("id", fields.id), ("title", fields.titles), ("text", fields.text)):
-        present = [name for name in names if rest.get(name) not in (None, "")]
-        taken = present if meaning == "text" and fields.joined else present[:1]
-        for name in taken:
-            if not isinstance(rest[name], str | int | float):
-                return BadRecord(place, f"its field {name!r} is no text: the {meaning} must be text or a number")
-        parts[meaning] = clean("\n\n".join(str(rest.pop(name)) for name in taken))
+    for role, names in (("id", fields.id), ("title", fields.titles), ("text", fields.text)):
+        present = [name for name in names if metadata.get(name) not in (None, "")]
+        used = present if role == "text" and fields.joined else present[:1]
+        for name in used:
+            if not isinstance(metadata[name], str | int | float):
+                return BadRecord(location, f"its field {name!r} is not text: the {role} must be text or a number")
+        parts[role] = clean("\n\n".join(str(metadata.pop(name)) for name in used))
     if not parts["title"] and not parts["text"]:
-        looked_for = ", ".join((*fields.text, *fields.titles))
-        return BadRecord(place, f"an empty document: none of its fields {looked_for} holds any text")
+        expected = ", ".join((*fields.text, *fields.titles))
+        return BadRecord(location, f"an empty document: none of its fields {expected} holds any text")
     return checked(
         Document(
             id=parts["id"] or default_id,
             title=parts["title"],
             text=parts["text"],
             source=default_id,
-            metadata={key: value for key, value in rest.items() if value not in (None, "")},
+            metadata={key: value for key, value in metadata.items() if value not in (None, "")},
         ),
-        place,
+        location,
     )
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON number")
+    raise ValueError(f"{name} is not a JSON number")

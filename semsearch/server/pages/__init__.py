@@ -1,1 +1,1 @@
-"""The HTML routes."""
+"""Routes that render HTML pages."""

@@ -1,4 +1,7 @@
-"""A document to read, with the passage that was found, and why it was found: pages, also shown beside the results."""
+"""Two pages about one document: its text, with the passage marked, and the explanation of its rank.
+
+The search page shows both in its panel.
+"""
 
 from __future__ import annotations
 
@@ -13,94 +16,110 @@ from semsearch.server.http import client_gone
 from semsearch.server.i18n import texts
 from semsearch.server.pages.explanation import explain
 from semsearch.server.pages.rendering import html, web_address
-from semsearch.server.pages.search import PageRequest
+from semsearch.server.pages.search import PageParameters
 from semsearch.server.runtime.service import SearchService
 from semsearch.server.schemas.search import FieldError
 from semsearch.types import Document
 
+MIN_BAR_SCALE = 0.01
+"""Smallest score that fills the width of a bar in an explanation, so that scores of 0 can be drawn."""
+
 
 def blueprint(service: SearchService) -> Blueprint:
-    """The routes of one service."""
-    routes = Blueprint("reading", __name__)
+    """The routes `/document` and `/explanation`."""
+    routes = Blueprint("document_page", __name__)
     limits = service.limits
 
     @routes.get("/document")
     def document() -> Response:
-        asked = PageRequest.of_request()
-        name = service.index(asked.index).name
-        found = _found(service, name)
-        start, stop = (_number(field, len(found.text)) for field in ("start", "stop"))
-        passage = {"start": start, "stop": stop}
-        if (start, stop) == (0, len(found.text)):
-            start = stop = 0  # marking everything would mark nothing
-        where = {"index": name, "id": found.id}
-        why = None
-        if asked.query.strip():
-            said = request.args.to_dict()
-            again = {key: said.get(key) or None for key in ("domain", "mode", "filter", "lang")}
-            again["query"] = asked.query
-            why = url_for("reading.explanation", **where, **again)  # type: ignore[arg-type]
-        link = url_for("reading.document", **where, **passage, _external=True, _anchor="passage")  # type: ignore[arg-type]
+        params = PageParameters.of_request()
+        name = service.index(params.index).name
+        shown = _requested_document(service, name)
+        start, stop = (_offset(field, len(shown.text)) for field in ("start", "stop"))
+        link = url_for(
+            "document_page.document",
+            index=name,
+            id=shown.id,
+            start=start,
+            stop=stop,
+            _external=True,
+            _anchor="passage",
+        )
+        if (start, stop) == (0, len(shown.text)):
+            start = stop = 0  # the passage is the whole document: there is nothing to set off
         return html(
             "document.html",
             name=name,
-            document=found,
-            link=web_address(found.metadata),
-            parts=(found.text[:start], found.text[start:stop], found.text[stop:]),
-            back=asked.query,
-            why=why,
-            cited={"link": link, "text": _citation(service, name, found, link)},
+            document=shown,
+            web_address=web_address(shown.metadata),
+            segments=(shown.text[:start], shown.text[start:stop], shown.text[stop:]),
+            query=params.query,
+            explanation_address=_explanation_address(params, name, shown.id),
+            link=link,
+            citation=_citation(service, name, shown, link),
         )
 
     @routes.get("/explanation")
     def explanation() -> Response:
-        asked = PageRequest.of_request()
-        name = service.index(asked.index).name
-        identity = _found(service, name).id
-        most = limits.max_offset + limits.max_k
-        if len(asked.query.strip()) > limits.max_query_chars:
+        params = PageParameters.of_request()
+        name = service.index(params.index).name
+        doc_id = _requested_document(service, name).id
+        if len(params.query.strip()) > limits.max_query_chars:
             raise FieldProblem([FieldError(field="query", message=f"at most {limits.max_query_chars} characters")])
+        depth = limits.max_offset + limits.max_k
         try:
-            query = asked.to_query(k=most)
+            query = params.to_query(k=depth)
         except QueryError as error:
             raise FieldProblem([FieldError(field="query", message=str(error))]) from None
-        found = explain(service, name, query, identity, abandoned=client_gone())
-        parts = () if found is None else (found.dense, found.adaptation, found.lexical, found.score)
+        explained = explain(service, name, query, doc_id, abandoned=client_gone())
+        components = (
+            () if explained is None else (explained.dense, explained.adaptation, explained.lexical, explained.score)
+        )
         return html(
             "explanation.html",
-            query=asked.query,
-            back=url_for("page.search", query=asked.query, index=name),
-            found=found,
-            most=max([0.01, *(abs(part) for part in parts if part is not None)]),
-            most_looked_at=most,
+            query=params.query,
+            back=url_for("search_page.search", query=params.query, index=name),
+            explanation=explained,
+            scale=max([MIN_BAR_SCALE, *(abs(value) for value in components if value is not None)]),
+            depth=depth,
         )
 
     return routes
 
 
-def _found(service: SearchService, name: str) -> Document:
-    """The document that the address names. Raises NotFound."""
-    identity = request.args.get("id", "")
-    found = service.index(name).engine.document(identity)
-    if found is None:
-        raise NotFound(f"No document has the id {identity[:200]!r} here: it may have left the index.")
-    return found
+def _requested_document(service: SearchService, name: str) -> Document:
+    """The document that the request's address names. Raises NotFound."""
+    doc_id = request.args.get("id", "")
+    document = service.index(name).engine.document(doc_id)
+    if document is None:
+        raise NotFound(f"No document has the id {doc_id[:200]!r}: it may have been deleted from the index.")
+    return document
+
+
+def _explanation_address(params: PageParameters, name: str, doc_id: str) -> str | None:
+    """Address of the page that explains the document's rank; None without a query."""
+    if not params.query.strip():
+        return None
+    args = request.args.to_dict()
+    search_args = {key: args.get(key) or None for key in ("domain", "mode", "filter", "lang")}
+    return url_for("document_page.explanation", index=name, id=doc_id, **search_args, query=params.query)  # type: ignore[arg-type]
 
 
 def _citation(service: SearchService, name: str, document: Document, link: str) -> str:
-    """Author, title, where it is from, the index, its address, when it was looked at."""
-    said = document.metadata
+    """Author, title, source, index, web address and date of access, separated by commas."""
+    author = document.metadata.get("author")
     parts = [
-        str(said["author"]) if isinstance(said.get("author"), str) else "",
+        author if isinstance(author, str) else "",
         f"“{document.title or document.id}”",
         document.source if document.source != document.title else "",
         service.index(name).engine.manifest.title,
-        web_address(said) or link,
-        texts()("read.accessed", date=datetime.now(UTC).date().isoformat()),
+        web_address(document.metadata) or link,
+        texts()("document.accessed", date=datetime.now(UTC).date().isoformat()),
     ]
     return ", ".join(part for part in parts if part) + "."
 
 
-def _number(field: str, most: int) -> int:
+def _offset(field: str, maximum: int) -> int:
+    """A character offset from the request's address; 0 if it is missing or not a number."""
     value = request.args.get(field, "0")
-    return min(int(value), most) if value.isascii() and value.isdecimal() and len(value) < 19 else 0
+    return min(int(value), maximum) if value.isascii() and value.isdecimal() and len(value) < 19 else 0

@@ -1,4 +1,4 @@
-"""What a domain learned, as a page: its marks, its versions, who taught it, its gains and what the guard measured."""
+"""The page about a domain's adaptation: its versions, annotators, labels, spectral gains and the guard's estimates."""
 
 from __future__ import annotations
 
@@ -10,117 +10,153 @@ from flask import Blueprint, Response, request
 from pydantic import JsonValue
 
 from semsearch.adapters.adapter import Adapter, DomainAdapter
+from semsearch.adapters.basis import SpectralBasis
+from semsearch.adapters.state import DomainState
 from semsearch.search.engine import SearchEngine
 from semsearch.server.i18n import texts
-from semsearch.server.pages.explain_adaptation import of, sentence
+from semsearch.server.pages.explain_adaptation import explain_adaptation, explain_verdict
 from semsearch.server.pages.rendering import TargetParameters, html
 from semsearch.server.runtime.service import SearchService
 from semsearch.server.security import WriteKeys
 from semsearch.storage.domains import Version
 from semsearch.storage.labels import EntryFilter
-from semsearch.types import Label, unit_rows
+from semsearch.types import Label, Vectors, unit_rows
 
-MOST_MARKS = 30
-MOST_VERSIONS = 40
-"""In the chart."""
-AXES_TOGETHER = 32
-"""Stretches of axes whose gains are told in numbers."""
+MAX_LABELS = 30
+"""Labels listed on the page."""
+MAX_ESTIMATES = 40
+"""Versions in the chart of the guard's estimates."""
+MAX_AXIS_RANGES = 32
+"""Ranges of axes in the chart of spectral gains."""
 
 
 @dataclass(frozen=True, slots=True)
-class Expected:
-    """What a version's guard measured."""
+class GuardEstimate:
+    """What the guard measured for one version, as nDCG@10 in [0, 1] on held-out labels."""
 
-    number: int
+    version: int
     labels: int
+    """Labelled queries."""
     before: float
-    """nDCG@10 on labels that were held out, without adaptation."""
+    """Without adaptation."""
     after: float
-    """The same, expected with what the guard chose, or would have chosen."""
+    """Expected with the candidate that the guard chose, adopted or not."""
     low: float
+    """Lower end of the central 95% interval of `after`."""
     high: float
-    """Of the central 95% interval of `after`."""
-    taken: bool
+    """Upper end of that interval."""
+    adopted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SpectralGain:
+    """The gain of a range of the corpus's axes."""
+
+    first: int
+    """Number of the first axis, from 1; axis 1 has the largest variance."""
+    last: int
+    """Number of the last axis, inclusive."""
+    variance_share: float
+    """Share of the corpus's variance, in [0, 1]."""
+    value: float
+    """How much the range counts in a query vector, relative to the frozen one; 1 is unchanged."""
 
 
 def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
-    """The route of one service; it wants a key where there are keys: queries are nobody else's business."""
-    routes = Blueprint("learned", __name__)
+    """The route `/learned`. It requires a write key if there are any, because labels contain other users' queries."""
+    routes = Blueprint("domain_page", __name__)
 
     @routes.get("/learned")
-    def learned() -> Response:
+    def domain() -> Response:
         keys.source(request)
-        asked = TargetParameters.of_request()
-        index = service.index(asked.index)
-        name, domains, engine = index.name, index.domains, index.engine
-        standing = domains.status(asked.domain)
-        serving = engine.adapter.for_domain(asked.domain)
-        marks = domains.log.labels(EntryFilter(domain=asked.domain), limit=MOST_MARKS, newest=True)
+        params = TargetParameters.of_request()
+        index = service.index(params.index)
+        log, engine = index.domains.log, index.engine
+        status = index.domains.status(params.domain)
+        versions = status.record.versions
+        domain_adapter = engine.adapter.for_domain(params.domain)
+        labels = log.labels(EntryFilter(domain=params.domain), limit=MAX_LABELS, newest=True)
         return html(
-            "learned.html",
-            asked=asked,
-            name=name,
-            standing=standing,
-            serving=serving,
-            verdict=sentence(texts(), serving, asked.domain),
-            versions=[(one, of(texts(), one.verdict)) for one in reversed(standing.record.versions)],
-            kept={one.number for one in standing.record.versions if one.state is not None or one.learner == "none"},
-            teachers=domains.log.annotators(asked.domain),
-            marks=_titled(engine, [label for _, label in marks]),
-            expected=_expected(standing.record.versions),
-            gains=_gains(engine.adapter, serving, asked.domain),
+            "domain.html",
+            params=params,
+            name=index.name,
+            status=status,
+            domain_adapter=domain_adapter,
+            explanation=explain_adaptation(texts(), domain_adapter, params.domain),
+            versions=[(version, explain_verdict(texts(), version.verdict)) for version in reversed(versions)],
+            restorable={
+                version.number for version in versions if version.state is not None or version.learner == "none"
+            },
+            annotators=log.annotators(params.domain),
+            labels=_with_titles(engine, [label for _, label in labels]),
+            estimates=_guard_estimates(versions),
+            spectral_gains=_spectral_gains(engine.adapter, domain_adapter, params.domain),
         )
 
     return routes
 
 
-def _titled(engine: SearchEngine, labels: Sequence[Label]) -> list[tuple[Label, str]]:
-    """Each label with its document's title, or its id where that has left the index."""
+def _with_titles(engine: SearchEngine, labels: Sequence[Label]) -> list[tuple[Label, str]]:
+    """Pair each label with its document's title, or with the document's id if it has no title or was deleted."""
     titles: dict[str, str] = {}
     for label in labels:
         if label.document not in titles:
-            found = engine.document(label.document)
-            titles[label.document] = (found.title if found is not None else "") or label.document
+            document = engine.document(label.document)
+            titles[label.document] = (document.title if document is not None else "") or label.document
     return [(label, titles[label.document]) for label in labels]
 
 
-def _expected(versions: Sequence[Version]) -> list[Expected]:
-    """What was measured, by version, of the last versions that were."""
-    found = []
-    for one in versions:
-        verdict = one.verdict
-        before, estimate, interval = (verdict.get(name) for name in ("before", "estimate", "interval"))
+def _guard_estimates(versions: Sequence[Version]) -> list[GuardEstimate]:
+    """The guard's estimates, oldest first, for the last versions that have one."""
+    estimates = []
+    for version in versions:
+        verdict = version.verdict
+        before, change, interval = (verdict.get(name) for name in ("before", "estimate", "interval"))
         bounds = interval if isinstance(interval, list) else [None]
-        if isinstance(before, float) and isinstance(estimate, float) and all(isinstance(b, float) for b in bounds):
-            low, high = (_within(before, bound) for bound in bounds)
-            after, taken = _within(before, estimate), bool(verdict.get("adapted"))
-            found.append(Expected(one.number, one.labels, before, after, low, high, taken))
-    return found[-MOST_VERSIONS:]
+        if isinstance(before, float) and isinstance(change, float) and all(isinstance(b, float) for b in bounds):
+            low, high = (_clipped_sum(before, bound) for bound in bounds)
+            after, adopted = _clipped_sum(before, change), bool(verdict.get("adapted"))
+            estimates.append(GuardEstimate(version.number, version.labels, before, after, low, high, adopted))
+    return estimates[-MAX_ESTIMATES:]
 
 
-def _within(before: float, change: JsonValue) -> float:
-    """The measure after a change; it is never below 0 or above 1."""
+def _clipped_sum(ndcg: float, change: JsonValue) -> float:
+    """nDCG after a change, clipped to [0, 1]."""
     assert isinstance(change, float)
-    return min(max(before + change, 0.0), 1.0)
+    return min(max(ndcg + change, 0.0), 1.0)
 
 
-def _gains(adapter: Adapter, serving: DomainAdapter, domain: str) -> list[tuple[int, int, float, float]] | None:
-    """By stretch of axes, from those that vary most: the first and the last one, from 1, their share of the corpus's
-    variance, and how much they count in a query: the state's gains, relative to their geometric mean, or, where those
-    change nothing, what adaptation does to the queries that the state remembers. None where it remembers none."""
-    basis, state = adapter.basis, serving.state
+def _spectral_gains(adapter: Adapter, domain_adapter: DomainAdapter, domain: str) -> list[SpectralGain] | None:
+    """Gains of consecutive ranges of axes, largest variance first.
+
+    A state without gains of its own is measured by what it does to its keys. None if it has no keys either.
+    """
+    basis, state = adapter.basis, domain_adapter.state
     if state is None or not (state.has_gains or len(state.keys)):
         return None
-    if state.has_gains:
-        before = np.ones_like(state.spectral_gains)
-        after = state.spectral_gains / np.exp(np.log(state.spectral_gains).mean())
-    else:
-        frozen = unit_rows(state.keys)
-        adapted = adapter.transform(frozen, [domain] * len(frozen))
-        before, after = (np.sqrt(np.square(rows @ basis.axes).mean(axis=0)) for rows in (frozen, adapted))
+    before, after = _gain_magnitudes(state) if state.has_gains else _key_magnitudes(adapter, state.keys, domain)
+    return _by_range(basis, before, after)
+
+
+def _gain_magnitudes(state: DomainState) -> tuple[Vectors, Vectors]:
+    """Magnitude of each axis without and with the state's spectral gains, relative to their geometric mean."""
+    gains = state.spectral_gains
+    return np.ones_like(gains), gains / np.exp(np.log(gains).mean())
+
+
+def _key_magnitudes(adapter: Adapter, keys: Vectors, domain: str) -> tuple[Vectors, Vectors]:
+    """Root mean square coordinate on each axis of the state's (n, dim) key vectors, frozen and adapted."""
+    frozen = unit_rows(keys)
+    adapted = adapter.transform(frozen, [domain] * len(frozen))
+    before, after = (np.sqrt(np.square(rows @ adapter.basis.axes).mean(axis=0)) for rows in (frozen, adapted))
+    return before, after
+
+
+def _by_range(basis: SpectralBasis, before: Vectors, after: Vectors) -> list[SpectralGain]:
+    """Compare the (dim,) magnitudes by range of axes, as a ratio of norms."""
     shares = basis.eigenvalues / max(float(basis.eigenvalues.sum()), 1e-12)
-    stretches = []
-    for part in np.array_split(np.arange(len(after)), min(AXES_TOGETHER, len(after))):
-        gain = np.linalg.norm(after[part]) / max(float(np.linalg.norm(before[part])), 1e-6)
-        stretches.append((int(part[0]) + 1, int(part[-1]) + 1, float(shares[part].sum()), float(gain)))
-    return stretches
+    gains = []
+    for axes in np.array_split(np.arange(len(after)), min(MAX_AXIS_RANGES, len(after))):
+        ratio = np.linalg.norm(after[axes]) / max(float(np.linalg.norm(before[axes])), 1e-6)
+        gains.append(SpectralGain(int(axes[0]) + 1, int(axes[-1]) + 1, float(shares[axes].sum()), float(ratio)))
+    return gains

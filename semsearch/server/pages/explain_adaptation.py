@@ -1,4 +1,4 @@
-"""What serves a domain, and why, as a sentence in the reader's language."""
+"""Explains a domain's adaptation in one sentence of the interface's language."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from semsearch.adapters.guard import MIN_LABELS, Reason
 from semsearch.search.engine import ENCODER_FAILED, UNENCODED
 from semsearch.server.i18n import Texts
 
-_FIXED = ((UNKNOWN_DOMAIN, "unknown"), (UNENCODED, "words-only"), (ENCODER_FAILED, "encoder-failed"))
+_FIXED = ((UNKNOWN_DOMAIN, "unknown"), (UNENCODED, "keyword-only"), (ENCODER_FAILED, "encoder-failed"))
 
 
-def sentence(t: Texts, serving: DomainAdapter, domain: str) -> str:
-    """Why the domain is served as it is; what there is no text for is told as it was logged."""
+def explain_adaptation(t: Texts, adapter: DomainAdapter, domain: str) -> str:
+    """Explain why `domain` is adapted with `adapter`; the logged reason, in English, if there is no text for it."""
     for fixed, key in _FIXED:
-        if serving is fixed:
+        if adapter is fixed:
             return t(f"verdict.{key}")
-    if serving.domain not in {None, domain}:
-        return t("verdict.inherited", domain=serving.domain)
-    return of(t, serving.verdict) or serving.reason
+    if adapter.domain not in {None, domain}:
+        return t("verdict.inherited", domain=adapter.domain)
+    return explain_verdict(t, adapter.verdict) or adapter.reason
 
 
-def of(t: Texts, verdict: object) -> str:
-    """What the guard found; nothing where it was not asked."""
+def explain_verdict(t: Texts, verdict: object) -> str:
+    """Explain the guard's verdict; an empty string if there is none."""
     if not isinstance(verdict, dict) or not verdict:
         return ""
     reason, labels = verdict["reason"], int(verdict["labels"])
     if reason == Reason.TOO_FEW:
-        return t("verdict.too-few", count=labels, fewest=MIN_LABELS)
+        return t("verdict.too-few", count=labels, minimum=MIN_LABELS)
     if reason == Reason.ONE_DOCUMENT:
         return t("verdict.one-document")
     low, high = (f"{bound:+.3f}" if isinstance(bound, float) else "…" for bound in verdict["interval"])
-    key = "verdict.adapted" if reason == Reason.ADAPTED else "verdict.no-gain"
+    key = "verdict.adapted" if reason == Reason.ADAPTED else "verdict.no-improvement"
     return t(key, count=labels, estimate=f"{verdict['estimate']:+.3f}", low=low, high=high)

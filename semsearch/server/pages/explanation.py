@@ -1,4 +1,4 @@
-"""Why a document stands where it stands: what meaning, adaptation and words add to its score."""
+"""Explains a document's rank: what the encoder, the adaptation and BM25 contribute to its score."""
 
 from __future__ import annotations
 
@@ -13,37 +13,37 @@ from semsearch.types import Mode, Query, ScoreBreakdown
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """A document's score in its parts."""
+    """The components of a document's score."""
 
     mode: Mode
-    """How the search was done."""
+    """Mode that the search used."""
     rank: int
-    """In the ranking, from 1."""
-    of: int
-    """Documents of the ranking that were looked at."""
+    """From 1."""
+    ranked: int
+    """Number of documents in the ranking, at most `query.offset + query.k`."""
     score: float
     dense: float | None
-    """Cosine of the query and the passage, as the encoder made them; None for keyword search."""
+    """Cosine of the frozen query vector and the passage, in [-1, 1]; None for keyword search."""
     adaptation: float | None
-    """What the domain's adaptation adds to that."""
+    """What the domain's adaptation adds to that cosine; None for keyword search."""
     lexical: float | None
-    """What words add: the rest of the score; None where they do not add up, because ranks decide."""
+    """What BM25 adds: the rest of the score. None for reciprocal rank fusion, whose scores are not sums."""
     score_breakdown: ScoreBreakdown
     token_attributions: Sequence[tuple[str, float]]
-    """Words of the passage and what each added to the cosine, the most first; none where that is not known."""
+    """Words of the passage and what each added to the cosine, largest first; empty if they are unknown."""
 
 
 def explain(
     service: SearchService, index: str | None, query: Query, doc_id: str, *, abandoned: Callable[[], bool]
 ) -> Explanation | None:
-    """Why a document is found; None where it is not among the first `query.k`. Raises as `SearchService.search`."""
-    found = service.search(index, [replace(query, compare=True)], abandoned=abandoned)
-    [outcome], engine = found.outcomes, found.engine
-    rows = np.flatnonzero(np.isin(outcome.page.passages, engine.corpus.passage_rows(doc_id)))
-    if not len(rows):
+    """Explain the document's rank; None if it is not among the first `query.k`. Raises as `SearchService.search`."""
+    answer = service.search(index, [replace(query, compare=True)], abandoned=abandoned)
+    [outcome], engine = answer.outcomes, answer.engine
+    positions = np.flatnonzero(np.isin(outcome.page.passages, engine.corpus.passage_rows(doc_id)))
+    if not len(positions):
         return None
-    place = int(rows[0])
-    page = outcome.page.select([place])
+    position = int(positions[0])
+    page = outcome.page.select([position])
     [breakdown], score = page.breakdowns, float(page.scores[0])
     dense = None
     if outcome.dense is not None and outcome.dense.frozen is not None:
@@ -52,8 +52,8 @@ def explain(
     [attributions] = service.token_attributions(engine, [page], abandoned=abandoned)
     return Explanation(
         mode=page.mode,
-        rank=query.offset + place + 1,
-        of=query.offset + len(outcome.page.passages),
+        rank=query.offset + position + 1,
+        ranked=query.offset + len(outcome.page.passages),
         score=score,
         dense=dense,
         adaptation=None if dense is None or breakdown.similarity is None else breakdown.similarity - dense,

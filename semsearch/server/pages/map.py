@@ -1,4 +1,4 @@
-"""The map of a corpus: a page to look at it, and what the page draws: points, a passage, where a query stands."""
+"""The map of a corpus: its page, and the API routes that the page draws it from."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from semsearch.search.engine import SearchEngine
 from semsearch.search.ranking import DenseResult
 from semsearch.server.http import answer, client_gone, from_address
 from semsearch.server.pages.rendering import html, shortened
-from semsearch.server.pages.search import HITS_ON_A_PAGE, PageRequest
+from semsearch.server.pages.search import HITS_PER_PAGE, PageParameters
 from semsearch.server.runtime.service import SearchService
 from semsearch.server.schemas.pages import (
     MapPassageRequest,
@@ -26,34 +26,39 @@ from semsearch.storage.projection import Points, Projection
 from semsearch.text.snippets import snippet
 from semsearch.types import Query
 
-NOWHERE = 0xFFFF
-"""What stands for the place of a passage that was deleted."""
-LIT = 2 * HITS_ON_A_PAGE
-"""Results that are lit."""
-SHORT = 200
-"""Characters of a passage that is pointed at."""
+Point = tuple[float, float]
+"""Map coordinates (x, y), each in [0, 1]."""
+
+DELETED = 0xFFFF
+"""Coordinate of a deleted passage in the encoded points."""
+RESULTS_ON_MAP = 2 * HITS_PER_PAGE
+"""Results that the map highlights."""
+SNIPPET_CHARS = 200
+"""Length of the text shown for the point under the pointer."""
 
 
 def blueprint(service: SearchService) -> Blueprint:
-    """The routes of one service."""
-    routes = Blueprint("map", __name__)
+    """The route `/map` and the API routes under `/api/map`."""
+    routes = Blueprint("map_page", __name__)
 
-    # an engine that serves no more is released
-    drawn: WeakKeyDictionary[SearchEngine, bytes] = WeakKeyDictionary()
+    # weak keys: the points go with the engine once a newer one replaces it
+    encoded_points: WeakKeyDictionary[SearchEngine, bytes] = WeakKeyDictionary()
 
     @routes.get("/map")
-    def page() -> Response:
-        asked = PageRequest.of_request()
-        index = service.index(asked.index)
+    def map_page() -> Response:
+        params = PageParameters.of_request()
+        index = service.index(params.index)
         name, engine = index.name, index.engine
-        return html("map.html", asked=asked, name=name, manifest=engine.manifest, mapped=engine.projection is not None)
+        return html(
+            "map.html", params=params, name=name, manifest=engine.manifest, has_map=engine.projection is not None
+        )
 
     @routes.get("/api/map/points")
     def points() -> Response:
         engine = service.index(from_address(MapRequest).index).engine
-        if engine not in drawn:
-            drawn[engine] = _points(_places(engine)[1])
-        response = Response(drawn[engine], mimetype="application/octet-stream")
+        if engine not in encoded_points:
+            encoded_points[engine] = _encode(_projection(engine)[1])
+        response = Response(encoded_points[engine], mimetype="application/octet-stream")
         response.headers["X-Generation"] = engine.generation
         response.headers["Cache-Control"] = "private, no-cache"
         response.add_etag()
@@ -62,18 +67,18 @@ def blueprint(service: SearchService) -> Blueprint:
 
     @routes.get("/api/map/passage")
     def passage() -> Response:
-        asked = from_address(MapPassageRequest)
-        engine = service.index(asked.index).engine
-        if asked.generation != engine.generation:
+        wanted = from_address(MapPassageRequest)
+        engine = service.index(wanted.index).engine
+        if wanted.generation != engine.generation:
             raise Conflict("the index has changed since the map was read: read it again")
-        if asked.row >= engine.corpus.rows:
-            raise NotFound(f"the index has no passage {asked.row}")
-        [hit] = engine.corpus.hits([(asked.row, 0.0)])
+        if wanted.row >= engine.corpus.rows:
+            raise NotFound(f"the index has no passage {wanted.row}")
+        [hit] = engine.corpus.hits([(wanted.row, 0.0)])
         return answer(
             MapPassageResponse(
                 id=hit.id,
                 title=shortened(hit.title),
-                snippet=snippet(hit.passage.text, "", width=SHORT).text,
+                snippet=snippet(hit.passage.text, "", width=SNIPPET_CHARS).text,
                 start=hit.passage.start,
                 stop=hit.passage.stop,
             )
@@ -81,57 +86,60 @@ def blueprint(service: SearchService) -> Blueprint:
 
     @routes.get("/api/map/query")
     def query() -> Response:
-        asked = from_address(MapQueryRequest)
-        assert not isinstance(asked.filter, str)
-        wanted = Query(
-            asked.query, LIT, domain=asked.domain, compare=True, mode=asked.mode, filter=asked.filter, collapse=True
+        wanted = from_address(MapQueryRequest)
+        assert not isinstance(wanted.filter, str)
+        search_query = Query(
+            wanted.query,
+            RESULTS_ON_MAP,
+            domain=wanted.domain,
+            compare=True,
+            mode=wanted.mode,
+            filter=wanted.filter,
+            collapse=True,
         )
-        found = service.search(asked.index, [wanted], abandoned=client_gone())
-        [outcome] = found.outcomes
-        engine = found.engine
-        projection, places = _places(engine)
+        result = service.search(wanted.index, [search_query], abandoned=client_gone())
+        [outcome], engine = result.outcomes, result.engine
+        projection, points = _projection(engine)
         rows = outcome.page.passages.tolist()
-        after, before = _stand(projection, outcome.dense)
+        adapted, frozen = _query_points(projection, outcome.dense)
         return answer(
             MapQueryResponse(
                 generation=engine.generation,
                 results=tuple(
-                    MapPointModel(row=row, id=hit.id, title=shortened(hit.title), point=_pair(places[row]))
+                    MapPointModel(row=row, id=hit.id, title=shortened(hit.title), point=_rounded(points[row]))
                     for row, hit in zip(rows, outcome.hits, strict=True)
                 ),
-                query=after,
-                before=before,
+                query=adapted,
+                before=frozen,
             )
         )
 
     return routes
 
 
-def _places(engine: SearchEngine) -> tuple[Projection, Points]:
-    """The engine's map and where its passages stand. Raises NotFound for an index without."""
-    places = engine.corpus.map_points() if engine.projection is not None else None
-    if engine.projection is None or places is None:
+def _projection(engine: SearchEngine) -> tuple[Projection, Points]:
+    """The engine's projection and the points of its passages. Raises NotFound if the index has no map."""
+    points = engine.corpus.map_points() if engine.projection is not None else None
+    if engine.projection is None or points is None:
         raise NotFound("this index has no map: build it again, or compact it")
-    return engine.projection, places
+    return engine.projection, points
 
 
-def _points(places: Points) -> bytes:
-    """x and y of each row as little-endian 16-bit numbers, 65,534 the far edge, 65,535 for what was deleted."""
-    whole = np.where(np.isnan(places), NOWHERE, np.round(places * (NOWHERE - 1)))
-    return whole.astype("<u2").tobytes()
+def _encode(points: Points) -> bytes:
+    """Encode points as little-endian uint16, x and y of each row: 65,534 is the far edge, 65,535 a deleted passage."""
+    scaled = np.where(np.isnan(points), DELETED, np.round(points * (DELETED - 1)))
+    return scaled.astype("<u2").tobytes()
 
 
-def _stand(
-    projection: Projection, nearest: DenseResult | None
-) -> tuple[tuple[float, float] | None, tuple[float, float] | None]:
-    """Where the query stands, and where it would without adaptation, if that is elsewhere."""
-    if nearest is None:
+def _query_points(projection: Projection, dense: DenseResult | None) -> tuple[Point | None, Point | None]:
+    """Points of the adapted and of the frozen query vector; None for a vector that the search did not compute."""
+    if dense is None:
         return None, None
-    place = _pair(projection.project(nearest.vector[None])[0])
-    if nearest.frozen is None:
-        return place, None
-    return place, _pair(projection.project(nearest.frozen.vector[None])[0])
+    adapted = _rounded(projection.project(dense.vector[None])[0])
+    if dense.frozen is None:
+        return adapted, None
+    return adapted, _rounded(projection.project(dense.frozen.vector[None])[0])
 
 
-def _pair(place: Points) -> tuple[float, float]:
-    return round(float(place[0]), 5), round(float(place[1]), 5)
+def _rounded(point: Points) -> Point:
+    return round(float(point[0]), 5), round(float(point[1]), 5)

@@ -1,4 +1,4 @@
-"""Pages as HTML in the reader's language. Does not depend on what is on them."""
+"""Rendering of pages in the interface's language. Does not depend on any page's content."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from semsearch.server.errors import FieldProblem
 from semsearch.server.i18n import Languages, texts
 from semsearch.types import DEFAULT_DOMAIN
 
-LONGEST_TITLE = 200
-"""Characters of a title where it is one of several."""
+MAX_TITLE_CHARS = 200
+"""Length of a title in a list."""
 
 
 class TargetParameters(BaseModel):
-    """What every page's address may say; anything else in it is ignored, as links pick up additions on their way."""
+    """Query parameters of every page. Unknown ones are ignored: links pick up tracking parameters on their way."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -26,7 +26,7 @@ class TargetParameters(BaseModel):
 
     @classmethod
     def of_request(cls) -> Self:
-        """What the present request's address says. Raises FieldProblem."""
+        """Parse the current request's query string. Raises FieldProblem if it is invalid."""
         values = request.args.to_dict()
         if not values.get("domain", "").strip():
             values.pop("domain", None)
@@ -37,12 +37,12 @@ class TargetParameters(BaseModel):
 
 
 def html(template: str, status: int = 200, /, **values: object) -> Response:
-    """A page."""
+    """Render a template as a response."""
     return Response(render_template(template, **values), status=status, mimetype="text/html")
 
 
 def register(app: Flask, languages: Languages) -> None:
-    """Have the app's templates speak these languages."""
+    """Give the templates of `app` their filters and their variables, among them `t`, the texts of the interface."""
     app.extensions["semsearch.languages"] = languages
     app.add_template_filter(shortened)
     app.context_processor(
@@ -50,19 +50,19 @@ def register(app: Flask, languages: Languages) -> None:
             "t": texts(),
             "languages": languages.all,
             "lang": lang if (lang := request.args.get("lang")) in languages.all else None,
-            "here": _here,
+            "current_address": _current_address,
             "default_domain": DEFAULT_DOMAIN,
         }
     )
 
 
 def shortened(title: str) -> str:
-    """A title as it is shown beside others."""
-    return title if len(title) <= LONGEST_TITLE else f"{title[: LONGEST_TITLE - 1]}…"
+    """Shorten a title for a list to MAX_TITLE_CHARS characters."""
+    return title if len(title) <= MAX_TITLE_CHARS else f"{title[: MAX_TITLE_CHARS - 1]}…"
 
 
 def web_address(metadata: dict[str, JsonValue] | object) -> str | None:
-    """A document's own address where its metadata gives one that a browser may be sent to."""
+    """Address of the document on the web: the metadata's `url` if its scheme is http or https, otherwise None."""
     url = metadata.get("url") if isinstance(metadata, dict) else None
     try:
         return url if isinstance(url, str) and urlsplit(url).scheme in {"http", "https"} else None
@@ -70,8 +70,8 @@ def web_address(metadata: dict[str, JsonValue] | object) -> str | None:
         return None
 
 
-def _here(**changes: str) -> str:
-    """The present address with other values."""
+def _current_address(**changes: str) -> str:
+    """Path and query string of the current request, with some parameters changed."""
     values = {**request.args.to_dict(), **changes}
     # an address that begins with two slashes names another host
     return f"/{quote(request.path.lstrip('/'))}?{urlencode(values)}"

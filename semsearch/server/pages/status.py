@@ -1,4 +1,4 @@
-"""How the server is doing, as a page: indexes, domains, what waits, times of the last minutes; nothing secret."""
+"""The status page: indexes, domains, queues and latencies. It contains no query, and no domain names behind a key."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from importlib.metadata import version
 
 from flask import Blueprint, Response
 
+from semsearch.adapters.adapter import DomainAdapter
+from semsearch.domains.registry import DomainStatus
 from semsearch.server.api.search import index_models
 from semsearch.server.pages.rendering import html
 from semsearch.server.runtime.rolling_stats import MINUTES
@@ -15,46 +17,50 @@ from semsearch.server.security import WriteKeys
 
 STAGES = ("queue", "encode", "adapt", "search_vectors", "rank", "fetch", "explain", "total")
 LIBRARIES = ("semsearch", "sentence-transformers", "torch", "onnxruntime", "faiss-cpu", "Flask", "waitress")
-MOST_DOMAINS = 50
-REFRESHED_S = 5
+MAX_DOMAINS = 50
+"""Domains listed for each index."""
+REFRESH_S = 5
+"""Seconds between two refreshes of the page by its script."""
 
 
 def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
-    """The route of one service. Names of domains are told where everybody may read them anyway."""
-    routes = Blueprint("status", __name__)
-    open_to_all = not keys.wanted and not keys.refuse_all
-    libraries = {name: found for name in LIBRARIES if (found := _version(name))}
+    """The route `/status`. It lists the domains only if any client may read them anyway."""
+    routes = Blueprint("status_page", __name__)
+    list_domains = not keys.wanted and not keys.refuse_all
+    libraries = {library: installed for library in LIBRARIES if (installed := _version(library))}
 
     @routes.get("/status")
     def status() -> Response:
-        times = service.metrics.rolling.times()
+        stage_times = service.metrics.rolling.times()
         return html(
             "status.html",
             200 if service.ready else 503,
             ready=service.ready,
             indexes=[(model, service.index(model.name).engine) for model in index_models(service)],
-            domains=[(index.name, *_domains(index, told=open_to_all)) for index in service.indexes.values()],
+            domains=[(index.name, *_domains(index, list_domains=list_domains)) for index in service.indexes.values()],
             waiting=service.waiting,
             max_waiting=service.limits.max_waiting,
             adapting=service.worker.waiting,
-            times=[(stage, times[stage]) for stage in STAGES if stage in times],
+            stage_times=[(stage, stage_times[stage]) for stage in STAGES if stage in stage_times],
             batches=service.metrics.rolling.batches(),
             minutes=MINUTES,
             libraries=libraries,
-            refreshed_s=REFRESHED_S,
+            refresh_s=REFRESH_S,
         )
 
     return routes
 
 
-def _domains(index: ServedIndex, *, told: bool) -> tuple[int, list[object]]:
-    """How many domains an index has, and those with most labels where they may be told."""
+def _domains(index: ServedIndex, *, list_domains: bool) -> tuple[int, list[tuple[DomainStatus, DomainAdapter]]]:
+    """The number of the index's domains and, if `list_domains`, those with most labels and clicks."""
     if not index.writable:
         return 0, []
-    standing = index.domains.all_statuses()
-    order = sorted(standing, key=lambda one: -one.labels - one.clicks)
+    statuses = index.domains.all_statuses()
+    if not list_domains:
+        return len(statuses), []
+    statuses.sort(key=lambda status: -status.labels - status.clicks)
     adapter = index.engine.adapter
-    return len(standing), [(one, adapter.for_domain(one.record.domain)) for one in order[:MOST_DOMAINS] if told]
+    return len(statuses), [(status, adapter.for_domain(status.record.domain)) for status in statuses[:MAX_DOMAINS]]
 
 
 def _version(library: str) -> str | None:

@@ -1,4 +1,4 @@
-"""What the page asks beside searching, and what it is answered, as models: suggestions and the map."""
+"""Request and response models for suggestions and the map."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from semsearch.server.schemas.search import FilterField
 from semsearch.types import Mode
 
 
-class _Answer(BaseModel):
+class _Response(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
 class SuggestionsRequest(TargetRequest):
-    """What has been typed so far."""
+    """A request for suggestions while a query is typed."""
 
-    query: str = Field("", max_length=200, description="Any part of a query, capitals or not")
+    query: str = Field("", max_length=200, description="Text that a suggested query contains, in any case")
     k: int = Field(8, ge=1, le=50)
 
 
-class SuggestionsResponse(_Answer):
-    """Queries of the domain's labels and clicks, those with most of them first."""
+class SuggestionsResponse(_Response):
+    """Queries of the domain's labels and clicks, most frequent first."""
 
     index: str
     domain: str
@@ -29,15 +29,15 @@ class SuggestionsResponse(_Answer):
 
 
 class MapQueryRequest(TargetRequest):
-    """What is searched for."""
+    """A query to show on the map."""
 
     query: str = Field(min_length=1, max_length=2_000)
-    mode: Mode | None = Field(None, description="As of a search")
-    filter: FilterField = Field(None, description="As of a search")
+    mode: Mode | None = Field(None, description="As in a search")
+    filter: FilterField = Field(None, description="As in a search")
 
 
 class MapRequest(BaseModel):
-    """Which map."""
+    """The index whose map is requested."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -45,13 +45,13 @@ class MapRequest(BaseModel):
 
 
 class MapPassageRequest(MapRequest):
-    """Which point of the map."""
+    """A point of the map, by its row."""
 
-    generation: str = Field(max_length=100, description="The state of the index that the row belongs to")
+    generation: str = Field(max_length=100, description="Generation of the index that the row belongs to")
     row: int = Field(ge=0)
 
 
-class MapPassageResponse(_Answer):
+class MapPassageResponse(_Response):
     """The passage at a point of the map."""
 
     id: str
@@ -61,7 +61,7 @@ class MapPassageResponse(_Answer):
     stop: int
 
 
-class MapPointModel(_Answer):
+class MapPointModel(_Response):
     """A result on the map."""
 
     row: int
@@ -70,10 +70,10 @@ class MapPointModel(_Answer):
     point: tuple[float, float]
 
 
-class MapQueryResponse(_Answer):
-    """Where a query and its results stand on the map, from 0 to 1 in both directions."""
+class MapQueryResponse(_Response):
+    """Map coordinates, each in [0, 1], of a query and its results."""
 
     generation: str
     results: tuple[MapPointModel, ...]
-    query: tuple[float, float] | None = Field(description="null where the search did not go by meaning")
-    before: tuple[float, float] | None = Field(description="Where the query would stand without adaptation")
+    query: tuple[float, float] | None = Field(description="null for keyword search")
+    before: tuple[float, float] | None = Field(description="The query without adaptation")

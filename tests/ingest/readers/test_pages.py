@@ -249,15 +249,15 @@ def test_damage_of_any_kind_is_told_and_never_raised(tmp_path: Path) -> None:
 def test_what_is_locked_or_holds_no_text_is_told(tmp_path: Path) -> None:
     locked = one(pdf(tmp_path / "locked.pdf", "secret", password="x"))
     assert isinstance(locked, BadRecord)
-    assert "wants a password" in locked.reason
+    assert "needs a password" in locked.reason
     scanned = one(pdf(tmp_path / "scan.pdf", "", ""))
     assert isinstance(scanned, BadRecord)
     assert "no text in its 2 pages" in scanned.reason
 
 
-def test_what_unpacks_to_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (opening, pages):
-        monkeypatch.setattr(module, "LONGEST_RECORD", 2_000)
+def test_a_file_that_decompresses_to_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(opening, "MAX_RECORD_BYTES", 2_000)
+    monkeypatch.setattr(pages, "MAX_PACKED_BYTES", 16_000)
     packed = BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as book:
         book.writestr("word/document.xml", "x" * 100_000)
@@ -265,7 +265,7 @@ def test_what_unpacks_to_too_much_is_refused(tmp_path: Path, monkeypatch: pytest
         (tmp_path / name).write_bytes(packed.getvalue())
         bad = one(tmp_path / name)
         assert isinstance(bad, BadRecord)
-        assert "unpacks to more than 16000 bytes" in bad.reason
+        assert "decompresses to more than 16000 bytes" in bad.reason
     (tmp_path / "a.txt.gz").write_bytes(gzip.compress(b"x" * 100_000))
     bad = one(tmp_path / "a.txt.gz")
     assert isinstance(bad, BadRecord)

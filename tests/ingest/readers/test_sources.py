@@ -79,10 +79,10 @@ def test_plain_text_is_titled_by_its_file(tmp_path: Path) -> None:
     [
         ("a.jsonl", b'{"text": "ok"}\n{bad', ":2", "not JSON"),
         ("a.jsonl", b'["x"]', ":1", "a JSON list"),
-        ("a.jsonl", b'{"text": NaN}', ":1", "NaN is no JSON number"),
+        ("a.jsonl", b'{"text": NaN}', ":1", "NaN is not a JSON number"),
         ("a.jsonl", b'{"text": "\\ud800"}', ":1", "surrogate"),
         ("a.jsonl", b'{"text": "ok"}\n{"text": "caf\xe9"}', ":2", "not UTF-8"),
-        ("a.jsonl", b'{"text": {"deep": 1}}', ":1", "'text' is no text"),
+        ("a.jsonl", b'{"text": {"deep": 1}}', ":1", "'text' is not text"),
         ("a.jsonl", b'{"id": 1, "other": "x"}', ":1", "an empty document"),
         ("a.jsonl", b'{"text": "' + b"x" * 300 + b'"}', ":1", "longer than 200"),
         ("a.csv", b"id,text\n1,ok\n1,2,3\n", ":3", "3 fields in a table of 2"),
@@ -100,7 +100,7 @@ def test_what_is_no_document_is_told_with_its_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, content: bytes, place: str, reason: str
 ) -> None:
     for module in (opening, tables):
-        monkeypatch.setattr(module, "LONGEST_RECORD", 200)
+        monkeypatch.setattr(module, "MAX_RECORD_BYTES", 200)
     path = tmp_path / name
     path.write_bytes(content)
     bad = read_all(path)[-1]

@@ -323,7 +323,7 @@ def test_markup_in_documents_is_escaped(client: FlaskClient) -> None:
 
 def test_a_document_opens_from_its_link(client: FlaskClient) -> None:
     page = client.get("/?query=honey&index=hostile").text
-    link = page.split('class="open" data-beside href="', 1)[1].split('"', 1)[0]
+    link = page.split('class="open" data-panel href="', 1)[1].split('"', 1)[0]
     assert "honey &lt;img" in client.get(unescape(link)).text
 
 
@@ -403,13 +403,13 @@ def test_queries_with_and_without_filters_share_a_batch(app: Flask) -> None:
 
 def test_the_page_filters_and_reports_an_invalid_filter(client: FlaskClient) -> None:
     page = client.get("/?query=animal&filter=kind+%3D+mammal").get_data(as_text=True)
-    assert "Best 3 of 3 documents that meet the filter" in page
+    assert "Best 3 of 3 documents that match the filter" in page
     assert 'value="kind = mammal"' in page
     broken = client.get("/?query=animal&filter=kind+%3D")
     assert broken.status_code == 422
     assert "cannot be read at its end" in unescape(broken.get_data(as_text=True))
     nothing = client.get("/?query=animal&filter=kind+%3D+dragon").get_data(as_text=True)
-    assert "No document meets the filter" in nothing
+    assert "No document matches the filter" in nothing
     assert "<img" not in client.get('/?query=a&filter=a="><img src=x>"').get_data(as_text=True).replace(
         '<img src="/static', ""
     )

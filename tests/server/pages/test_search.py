@@ -1,4 +1,4 @@
-"""What the page is made of, asked for directly: languages, orders, suggestions, explanations, the map's endpoint."""
+"""Pages and the API routes behind them: sorting, suggestions, explanations, the map, languages, old links."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def label(client: FlaskClient, query: str, document: str = "bee", **other: objec
     assert client.post("/api/labels", json={"query": query, "document": document, **other}).status_code == 201
 
 
-def test_results_are_put_in_order_page_by_page(client: FlaskClient) -> None:
+def test_results_are_sorted_across_pages(client: FlaskClient) -> None:
     def ids(sort: str, **other: object) -> list[str]:
-        found = client.post("/api/search", json={"query": "animal", "sort": sort, **other}).get_json()
-        return [hit["id"] for hit in found["results"][0]["hits"]]
+        answer = client.post("/api/search", json={"query": "animal", "sort": sort, **other}).get_json()
+        return [hit["id"] for hit in answer["results"][0]["hits"]]
 
     assert ids("title") == ["bee", "cat", "dog", "eagle", "salmon", "whale"]
     assert ids("-title", k=2) == ["whale", "salmon"]
@@ -41,13 +41,13 @@ def test_results_are_put_in_order_page_by_page(client: FlaskClient) -> None:
 
 
 @pytest.mark.parametrize("sort", ["", " ", "-", " - "])
-def test_an_order_that_names_no_field_is_refused(client: FlaskClient, sort: str) -> None:
+def test_a_sort_that_names_no_field_is_refused(client: FlaskClient, sort: str) -> None:
     response = client.post("/api/search", json={"query": "animal", "sort": sort})
     assert response.status_code == 422
     assert "names no field" in response.get_json()["detail"]
 
 
-def test_suggestions_are_the_domains_own_those_with_most_labels_first(client: FlaskClient) -> None:
+def test_suggestions_are_the_domains_queries_most_frequent_first(client: FlaskClient) -> None:
     label(client, "Honey from the comb", domain="a")
     label(client, "honey in tea", domain="a")
     label(client, "honey in tea", "cat", domain="a")
@@ -63,10 +63,10 @@ def test_suggestions_are_the_domains_own_those_with_most_labels_first(client: Fl
     assert suggested("") == ["honey in tea", "Honey from the comb"]
     assert suggested("%") == []
     assert suggested("%", "c") == suggested("e_ h", "c") == ["100% pure_ honey"]
-    assert suggested("honey", "nobody") == []
+    assert suggested("honey", "unlabelled") == []
 
 
-def test_suggestions_and_what_was_learned_want_a_key_and_may_be_switched_off(
+def test_suggestions_and_the_domain_page_require_a_key_and_suggestions_can_be_switched_off(
     serve: Serve, index: Path, tiny_encoder: Encoder
 ) -> None:
     guarded = serve(keys=WriteKeys({"me": KEY}))
@@ -83,18 +83,18 @@ def test_suggestions_and_what_was_learned_want_a_key_and_may_be_switched_off(
     engine.close()
 
 
-def test_a_link_from_another_site_leads_to_what_was_learned_and_nothing_else_may_ask_from_there(
+def test_another_site_may_link_to_the_domain_page_but_not_request_it_otherwise(
     client: FlaskClient,
 ) -> None:
-    there = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
-    assert client.get("/learned", headers={**there, "Sec-Fetch-Dest": "document"}).status_code == 200
-    assert client.get("/learned", headers={**there, "Sec-Fetch-Dest": "iframe"}).status_code == 403
+    cross_site = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
+    assert client.get("/learned", headers={**cross_site, "Sec-Fetch-Dest": "document"}).status_code == 200
+    assert client.get("/learned", headers={**cross_site, "Sec-Fetch-Dest": "iframe"}).status_code == 403
     assert client.get("/learned", headers={"Sec-Fetch-Site": "cross-site"}).status_code == 403
-    posted = {**there, "Sec-Fetch-Dest": "document"}
+    posted = {**cross_site, "Sec-Fetch-Dest": "document"}
     assert client.post("/api/domains/x/adapt", json={}, headers=posted).status_code == 403
 
 
-def test_names_of_domains_stand_on_the_status_page_only_where_all_may_read_them(serve: Serve) -> None:
+def test_the_status_page_names_domains_only_without_write_keys(serve: Serve) -> None:
     client = serve()
     label(client, "honey", domain="secret-team")
     assert "secret-team" in client.get("/status").text
@@ -102,24 +102,23 @@ def test_names_of_domains_stand_on_the_status_page_only_where_all_may_read_them(
     assert "1 domain" in serve(keys=WriteKeys({"me": KEY})).get("/status").text
 
 
-def test_an_explanation_adds_up_also_after_adaptation(client: FlaskClient) -> None:
+def test_an_explanation_adds_up_after_adaptation(client: FlaskClient) -> None:
     label(client, "something sweet", "bee", domain="sweet")
     assert client.post("/api/domains/sweet/adapt", json={}).status_code == 200
-    found = client.get("/api/search?query=something+sweet&domain=sweet&explain=true").get_json()["results"][0]["hits"][
-        0
-    ]
-    assert found["id"] == "bee"
+    answer = client.get("/api/search?query=something+sweet&domain=sweet&explain=true").get_json()
+    hit = answer["results"][0]["hits"][0]
+    assert hit["id"] == "bee"
     page = client.get("/explanation?id=bee&query=something+sweet&domain=sweet").text
     numbers = [float(part.split("<", 1)[0]) for part in page.split('class="number">')[1:5]]
-    meaning, adaptation, words, together = numbers
+    dense, adaptation, lexical, total = numbers
     assert adaptation > 0
-    assert meaning + adaptation + words == pytest.approx(together, abs=0.002)
-    assert together == pytest.approx(found["score"], abs=0.001)
-    assert "Place 1 of 6" in page
+    assert dense + adaptation + lexical == pytest.approx(total, abs=0.002)
+    assert total == pytest.approx(hit["score"], abs=0.001)
+    assert "Rank 1 of 6" in page
 
 
-def test_what_cannot_be_explained_says_so(client: FlaskClient) -> None:
-    assert client.get("/explanation?id=nobody&query=honey").status_code == 404
+def test_an_explanation_without_document_query_or_rank_says_so(client: FlaskClient) -> None:
+    assert client.get("/explanation?id=no-such-id&query=honey").status_code == 404
     assert client.get("/explanation?id=bee&query=").status_code == 422
     assert client.get("/explanation?id=bee&query=honey&filter=kind+%3D").status_code == 422
     absent = client.get("/explanation?id=bee&query=honey&filter=kind+%3D+mammal")
@@ -127,7 +126,7 @@ def test_what_cannot_be_explained_says_so(client: FlaskClient) -> None:
     assert "BM25" in client.get("/explanation?id=bee&query=honey&mode=lexical").text
 
 
-def test_the_map_has_a_point_for_each_passage_and_none_for_what_was_deleted(client: FlaskClient) -> None:
+def test_the_map_has_a_point_for_each_passage_except_deleted_ones(client: FlaskClient) -> None:
     response = client.get("/api/map/points")
     points = np.frombuffer(response.data, "<u2").reshape(-1, 2)
     assert points.shape == (6, 2)
@@ -135,18 +134,18 @@ def test_the_map_has_a_point_for_each_passage_and_none_for_what_was_deleted(clie
     generation = response.headers["X-Generation"]
     again = client.get("/api/map/points", headers={"If-None-Match": response.headers["ETag"]})
     assert again.status_code == 304
-    where = {"generation": generation, "row": 4}
-    assert client.get("/api/map/passage", query_string=where).get_json()["id"] == "bee"
+    bee = {"generation": generation, "row": 4}
+    assert client.get("/api/map/passage", query_string=bee).get_json()["id"] == "bee"
     assert client.delete("/api/documents?id=cat").status_code == 200
     assert client.put("/api/documents", json={"documents": [{"id": "owl", "text": "hunts mice"}]}).status_code == 200
     points = np.frombuffer(client.get("/api/map/points").data, "<u2").reshape(-1, 2)
     assert (points == 0xFFFF).all(axis=1).tolist() == [True] + 6 * [False]
-    assert client.get("/api/map/passage", query_string=where).status_code == 409
-    gone = {"generation": client.get("/api/map/points").headers["X-Generation"], "row": 7}
-    assert client.get("/api/map/passage", query_string=gone).status_code == 404
+    assert client.get("/api/map/passage", query_string=bee).status_code == 409
+    beyond = {"generation": client.get("/api/map/points").headers["X-Generation"], "row": 7}
+    assert client.get("/api/map/passage", query_string=beyond).status_code == 404
 
 
-def test_a_query_stands_on_the_map_with_and_without_adaptation(client: FlaskClient) -> None:
+def test_the_map_has_the_query_with_and_without_adaptation(client: FlaskClient) -> None:
     label(client, "something sweet", "bee", domain="sweet")
     assert client.post("/api/domains/sweet/adapt", json={}).status_code == 200
     frozen = client.get("/api/map/query?query=something+sweet").get_json()
@@ -154,12 +153,12 @@ def test_a_query_stands_on_the_map_with_and_without_adaptation(client: FlaskClie
     adapted = client.get("/api/map/query?query=something+sweet&domain=sweet").get_json()
     assert adapted["before"] == frozen["query"] != adapted["query"]
     assert adapted["results"][0]["id"] == "bee"
-    words = client.get("/api/map/query?query=honey&mode=lexical").get_json()
-    assert (words["query"], words["before"], len(words["results"])) == (None, None, 1)
+    keyword = client.get("/api/map/query?query=honey&mode=lexical").get_json()
+    assert (keyword["query"], keyword["before"], len(keyword["results"])) == (None, None, 1)
     assert client.get("/api/map/query?query=").status_code == 422
 
 
-def test_an_index_without_a_map_is_searched_all_the_same(index: Path, serve: Serve) -> None:
+def test_an_index_without_a_map_can_be_searched(index: Path, serve: Serve) -> None:
     generation = current(index)
     manifest = generation / "manifest.json"
     values = json.loads(manifest.read_text())
@@ -175,7 +174,7 @@ def test_an_index_without_a_map_is_searched_all_the_same(index: Path, serve: Ser
     assert client.post("/api/compact", json={}).status_code == 200
 
 
-def test_what_goes_wrong_is_told_in_the_readers_language(client: FlaskClient) -> None:
+def test_error_pages_use_the_browsers_language(client: FlaskClient) -> None:
     page = client.get("/?query=a&index=none", headers={"Accept-Language": "zh-CN,zh;q=0.9"})
     assert page.status_code == 404
     assert ("没有找到" in page.text, 'lang="zh-Hans"' in page.text) == (True, True)
@@ -189,7 +188,7 @@ def test_a_link_to_another_language_stays_on_this_server(client: FlaskClient, pa
     assert "https://example.org" not in page
 
 
-def test_answers_are_packed_for_who_can_unpack_them(client: FlaskClient) -> None:
+def test_responses_are_compressed_for_clients_that_accept_it(client: FlaskClient) -> None:
     plain = client.get("/?query=animal")
     packed = client.get("/?query=animal", headers={"Accept-Encoding": "br, gzip"})
     assert packed.headers["Content-Encoding"] == "br"
@@ -198,12 +197,12 @@ def test_answers_are_packed_for_who_can_unpack_them(client: FlaskClient) -> None
 
 
 @pytest.mark.parametrize("address", ["/", "/map", "/document?id=bee", "/explanation?id=bee"])
-def test_links_of_earlier_versions_say_q(client: FlaskClient, address: str) -> None:
+def test_links_of_earlier_versions_use_q(client: FlaskClient, address: str) -> None:
     sign = "&" if "?" in address else "?"
 
     def page(values: str) -> str:
         text = client.get(f"{address}{sign}{values}").text
-        # how long it took, and links to the page itself in another form
+        # leave out the duration and the links that contain the parameters
         return re.sub(r"\d+ ms|(query=honey&amp;q=mice|query=honey|\bq=honey)", "", text)
 
     present = page("query=honey")

@@ -1,4 +1,4 @@
-"""What a domain learned: versions to return to, who taught it, charts with their numbers, marks to take back."""
+"""The domain's page: versions to restore, annotators, charts with their numbers, marks to remove."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, Page, expect
 from semsearch.encoders.encoder import Encoder
 from semsearch.search.engine import SearchEngine
 from semsearch.server.security import WriteKeys
-from tests.browser.axe import complaints
+from tests.browser.axe import violations
 from tests.browser.conftest import serving
 from tests.conftest import ANIMALS, build_index, write_jsonl
 
@@ -30,23 +30,23 @@ NOTES = [{"id": f"n{n}", "title": f"Note {n}", "text": f"A note on animals and h
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory, real_encoder: Encoder) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("learned")
+    folder = tmp_path_factory.mktemp("domain")
     source = write_jsonl(folder / "a.jsonl", [*ANIMALS, *NOTES])
     build_index(folder / "a", source, model="all-MiniLM-L6-v2", title="Animals")
-    with serving({"a": SearchEngine.open(folder / "a", encoder=real_encoder)}) as at:
-        yield at
+    with serving({"a": SearchEngine.open(folder / "a", encoder=real_encoder)}) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory: pytest.TempPathFactory, real_encoder: Encoder) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("guarded")
     build_index(folder / "a", write_jsonl(folder / "a.jsonl", ANIMALS), model="all-MiniLM-L6-v2", title="Animals")
-    with serving({"a": SearchEngine.open(folder / "a", encoder=real_encoder)}, WriteKeys({"me": KEY})) as at:
-        yield at
+    with serving({"a": SearchEngine.open(folder / "a", encoder=real_encoder)}, WriteKeys({"me": KEY})) as url:
+        yield url
 
 
-def teach(page: Page, domain: str) -> None:
-    """Six judged queries, from two people, adapted to twice."""
+def label_and_adapt(page: Page, domain: str) -> None:
+    """Label six queries as two users, and adapt after the second and the last one."""
     for number, (query, document) in enumerate(QUERIES.items()):
         label = {"domain": domain, "query": query, "document": document, "user": ("ann", "bob")[number % 2]}
         page.request.post("/api/labels", data=label)
@@ -54,17 +54,17 @@ def teach(page: Page, domain: str) -> None:
             assert page.request.post(f"/api/domains/{domain}/adapt", data={}).ok
 
 
-def test_versions_teachers_and_the_guards_measure_are_shown(page: Page) -> None:
-    teach(page, "team")
+def test_versions_annotators_and_the_guards_estimates_are_shown(page: Page) -> None:
+    label_and_adapt(page, "team")
     page.goto("/?query=a+pet&domain=team")
     page.get_by_role("link", name="What it learned").click()
     panel = page.locator("#panel")
     expect(panel.locator("h1")).to_have_text("What team learned")
     expect(panel.locator(".versions > li")).to_have_count(2)
     expect(panel.locator(".versions > li").first).to_contain_text("Version 2, adapted")
-    expect(panel.locator(".versions > li").last).to_contain_text("it takes 4 to learn more than that")
-    expect(panel.locator(".teachers")).to_contain_text("ann (local): 3 labels")
-    expect(panel.locator(".teachers")).to_contain_text("bob (local): 3 labels")
+    expect(panel.locator(".versions > li").last).to_contain_text("To learn more, it needs 4.")
+    expect(panel.locator(".annotators")).to_contain_text("ann (local): 3 labels")
+    expect(panel.locator(".annotators")).to_contain_text("bob (local): 3 labels")
     expect(panel.locator(".marked li")).to_have_count(6)
     chart = panel.locator("figure.chart").first
     expect(chart.locator("svg circle")).to_have_count(1)
@@ -72,34 +72,34 @@ def test_versions_teachers_and_the_guards_measure_are_shown(page: Page) -> None:
     cells = chart.locator("tbody tr").first.locator("th, td").all_inner_texts()
     assert cells[:2] == ["2", "6"]
     before, after = float(cells[2]), float(cells[3])
-    low, high = (float(one) for one in cells[4].split(" – "))
+    low, high = (float(bound) for bound in cells[4].split(" – "))
     assert 0 <= low <= after <= high <= 1
     assert 0 <= before <= 1
-    assert complaints(page) == []
+    assert violations(page) == []
 
 
-def test_an_earlier_version_is_returned_to_and_a_mark_taken_back(page: Page) -> None:
-    teach(page, "crew")
+def test_an_earlier_version_can_be_restored_and_a_mark_removed(page: Page) -> None:
+    label_and_adapt(page, "crew")
     page.goto("/?query=a+pet+that+purrs&domain=crew")
     page.get_by_role("link", name="What it learned").click()
-    page.get_by_role("button", name="Return to version 1").click()
-    expect(page.locator(".told")).to_have_text("Version 1 serves again.")
-    expect(page.locator(".by")).to_contain_text("version 3")
+    page.get_by_role("button", name="Restore version 1").click()
+    expect(page.locator(".message")).to_have_text("Version 1 is in use again.")
+    expect(page.locator(".adapted-by")).to_contain_text("version 3")
     expect(page.locator("#panel .versions > li")).to_have_count(3)
-    expect(page.locator("#panel .versions > li").first).to_contain_text("returned to version 1")
-    page.get_by_role("button", name="Take back the mark of Cat for “a pet that purrs”").click()
+    expect(page.locator("#panel .versions > li").first).to_contain_text("rolled back to version 1")
+    page.get_by_role("button", name="Remove the mark on Cat for “a pet that purrs”").click()
     expect(page.locator("#panel .marked li")).to_have_count(5)
     page.reload()
     expect(page.locator("#panel .marked li")).to_have_count(5)
 
 
-def test_of_a_domain_that_nobody_taught_it_says_so(page: Page) -> None:
-    page.goto("/learned?domain=nobody")
+def test_the_page_of_a_domain_without_labels_says_what_to_do(page: Page) -> None:
+    page.goto("/learned?domain=unlabelled")
     expect(page.locator("#answer")).to_contain_text("Nothing yet. Mark results and adapt")
-    assert complaints(page) == []
+    assert violations(page) == []
 
 
-def test_it_is_told_to_those_with_a_key_only(browser: Browser, guarded: str) -> None:
+def test_the_page_requires_a_key_if_the_server_has_one(browser: Browser, guarded: str) -> None:
     context = browser.new_context(base_url=guarded)
     page = context.new_page()
     headers = {"Authorization": f"Bearer {KEY}"}

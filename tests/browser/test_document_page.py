@@ -1,4 +1,4 @@
-"""A result beside the others: read at its passage, copied, explained, shared by the address."""
+"""Documents in the side panel: opened at the passage, copied, explained, shared by the address."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from semsearch.encoders.encoder import Encoder
 from semsearch.search.engine import SearchEngine
-from tests.browser.axe import complaints
+from tests.browser.axe import violations
 from tests.browser.conftest import serving
 from tests.conftest import ANIMALS, build_index, write_jsonl
 
@@ -31,26 +31,26 @@ LONG = {
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory, real_encoder: Encoder) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("reading")
+    folder = tmp_path_factory.mktemp("document")
     source = write_jsonl(folder / "a.jsonl", [*ANIMALS, LONG])
     build_index(folder / "a", source, model="all-MiniLM-L6-v2", title="Nature")
-    with serving({"a": SearchEngine.open(folder / "a", encoder=real_encoder)}) as at:
-        yield at
+    with serving({"a": SearchEngine.open(folder / "a", encoder=real_encoder)}) as url:
+        yield url
 
 
-def test_a_result_opens_beside_the_others_at_its_passage(page: Page) -> None:
+def test_a_result_opens_in_the_side_panel_at_its_passage(page: Page) -> None:
     page.set_viewport_size({"width": 1500, "height": 700})
     page.goto("/?query=birds+that+catch+fish")
     link = page.locator('[data-document="forest"] a.open')
     link.click()
-    panel = page.get_by_role("complementary", name="Beside the results")
+    panel = page.get_by_role("complementary", name="Side panel")
     expect(panel.get_by_role("heading", name="The forest")).to_be_visible()
     expect(panel).to_be_focused()
     expect(panel.locator(".passage")).to_contain_text("Kingfishers dive")
     expect(panel.locator(".passage")).to_be_in_viewport()
     expect(page.locator(".hits li").first).to_be_visible()
-    assert complaints(page) == []
-    # the address says what is open
+    assert violations(page) == []
+    # the address names the open document
     shared = page.url
     page.keyboard.press("Escape")
     expect(panel).to_be_hidden()
@@ -63,7 +63,7 @@ def test_a_result_opens_beside_the_others_at_its_passage(page: Page) -> None:
     expect(panel.locator(".passage")).to_contain_text("Kingfishers dive")
 
 
-def test_what_is_open_stays_while_something_else_is_searched_for(page: Page) -> None:
+def test_the_side_panel_stays_open_during_another_search(page: Page) -> None:
     page.goto("/?query=honey")
     page.locator('[data-document="bee"] a.open').click()
     expect(page.locator("#panel h1")).to_have_text("Bee")
@@ -73,12 +73,12 @@ def test_what_is_open_stays_while_something_else_is_searched_for(page: Page) -> 
     expect(page).to_have_url(re.compile("beside="))
 
 
-def test_more_passages_of_a_document_are_told_where_they_fit(page: Page) -> None:
+def test_more_matching_passages_of_a_document_are_listed(page: Page) -> None:
     page.goto("/?query=trees+and+moss")
-    others = page.locator('[data-document="forest"] details.others')
-    expect(others.locator("summary")).to_have_text("2 more passages of it fit")
-    others.locator("summary").click()
-    others.locator("a").first.click()
+    more_passages = page.locator('[data-document="forest"] details.more-passages')
+    expect(more_passages.locator("summary")).to_have_text("2 more matching passages")
+    more_passages.locator("summary").click()
+    more_passages.locator("a").first.click()
     expect(page.locator("#panel .passage")).not_to_be_empty()
 
 
@@ -88,7 +88,7 @@ def test_link_and_citation_are_copied(browser: Browser, address: str) -> None:
     page.goto("/?query=fish+at+dawn")
     page.locator('[data-document="forest"] a.open').click()
     page.get_by_role("button", name="Copy link").click()
-    expect(page.locator("#panel .told")).to_have_text("Copied.")
+    expect(page.locator("#panel .message")).to_have_text("Copied.")
     copied = page.evaluate("navigator.clipboard.readText()")
     assert copied.startswith(f"{address}/document?")
     page.get_by_role("button", name="Copy as citation").click()
@@ -101,19 +101,19 @@ def test_link_and_citation_are_copied(browser: Browser, address: str) -> None:
     context.close()
 
 
-def test_why_a_result_is_there_is_told_in_bars_that_add_up(page: Page) -> None:
+def test_the_bars_of_an_explanation_add_up(page: Page) -> None:
     page.goto("/?query=an+insect+that+makes+honey")
     page.locator('[data-document="bee"] a.open').click()
     page.get_by_role("link", name="Why is it here?").click()
-    parts = page.locator("#why table.parts tr")
-    expect(parts).to_have_count(4)
-    assert parts.locator("th").all_inner_texts() == ["Semantic", "Adaptation", "Keyword", "Total"]
-    meaning, adaptation, words, together = (float(one) for one in parts.locator(".number").all_inner_texts())
+    bars = page.locator("#explanation table.score-breakdown tr")
+    expect(bars).to_have_count(4)
+    assert bars.locator("th").all_inner_texts() == ["Semantic", "Adaptation", "Keyword", "Total"]
+    dense, adaptation, lexical, total = (float(value) for value in bars.locator(".number").all_inner_texts())
     assert adaptation == 0
-    assert meaning + words == pytest.approx(together, abs=0.002)
-    expect(page.locator("#why")).to_contain_text("Place 1 of 7")
-    expect(page.locator(".carried")).to_contain_text("honey")
-    assert complaints(page) == []
+    assert dense + lexical == pytest.approx(total, abs=0.002)
+    expect(page.locator("#explanation")).to_contain_text("Rank 1 of 7")
+    expect(page.locator(".attributions")).to_contain_text("honey")
+    assert violations(page) == []
 
 
 def test_a_document_can_be_read_without_a_script(browser: Browser, address: str) -> None:
@@ -123,14 +123,14 @@ def test_a_document_can_be_read_without_a_script(browser: Browser, address: str)
     page.locator('[data-document="bee"] a.open').click()
     expect(page.locator("h1")).to_have_text("Bee")
     page.get_by_role("link", name="Why is it here?").click()
-    expect(page.locator("table.parts")).to_be_visible()
+    expect(page.locator("table.score-breakdown")).to_be_visible()
     page.locator(".back").click()
     expect(page.locator(".hits a.open").first).to_have_text("Bee")
     context.close()
 
 
-def test_an_address_opens_nothing_but_our_own_pages_beside_the_results(page: Page) -> None:
-    for beside in ("https://example.org/document", "//example.org/map", "/api/document?id=bee", "javascript:alert(1)"):
-        page.goto("/?query=honey&beside=" + beside.replace("/", "%2F").replace(":", "%3A").replace("?", "%3F"))
+def test_an_address_can_open_only_pages_of_the_server_in_the_side_panel(page: Page) -> None:
+    for target in ("https://example.org/document", "//example.org/map", "/api/document?id=bee", "javascript:alert(1)"):
+        page.goto("/?query=honey&beside=" + target.replace("/", "%2F").replace(":", "%3A").replace("?", "%3F"))
         expect(page.locator(".hits a.open").first).to_have_text("Bee")
         expect(page.locator("#panel")).to_be_hidden()
