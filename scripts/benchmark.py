@@ -93,7 +93,7 @@ def make_corpus(domains: Path, corpus: Path, count: int) -> None:
             if text:
                 documents.append({"id": f"{folder.name}/{record['_id']}", "text": text})
         for line in (folder / "queries.jsonl").read_text(encoding="utf-8").splitlines():
-            # only queries of the length that people type: in some domains the queries are abstracts
+            # only short queries, as users type them: in some domains the queries are whole abstracts
             if 0 < len(text := json.loads(line)["text"].strip()) <= 200:
                 queries[text] = None
     random.Random(0).shuffle(documents)
@@ -151,8 +151,8 @@ def peer(name: str, corpus: Path) -> Iterator[System]:
         _wait_until_ready(system)
         yield system
     finally:
-        with ExitStack() as quiet:
-            quiet.callback(process.wait, 30)
+        with ExitStack() as cleanup:
+            cleanup.callback(process.wait, 30)
             os.killpg(process.pid, signal.SIGTERM)
 
 
@@ -192,15 +192,15 @@ def limits(corpus: Path, seconds: float) -> dict[str, float]:
     }
 
 
-def _saturated_rate(encoder: Encoder, texts: Sequence[str], seconds: float, together: int) -> float:
-    """Queries per second with every worker busy."""
+def _saturated_rate(encoder: Encoder, texts: Sequence[str], seconds: float, batch_size: int) -> float:
+    """Queries encoded per second with every worker busy."""
     until, counts = perf_counter() + seconds, list[int]()
 
     def encode(number: int) -> None:
         start, count = number * len(texts) // encoder.workers, 0
         while perf_counter() < until:
-            encoder.encode_queries([texts[(start + offset) % len(texts)] for offset in range(together)])
-            start, count = start + together, count + together
+            encoder.encode_queries([texts[(start + offset) % len(texts)] for offset in range(batch_size)])
+            start, count = start + batch_size, count + batch_size
         counts.append(count)
 
     threads = [threading.Thread(target=encode, args=(number,)) for number in range(encoder.workers)]
@@ -212,7 +212,7 @@ def _saturated_rate(encoder: Encoder, texts: Sequence[str], seconds: float, toge
 
 
 def _sorted_rate(encoder: Encoder, texts: Sequence[str]) -> float:
-    """Queries per second if thousands can be sorted by length, which is impossible in a server."""
+    """Queries encoded per second if thousands can be sorted by length, which is impossible in a server."""
     batch = list(texts[:2_000])
     return len(batch) / _timed(lambda: encoder.encode_all("query", batch))
 
@@ -462,10 +462,10 @@ def _process_tree(pid: int) -> list[int]:
     children: dict[int, list[int]] = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
-            parts = path.read_text().rpartition(")")[2].split()
+            fields = path.read_text().rpartition(")")[2].split()
         except OSError:
             continue
-        children.setdefault(int(parts[1]), []).append(int(path.parent.name))
+        children.setdefault(int(fields[1]), []).append(int(path.parent.name))
     tree = [pid]
     for process in tree:
         tree += children.get(process, [])
@@ -474,10 +474,10 @@ def _process_tree(pid: int) -> list[int]:
 
 def _processor_s(pid: int) -> float:
     try:
-        parts = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return 0.0
-    return (int(parts[11]) + int(parts[12])) / os.sysconf("SC_CLK_TCK")
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _resident_mib(pid: int) -> float:

@@ -26,9 +26,10 @@ from semsearch.ingest.recipe import IndexOptions
 from semsearch.storage.projection import Projection
 from semsearch.types import Vectors
 
-NEAREST = 10
-TRIED = 1_000
-ZOOMED = """async () => {
+NEIGHBOURS = 10
+SAMPLE = 1_000
+"""Landmarks compared, and vectors of the exact search."""
+MEASURE_FRAMES = """async () => {
     const canvas = document.querySelector("canvas");
     const sheet = canvas.getBoundingClientRect();
     const frame = () => new Promise((resolve) => requestAnimationFrame(resolve));
@@ -48,30 +49,30 @@ ZOOMED = """async () => {
 def neighbours_kept(projection: Projection) -> float:
     """Return the share of a landmark's nearest landmarks that are among its nearest on the map."""
     landmarks = projection.landmarks.astype(np.float32)
-    tried = np.random.default_rng(0).permutation(len(landmarks))[:TRIED]
+    sample = np.random.default_rng(0).permutation(len(landmarks))[:SAMPLE]
     shares = []
-    for row in tried:
-        near = np.argsort(-(landmarks @ landmarks[row]))[1 : NEAREST + 1]
+    for row in sample:
+        nearest = np.argsort(-(landmarks @ landmarks[row]))[1 : NEIGHBOURS + 1]
         distances = np.linalg.norm(projection.points - projection.points[row], axis=1)
-        shares.append(len(np.intersect1d(near, np.argsort(distances)[1 : NEAREST + 1])) / NEAREST)
+        shares.append(len(np.intersect1d(nearest, np.argsort(distances)[1 : NEIGHBOURS + 1])) / NEIGHBOURS)
     return float(np.mean(shares))
 
 
 def measure_fit(vectors: Vectors) -> str:
-    """Describe the seconds of each part, and the share of neighbours kept."""
+    """Describe the seconds to fit and to project, and the share of neighbours kept."""
     basis = SpectralBasis.from_vectors(vectors)
     started = perf_counter()
     projection = Projection.fit(vectors, basis, threads=2)
-    drawn = perf_counter()
+    fitted = perf_counter()
     projection.project(vectors)
-    placed = perf_counter()
+    projected = perf_counter()
     exact = faiss.IndexFlatIP(vectors.shape[1])
     exact.add(vectors)
-    exact.search(vectors[:TRIED], NEAREST)
-    exact_s = (perf_counter() - placed) * len(vectors) / TRIED
+    exact.search(vectors[:SAMPLE], NEIGHBOURS)
+    exact_s = (perf_counter() - projected) * len(vectors) / SAMPLE
     return (
-        f"fitted in {drawn - started:.1f} s, projected in {placed - drawn:.1f} s"
-        f" (exact search for the {NEAREST} nearest of each: {exact_s:.1f} s);"
+        f"fitted in {fitted - started:.1f} s, projected in {projected - fitted:.1f} s"
+        f" (exact search for the {NEIGHBOURS} nearest of each: {exact_s:.1f} s);"
         f" {neighbours_kept(projection):.2f} of neighbours kept"
     )
 
@@ -88,15 +89,15 @@ def measure_page(vectors: Vectors, queries: Vectors, encoder: Encoder) -> str:
                 page = browser.new_page(viewport={"width": 1400, "height": 900})
                 with page.expect_response("**/api/map/points*") as response:
                     page.goto(f"http://{client.host}:{client.port}/map")
-                fetched = len(response.value.body())
+                fetched_bytes = len(response.value.body())
                 page.wait_for_timeout(1_000)
-                deltas = page.evaluate(ZOOMED)
+                deltas = page.evaluate(MEASURE_FRAMES)
                 browser.close()
         finally:
             process.terminate()
             process.wait(30)
-    late = float(np.percentile(deltas, 95))
-    return f"{fetched / 1024:.0f} KiB fetched; {median(deltas):.1f} ms per frame, 95th percentile {late:.1f}"
+    p95 = float(np.percentile(deltas, 95))
+    return f"{fetched_bytes / 1024:.0f} KiB fetched; {median(deltas):.1f} ms per frame, 95th percentile {p95:.1f}"
 
 
 def main() -> None:

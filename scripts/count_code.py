@@ -8,8 +8,8 @@ Python files in `CHECKOUT/semsearch`, without tests and scripts, unless stated o
 modules               .py files, `__init__.py` included
 classes               class statements at any depth
 lines                 lines of text in those files, comments and blank lines included
-exported names        names in `semsearch/__init__.py` that a user imports: `__all__`, or without one every name without
-                      a leading underscore that the module binds or imports
+exported names        names that `semsearch/__init__.py` exports: `__all__`, or if there is none, every name without a
+                      leading underscore that the module binds or imports
 public names          classes, functions, constants and variables that a module binds at its top level (also within
                       `if` and `try`), without a leading underscore, summed over all modules; imports do not count
 functions             function statements at any depth, methods included
@@ -55,12 +55,12 @@ def count(root: Path) -> dict[str, int]:
     """Return all counts of the checkout `root`."""
     sources = {path: path.read_text(encoding="utf-8") for path in sorted((root / PACKAGE).rglob("*.py"))}
     if not sources:
-        raise SystemExit(f"{root} holds no package {PACKAGE}: name a checkout")
+        raise SystemExit(f"{root} holds no package {PACKAGE}: give the folder of a checkout")
     trees = {path: ast.parse(source, str(path)) for path, source in sources.items()}
     nodes = [node for tree in trees.values() for node in ast.walk(tree)]
     functions = [node for node in nodes if isinstance(node, FUNCTIONS)]
     modules = import_graph(root, trees)
-    packages = grouped(modules)
+    packages = group_by_package(modules)
     layers, cycles = measure(packages)
     module_layers, module_cycles = measure(modules)
     return {
@@ -92,12 +92,12 @@ def _length(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
 
 
 def _in_functions(functions: list[ast.FunctionDef | ast.AsyncFunctionDef]) -> list[ast.AST]:
-    """Return the nodes within functions, each once, though functions nest."""
+    """Return the nodes within functions, each once, also if functions are nested."""
     return list({id(node): node for function in functions for node in ast.walk(function)}.values())
 
 
 def exported_names(tree: ast.Module) -> set[str]:
-    """Return the names that a module offers for import."""
+    """Return the names that a module exports."""
     for statement in tree.body:
         if isinstance(statement, ast.Assign) and "__all__" in _bound(statement):
             return set(ast.literal_eval(statement.value))
@@ -138,7 +138,7 @@ def import_graph(root: Path, trees: Mapping[Path, ast.Module]) -> dict[str, set[
     return {module: set(_imports(tree, modules)) - {module} for module, tree in modules.items()}
 
 
-def grouped(graph: Mapping[str, set[str]]) -> dict[str, set[str]]:
+def group_by_package(graph: Mapping[str, set[str]]) -> dict[str, set[str]]:
     """Return the graph of the packages and modules directly below the top package."""
 
     def node(module: str) -> str:

@@ -19,6 +19,7 @@ from semsearch.storage.projection import Projection
 from semsearch.types import Document, Passage, Vectors
 
 NOISE = 0.02
+"""Standard deviation of the noise in each dimension."""
 VOCABULARY = 30_000
 LENGTH = 30
 """Words per document, drawn by Zipf's law: the n-th most frequent word is 1/n as frequent as the first."""
@@ -30,18 +31,18 @@ def corpus(folder: Path, count: int) -> tuple[Vectors, Vectors]:
     folder: holds NAME.npz with `documents` and `queries` (float16 or float32, unit rows). If they have fewer than
     `count` documents, these are repeated with noise (0.02 per dimension, then normalised).
     """
-    parts = [np.load(path) for path in sorted(folder.glob("*.npz"))]
+    archives = [np.load(path) for path in sorted(folder.glob("*.npz"))]
     rng = np.random.default_rng(0)
-    documents = np.concatenate([part["documents"] for part in parts])
-    queries = rng.permutation(np.concatenate([part["queries"] for part in parts]).astype(np.float32))
+    documents = np.concatenate([archive["documents"] for archive in archives])
+    queries = rng.permutation(np.concatenate([archive["queries"] for archive in archives]).astype(np.float32))
     documents = documents[rng.permutation(len(documents))]
-    made = np.empty((count, documents.shape[1]), np.float32)
+    vectors = np.empty((count, documents.shape[1]), np.float32)
     for start in range(0, count, len(documents)):
-        part = documents[: count - start].astype(np.float32)
+        block = documents[: count - start].astype(np.float32)
         if start:
-            part += NOISE * rng.standard_normal(part.shape, np.float32)
-        made[start : start + len(part)] = part / np.linalg.norm(part, axis=1, keepdims=True)
-    return made, np.ascontiguousarray(queries / np.linalg.norm(queries, axis=1, keepdims=True))
+            block += NOISE * rng.standard_normal(block.shape, np.float32)
+        vectors[start : start + len(block)] = block / np.linalg.norm(block, axis=1, keepdims=True)
+    return vectors, np.ascontiguousarray(queries / np.linalg.norm(queries, axis=1, keepdims=True))
 
 
 def texts(count: int, *, seed: int = 0) -> list[str]:
@@ -58,10 +59,10 @@ def publish_index(
     """Publish an index of (n, dim) vectors, one document each. mapped: whether to add a map.
 
     Metadata: `half`, `tenth`, `percent` and `rare` are 0 for one document in 2, 10, 100 and 10,000, at random. `near`
-    is the number of the nearest of 100 documents, so that a filter on it keeps documents that are near each other.
+    is the number of the nearest of 100 random documents, so that a filter on it allows similar documents.
     """
     rng = np.random.default_rng(1)
-    near = np.argmax(vectors @ vectors[rng.choice(len(vectors), 100, replace=False)].T, axis=1)
+    nearest = np.argmax(vectors @ vectors[rng.choice(len(vectors), 100, replace=False)].T, axis=1)
     with begin_build(folder) as files:
         segment = files.segment(FIRST_SEGMENT)
         segment.folder.mkdir()
@@ -69,7 +70,7 @@ def publish_index(
             numbers = rng.permutation(len(vectors)).tolist()
             for row, (number, text) in enumerate(zip(numbers, texts(len(vectors)), strict=True)):
                 metadata = {"half": number % 2, "tenth": number % 10, "percent": number % 100, "rare": number % 10_000}
-                document = Document(f"d{row}", "", text, "made", {**metadata, "near": int(near[row])})
+                document = Document(f"d{row}", "", text, "made", {**metadata, "near": int(nearest[row])})
                 writer.add(document, "", [(Passage(text, 0, len(text)), LENGTH)])
             writer.close()
         basis = SpectralBasis.from_vectors(vectors)

@@ -2,8 +2,8 @@
 
     python scripts/load.py < LOAD.json > RESULT.json
 
-LOAD holds host, port, requests ([{"method", "path", "body"}], sent in turn), seconds, and either clients or rate
-(requests a second). RESULT holds the fields of `LoadResult`.
+LOAD holds host, port, requests ([{"method", "path", "body"}], sent in order and repeated), seconds, and either clients
+or rate (requests per second). RESULT holds the fields of `LoadResult`.
 """
 
 from __future__ import annotations
@@ -53,12 +53,12 @@ class LoadResult:
 
 def run_load(load: Mapping[str, Any]) -> LoadResult:
     """Run a load in a separate process. Raises RuntimeError if the generator fails."""
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, str(Path(__file__))], input=json.dumps(load), capture_output=True, text=True, check=False
     )
-    if done.returncode:
-        raise RuntimeError(done.stderr[-2000:])
-    return LoadResult(**json.loads(done.stdout))
+    if process.returncode:
+        raise RuntimeError(process.stderr[-2000:])
+    return LoadResult(**json.loads(process.stdout))
 
 
 def searches(texts: Sequence[str], **fields: object) -> list[dict[str, object]]:
@@ -80,7 +80,7 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
-        self.load.free(self)
+        self.load.connection_ready(self)
 
     def send(self, request: bytes, started: float) -> None:
         assert self.transport is not None
@@ -102,19 +102,21 @@ class _Connection(asyncio.Protocol):
         status = bytes(self.buffer[9:12]).decode()
         del self.buffer[: self.expected_bytes]
         self.expected_bytes, self.busy = -1, False
-        self.load.answered(status, self.started)
+        self.load.response_received(status, self.started)
         if self.closing:
             assert self.transport is not None
             self.transport.close()
         else:
-            self.load.free(self)
+            self.load.connection_ready(self)
 
     def connection_lost(self, _error: Exception | None) -> None:
-        self.load.lost(self)
+        self.load.connection_lost(self)
 
 
 @dataclass
 class _Load:
+    """The state of a running load."""
+
     host: str
     port: int
     requests: list[bytes]
@@ -128,28 +130,30 @@ class _Load:
     sent: int = 0
     connections: int = 0
     ready: deque[_Connection] = field(default_factory=deque)
+    pending: deque[float] = field(default_factory=deque)
+    """Due times of requests that wait for a new connection."""
     finished: bool = False
 
     async def run(self) -> LoadResult:
         loop = asyncio.get_running_loop()
         for _ in range(self.clients or 8):
             await self.connect()
-        used, self.started = process_time(), perf_counter()
+        processor_started, self.started = process_time(), perf_counter()
         if self.clients:
             for connection in list(self.ready):
                 self.send(connection, perf_counter())
             await asyncio.sleep(self.seconds)
         else:
-            await self.arrive(loop)
+            await self.send_at_rate(loop)
         self.finished = True
-        ended = perf_counter() - self.started
-        processor_s = process_time() - used
+        seconds = perf_counter() - self.started
+        processor_s = process_time() - processor_started
         for _ in range(int(20 * DRAIN_S)):
             if sum(self.statuses.values()) >= self.sent + self.statuses["unsent"]:
                 break
             await asyncio.sleep(0.05)
         self.statuses["lost"] += self.sent + self.statuses["unsent"] - sum(self.statuses.values())
-        return LoadResult(ended, dict(self.statuses), self.ms, self.at_s, processor_s)
+        return LoadResult(seconds, dict(self.statuses), self.ms, self.at_s, processor_s)
 
     async def connect(self) -> None:
         self.connections += 1
@@ -158,9 +162,9 @@ class _Load:
         except OSError:
             self.connections -= 1
 
-    async def arrive(self, loop: asyncio.AbstractEventLoop) -> None:
+    async def send_at_rate(self, loop: asyncio.AbstractEventLoop) -> None:
         """Send requests as a Poisson process of `rate` per second, without waiting for answers."""
-        chooser = random.Random(0)
+        rng = random.Random(0)
         due = loop.time()
         until = due + self.seconds
         opening: set[asyncio.Task[None]] = set()
@@ -177,16 +181,14 @@ class _Load:
                         task = asyncio.create_task(self.connect())
                         opening.add(task)
                         task.add_done_callback(opening.discard)
-                due += chooser.expovariate(self.rate)
-
-    pending: deque[float] = field(default_factory=deque)
+                due += rng.expovariate(self.rate)
 
     def send(self, connection: _Connection, started: float) -> None:
         connection.send(self.requests[self.sent % len(self.requests)], started)
         self.sent += 1
 
-    def free(self, connection: _Connection) -> None:
-        """Use or keep a connection that is ready for a request."""
+    def connection_ready(self, connection: _Connection) -> None:
+        """Send a due request on a connection that is ready, or keep the connection for later."""
         if self.pending and not self.finished:
             self.send(connection, self.pending.popleft())
         elif self.clients and self.started and not self.finished:
@@ -194,10 +196,10 @@ class _Load:
         else:
             self.ready.append(connection)
 
-    def answered(self, status: str, started: float) -> None:
+    def response_received(self, status: str, started: float) -> None:
         now = perf_counter()
         if self.finished and self.clients:
-            # a closed loop counts only answers within its time
+            # a closed loop counts only answers that arrive before its end
             self.sent -= 1
             return
         self.statuses[status] += 1
@@ -205,7 +207,7 @@ class _Load:
         if status == "200":
             self.at_s.append(round(now - self.started, 3))
 
-    def lost(self, connection: _Connection) -> None:
+    def connection_lost(self, connection: _Connection) -> None:
         self.connections -= 1
         if connection.busy:
             self.statuses["lost"] += 1
@@ -213,7 +215,7 @@ class _Load:
             self.ready.remove(connection)
 
 
-def _encoded(request: Mapping[str, Any], host: str) -> bytes:
+def _encode(request: Mapping[str, Any], host: str) -> bytes:
     body = b"" if request.get("body") is None else json.dumps(request["body"]).encode()
     head = (
         f"{request['method']} {request['path']} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
@@ -224,5 +226,5 @@ def _encoded(request: Mapping[str, Any], host: str) -> bytes:
 
 if __name__ == "__main__":
     settings = json.load(sys.stdin)
-    settings["requests"] = [_encoded(request, settings["host"]) for request in settings["requests"]]
+    settings["requests"] = [_encode(request, settings["host"]) for request in settings["requests"]]
     json.dump(asdict(asyncio.run(_Load(**settings).run())), sys.stdout)

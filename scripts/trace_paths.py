@@ -1,13 +1,14 @@
-"""Which functions a query, a label and a document pass through, counted while they run.
+"""Count the functions and modules that a query, a label and a document pass through.
 
     python scripts/trace_paths.py [CHECKOUT]
 
-Three ways are followed in the package of CHECKOUT, by default this one: a query from GET /api/search to its answer, a
-label from POST /api/labels to the serving state (POST /api/domains/NAME/adapt), and documents from `semsearch build`
-to the published index. Every call of a function of the package counts, on all threads of the process, except lambdas
-and comprehensions. Printed are the distinct functions and modules, and how often the way returns to a module that it
-had left: consecutive calls within one module are one visit, and every visit after a module's first is a return. Loops
-repeat visits, so the inputs are small and the same everywhere: one query, four labels, six documents.
+Three paths through the package of CHECKOUT, by default this one, are traced: a query from GET /api/search to its
+response, labels from POST /api/labels to the adapted state (POST /api/domains/NAME/adapt), and documents from
+`semsearch build` to the published index. Every call of a function of the package counts, on all threads of the process,
+except lambdas and comprehensions. For each path, the script prints the numbers of distinct functions and modules, and
+the number of returns to a module: consecutive calls within one module are one visit, and every visit after a module's
+first is a return. Loops repeat visits, so the inputs are small and always the same: one query, four labels, six
+documents.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ DOCUMENTS = [
 
 
 class Trace:
-    """Calls of functions below a folder, in order."""
+    """A profile function that records the calls of functions in a package, in order."""
 
     def __init__(self, package: Path) -> None:
         self._prefix = f"{package}{os.sep}"
@@ -43,15 +44,15 @@ class Trace:
         self.calls: list[tuple[str, str]] = []
 
     def __call__(self, frame: FrameType, event: str, _argument: object) -> None:
-        """What the interpreter tells of calls."""
+        """Record a call; the signature is that of `sys.setprofile`."""
         code = frame.f_code
         if event == "call" and code.co_filename.startswith(self._prefix) and not code.co_name.startswith("<"):
             with self._lock:
                 self.calls.append((code.co_filename.removeprefix(self._prefix), code.co_qualname))
 
     @contextmanager
-    def followed(self, name: str) -> Iterator[None]:
-        """Print what was visited meanwhile."""
+    def path(self, name: str) -> Iterator[None]:
+        """Trace the calls in this context, and print their counts."""
         self.calls.clear()
         yield
         visits = [
@@ -60,12 +61,12 @@ class Trace:
         files = set(visits)
         print(
             f"{name}: {len(set(self.calls))} functions in {len(files)} modules, {len(visits) - len(files)} returns to a"
-            " module that was left"
+            " module"
         )
 
 
-def follow() -> None:
-    """Follow the three ways in the package that this process imports."""
+def trace_paths() -> None:
+    """Trace the three paths in the package that this process imports."""
     import semsearch
 
     trace = Trace(Path(semsearch.__file__).parent)
@@ -77,12 +78,12 @@ def follow() -> None:
             sys.argv = ["semsearch", "build", str(source), "--out", str(index), "--device", "cpu", "--threads", "1"]
             try:
                 runpy.run_module("semsearch", run_name="__main__")
-            except SystemExit as done:
-                if done.code:
+            except SystemExit as exit_:
+                if exit_.code:
                     raise
 
-        build()  # what is imported and prepared once is on nobody's way
-        _profiled(trace, build, "a document, from `semsearch build` to the published index")
+        build()  # not traced: imports and one-time preparations belong to no path
+        _profile(trace, build, "a document, from `semsearch build` to the published index")
         from semsearch import SearchEngine
         from semsearch.server.app import create_app
 
@@ -96,29 +97,31 @@ def follow() -> None:
             assert client.get("/api/search?query=honey&k=3").status_code == 200
 
         def label() -> None:
-            labels = [{"query": f"about the {one['id']}", "document": one["id"]} for one in DOCUMENTS[:4]]
+            labels = [
+                {"query": f"about the {document['id']}", "document": document["id"]} for document in DOCUMENTS[:4]
+            ]
             assert client.post("/api/labels", json={"domain": "team", "labels": labels}).status_code == 201
             assert client.post("/api/domains/team/adapt").status_code == 200
 
-        _profiled(trace, query, "a query, from the endpoint to its answer")
-        _profiled(trace, label, "labels, from the endpoint to the state that serves")
+        _profile(trace, query, "a query, from the request to its response")
+        _profile(trace, label, "labels, from the request to the adapted state")
         app.extensions["semsearch"].close()
     sys.stdout.flush()
     os._exit(0)
 
 
-def _profiled(trace: Trace, way: Callable[[], None], name: str) -> None:
-    with trace.followed(name):
+def _profile(trace: Trace, run: Callable[[], None], name: str) -> None:
+    with trace.path(name):
         sys.setprofile(trace)
         try:
-            way()
+            run()
         finally:
             sys.setprofile(None)
 
 
 if __name__ == "__main__":
     if os.environ.get("SEMSEARCH_TRACED"):
-        follow()
+        trace_paths()
     checkout = Path(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).parents[1]).resolve()
     environment = {**os.environ, "PYTHONPATH": str(checkout), "SEMSEARCH_TRACED": "1", "HF_HUB_OFFLINE": "1"}
     sys.exit(subprocess.run([sys.executable, __file__], env=environment, check=False).returncode)

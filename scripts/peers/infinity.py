@@ -1,4 +1,4 @@
-"""infinity for the vectors and FAISS for the search, in one process behind FastAPI, which infinity also uses.
+"""A server that encodes with infinity and searches with FAISS, in one process with FastAPI.
 
 python scripts/peers/infinity.py DOCUMENTS.jsonl MODEL PORT
 """

@@ -1,4 +1,4 @@
-"""The server of txtai over the same documents, indexed by txtai.
+"""The server of txtai, with an index of the same documents.
 
 python scripts/peers/txtai.py DOCUMENTS.jsonl MODEL PORT
 """
@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-# this file has the name of the package
+# this file has the same name as the package, and would be imported instead
 sys.path.pop(0)
 
 folder = Path(tempfile.mkdtemp(prefix="txtai-"))

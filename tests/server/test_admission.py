@@ -1,4 +1,4 @@
-"""Refusals at the door: at once, in the API's own form, and never of who watches the server."""
+"""Admission control: excess requests are refused at once with the API's error format; monitoring routes never are."""
 
 from __future__ import annotations
 
@@ -14,82 +14,73 @@ from flask import Flask
 from waitress import wasyncore
 from waitress.server import create_server
 
-from semsearch.server.admission import MOST_QUEUED, Dispatcher
+from semsearch.server.admission import MAX_QUEUED, Dispatcher
 from semsearch.server.runtime.metrics import Metrics
 
 LONG_S = 20.0
 
 
 @dataclass
-class Busy:
-    """A server of one thread, which answers only when it is let."""
+class BusyServer:
+    """A server with one thread, whose searches block until `gate` is set."""
 
     metrics: Metrics = field(default_factory=Metrics)
+    running: threading.Event = field(default_factory=threading.Event)
     gate: threading.Event = field(default_factory=threading.Event)
     port: int = 0
 
-    def sent(self, path: str) -> http.client.HTTPConnection:
+    def send(self, path: str) -> http.client.HTTPConnection:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=LONG_S)
         connection.request("GET", path)
         return connection
 
 
 @pytest.fixture
-def busy() -> Iterator[Busy]:
-    found = Busy()
+def busy() -> Iterator[BusyServer]:
+    server = BusyServer()
     app = Flask("busy")
 
     @app.get("/api/search")
     def search() -> str:
-        assert found.gate.wait(LONG_S)
-        return "found"
+        server.running.set()
+        assert server.gate.wait(LONG_S)
+        return "result"
 
     @app.get("/healthz")
     def healthz() -> str:
         return "ok"
 
-    dispatcher = Dispatcher(1, found.metrics)
-    server = create_server(app, host="127.0.0.1", port=0, _dispatcher=dispatcher, threads=1)
-    found.port = server.effective_port
-    thread = threading.Thread(target=server.run, daemon=True)
+    dispatcher = Dispatcher(1, server.metrics)
+    wsgi_server = create_server(app, host="127.0.0.1", port=0, _dispatcher=dispatcher, threads=1)
+    server.port = wsgi_server.effective_port
+    thread = threading.Thread(target=wsgi_server.run, daemon=True)
     thread.start()
-    yield found
-    found.gate.set()
+    yield server
+    server.gate.set()
     dispatcher.shutdown()
-    server.trigger.pull_trigger(lambda: wasyncore.close_all(server._map))
+    wsgi_server.trigger.pull_trigger(lambda: wasyncore.close_all(wsgi_server._map))
     thread.join(LONG_S)
 
 
-def test_what_cannot_be_taken_up_is_refused_at_once_and_by_a_connection_that_stays(busy: Busy) -> None:
+def test_excess_requests_are_refused_at_once_on_a_connection_that_stays_open(busy: BusyServer) -> None:
     with ExitStack() as stack:
-        # one is being answered, and as many wait as may
-        waiting = [busy.sent("/api/search") for _ in range(MOST_QUEUED + 1)]
-        for connection in waiting:
+        # one request is running, and the queue is full
+        waiting = [busy.send("/api/search")]
+        assert busy.running.wait(LONG_S)
+        waiting += [busy.send("/api/search") for _ in range(MAX_QUEUED)]
+        excess = busy.send("/api/search")
+        for connection in (*waiting, excess):
             stack.callback(connection.close)
-        while True:
-            late = busy.sent("/api/search")
-            stack.callback(late.close)
-            late.sock.settimeout(0.5)
-            try:
-                response = late.getresponse()
-                break
-            except TimeoutError:
-                waiting.append(late)
-        assert len(waiting) <= MOST_QUEUED + 2
-        told = json.loads(response.read())
-        assert (response.status, told["status"], response.getheader("Retry-After")) == (503, 503, "1")
+        response = excess.getresponse()
+        problem = json.loads(response.read())
+        assert (response.status, problem["status"], response.getheader("Retry-After")) == (503, 503, "1")
         assert response.getheader("Content-Type") == "application/problem+json"
-        assert "try again later" in told["detail"]
-        # whoever watches is answered meanwhile, by the same connection too
-        late.sock.settimeout(LONG_S)
-        late.request("GET", "/healthz")
-        assert late.getresponse().read() == b"ok"
+        assert "try again later" in problem["detail"]
+        # monitoring is answered meanwhile, also on the same connection
+        excess.request("GET", "/healthz")
+        assert excess.getresponse().read() == b"ok"
         assert b'semsearch_requests_total{route="refused",status="503"} 1.0' in busy.metrics.text()
         busy.gate.set()
-        answers = []
-        for connection in waiting:
-            connection.sock.settimeout(LONG_S)
-            answers.append(connection.getresponse().read())
-        assert answers == [b"found"] * len(waiting)
-        late.request("GET", "/api/search")
-        assert late.getresponse().read() == b"found"
+        assert [connection.getresponse().read() for connection in waiting] == [b"result"] * len(waiting)
+        excess.request("GET", "/api/search")
+        assert excess.getresponse().read() == b"result"

@@ -1,4 +1,4 @@
-"""Documents over HTTP: what a change does to searches, while they go on, and who may send one."""
+"""Changes of documents over HTTP: their effect on searches, also concurrent ones, and write keys."""
 
 from __future__ import annotations
 
@@ -26,127 +26,128 @@ def client(serve: Serve) -> FlaskClient:
     return serve()
 
 
-def found(client: FlaskClient, query: str, **more: object) -> list[str]:
-    answer = client.post("/api/search", json={"query": query, **more}).get_json()
+def search(client: FlaskClient, query: str, **fields: object) -> list[str]:
+    """Ids of the hits."""
+    answer = client.post("/api/search", json={"query": query, **fields}).get_json()
     return [hit["id"] for hit in answer["results"][0]["hits"]]
 
 
 def service(client: FlaskClient) -> SearchService:
-    of: SearchService = client.application.extensions["semsearch"]
-    return of
+    service: SearchService = client.application.extensions["semsearch"]
+    return service
 
 
-def test_documents_are_found_as_soon_as_they_are_taken(client: FlaskClient, index: Path) -> None:
+def test_added_documents_are_found_at_once(client: FlaskClient, index: Path) -> None:
     bee = {"id": "bee", "text": "Sells carpets."}
-    done = client.put("/api/documents", json={"documents": [OWL, bee]})
-    assert done.status_code == 200
-    assert done.get_json() == {
+    response = client.put("/api/documents", json={"documents": [OWL, bee]})
+    assert response.status_code == 200
+    assert response.get_json() == {
         "index": "zoo", "added": 1, "replaced": 1, "unchanged": 0, "deleted": 0, "unknown": [], "documents": 7,
         "segments": 1,
     }  # fmt: skip
-    assert found(client, "hunts mice at night")[0] == "owl"
-    assert found(client, "carpets", mode="keyword") == ["bee"]
-    assert found(client, "nectar", mode="keyword") == []
-    shown = client.get("/api/document?id=owl").get_json()
-    assert (shown["metadata"], shown["source"]) == ({"kind": "bird"}, "local")
+    assert search(client, "hunts mice at night")[0] == "owl"
+    assert search(client, "carpets", mode="keyword") == ["bee"]
+    assert search(client, "nectar", mode="keyword") == []
+    document = client.get("/api/document?id=owl").get_json()
+    assert (document["metadata"], document["source"]) == ({"kind": "bird"}, "local")
     assert client.put("/api/documents", json={"documents": [OWL]}).get_json()["unchanged"] == 1
     assert check(index).problems == ()
 
 
-def test_deleted_documents_are_gone_at_once(client: FlaskClient) -> None:
-    done = client.delete("/api/documents?id=bee&id=ghost&id=cat").get_json()
-    assert (done["deleted"], done["unknown"], done["documents"]) == (2, ["ghost"], 4)
-    assert set(found(client, "animal", k=100)).isdisjoint({"bee", "cat"})
+def test_deleted_documents_are_not_found_any_more(client: FlaskClient) -> None:
+    result = client.delete("/api/documents?id=bee&id=ghost&id=cat").get_json()
+    assert (result["deleted"], result["unknown"], result["documents"]) == (2, ["ghost"], 4)
+    assert set(search(client, "animal", k=100)).isdisjoint({"bee", "cat"})
     assert client.get("/api/document?id=bee").status_code == 404
     assert client.post("/api/labels", json={"query": "honey", "document": "bee"}).status_code == 422
-    [described] = client.get("/api/indexes").get_json()["indexes"]
-    assert (described["documents"], described["deleted"]) == (4, 2)
+    [index_info] = client.get("/api/indexes").get_json()["indexes"]
+    assert (index_info["documents"], index_info["deleted"]) == (4, 2)
     assert 'semsearch_index_rows{index="zoo",kind="deleted"} 2.0' in client.get("/metrics").get_data(as_text=True)
 
 
-def test_compacting_makes_one_piece(client: FlaskClient, index: Path) -> None:
+def test_compaction_merges_all_segments_and_removes_deleted_documents(client: FlaskClient, index: Path) -> None:
     client.delete("/api/documents?id=bee")
-    done = client.post("/api/compact", json={})
+    response = client.post("/api/compact", json={})
     for _ in range(300):
-        if done.status_code == 200:
+        if response.status_code == 200:
             break
-        assert done.status_code == 202
+        assert response.status_code == 202
         sleep(0.1)
-        done = client.post("/api/compact", json={})
-    assert (done.status_code, done.get_json()["segments"]) == (200, 1)
-    [described] = client.get("/api/indexes").get_json()["indexes"]
-    assert (described["documents"], described["deleted"]) == (5, 0)
+        response = client.post("/api/compact", json={})
+    assert (response.status_code, response.get_json()["segments"]) == (200, 1)
+    [index_info] = client.get("/api/indexes").get_json()["indexes"]
+    assert (index_info["documents"], index_info["deleted"]) == (5, 0)
     assert check(index).problems == ()
 
 
-def test_what_another_process_changes_is_served_within_seconds(client: FlaskClient, index: Path) -> None:
+def test_changes_by_another_process_are_served_within_seconds(client: FlaskClient, index: Path) -> None:
     before = service(client).index("zoo").engine
     delete(index, ["bee"])
     until = monotonic() + 20
-    while "bee" in found(client, "nectar and honey", k=100) and monotonic() < until:
+    while "bee" in search(client, "nectar and honey", k=100) and monotonic() < until:
         sleep(0.05)
-    assert "bee" not in found(client, "nectar and honey", k=100)
+    assert "bee" not in search(client, "nectar and honey", k=100)
     assert service(client).index("zoo").engine is not before
 
 
-def test_states_that_nobody_reads_any_more_are_removed(client: FlaskClient, index: Path) -> None:
+def test_generations_that_no_reader_uses_are_removed(client: FlaskClient, index: Path) -> None:
     for number in range(3):
         client.put("/api/documents", json={"documents": [{**OWL, "id": f"owl {number}"}]})
     until = monotonic() + 20
-    # the first one is the caller's, who has it open
-    left = {"g-000001", (index / "current").read_text().strip()}
-    while {path.name for path in index.glob("g-*")} != left and monotonic() < until:
+    # the fixture holds the first generation open
+    expected = {"g-000001", (index / "current").read_text().strip()}
+    while {path.name for path in index.glob("g-*")} != expected and monotonic() < until:
         sleep(0.1)
-    assert {path.name for path in index.glob("g-*")} == left
-    assert len(found(client, "owl", k=100)) == 9
+    assert {path.name for path in index.glob("g-*")} == expected
+    assert len(search(client, "owl", k=100)) == 9
 
 
-def test_domains_go_on_over_another_state_of_the_index(client: FlaskClient) -> None:
+def test_domains_stay_adapted_when_the_index_changes(client: FlaskClient) -> None:
     client.post("/api/labels", json={"query": "something to stroke", "document": "salmon"})
     client.post("/api/domains/default/adapt", json={})
-    ask: dict[str, Any] = {"query": "something to stroke", "k": 3}
-    assert found(client, **ask)[0] == "salmon"
+    params: dict[str, Any] = {"query": "something to stroke", "k": 3}
+    assert search(client, **params)[0] == "salmon"
     client.put("/api/documents", json={"documents": [OWL]})
-    assert found(client, **ask)[0] == "salmon"
+    assert search(client, **params)[0] == "salmon"
     client.post("/api/labels", json={"query": "who is awake", "document": "owl"})
     adapted = client.post("/api/domains/default/adapt", json={}).get_json()
     assert adapted["adaptation"]["version"] == 2
-    assert found(client, "who is awake")[0] == "owl"
+    assert search(client, "who is awake")[0] == "owl"
 
 
-def test_searches_go_on_while_documents_come_and_go(client: FlaskClient) -> None:
-    """No answer fails, misses what was always there or has what was deleted before it was asked."""
-    ended, wrong = threading.Event(), list[str]()
-    gone: set[str] = set()
+def test_searches_stay_correct_while_documents_change(client: FlaskClient) -> None:
+    """No search fails, misses an unchanged document, or returns one that was deleted before the search started."""
+    ended, failures = threading.Event(), list[str]()
+    deleted: set[str] = set()
 
-    def search() -> None:
-        mine = client.application.test_client()
+    def search_repeatedly() -> None:
+        own_client = client.application.test_client()
         while not ended.is_set():
-            forbidden = set(gone)
-            answer = mine.post("/api/search", json={"query": "animal mice honey", "k": 100})
+            forbidden = set(deleted)
+            answer = own_client.post("/api/search", json={"query": "animal mice honey", "k": 100})
             if answer.status_code != 200:
-                wrong.append(answer.get_data(as_text=True))
+                failures.append(answer.get_data(as_text=True))
                 continue
             hits = {hit["id"] for hit in answer.get_json()["results"][0]["hits"]}
             if not {"cat", "dog", "eagle", "salmon", "bee", "whale"} <= hits or hits & forbidden:
-                wrong.append(f"{sorted(hits)} after {sorted(forbidden)} went")
+                failures.append(f"{sorted(hits)} after {sorted(forbidden)} were deleted")
 
-    threads = [threading.Thread(target=search) for _ in range(3)]
+    threads = [threading.Thread(target=search_repeatedly) for _ in range(3)]
     for thread in threads:
         thread.start()
     for number in range(15):
         client.put("/api/documents", json={"documents": [{"id": f"n{number}", "text": f"mice number {number}"}]})
         if number:
             client.delete(f"/api/documents?id=n{number - 1}")
-            gone.add(f"n{number - 1}")
+            deleted.add(f"n{number - 1}")
     ended.set()
     for thread in threads:
         thread.join()
-    assert wrong == []
+    assert failures == []
 
 
 @pytest.mark.parametrize(
-    ("body", "complaint"),
+    ("body", "message"),
     [
         ({"documents": []}, "at least 1 item"),
         ({"documents": [{"id": "a"}]}, "neither title nor text"),
@@ -157,33 +158,33 @@ def test_searches_go_on_while_documents_come_and_go(client: FlaskClient) -> None
         ({"documents": [OWL], "index": "nowhere"}, "no index is called"),
     ],
 )
-def test_what_is_no_document_is_refused(client: FlaskClient, body: dict[str, Any], complaint: str) -> None:
-    done = client.put("/api/documents", json=body)
-    assert done.status_code in {404, 422, 400}
-    assert complaint in done.get_data(as_text=True) or done.status_code == 400
+def test_invalid_documents_are_refused(client: FlaskClient, body: dict[str, Any], message: str) -> None:
+    response = client.put("/api/documents", json=body)
+    assert response.status_code in {404, 422, 400}
+    assert message in response.get_data(as_text=True) or response.status_code == 400
     assert client.get("/api/indexes").get_json()["indexes"][0]["documents"] == 6
 
 
-def test_only_those_who_may_write_change_anything(serve: Serve, index: Path) -> None:
+def test_changes_require_a_valid_write_key(serve: Serve, index: Path) -> None:
     client = serve(keys=WriteKeys({"ops": KEY}))
-    right = {"Authorization": f"Bearer {KEY}"}
+    headers = {"Authorization": f"Bearer {KEY}"}
     for call, path, body in (
         (client.put, "/api/documents", {"documents": [OWL]}),
         (client.delete, "/api/documents?id=bee", None),
         (client.post, "/api/compact", {}),
     ):
         assert call(path, json=body).status_code == 401
-        assert call(path, json=body, headers={**right, "Sec-Fetch-Site": "cross-site"}).status_code == 403
+        assert call(path, json=body, headers={**headers, "Sec-Fetch-Site": "cross-site"}).status_code == 403
     assert read_manifest(index).documents == 6
-    done = client.put("/api/documents", json={"documents": [OWL]}, headers=right)
-    assert done.status_code == 200
+    response = client.put("/api/documents", json={"documents": [OWL]}, headers=headers)
+    assert response.status_code == 200
     assert client.get("/api/document?id=owl").get_json()["source"] == "ops"
     assert serve(keys=WriteKeys({}, refuse_all=True)).delete("/api/documents?id=bee").status_code == 403
 
 
-def test_two_writers_at_once_are_told(client: FlaskClient, index: Path) -> None:
+def test_a_second_writer_is_refused(client: FlaskClient, index: Path) -> None:
     with begin_build(index):
-        done = client.put("/api/documents", json={"documents": [OWL]})
-    assert done.status_code == 409
-    assert "another build or change is writing" in done.get_json()["detail"]
+        response = client.put("/api/documents", json={"documents": [OWL]})
+    assert response.status_code == 409
+    assert "another build or change is writing" in response.get_json()["detail"]
     assert client.put("/api/documents", json={"documents": [OWL]}).status_code == 200

@@ -1,4 +1,4 @@
-"""Labels and clicks over HTTP, what domains make of them, and who may send them."""
+"""Labels, clicks and domains over HTTP: storage, adaptation, versions and write keys."""
 
 from __future__ import annotations
 
@@ -20,58 +20,60 @@ from tests.server.conftest import Serve
 KEY = "a-key-of-enough-length"
 
 
-def label(query: str = "an animal", document: str = "whale", **more: object) -> dict[str, object]:
-    return {"query": query, "document": document, **more}
+def label(query: str = "an animal", document: str = "whale", **fields: object) -> dict[str, object]:
+    return {"query": query, "document": document, **fields}
 
 
-def found(client: FlaskClient, query: str, domain: str = "default") -> list[tuple[str, float]]:
+def search(client: FlaskClient, query: str, domain: str = "default") -> list[tuple[str, float]]:
+    """Return (id, score) of the hits."""
     answer = client.post("/api/search", json={"query": query, "domain": domain}).get_json()
     return [(hit["id"], hit["score"]) for hit in answer["results"][0]["hits"]]
 
 
-def adapted(client: FlaskClient, domain: str = "default") -> dict[str, Any]:
+def applied_adaptation(client: FlaskClient, domain: str = "default") -> dict[str, Any]:
     answer = client.post("/api/search", json={"query": "an animal", "domain": domain}).get_json()
-    by: dict[str, Any] = answer["results"][0]["adaptation"]
-    return by
+    adaptation: dict[str, Any] = answer["results"][0]["adaptation"]
+    return adaptation
 
 
-def wait_for(client: FlaskClient, domain: str, met: Callable[[Mapping[str, Any]], bool]) -> dict[str, Any]:
-    """The domain once it is as wished; it changes on another thread."""
+def wait_for(client: FlaskClient, domain: str, condition: Callable[[Mapping[str, Any]], bool]) -> dict[str, Any]:
+    """Wait until a domain meets the condition and is not being adapted, and return it."""
     until = monotonic() + 20
     while monotonic() < until:
-        described: dict[str, Any] = client.get(f"/api/domains/{domain}").get_json()
-        if met(described) and not described["adapting"]:
-            return described
+        status: dict[str, Any] = client.get(f"/api/domains/{domain}").get_json()
+        if condition(status) and not status["adapting"]:
+            return status
         sleep(0.01)
-    raise AssertionError(f"{domain} never came to it: {described}")
+    raise AssertionError(f"{domain} did not meet the condition: {status}")
 
 
-def test_labels_are_kept_once_listed_in_parts_and_withdrawn(client: FlaskClient) -> None:
-    kept = client.post("/api/labels", json=label(id="one", user="ann"))
-    assert kept.status_code == 201
-    assert kept.get_json() == {"index": "zoo", "domain": "default", "ids": ["one"], "new": 1, "known": 0}
-    many = {"domain": "team", "labels": [label(relevance=0), label(document="bee", relevance=2.5)]}
-    assert client.post("/api/labels", json=many).get_json()["new"] == 2
+def test_labels_are_stored_once_listed_in_pages_and_retracted(client: FlaskClient) -> None:
+    stored = client.post("/api/labels", json=label(id="one", user="ann"))
+    assert stored.status_code == 201
+    assert stored.get_json() == {"index": "zoo", "domain": "default", "ids": ["one"], "new": 1, "known": 0}
+    several = {"domain": "team", "labels": [label(relevance=0), label(document="bee", relevance=2.5)]}
+    assert client.post("/api/labels", json=several).get_json()["new"] == 2
     again = client.post("/api/labels", json=label(id="one", user="ann")).get_json()
     assert (again["new"], again["known"]) == (0, 1)
-    first = client.get("/api/labels?limit=2").get_json()
-    rest = client.get(f"/api/labels?limit=2&after={first['next']}").get_json()
-    listed = [*first["labels"], *rest["labels"]]
-    assert [(one["domain"], one["document"], one["relevance"], one["user"], one["source"]) for one in listed] == [
+    first_page = client.get("/api/labels?limit=2").get_json()
+    last_page = client.get(f"/api/labels?limit=2&after={first_page['next']}").get_json()
+    listed = [*first_page["labels"], *last_page["labels"]]
+    fields = ("domain", "document", "relevance", "user", "source")
+    assert [tuple(entry[field] for field in fields) for entry in listed] == [
         ("default", "whale", 1.0, "ann", "local"),
         ("team", "whale", 0.0, "", "local"),
         ("team", "bee", 2.5, "", "local"),
     ]
-    assert rest["next"] is None
+    assert last_page["next"] is None
     assert client.delete("/api/labels?domain=team&document=bee").get_json()["retracted"] == {"team": 1}
     assert len(client.get("/api/labels?domain=team").get_json()["labels"]) == 1
-    # what was withdrawn does not come back because a client sends it again
+    # a retracted label stays retracted when a client sends it again
     assert client.delete("/api/labels?id=one").get_json()["retracted"] == {"default": 1}
     assert client.post("/api/labels", json=label(id="one", user="ann")).get_json()["known"] == 1
     assert client.get("/api/labels?id=one").get_json()["labels"] == []
 
 
-def test_clicks_are_kept_with_what_was_shown(client: FlaskClient) -> None:
+def test_clicks_are_stored_with_the_shown_documents(client: FlaskClient) -> None:
     shown = ["cat", "dog", "bee"]
     clicks = [
         {"query": "honey", "document": "bee", "shown": shown},
@@ -80,8 +82,8 @@ def test_clicks_are_kept_with_what_was_shown(client: FlaskClient) -> None:
     ]
     assert client.post("/api/clicks", json={"clicks": clicks}).get_json()["new"] == 3
     assert client.post("/api/clicks", json={"domain": "team", "clicks": clicks[:1]}).get_json()["new"] == 1
-    kept = client.get("/api/clicks?domain=default").get_json()["clicks"]
-    assert [(one["document"], one["position"], one["shown"]) for one in kept] == [
+    stored = client.get("/api/clicks?domain=default").get_json()["clicks"]
+    assert [(click["document"], click["position"], click["shown"]) for click in stored] == [
         ("bee", 3, shown),
         ("dog", 7, []),
         (None, None, shown),
@@ -91,7 +93,7 @@ def test_clicks_are_kept_with_what_was_shown(client: FlaskClient) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "body", "status", "said"),
+    ("path", "body", "status", "message"),
     [
         ("labels", label(document="unicorn"), 422, "no document 'unicorn'"),
         ("labels", {"labels": [label(), label(document="unicorn")]}, 422, "1.document"),
@@ -107,7 +109,12 @@ def test_clicks_are_kept_with_what_was_shown(client: FlaskClient) -> None:
         ("labels", [1], 422, "object"),
         ("clicks", {"query": "a", "document": "bee"}, 422, "give the `position`"),
         ("clicks", {"query": "a"}, 422, "without a document"),
-        ("clicks", {"query": "a", "document": "bee", "position": 1, "shown": ["cat", "bee"]}, 422, "does not stand"),
+        (
+            "clicks",
+            {"query": "a", "document": "bee", "position": 1, "shown": ["cat", "bee"]},
+            422,
+            "is not at this `position`",
+        ),
         ("clicks", {"query": "a", "document": "bee", "position": 0}, 422, "position"),
         ("clicks", {"query": "a", "document": "unicorn", "position": 1}, 422, "unicorn"),
         ("domains/x/rollback", {}, 422, "no version to return from"),
@@ -118,74 +125,74 @@ def test_clicks_are_kept_with_what_was_shown(client: FlaskClient) -> None:
         ("compare", {"query": " "}, 422, "empty"),
     ],
 )
-def test_what_makes_no_sense_is_refused_and_leaves_nothing(
-    client: FlaskClient, path: str, body: object, status: int, said: str
+def test_invalid_requests_are_refused_and_store_nothing(
+    client: FlaskClient, path: str, body: object, status: int, message: str
 ) -> None:
     answer = client.post(f"/api/{path}", json=body)
     assert answer.status_code == status, answer.text
-    assert said in answer.text
+    assert message in answer.text
     assert client.get("/api/labels").get_json()["labels"] == []
     assert client.get("/api/clicks").get_json()["clicks"] == []
     assert client.get("/api/domains").get_json()["domains"] == []
 
 
-def test_marks_change_their_domain_at_once_and_no_other_and_are_undone(client: FlaskClient) -> None:
-    others = {query: found(client, query) for query in ("an animal", "honey", "a bird of prey")}
-    assert adapted(client, "team") == {
+def test_labels_adapt_their_own_domain_only_and_a_rollback_undoes_it(client: FlaskClient) -> None:
+    unadapted = {query: search(client, query) for query in ("an animal", "honey", "a bird of prey")}
+    assert applied_adaptation(client, "team") == {
         "domain": None,
         "version": 0,
         "learner": "none",
         "reason": "nothing is known of this domain yet",
     }
     client.post("/api/labels", json=label(domain="team", document="salmon"))
-    described = client.post("/api/domains/team/adapt").get_json()
-    assert described["history"][0]["event"] == "adapted"
-    by = adapted(client, "team")
-    assert (by["domain"], by["version"], by["learner"]) == ("team", 1, "memory")
-    assert by["reason"].startswith("Memorized 1 judged query")
-    assert found(client, "an animal", "team")[0][0] == "salmon" != others["an animal"][0][0]
-    for query, before in others.items():
-        assert found(client, query) == before
+    status = client.post("/api/domains/team/adapt").get_json()
+    assert status["history"][0]["event"] == "adapted"
+    adaptation = applied_adaptation(client, "team")
+    assert (adaptation["domain"], adaptation["version"], adaptation["learner"]) == ("team", 1, "memory")
+    assert adaptation["reason"].startswith("Memorized 1 judged query")
+    assert search(client, "an animal", "team")[0][0] == "salmon" != unadapted["an animal"][0][0]
+    for query, before in unadapted.items():
+        assert search(client, query) == before
     assert client.post("/api/domains/team/adapt", json={}).get_json()["history"][0]["number"] == 1
-    undone = client.post("/api/domains/team/rollback", json={}).get_json()
-    assert [one["event"] for one in undone["history"]] == ["rolled back", "adapted"]
-    assert found(client, "an animal", "team") == others["an animal"]
+    rolled_back = client.post("/api/domains/team/rollback", json={}).get_json()
+    assert [version["event"] for version in rolled_back["history"]] == ["rolled back", "adapted"]
+    assert search(client, "an animal", "team") == unadapted["an animal"]
     assert client.post("/api/domains/team/rollback", json={"to": 1}).get_json()["adaptation"]["version"] == 3
-    assert found(client, "an animal", "team")[0][0] == "salmon"
+    assert search(client, "an animal", "team")[0][0] == "salmon"
     assert client.post("/api/domains/team/reset").get_json()["adaptation"]["learner"] == "none"
-    assert found(client, "an animal", "team") == others["an animal"]
+    assert search(client, "an animal", "team") == unadapted["an animal"]
 
 
-def test_a_restart_serves_what_was_learned(client: FlaskClient, serve: Serve) -> None:
+def test_a_restart_serves_the_adapted_domain(client: FlaskClient, serve: Serve) -> None:
     client.post("/api/labels", json=label(domain="a/b ü", document="salmon"))
     client.post("/api/domains/a%2Fb%20%C3%BC/adapt")
-    before = found(client, "an animal", "a/b ü")
+    before = search(client, "an animal", "a/b ü")
     assert before[0][0] == "salmon"
-    assert found(serve(), "an animal", "a/b ü") == before
+    assert search(serve(), "an animal", "a/b ü") == before
 
 
-def test_a_withdrawn_source_leaves_exactly_the_state_without_it(index: Path, serve: Serve) -> None:
+def test_retracting_a_source_gives_exactly_the_state_without_it(index: Path, serve: Serve) -> None:
     keys = {"good": f"{KEY}-1", "bad": f"{KEY}-2"}
     client = serve(keys=WriteKeys(keys))
     good, bad = ({"Authorization": f"Bearer {key}"} for key in keys.values())
     client.post("/api/labels", json=label(domain="team"), headers=good)
     client.post("/api/domains/team/adapt", headers=good)
-    first = client.get("/api/domains/team/state", headers=good).data
+    first_state = client.get("/api/domains/team/state", headers=good).data
     client.post("/api/labels", json=label(domain="team", query="honey", document="cat"), headers=bad)
     client.post("/api/clicks", json={"query": "fish", "document": "cat", "position": 1, "domain": "team"}, headers=bad)
     client.post("/api/domains/team/adapt", headers=good)
-    assert client.get("/api/domains/team/state", headers=good).data != first
+    assert client.get("/api/domains/team/state", headers=good).data != first_state
     for kind in ("labels", "clicks"):
         assert client.delete(f"/api/{kind}?source=bad", headers=good).get_json()["retracted"] == {"team": 1}
     until = monotonic() + 20
     while client.get("/api/domains/team", headers=good).get_json()["pending"] and monotonic() < until:
         sleep(0.01)
-    path = DomainStore(index, encoder_sha256="").folder / "team"
-    states = [DomainState.open(one)[0].to_bytes({}) for one in sorted(path.glob("*.safetensors"))]
+    folder = DomainStore(index, encoder_sha256="").folder / "team"
+    states = [DomainState.open(path)[0].to_bytes({}) for path in sorted(folder.glob("*.safetensors"))]
     assert states[0] == states[-1] != states[1]
 
 
-def test_entries_retracted_during_an_adaptation_do_not_keep_serving(
+def test_entries_retracted_during_an_adaptation_have_no_lasting_effect(
     client: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     domains = client.application.extensions["semsearch"].index("zoo").domains
@@ -204,76 +211,77 @@ def test_entries_retracted_during_an_adaptation_do_not_keep_serving(
     assert decided.wait(10)
     client.delete("/api/labels?id=wrong")
     go.set()
-    status = wait_for(client, "team", lambda one: not one["adapting"] and not one["pending"])
+    status = wait_for(client, "team", lambda status: not status["adapting"] and not status["pending"])
     assert [version["labels"] for version in status["history"]] == [1, 2]
 
 
-def test_enough_new_labels_adapt_a_domain_unasked_and_after_a_crash(serve: Serve) -> None:
+def test_enough_new_labels_adapt_a_domain_automatically_and_after_a_restart(serve: Serve) -> None:
     client = serve(after=3)
     client.post("/api/labels", json={"domain": "team", "labels": [label(), label(query="honey", document="bee")]})
     client.post("/api/labels", json=label(domain="team", query="fish", document="salmon"))
-    described = wait_for(client, "team", lambda one: bool(one["history"]))
-    assert (described["labels"], described["pending"], described["adaptation"]["version"]) == (3, 0, 1)
+    status = wait_for(client, "team", lambda status: bool(status["history"]))
+    assert (status["labels"], status["pending"], status["adaptation"]["version"]) == (3, 0, 1)
     client = serve(after=0)
     client.post("/api/labels", json={"domain": "late", "labels": [label(user=str(n)) for n in range(3)]})
     assert client.get("/api/domains/late").get_json()["history"] == []
-    assert wait_for(serve(after=3), "late", lambda one: bool(one["history"]))["adaptation"]["learner"] == "memory"
+    assert wait_for(serve(after=3), "late", lambda status: bool(status["history"]))["adaptation"]["learner"] == "memory"
 
 
-def test_a_child_is_served_by_its_parent_until_it_learns_itself(client: FlaskClient) -> None:
+def test_a_child_uses_its_parents_state_until_it_is_adapted_itself(client: FlaskClient) -> None:
     client.post("/api/labels", json=label(domain="team", document="salmon"))
     client.post("/api/domains/team/adapt")
     client.post("/api/domains/ann/parent", json={"parent": "team"})
-    assert adapted(client, "ann") == {
+    assert applied_adaptation(client, "ann") == {
         "domain": "team",
         "version": 1,
         "learner": "memory",
         "reason": "inherited from 'team'",
     }
-    assert found(client, "an animal", "ann") == found(client, "an animal", "team")
+    assert search(client, "an animal", "ann") == search(client, "an animal", "team")
     client.post("/api/labels", json=label(domain="ann", document="bee"))
     client.post("/api/domains/ann/adapt")
-    assert found(client, "an animal", "ann")[0][0] == "bee"
-    # what it inherits goes on beside
+    assert search(client, "an animal", "ann")[0][0] == "bee"
+    # the inherited state still applies to other queries
     client.post("/api/labels", json=label(domain="team", query="a thing that flies", document="dog"))
     client.post("/api/domains/team/adapt")
-    wait_for(client, "ann", lambda one: len(one["history"]) == 2)
-    assert found(client, "a thing that flies", "ann")[0][0] == "dog"
-    assert found(client, "an animal", "ann")[0][0] == "bee"
+    wait_for(client, "ann", lambda status: len(status["history"]) == 2)
+    assert search(client, "a thing that flies", "ann")[0][0] == "dog"
+    assert search(client, "an animal", "ann")[0][0] == "bee"
     client.post("/api/domains/ann/reset")
-    assert found(client, "an animal", "ann")[0][0] == "salmon"
+    assert search(client, "an animal", "ann")[0][0] == "salmon"
     # a change of the parent reaches its child
     client.post("/api/domains/team/reset")
-    assert found(client, "an animal", "ann") == found(client, "an animal")
+    assert search(client, "an animal", "ann") == search(client, "an animal")
     listed = client.get("/api/domains").get_json()["domains"]
-    assert [(one["domain"], one["parent"]) for one in listed] == [("ann", "team"), ("team", None)]
+    assert [(domain["domain"], domain["parent"]) for domain in listed] == [("ann", "team"), ("team", None)]
 
 
-def test_states_are_exported_and_imported_and_nonsense_is_not(client: FlaskClient) -> None:
+def test_states_are_exported_and_imported_and_invalid_ones_are_refused(client: FlaskClient) -> None:
     client.post("/api/labels", json=label(domain="team", document="salmon"))
     client.post("/api/domains/team/adapt")
     state = client.get("/api/domains/team/state").data
     assert client.put("/api/domains/copy/state", data=state).get_json()["history"][0]["event"] == "imported"
-    assert found(client, "an animal", "copy") == found(client, "an animal", "team")
+    assert search(client, "an animal", "copy") == search(client, "an animal", "team")
     for content in (b"", state[:-5], b"{}" * 50, state.replace(b"encoder_sha256", b"encoder_sha255")):
         assert client.put("/api/domains/copy/state", data=content).status_code == 422
     assert client.get("/api/domains/copy").get_json()["adaptation"]["version"] == 1
-    assert client.get("/api/domains/nobody/state").status_code == 422
+    assert client.get("/api/domains/unknown/state").status_code == 422
 
 
-def test_compare_shows_both_rankings_and_where_each_document_went(client: FlaskClient) -> None:
+def test_compare_returns_both_rankings_and_each_documents_other_rank(client: FlaskClient) -> None:
     client.post("/api/labels", json=label(domain="team", document="salmon"))
     client.post("/api/domains/team/adapt")
-    both = client.post("/api/compare", json={"query": "an animal", "domain": "team", "k": 4}).get_json()
-    assert [(hit["id"], hit["score"]) for hit in both["frozen"]] == found(client, "an animal")[:4]
-    assert [(hit["id"], hit["score"]) for hit in both["adapted"]] == found(client, "an animal", "team")[:4]
-    order = [one for one, _ in found(client, "an animal")]
-    assert [hit["other_rank"] for hit in both["adapted"]] == [order.index(hit["id"]) + 1 for hit in both["adapted"]]
-    assert both["moved"] > 0
-    assert both["adaptation"]["version"] == 1
+    comparison = client.post("/api/compare", json={"query": "an animal", "domain": "team", "k": 4}).get_json()
+    assert [(hit["id"], hit["score"]) for hit in comparison["frozen"]] == search(client, "an animal")[:4]
+    assert [(hit["id"], hit["score"]) for hit in comparison["adapted"]] == search(client, "an animal", "team")[:4]
+    frozen = [doc_id for doc_id, _ in search(client, "an animal")]
+    adapted = comparison["adapted"]
+    assert [hit["other_rank"] for hit in adapted] == [frozen.index(hit["id"]) + 1 for hit in adapted]
+    assert comparison["moved"] > 0
+    assert comparison["adaptation"]["version"] == 1
 
 
-def test_recommendations_are_near_what_was_liked_and_new(client: FlaskClient) -> None:
+def test_recommendations_are_new_documents_similar_to_the_liked_ones(client: FlaskClient) -> None:
     assert client.get("/api/recommend?domain=ann").status_code == 404
     client.post("/api/labels", json=label(domain="ann", query="", document="cat"))
     client.post("/api/clicks", json={"domain": "ann", "query": "x", "document": "bee", "shown": ["eagle", "bee"]})
@@ -309,34 +317,34 @@ ROUTES = [
 ]
 
 
-@pytest.mark.parametrize("keys", ["wanted", "read-only"])
-def test_without_a_right_key_nothing_is_told_or_changed(serve: Serve, keys: str) -> None:
-    client = serve(keys=WriteKeys({"ops": KEY}) if keys == "wanted" else WriteKeys({}, refuse_all=True))
+@pytest.mark.parametrize("keys", ["required", "read-only"])
+def test_without_a_valid_key_nothing_is_revealed_or_changed(serve: Serve, keys: str) -> None:
+    client = serve(keys=WriteKeys({"ops": KEY}) if keys == "required" else WriteKeys({}, refuse_all=True))
     for method, path, body in ROUTES:
         for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic x"}, {"Authorization": KEY}):
             answer = client.open(path, method=method, json=body, headers=headers)
-            assert answer.status_code == (401 if keys == "wanted" else 403), (method, path, headers)
+            assert answer.status_code == (401 if keys == "required" else 403), (method, path, headers)
             assert keys == "read-only" or answer.headers["WWW-Authenticate"] == "Bearer"
-    assert found(client, "honey")
+    assert search(client, "honey")
     assert client.post("/api/compare", json={"query": "honey"}).status_code == 200
 
 
-def test_every_route_that_writes_or_tells_is_among_those(client: FlaskClient) -> None:
-    wanted = {
+def test_routes_lists_every_operation_that_requires_a_key(client: FlaskClient) -> None:
+    operations = {
         (method, path.replace("{domain}", "x"))
         for path, methods in client.get("/api/openapi.json").get_json()["paths"].items()
-        for method, described in methods.items()
-        if "security" in described
+        for method, operation in methods.items()
+        if "security" in operation
     }
-    assert wanted == {(method, path.partition("?")[0]) for method, path, _ in ROUTES}
+    assert operations == {(method, path.partition("?")[0]) for method, path, _ in ROUTES}
 
 
-def test_the_right_key_is_the_source(serve: Serve) -> None:
+def test_the_name_of_the_key_is_stored_as_source(serve: Serve) -> None:
     client = serve(keys=WriteKeys({"ops": KEY, "shop": f"{KEY}!"}))
     headers = {"Authorization": f"Bearer {KEY}!"}
     assert client.post("/api/labels", json=label(), headers=headers).status_code == 201
-    [kept] = client.get("/api/labels", headers=headers).get_json()["labels"]
-    assert kept["source"] == "shop"
+    [stored] = client.get("/api/labels", headers=headers).get_json()["labels"]
+    assert stored["source"] == "shop"
 
 
 @pytest.mark.parametrize(
@@ -355,12 +363,12 @@ def test_a_page_of_another_site_cannot_write(client: FlaskClient, headers: dict[
         assert client.open(path, method=method, json=body, headers=headers).status_code == 403
     own = {"Origin": "http://localhost", "Sec-Fetch-Site": "same-origin"}
     assert client.post("/api/labels", json=label(), headers=own).status_code == 201
-    # what a form or a script of another site can send without being asked first
+    # a form or script of another site can send this type without a preflight request
     assert client.post("/api/labels", data='{"query": "a"}', content_type="text/plain").status_code == 415
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("options", "message"),
     [
         (["no-sign-in-this-key"], "NAME=KEY"),
         (["ops=short"], "at least 16"),
@@ -369,19 +377,19 @@ def test_a_page_of_another_site_cannot_write(client: FlaskClient, headers: dict[
         ([f"={KEY}"], "the write key's name"),
     ],
 )
-def test_keys_that_cannot_be_used_are_refused_at_the_start(given: list[str], said: str) -> None:
-    with pytest.raises(WriteKeyError, match=said):
-        WriteKeys.parsed(given)
+def test_invalid_keys_are_refused_at_start(options: list[str], message: str) -> None:
+    with pytest.raises(WriteKeyError, match=message):
+        WriteKeys.parse(options)
 
 
-def test_beyond_loopback_a_server_without_keys_does_not_start(index: Path, command: Command) -> None:
-    done = command("serve", index, "--host", "0.0.0.0", "--port", "0")
-    assert done.returncode == 1
-    assert "--write-key NAME=KEY" in done.stderr
-    assert "--read-only" in done.stderr
+def test_a_server_without_keys_does_not_start_beyond_loopback(index: Path, command: Command) -> None:
+    process = command("serve", index, "--host", "0.0.0.0", "--port", "0")
+    assert process.returncode == 1
+    assert "--write-key NAME=KEY" in process.stderr
+    assert "--read-only" in process.stderr
 
 
-def test_a_damaged_domain_is_served_frozen_and_says_so_while_others_go_on(
+def test_a_damaged_domain_is_unadapted_with_a_reason_and_others_are_unaffected(
     index: Path, client: FlaskClient, serve: Serve
 ) -> None:
     for domain in ("hurt", "worse", "well"):
@@ -392,24 +400,26 @@ def test_a_damaged_domain_is_served_frozen_and_says_so_while_others_go_on(
     (index / "domains" / "worse" / "domain.json").write_text("{")
     client = serve()
     for domain in ("hurt", "worse"):
-        assert found(client, "an animal", domain) == found(client, "an animal")
-        assert adapted(client, domain)["reason"].startswith("damaged: ")
-    assert found(client, "an animal", "well")[0][0] == "salmon"
+        assert search(client, "an animal", domain) == search(client, "an animal")
+        assert applied_adaptation(client, domain)["reason"].startswith("damaged: ")
+    assert search(client, "an animal", "well")[0][0] == "salmon"
     assert client.get("/api/domains/worse").status_code == 422
     assert client.post("/api/domains/hurt/adapt").get_json()["adaptation"]["version"] == 2
-    assert found(client, "an animal", "hurt")[0][0] == "salmon"
+    assert search(client, "an animal", "hurt")[0][0] == "salmon"
 
 
-def test_what_another_process_changes_is_taken_up(index: Path, client: FlaskClient, command: Command) -> None:
+def test_changes_by_another_process_are_served(index: Path, client: FlaskClient, command: Command) -> None:
     client.post("/api/labels", json=label(domain="team", document="salmon"))
     client.post("/api/domains/team/adapt")
     assert command("domains", "reset", index, "team").returncode == 0
-    assert wait_for(client, "team", lambda one: one["adaptation"]["version"] == 0)["history"][0]["event"] == "reset"
-    assert found(client, "an animal", "team") == found(client, "an animal")
+    assert (
+        wait_for(client, "team", lambda status: status["adaptation"]["version"] == 0)["history"][0]["event"] == "reset"
+    )
+    assert search(client, "an animal", "team") == search(client, "an animal")
 
 
-def test_a_disk_that_refuses_is_told_and_nothing_is_half_kept(index: Path, client: FlaskClient) -> None:
+def test_a_failing_label_log_is_reported_and_searches_continue(index: Path, client: FlaskClient) -> None:
     (index / "labels.sqlite").write_bytes(b"this is no database" * 100)
     assert client.post("/api/labels", json=label()).status_code == 507
     assert client.get("/api/labels").status_code == 507
-    assert found(client, "honey")
+    assert search(client, "honey")

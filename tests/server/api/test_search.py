@@ -1,4 +1,4 @@
-"""The endpoint: good requests, bad requests, and what it says of itself."""
+"""The search API: valid and invalid requests, filters and facets, its OpenAPI document, and the pages that use it."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ def app(
         "animals": SearchEngine.open(animals, encoder=tiny_encoder),
         "hostile": SearchEngine.open(folder / "hostile", encoder=tiny_encoder),
     }
-    made = create_app(engines, limits=SMALL, trusted_hosts=["localhost"])
-    yield made
-    made.extensions["semsearch"].close()
+    app = create_app(engines, limits=SMALL, trusted_hosts=["localhost"])
+    yield app
+    app.extensions["semsearch"].close()
     for engine in engines.values():
         engine.close()
 
@@ -56,7 +56,7 @@ def client(app: Flask) -> FlaskClient:
 
 
 @pytest.mark.parametrize(
-    ("values", "first"),
+    ("body", "best_ids"),
     [
         ({"query": "nectar and honey"}, ["bee"]),
         ({"query": "nectar and honey", "k": 2, "domain": "biologists", "index": "animals"}, ["bee"]),
@@ -64,14 +64,14 @@ def client(app: Flask) -> FlaskClient:
         ({"query": "honey", "index": "hostile"}, [HOSTILE["id"]]),
     ],
 )
-def test_posted_queries_are_answered_in_order(client: FlaskClient, values: dict[str, Any], first: list[str]) -> None:
-    answer = client.post("/api/search", json=values).get_json()
-    assert [result["hits"][0]["id"] for result in answer["results"]] == first
-    assert all(len(result["hits"]) <= values.get("k", 5) for result in answer["results"])
-    assert (answer["index"], answer["domain"]) == (values.get("index", "animals"), values.get("domain", "default"))
+def test_posted_queries_are_answered_in_order(client: FlaskClient, body: dict[str, Any], best_ids: list[str]) -> None:
+    answer = client.post("/api/search", json=body).get_json()
+    assert [result["hits"][0]["id"] for result in answer["results"]] == best_ids
+    assert all(len(result["hits"]) <= body.get("k", 5) for result in answer["results"])
+    assert (answer["index"], answer["domain"]) == (body.get("index", "animals"), body.get("domain", "default"))
 
 
-def test_a_hit_has_what_one_shows(client: FlaskClient) -> None:
+def test_a_hit_has_all_fields_to_display(client: FlaskClient) -> None:
     answer = client.get("/api/search?query=nectar+and+honey&k=1").get_json()
     (hit,) = answer["results"][0]["hits"]
     assert (hit["title"], hit["source"], hit["metadata"]) == ("Bee", "animals.jsonl:5", {"kind": "insect"})
@@ -84,22 +84,22 @@ def test_a_hit_has_what_one_shows(client: FlaskClient) -> None:
 
 
 @pytest.mark.parametrize("mode", ["semantic", "keyword", "hybrid", None])
-def test_every_mode_answers_and_says_what_it_went_by(client: FlaskClient, mode: str | None) -> None:
-    asked = {"query": "nectar and honey", "k": 2, "explain": True} | ({"mode": mode} if mode else {})
-    (result,) = client.post("/api/search", json=asked).get_json()["results"]
+def test_every_mode_answers_and_is_reported(client: FlaskClient, mode: str | None) -> None:
+    body = {"query": "nectar and honey", "k": 2, "explain": True} | ({"mode": mode} if mode else {})
+    (result,) = client.post("/api/search", json=body).get_json()["results"]
     assert result["mode"] == mode or (mode is None and result["mode"] == "hybrid")
     assert result["hits"][0]["id"] == "bee"
-    parts = result["hits"][0]["score_breakdown"]
-    assert (parts["similarity"] is None) == (mode == "keyword")
-    assert (parts["lexical_score"] is None) == (mode == "semantic")
-    (plain,) = client.post("/api/search", json={**asked, "explain": False}).get_json()["results"]
-    assert plain["hits"][0]["score_breakdown"] is None
+    breakdown = result["hits"][0]["score_breakdown"]
+    assert (breakdown["similarity"] is None) == (mode == "keyword")
+    assert (breakdown["lexical_score"] is None) == (mode == "semantic")
+    (unexplained,) = client.post("/api/search", json={**body, "explain": False}).get_json()["results"]
+    assert unexplained["hits"][0]["score_breakdown"] is None
     page = client.get("/", query_string={"query": "nectar and honey", "mode": mode or ""})
     assert page.status_code == 200
     assert "Bee" in page.text
 
 
-def test_lexical_stays_accepted_for_keyword(client: FlaskClient) -> None:
+def test_the_mode_lexical_is_accepted_for_keyword(client: FlaskClient) -> None:
     answers = [
         client.get("/api/search?query=some+nectar&mode=lexical"),
         client.post("/api/search", json={"query": "some nectar", "mode": "lexical"}),
@@ -108,26 +108,26 @@ def test_lexical_stays_accepted_for_keyword(client: FlaskClient) -> None:
     assert [answer.get_json()["results"][0]["mode"] for answer in answers] == ["keyword", "keyword"]
 
 
-def test_the_description_lists_the_modes(client: FlaskClient) -> None:
+def test_the_openapi_document_lists_the_modes(client: FlaskClient) -> None:
     schemas = client.get("/api/openapi.json").get_json()["components"]["schemas"]
     assert schemas["Mode"]["enum"] == ["semantic", "keyword", "hybrid"]
 
 
-def test_a_page_without_a_hit_says_what_to_do(client: FlaskClient) -> None:
-    for asked in ({"query": "zeppelin", "mode": "keyword"}, {"query": '"honey nectar"', "mode": "keyword"}):
-        page = client.get("/", query_string=asked)
+def test_a_page_without_hits_suggests_semantic_search(client: FlaskClient) -> None:
+    for params in ({"query": "zeppelin", "mode": "keyword"}, {"query": '"honey nectar"', "mode": "keyword"}):
+        page = client.get("/", query_string=params)
         assert page.status_code == 200
         assert "Nothing found" in page.text
         assert "mode=semantic" in page.text
 
 
-def test_where_the_encoder_fails_words_answer_and_say_so(
+def test_if_the_encoder_fails_keyword_search_answers_and_says_so(
     app: Flask, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: object, **__: object) -> None:
         raise EncoderError("encoder 'tiny' failed on 1 texts (out of memory)")
 
-    # none of these was asked before: what is remembered needs no encoder
+    # no query of this test may be cached: a cached one needs no encoder
     monkeypatch.setattr(app.extensions["semsearch"].index("animals").engine.encoder, "encode_queries", broken)
     (result,) = client.get("/api/search?query=nectar+or+honey").get_json()["results"]
     assert (result["mode"], result["hits"][0]["id"]) == ("keyword", "bee")
@@ -139,7 +139,7 @@ def test_where_the_encoder_fails_words_answer_and_say_so(
     assert client.get("/api/search?query=some+nectar&mode=semantic").status_code == 500
 
 
-def test_pages_join(client: FlaskClient) -> None:
+def test_pages_of_results_are_contiguous(client: FlaskClient) -> None:
     def ids(k: int, offset: int) -> list[str]:
         answer = client.get(f"/api/search?query=animal&k={k}&offset={offset}").get_json()
         return [hit["id"] for hit in answer["results"][0]["hits"]]
@@ -172,11 +172,11 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("values", "status", "field"), BAD)
+@pytest.mark.parametrize(("body", "status", "field"), BAD)
 def test_a_bad_request_is_a_problem_that_names_the_field(
-    client: FlaskClient, values: object, status: int, field: str
+    client: FlaskClient, body: object, status: int, field: str
 ) -> None:
-    response = client.post("/api/search", json=values)
+    response = client.post("/api/search", json=body)
     problem = response.get_json()
     assert (response.status_code, response.mimetype) == (status, "application/problem+json")
     assert problem["status"] == status
@@ -197,7 +197,7 @@ def test_a_bad_request_is_a_problem_that_names_the_field(
         ("/api/search", {"json": {"query": "x"}, "headers": {"Host": "evil.example"}}, 400),
     ],
 )
-def test_what_is_no_request_is_a_problem_too(
+def test_a_malformed_request_is_a_problem_too(
     client: FlaskClient, path: str, options: dict[str, Any], status: int
 ) -> None:
     response = client.post(path, **options)
@@ -209,28 +209,28 @@ def test_what_is_no_request_is_a_problem_too(
     ("query", "status", "field"),
     [("query=a&k=x", 422, "k"), ("query=a&query=b", 422, "query"), ("query=a&foo=1", 422, "foo"), ("", 422, "")],
 )
-def test_addresses_are_held_to_the_same(client: FlaskClient, query: str, status: int, field: str) -> None:
+def test_query_strings_are_validated_alike(client: FlaskClient, query: str, status: int, field: str) -> None:
     response = client.get(f"/api/search?{query}")
     assert (response.status_code, response.get_json()["errors"][0]["field"]) == (status, field)
 
 
-@pytest.mark.parametrize("values", [{"query": "a"}, {"queries": ["a", "b"]}], ids=["single", "many"])
+@pytest.mark.parametrize("body", [{"query": "a"}, {"queries": ["a", "b"]}], ids=["single", "several"])
 @pytest.mark.parametrize("error", [OverloadedError("full", retry_after_s=7), DeadlineError("late", retry_after_s=7)])
-def test_overload_is_told_alike_for_single_and_many(
-    client: FlaskClient, monkeypatch: pytest.MonkeyPatch, values: dict[str, Any], error: Exception
+def test_overload_is_reported_alike_for_one_and_several_queries(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch, body: dict[str, Any], error: Exception
 ) -> None:
     def overloaded(*_: object, **__: object) -> None:
         raise error
 
     monkeypatch.setattr(SearchService, "search", overloaded)
-    response = client.post("/api/search", json=values)
+    response = client.post("/api/search", json=body)
     assert (response.status_code, response.headers["Retry-After"]) == (503, "7")
     assert response.mimetype == "application/problem+json"
     assert client.get("/?query=a").status_code == 503
 
 
 @pytest.mark.parametrize("path", ["/api/search?query=a", "/?query=a"])
-def test_an_unexpected_failure_tells_nothing_of_itself(
+def test_an_unexpected_error_reveals_no_details(
     client: FlaskClient, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
     def broken(*_: object, **__: object) -> None:
@@ -244,7 +244,7 @@ def test_an_unexpected_failure_tells_nothing_of_itself(
 
 
 @pytest.mark.parametrize("path", ["/", "/?query=a", "/api/search?query=a", "/api/search", "/no", "/static/search.js"])
-def test_every_answer_has_the_security_headers(client: FlaskClient, path: str) -> None:
+def test_every_response_has_the_security_headers(client: FlaskClient, path: str) -> None:
     with client.get(path) as response:
         headers = response.headers
     assert headers["Content-Security-Policy"].startswith("default-src 'none'; script-src 'self';")
@@ -253,17 +253,17 @@ def test_every_answer_has_the_security_headers(client: FlaskClient, path: str) -
 
 
 def test_documents_and_indexes_can_be_read(client: FlaskClient) -> None:
-    found = client.get("/api/document", query_string={"index": "hostile", "id": HOSTILE["id"]}).get_json()
-    assert (found["title"], found["text"]) == (HOSTILE["title"], HOSTILE["text"])
-    assert client.get("/api/document?id=nobody").status_code == 404
+    document = client.get("/api/document", query_string={"index": "hostile", "id": HOSTILE["id"]}).get_json()
+    assert (document["title"], document["text"]) == (HOSTILE["title"], HOSTILE["text"])
+    assert client.get("/api/document?id=unknown").status_code == 404
     assert client.get("/api/document").status_code == 422
-    assert [one["name"] for one in client.get("/api/indexes").get_json()["indexes"]] == ["animals", "hostile"]
+    assert [index["name"] for index in client.get("/api/indexes").get_json()["indexes"]] == ["animals", "hostile"]
 
 
-def test_the_description_is_valid_and_complete(app: Flask, client: FlaskClient) -> None:
-    description = client.get("/api/openapi.json").get_json()
-    OpenAPIV31SpecValidator(description).validate()
-    fields = description["components"]["schemas"]["SearchRequest"]["properties"]
+def test_the_openapi_document_is_valid_and_complete(app: Flask, client: FlaskClient) -> None:
+    openapi = client.get("/api/openapi.json").get_json()
+    OpenAPIV31SpecValidator(openapi).validate()
+    fields = openapi["components"]["schemas"]["SearchRequest"]["properties"]
     assert (fields["k"]["maximum"], fields["offset"]["maximum"]) == (5, 10)
     assert "100" in json.dumps(fields["query"])
     page = {"/", "/document", "/explanation", "/learned", "/map", "/status"}
@@ -273,36 +273,36 @@ def test_the_description_is_valid_and_complete(app: Flask, client: FlaskClient) 
         if rule.rule not in page and rule.endpoint != "static"
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
     }
-    assert routes == {(path, method) for path, methods in description["paths"].items() for method in methods}
+    assert routes == {(path, method) for path, methods in openapi["paths"].items() for method in methods}
 
 
-def test_answers_are_as_described(client: FlaskClient) -> None:
-    description = client.get("/api/openapi.json").get_json()
+def test_responses_match_the_openapi_document(client: FlaskClient) -> None:
+    openapi = client.get("/api/openapi.json").get_json()
     for response, name in (
         (client.get("/api/search?query=a"), "SearchResponse"),
         (client.get("/api/search"), "Problem"),
         (client.get("/api/document?id=bee"), "DocumentResponse"),
         (client.get("/api/indexes"), "IndexesResponse"),
     ):
-        schema = {"$ref": f"#/components/schemas/{name}", "components": description["components"]}
+        schema = {"$ref": f"#/components/schemas/{name}", "components": openapi["components"]}
         jsonschema.validate(response.get_json(), schema)
 
 
-def test_health_and_metrics_tell_what_happened(client: FlaskClient) -> None:
+def test_health_and_metrics_are_served(client: FlaskClient) -> None:
     assert (client.get("/healthz").text, client.get("/readyz").text) == ("ok\n", "ready\n")
 
-    def answered() -> float:
+    def answered_queries() -> float:
         lines = client.get("/metrics").text.splitlines()
         return float(
             next(line for line in lines if line.startswith('semsearch_queries_total{outcome="answered"')).split()[1]
         )
 
-    before = answered()
+    before = answered_queries()
     client.post("/api/search", json={"queries": ["a", "b"]})
-    assert answered() == before + 2
+    assert answered_queries() == before + 2
 
 
-def test_the_page_is_complete_without_a_script(client: FlaskClient) -> None:
+def test_the_page_works_without_scripts(client: FlaskClient) -> None:
     page = client.get("/?query=nectar+and+honey").text
     assert 'value="nectar and honey"' in page
     assert "collects <mark>nectar</mark>" in page
@@ -311,12 +311,14 @@ def test_the_page_is_complete_without_a_script(client: FlaskClient) -> None:
     assert "shorten it" in client.get(f"/?query={'x' * 101}").text
 
 
-def test_hostile_documents_are_inert(client: FlaskClient) -> None:
+def test_markup_in_documents_is_escaped(client: FlaskClient) -> None:
     page = client.get("/?query=honey&index=hostile").text
     document = client.get("/document", query_string={"index": "hostile", "id": HOSTILE["id"], "query": "<u>"}).text
     for html in (page, document):
         assert "&lt;script&gt;alert(1)" in html
-        assert not [bad for bad in ("<script>alert", "<img src=x", 'href="javascript', "<b>", "<u>") if bad in html]
+        assert not [
+            markup for markup in ("<script>alert", "<img src=x", 'href="javascript', "<b>", "<u>") if markup in html
+        ]
 
 
 def test_a_document_opens_from_its_link(client: FlaskClient) -> None:
@@ -325,8 +327,8 @@ def test_a_document_opens_from_its_link(client: FlaskClient) -> None:
     assert "honey &lt;img" in client.get(unescape(link)).text
 
 
-@pytest.mark.parametrize("path", ["/?query=a&index=nowhere", "/document?id=nobody", "/?query=a&page=0"])
-def test_a_page_that_is_not_there_says_so_as_a_page(client: FlaskClient, path: str) -> None:
+@pytest.mark.parametrize("path", ["/?query=a&index=nowhere", "/document?id=unknown", "/?query=a&page=0"])
+def test_errors_of_pages_are_rendered_as_pages(client: FlaskClient, path: str) -> None:
     response = client.get(path)
     assert response.status_code in {404, 422}
     assert response.mimetype == "text/html"
@@ -343,44 +345,46 @@ FILTERS = [
 ]
 
 
-@pytest.mark.parametrize(("given", "ids"), FILTERS)
+@pytest.mark.parametrize(("filter_value", "ids"), FILTERS)
 @pytest.mark.parametrize("mode", ["semantic", "hybrid"])
-def test_only_what_meets_the_filter_is_found(client: FlaskClient, given: Any, ids: set[str], mode: str) -> None:
-    body = {"query": "an animal with honey", "filter": given, "k": 5, "mode": mode}
+def test_only_documents_that_match_the_filter_are_found(
+    client: FlaskClient, filter_value: Any, ids: set[str], mode: str
+) -> None:
+    body = {"query": "an animal with honey", "filter": filter_value, "k": 5, "mode": mode}
     answer = client.post("/api/search", json=body).get_json()
-    found = {hit["id"] for hit in answer["results"][0]["hits"]}
-    assert found == ids or (not given and len(found) == 5)
-    assert answer["matching"] == (6 if given == "" else len(ids))
-    if isinstance(given, str):
-        again = client.get("/api/search", query_string=body).get_json()
-        assert {hit["id"] for hit in again["results"][0]["hits"]} == found
-    beside = client.post("/api/compare", json={"query": "honey", "filter": given, "k": 100}).get_json()
-    assert len(beside["adapted"]) == answer["matching"]
+    hit_ids = {hit["id"] for hit in answer["results"][0]["hits"]}
+    assert hit_ids == ids or (not filter_value and len(hit_ids) == 5)
+    assert answer["matching"] == (6 if filter_value == "" else len(ids))
+    if isinstance(filter_value, str):
+        same = client.get("/api/search", query_string=body).get_json()
+        assert {hit["id"] for hit in same["results"][0]["hits"]} == hit_ids
+    comparison = client.post("/api/compare", json={"query": "honey", "filter": filter_value, "k": 100}).get_json()
+    assert len(comparison["adapted"]) == answer["matching"]
 
 
-def test_facets_count_what_the_filter_lets_pass(client: FlaskClient) -> None:
-    ask: dict[str, Any] = {"query": "animal", "facets": ["kind", "nothing"]}
-    facets = client.post("/api/search", json=ask).get_json()["facets"]
+def test_facets_count_the_documents_that_match_the_filter(client: FlaskClient) -> None:
+    body: dict[str, Any] = {"query": "animal", "facets": ["kind", "nothing"]}
+    facets = client.post("/api/search", json=body).get_json()["facets"]
     assert facets["kind"]["values"][0] == {"value": "mammal", "count": 3}
-    assert [one["value"] for one in facets["kind"]["values"][1:]] == ["bird", "fish", "insect"]
+    assert [value["value"] for value in facets["kind"]["values"][1:]] == ["bird", "fish", "insect"]
     assert facets["nothing"] == {"values": [], "more": 0}
-    few = client.post("/api/search", json={**ask, "filter": "kind in (bird, fish)"}).get_json()["facets"]
-    assert few["kind"]["values"] == [{"value": "bird", "count": 1}, {"value": "fish", "count": 1}]
-    by_address = client.get("/api/search?query=animal&facets=kind&facets=id").get_json()["facets"]
-    assert by_address["kind"] == facets["kind"]
-    assert len(by_address["id"]["values"]) == 6
+    filtered = client.post("/api/search", json={**body, "filter": "kind in (bird, fish)"}).get_json()["facets"]
+    assert filtered["kind"]["values"] == [{"value": "bird", "count": 1}, {"value": "fish", "count": 1}]
+    from_get = client.get("/api/search?query=animal&facets=kind&facets=id").get_json()["facets"]
+    assert from_get["kind"] == facets["kind"]
+    assert len(from_get["id"]["values"]) == 6
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    "filter_value",
     [
         "kind = ", {"field": "kind"}, {"field": "kind", "eq": {"x": 1}}, {"nor": []}, 7, ["kind = a"],
         "not " * 40 + "a = 1", reduce(lambda inner, _: {"not": inner}, range(25), {"field": "a", "eq": 1}),
     ],
 )  # fmt: skip
-def test_a_filter_that_cannot_be_understood_is_named(client: FlaskClient, wrong: Any) -> None:
+def test_an_invalid_filter_is_named_in_the_error(client: FlaskClient, filter_value: Any) -> None:
     for path in ("/api/search", "/api/compare"):
-        answer = client.post(path, json={"query": "honey", "filter": wrong})
+        answer = client.post(path, json={"query": "honey", "filter": filter_value})
         assert answer.status_code == 422
         assert all(error["field"].startswith("filter") for error in answer.get_json()["errors"])
 
@@ -390,14 +394,14 @@ def test_queries_with_and_without_filters_share_a_batch(app: Flask) -> None:
     from semsearch.types import Query
 
     service: SearchService = app.extensions["semsearch"]
-    queries = [Query("animal", 5, filter=condition) for condition in (None, parse_filter("kind = fish"), None)]
+    queries = [Query("animal", 5, filter=tree) for tree in (None, parse_filter("kind = fish"), None)]
     answer = service.search("animals", queries)
     results = [outcome.hits for outcome in answer.outcomes]
     assert [len(hits) for hits in results] == [5, 1, 5]
     assert [hit.id for hit in results[0]] == [hit.id for hit in results[2]]
 
 
-def test_the_page_filters_and_says_what_it_cannot_read(client: FlaskClient) -> None:
+def test_the_page_filters_and_reports_an_invalid_filter(client: FlaskClient) -> None:
     page = client.get("/?query=animal&filter=kind+%3D+mammal").get_data(as_text=True)
     assert "Best 3 of 3 documents that match the filter" in page
     assert 'value="kind = mammal"' in page
