@@ -131,9 +131,9 @@ def truncate_linear(keys: Tensor, values: Tensor, rank: int) -> tuple[Tensor, Te
     """
     q_keys, r_keys = torch.linalg.qr(keys.T)
     q_values, r_values = torch.linalg.qr(values.T)
-    left, singular_values, right = torch.linalg.svd(r_keys @ r_values.T)
+    u, singular_values, vt = torch.linalg.svd(r_keys @ r_values.T)
     rank = min(rank, len(singular_values))
-    return (q_keys @ left[:, :rank]).T, ((q_values @ right[:rank].T) * singular_values[:rank]).T
+    return (q_keys @ u[:, :rank]).T, ((q_values @ vt[:rank].T) * singular_values[:rank]).T
 
 
 def pivoted_cholesky_subset(keys: Tensor, values: Tensor, sharpness: Tensor, count: int) -> tuple[Tensor, Tensor]:

@@ -124,8 +124,7 @@ def test_cross_validation_does_not_learn_from_the_measured_queries() -> None:
 def test_the_posterior_of_one_candidate_by_hand() -> None:
     # headroom 1/2; improvement 0.2 of it, without variance
     # prior: mean 0, variance 0.04 (+2%), noise 16/(16 + 3)/4 of 0.16
-    one = np.ones((1, 1))
-    prior = Prior(np.array([4.0]), 0.0 * one, 0.04 * one[None], 0.16 * one[None])
+    prior = Prior(np.array([4.0]), np.zeros((1, 1)), np.full((1, 1, 1), 0.04), np.full((1, 1, 1), 0.16))
     before = torch.full((4,), (0.5 * 5 - 0.6) / 4)
     assert headroom(before.double().numpy()) == pytest.approx(0.5)
     mean, deviation = posterior(prior, before, torch.full((4, 1), 0.1))

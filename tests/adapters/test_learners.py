@@ -25,8 +25,8 @@ from tests.adapters.worlds import domain, unit
 def small(seed: int = 0, *, labels: int = 5) -> tuple[SpectralBasis, Support, Support]:
     """Basis, support and held-out queries, in float64."""
     world = domain(seed, dimension=6, documents=20, queries=labels + 4)
-    whole = world.support(np.arange(labels + 4), max_documents=20).to(torch.float64)
-    return world.basis, whole.select(torch.arange(labels)), whole.select(torch.arange(labels, labels + 4))
+    labelled = world.support(np.arange(labels + 4), max_documents=20).to(torch.float64)
+    return world.basis, labelled.select(torch.arange(labels)), labelled.select(torch.arange(labels, labels + 4))
 
 
 def perturbed(name: str) -> dict[str, Tensor]:

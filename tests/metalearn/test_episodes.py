@@ -88,13 +88,13 @@ def test_a_bad_folder_is_refused_with_file_and_line(tmp_path: Path, files: dict[
 
 
 def test_datasets_are_the_given_folders_and_those_inside_them(tmp_path: Path) -> None:
-    one, two = write_dataset(tmp_path / "many" / "one"), write_dataset(tmp_path / "many" / "two")
-    assert find_datasets([tmp_path / "many"]) == [one, two]
-    assert find_datasets([two, tmp_path / "many"]) == [two, one]
+    first, second = write_dataset(tmp_path / "many" / "one"), write_dataset(tmp_path / "many" / "two")
+    assert find_datasets([tmp_path / "many"]) == [first, second]
+    assert find_datasets([second, tmp_path / "many"]) == [second, first]
     with pytest.raises(LabelError, match="is no data set"):
         find_datasets([tmp_path])
     with pytest.raises(LabelError, match="two data sets are called 'one'"):
-        find_datasets([one, write_dataset(tmp_path / "one")])
+        find_datasets([first, write_dataset(tmp_path / "one")])
 
 
 def test_vectors_are_encoded_once(tmp_path: Path, tiny_encoder: Encoder) -> None:
