@@ -35,7 +35,10 @@ XHTML = '<?xml version="1.0"?><html xmlns="http://www.w3.org/1999/xhtml">'
         ("<header>h</header><main>m<header>title</header></main><footer>f</footer>", "m title"),
         ("<header>h</header><p>m</p><footer>f</footer>", "h m f"),
         ("<p hidden>no</p><p style='display:none'>no</p><dialog>no</dialog><template>no</template><p>m</p>", "m"),
-        ("<body><script>var no = '<p>no</p>'</script><style>no{}</style><noscript>no</noscript><!-- no --><p>m</p>", "m"),
+        (
+            "<body><script>var no = '<p>no</p>'</script><style>no{}</style><noscript>no</noscript><!-- no --><p>m</p>",
+            "m",
+        ),
         ("<nav><a>Alpha</a> <a>Beta</a></nav>", "Alpha Beta"),
         # elements that would swallow the rest
         (f"{XHTML}<head><title/><script src='x'/></head><body><a id='x'/>m<div/>end</body></html>", "m end"),
