@@ -5,9 +5,10 @@ from __future__ import annotations
 import http.client
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from time import monotonic, sleep
 
 import pytest
 from flask import Flask
@@ -24,7 +25,8 @@ LONG_S = 20.0
 class BusyServer:
     """A server with one thread, whose searches block until `gate` is set."""
 
-    metrics: Metrics = field(default_factory=Metrics)
+    metrics: Metrics
+    dispatcher: Dispatcher
     running: threading.Event = field(default_factory=threading.Event)
     gate: threading.Event = field(default_factory=threading.Event)
     port: int = 0
@@ -37,7 +39,8 @@ class BusyServer:
 
 @pytest.fixture
 def busy() -> Iterator[BusyServer]:
-    server = BusyServer()
+    metrics = Metrics()
+    server = BusyServer(metrics, Dispatcher(1, metrics))
     app = Flask("busy")
 
     @app.get("/api/search")
@@ -50,16 +53,22 @@ def busy() -> Iterator[BusyServer]:
     def healthz() -> str:
         return "ok"
 
-    dispatcher = Dispatcher(1, server.metrics)
-    wsgi_server = create_server(app, host="127.0.0.1", port=0, _dispatcher=dispatcher, threads=1)
+    wsgi_server = create_server(app, host="127.0.0.1", port=0, _dispatcher=server.dispatcher, threads=1)
     server.port = wsgi_server.effective_port
     thread = threading.Thread(target=wsgi_server.run, daemon=True)
     thread.start()
     yield server
     server.gate.set()
-    dispatcher.shutdown()
+    server.dispatcher.shutdown()
     wsgi_server.trigger.pull_trigger(lambda: wasyncore.close_all(wsgi_server._map))
     thread.join(LONG_S)
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    end = monotonic() + LONG_S
+    while not condition():
+        assert monotonic() < end
+        sleep(0.01)
 
 
 def test_excess_requests_are_refused_at_once_on_a_connection_that_stays_open(busy: BusyServer) -> None:
@@ -68,6 +77,8 @@ def test_excess_requests_are_refused_at_once_on_a_connection_that_stays_open(bus
         waiting = [busy.send("/api/search")]
         assert busy.running.wait(LONG_S)
         waiting += [busy.send("/api/search") for _ in range(MAX_QUEUED)]
+        # the server reads connections in any order: the excess request must come when it has read all others
+        wait_until(lambda: len(busy.dispatcher.queue) == MAX_QUEUED)
         excess = busy.send("/api/search")
         for connection in (*waiting, excess):
             stack.callback(connection.close)
