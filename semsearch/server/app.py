@@ -69,7 +69,7 @@ def create_app(
     app.extensions["semsearch"] = service
     _register_routes(app, service, keys)
     rendering.register(app, Languages(web / "static" / "texts"))
-    app.context_processor(lambda: {"key_wanted": keys.wanted})
+    app.context_processor(lambda: {"key_required": keys.required})
     errors.register(app)
     _register_request_hooks(app, metrics)
     return app

@@ -32,7 +32,7 @@ def from_body(model: type[Model], *, optional: bool = False) -> Model:
         raise FieldProblem.of(error) from None
 
 
-def from_address(model: type[Model], *, many: frozenset[str] = frozenset()) -> Model:
+def from_query_string(model: type[Model], *, many: frozenset[str] = frozenset()) -> Model:
     """Parse the query string. A field may occur once, or any number of times if `many` names it.
 
     Raises FieldProblem.
@@ -56,7 +56,7 @@ def answer(model: BaseModel, status: int = 200) -> Response:
     return Response(model.model_dump_json(), status=status, mimetype="application/json")
 
 
-def client_gone() -> Callable[[], bool]:
+def client_disconnected() -> Callable[[], bool]:
     """Return a function that returns whether the client has disconnected; always false if the server cannot tell."""
     disconnected: Callable[[], bool] = request.environ.get("waitress.client_disconnected", lambda: False)
     return disconnected

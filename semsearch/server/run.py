@@ -116,7 +116,7 @@ def serve(
 
 def check_write_protection(host: str, keys: WriteKeys) -> None:
     """Raise ListenError if other machines can reach the server and any client could write."""
-    if not _is_loopback(host) and not keys.wanted and not keys.refuse_all:
+    if not _is_loopback(host) and not keys.required and not keys.refuse_all:
         raise ListenError(
             f"every client that reaches {host} could label, adapt and reset: require write keys with --write-key"
             " NAME=KEY (or SEMSEARCH_WRITE_KEY), or serve with --read-only"

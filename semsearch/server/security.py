@@ -62,7 +62,7 @@ class WriteKeys:
         return cls(keys, refuse_all=refuse_all)
 
     @property
-    def wanted(self) -> bool:
+    def required(self) -> bool:
         """Whether writing requires a key."""
         return bool(self._digests)
 

@@ -7,7 +7,7 @@ const STORAGE_KEY = "semsearch write key";
 
 /** Whether requests need a key that the user has not given yet. Then only the user's own actions send any. */
 export function isKeyMissing() {
-  return document.body.dataset.keyWanted === "true" && !sessionStorage.getItem(STORAGE_KEY);
+  return document.body.dataset.keyRequired === "true" && !sessionStorage.getItem(STORAGE_KEY);
 }
 
 /** Headers of requests that may need a key. */

@@ -9,7 +9,7 @@ from werkzeug.exceptions import NotFound
 
 from semsearch.search.comparison import ComparedHit, Comparison, compared
 from semsearch.server.api.search import adaptation_model, hit_model
-from semsearch.server.http import answer, client_gone, from_address, from_body
+from semsearch.server.http import answer, client_disconnected, from_body, from_query_string
 from semsearch.server.runtime.service import SearchService
 from semsearch.server.schemas.feedback import (
     ComparedModel,
@@ -33,7 +33,7 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
         params = from_body(CompareRequest)
         assert not isinstance(params.filter, str)
         query = compared(Query(params.query, domain=params.domain, mode=params.mode, filter=params.filter))
-        result = service.search(params.index, [query], abandoned=client_gone())
+        result = service.search(params.index, [query], abandoned=client_disconnected())
         [outcome] = result.outcomes
         comparison = Comparison.of(outcome, params.k)
         return answer(
@@ -52,7 +52,7 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
     @routes.get("/api/recommend")
     def recommend() -> Response:
         keys.source(request)
-        params = from_address(RecommendRequest)
+        params = from_query_string(RecommendRequest)
         index = service.index(params.index)
         recommendation = index.domains.recommend(params.domain, params.k, diversity=params.diversity)
         if recommendation is None:

@@ -7,7 +7,7 @@ from concurrent.futures import TimeoutError as NotReady
 from flask import Blueprint, Response, request
 
 from semsearch.ingest.updating import UpdateResult
-from semsearch.server.http import answer, from_address, from_body
+from semsearch.server.http import answer, from_body, from_query_string
 from semsearch.server.runtime.served_index import ServedIndex
 from semsearch.server.runtime.service import SearchService
 from semsearch.server.schemas.documents import ChangedResponse, CompactRequest, DeleteRequest, DocumentsRequest
@@ -33,7 +33,7 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
     @routes.delete("/api/documents")
     def remove() -> Response:
         keys.source(request)
-        params = from_address(DeleteRequest, many=frozenset({"id"}))
+        params = from_query_string(DeleteRequest, many=frozenset({"id"}))
         index = service.index(params.index)
         return _answer(index, index.writer.delete(params.id))
 

@@ -8,7 +8,7 @@ from flask import Blueprint, Response, request
 
 from semsearch.domains.registry import DomainStatus
 from semsearch.server.api.search import adaptation_model
-from semsearch.server.http import answer, from_address, from_body
+from semsearch.server.http import answer, from_body, from_query_string
 from semsearch.server.runtime.served_index import ServedIndex
 from semsearch.server.runtime.service import SearchService
 from semsearch.server.schemas.feedback import (
@@ -31,14 +31,14 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
     @routes.get("/api/domains")
     def list_domains() -> Response:
         keys.source(request)
-        index = service.index(from_address(DomainRequest).index)
+        index = service.index(from_query_string(DomainRequest).index)
         models = tuple(domain_model(service, index, status) for status in index.domains.all_statuses())
         return answer(DomainsResponse(index=index.name, domains=models))
 
     @routes.get("/api/domains/<path:domain>")
     def get_domain(domain: str) -> Response:
         keys.source(request)
-        return _domain(service, service.index(from_address(DomainRequest).index), domain)
+        return _domain(service, service.index(from_query_string(DomainRequest).index), domain)
 
     @routes.post("/api/domains/<path:domain>/adapt")
     def adapt(domain: str) -> Response:
@@ -83,7 +83,7 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
     @routes.get("/api/domains/<path:domain>/state")
     def export_state(domain: str) -> Response:
         keys.source(request)
-        index = service.index(from_address(DomainRequest).index)
+        index = service.index(from_query_string(DomainRequest).index)
         content = index.domains.history.export_state(domain)
         headers = {"Content-Disposition": 'attachment; filename="domain.safetensors"'}
         return Response(content, mimetype="application/octet-stream", headers=headers)
@@ -91,7 +91,7 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
     @routes.put("/api/domains/<path:domain>/state")
     def import_state(domain: str) -> Response:
         keys.source(request)
-        index = service.index(from_address(DomainRequest).index)
+        index = service.index(from_query_string(DomainRequest).index)
         index.domains.import_state(domain, request.get_data())
         return _domain(service, index, domain)
 

@@ -10,7 +10,7 @@ from uuid import uuid4
 from flask import Blueprint, Response, request
 
 from semsearch.server.errors import FieldProblem
-from semsearch.server.http import answer, from_address, from_body
+from semsearch.server.http import answer, from_body, from_query_string
 from semsearch.server.runtime.served_index import ServedIndex
 from semsearch.server.runtime.service import SearchService
 from semsearch.server.schemas.feedback import (
@@ -85,7 +85,7 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
     @routes.get("/api/labels")
     def get_labels() -> Response:
         keys.source(request)
-        params = from_address(ListRequest)
+        params = from_query_string(ListRequest)
         index = service.index(params.index)
         rows = index.domains.log.labels(_entry_filter(params), after=params.after, limit=params.limit)
         labels = tuple(LabelModel.model_validate(label, from_attributes=True) for _, label in rows)
@@ -94,7 +94,7 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
     @routes.get("/api/clicks")
     def get_clicks() -> Response:
         keys.source(request)
-        params = from_address(ListRequest)
+        params = from_query_string(ListRequest)
         index = service.index(params.index)
         rows = index.domains.log.clicks(_entry_filter(params), after=params.after, limit=params.limit)
         clicks = tuple(ClickModel.model_validate(click, from_attributes=True) for _, click in rows)
@@ -152,7 +152,7 @@ def _entry_errors(index: ServedIndex, entries: Sequence[Label | Click]) -> list[
 
 
 def _retract(service: SearchService, kind: str, source: str) -> Response:
-    params = from_address(EntryFilterRequest)
+    params = from_query_string(EntryFilterRequest)
     entry_filter = _entry_filter(params)
     if entry_filter.empty:
         raise FieldProblem(

@@ -13,7 +13,7 @@ from semsearch.adapters.adapter import DomainAdapter
 from semsearch.filters.tree import FieldValue
 from semsearch.search.engine import Outcome
 from semsearch.server.api.openapi import openapi
-from semsearch.server.http import answer, client_gone, from_address, from_body
+from semsearch.server.http import answer, client_disconnected, from_body, from_query_string
 from semsearch.server.runtime.service import SearchService
 from semsearch.server.schemas.search import (
     AdaptationModel,
@@ -51,7 +51,7 @@ def blueprint(service: SearchService) -> Blueprint:
 
     @routes.get("/api/search")
     def search_get() -> Response:
-        return _search(service, from_address(model, many=frozenset({"queries", "facets"})))
+        return _search(service, from_query_string(model, many=frozenset({"queries", "facets"})))
 
     @routes.post("/api/search")
     def search_post() -> Response:
@@ -59,7 +59,7 @@ def blueprint(service: SearchService) -> Blueprint:
 
     @routes.get("/api/document")
     def document() -> Response:
-        params = from_address(DocumentRequest)
+        params = from_query_string(DocumentRequest)
         match = service.index(params.index).engine.document(params.id)
         if match is None:
             raise NotFound(f"no document has id {params.id[:200]!r}")
@@ -203,7 +203,7 @@ def _search(service: SearchService, params: SearchRequest) -> Response:
         for text in params.texts
     ]
     result = service.search(
-        params.index, queries, abandoned=client_gone(), facets=params.facets, explain=params.explain
+        params.index, queries, abandoned=client_disconnected(), facets=params.facets, explain=params.explain
     )
     return answer(
         SearchResponse(

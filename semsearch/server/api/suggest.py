@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, request
 
-from semsearch.server.http import answer, from_address
+from semsearch.server.http import answer, from_query_string
 from semsearch.server.runtime.service import SearchService
 from semsearch.server.schemas.pages import SuggestionsRequest, SuggestionsResponse
 from semsearch.server.security import WriteKeys
@@ -17,7 +17,7 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
     @routes.get("/api/suggestions")
     def suggestions() -> Response:
         keys.source(request)
-        params = from_address(SuggestionsRequest)
+        params = from_query_string(SuggestionsRequest)
         index = service.index(params.index)
         queries: list[str] = []
         if service.limits.suggestions:

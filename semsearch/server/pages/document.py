@@ -12,7 +12,7 @@ from werkzeug.exceptions import NotFound
 
 from semsearch.errors import QueryError
 from semsearch.server.errors import FieldProblem
-from semsearch.server.http import client_gone
+from semsearch.server.http import client_disconnected
 from semsearch.server.i18n import texts
 from semsearch.server.pages.explanation import explain
 from semsearch.server.pages.rendering import html, web_address
@@ -71,7 +71,7 @@ def blueprint(service: SearchService) -> Blueprint:
             query = params.to_query(k=depth)
         except QueryError as error:
             raise FieldProblem([FieldError(field="query", message=str(error))]) from None
-        explained = explain(service, name, query, doc_id, abandoned=client_gone())
+        explained = explain(service, name, query, doc_id, abandoned=client_disconnected())
         components = (
             () if explained is None else (explained.dense, explained.adaptation, explained.lexical, explained.score)
         )

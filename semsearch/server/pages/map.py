@@ -10,7 +10,7 @@ from werkzeug.exceptions import Conflict, NotFound
 
 from semsearch.search.engine import SearchEngine
 from semsearch.search.ranking import DenseResult
-from semsearch.server.http import answer, client_gone, from_address
+from semsearch.server.http import answer, client_disconnected, from_query_string
 from semsearch.server.pages.rendering import html, shortened
 from semsearch.server.pages.search import HITS_PER_PAGE, PageParameters
 from semsearch.server.runtime.service import SearchService
@@ -55,7 +55,7 @@ def blueprint(service: SearchService) -> Blueprint:
 
     @routes.get("/api/map/points")
     def points() -> Response:
-        engine = service.index(from_address(MapRequest).index).engine
+        engine = service.index(from_query_string(MapRequest).index).engine
         if engine not in encoded_points:
             encoded_points[engine] = _encode(_projection(engine)[1])
         response = Response(encoded_points[engine], mimetype="application/octet-stream")
@@ -67,13 +67,13 @@ def blueprint(service: SearchService) -> Blueprint:
 
     @routes.get("/api/map/passage")
     def passage() -> Response:
-        wanted = from_address(MapPassageRequest)
-        engine = service.index(wanted.index).engine
-        if wanted.generation != engine.generation:
+        params = from_query_string(MapPassageRequest)
+        engine = service.index(params.index).engine
+        if params.generation != engine.generation:
             raise Conflict("the index has changed since the map was read: read it again")
-        if wanted.row >= engine.corpus.rows:
-            raise NotFound(f"the index has no passage {wanted.row}")
-        [hit] = engine.corpus.hits([(wanted.row, 0.0)])
+        if params.row >= engine.corpus.rows:
+            raise NotFound(f"the index has no passage {params.row}")
+        [hit] = engine.corpus.hits([(params.row, 0.0)])
         return answer(
             MapPassageResponse(
                 id=hit.id,
@@ -86,18 +86,18 @@ def blueprint(service: SearchService) -> Blueprint:
 
     @routes.get("/api/map/query")
     def query() -> Response:
-        wanted = from_address(MapQueryRequest)
-        assert not isinstance(wanted.filter, str)
+        params = from_query_string(MapQueryRequest)
+        assert not isinstance(params.filter, str)
         search_query = Query(
-            wanted.query,
+            params.query,
             RESULTS_ON_MAP,
-            domain=wanted.domain,
+            domain=params.domain,
             compare=True,
-            mode=wanted.mode,
-            filter=wanted.filter,
+            mode=params.mode,
+            filter=params.filter,
             collapse=True,
         )
-        result = service.search(wanted.index, [search_query], abandoned=client_gone())
+        result = service.search(params.index, [search_query], abandoned=client_disconnected())
         [outcome], engine = result.outcomes, result.engine
         projection, points = _projection(engine)
         rows = outcome.page.passages.tolist()

@@ -13,7 +13,7 @@ from semsearch.filters.tree import FieldValue
 from semsearch.search.comparison import ComparedHit, Comparison, compared
 from semsearch.search.engine import SORT_DEPTH
 from semsearch.server.api.search import facet_model, index_models
-from semsearch.server.http import client_gone
+from semsearch.server.http import client_disconnected
 from semsearch.server.i18n import texts
 from semsearch.server.pages.explain_adaptation import explain_adaptation
 from semsearch.server.pages.rendering import TargetParameters, html, web_address
@@ -108,7 +108,7 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
             return html("search.html", 422, refusal=str(error), **values)
         if params.compare:
             return _render_comparison(params, name, values)
-        answer = service.search(name, [query], abandoned=client_gone(), facets=manifest.facets)
+        answer = service.search(name, [query], abandoned=client_disconnected(), facets=manifest.facets)
         [outcome] = answer.outcomes
         return html(
             "search.html",
@@ -128,7 +128,7 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
         query = Query(
             params.query.strip(), domain=params.domain, mode=params.mode, filter=parse_optional_filter(params.filter)
         )
-        answer = service.search(name, [compared(query)], abandoned=client_gone())
+        answer = service.search(name, [compared(query)], abandoned=client_disconnected())
         comparison = Comparison.of(answer.outcomes[0], HITS_PER_PAGE)
         sides = {
             "frozen": _compared_values(comparison.frozen, query.text),

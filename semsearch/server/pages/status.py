@@ -26,7 +26,7 @@ REFRESH_S = 5
 def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
     """The route `/status`. It lists the domains only if any client may read them anyway."""
     routes = Blueprint("status_page", __name__)
-    list_domains = not keys.wanted and not keys.refuse_all
+    list_domains = not keys.required and not keys.refuse_all
     libraries = {library: installed for library in LIBRARIES if (installed := _version(library))}
 
     @routes.get("/status")
