@@ -198,6 +198,7 @@ class _Run:
                 tensors[f"best/{name}/{key}"] = self.best[name][key].detach().clone()
                 for moment, tensor in moments.get(value, {}).items():
                     tensors[f"adam/{name}/{key}/{moment}"] = torch.as_tensor(tensor).detach().clone()
+        # `start` and `stale` are the names of semsearch 0.1, whose checkpoints are still read
         header = {
             "identity": self.identity,
             "step": self.step,
