@@ -39,6 +39,13 @@ _END = "\U0010ffff"
 class _Node(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
+    # true and 1 are different values, but equal in Python: filters are compared by their JSON, also as keys of a cache
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and self.model_dump_json() == other.model_dump_json()
+
+    def __hash__(self) -> int:
+        return hash(self.model_dump_json())
+
 
 class Comparison(_Node):
     """A condition on the values of one metadata field."""

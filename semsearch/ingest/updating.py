@@ -6,6 +6,7 @@ into which small segments are merged, so that their number stays small.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -63,7 +64,7 @@ class UpdateResult:
     replaced: int = 0
     deleted: int = 0
     unchanged: int = 0
-    """Documents that did not change; their source is not compared."""
+    """Documents that did not change; which row of a file they are is not compared."""
     unknown: tuple[str, ...] = ()
     """Ids to delete that no document has."""
     compacted: bool = False
@@ -314,8 +315,14 @@ def _file_of(location: str) -> str:
 
 
 def _is_same(indexed: Document, record: Document) -> bool:
-    # the source is not compared: a row that moved within its file has not changed
-    return (indexed.title, indexed.text, dict(indexed.metadata)) == (record.title, record.text, dict(record.metadata))
+    return _comparable(indexed) == _comparable(record)
+
+
+def _comparable(document: Document) -> tuple[str, str, str, str]:
+    # a row of a file has not changed if it moved within the file, or to another one
+    source = "" if _file_of(document.source) != document.source else document.source
+    # as JSON, in which 1, 1.0 and true differ
+    return document.title, document.text, source, json.dumps(dict(document.metadata), sort_keys=True)
 
 
 class _Change:

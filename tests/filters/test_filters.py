@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -83,6 +84,15 @@ def test_an_invalid_expression_is_refused_with_the_position(expression: str, com
 def test_json_that_is_not_a_filter_is_refused(body: Any, complaint: str) -> None:
     with pytest.raises(ValidationError, match=complaint):
         FILTER.validate_python(body)
+
+
+@pytest.mark.parametrize("operand", [lambda tree: tree, lambda tree: {"not": tree}, lambda tree: {"and": [tree, tree]}])
+def test_filters_on_values_that_are_equal_in_python_differ(operand: Callable[[Any], Any]) -> None:
+    values: list[Any] = [True, 1, 1.0, "1", False, 0, "true"]
+    trees = [FILTER.validate_python(operand({"field": "flag", "eq": value})) for value in values]
+    assert len({*trees, *trees}) == len(values)
+    assert all((one == other) is (one is other) for one in trees for other in trees)
+    assert len({*(FILTER.validate_python({"field": "flag", "in": [value]}) for value in values)}) == len(values)
 
 
 def test_the_number_of_comparisons_is_limited() -> None:

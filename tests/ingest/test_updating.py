@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from pydantic import JsonValue
 
 from semsearch.encoders.encoder import Encoder
 from semsearch.errors import IndexBusyError, IndexFolderError, InputError
@@ -33,7 +35,7 @@ def index(animals: Path, tmp_path: Path) -> Path:
 
 def document(animal: Mapping[str, object]) -> Document:
     metadata = {name: str(value) for name, value in animal.items() if name not in {"id", "title", "text"}}
-    return Document(str(animal["id"]), str(animal["title"]), str(animal["text"]), "test", metadata)
+    return Document(str(animal["id"]), str(animal["title"]), str(animal["text"]), "other.jsonl:1", metadata)
 
 
 def added(index: Path, records: Iterable[Document | BadRecord], *, prune: bool = False) -> UpdateResult:
@@ -58,6 +60,33 @@ def found(index: Path, encoder: Encoder, *, mode: Mode | None = None) -> list[li
 
 
 OWL = Document("owl", "Owl", "A bird that hunts mice at night.", "test", {"kind": "bird"})
+
+
+@pytest.mark.parametrize(
+    ("source", "metadata", "changed"),
+    [
+        ("test", {"flag": 1, "price": 2}, False),
+        ("elsewhere", {"flag": 1, "price": 2}, True),
+        ("table.jsonl:3", {"flag": 1, "price": 2}, True),
+        ("test", {"flag": True, "price": 2}, True),
+        ("test", {"flag": 1, "price": 2.0}, True),
+        ("test", {"flag": "1", "price": 2}, True),
+        ("test", {"flag": 1, "price": None}, True),
+        ("test", {"flag": 1, "price": [2]}, True),
+        ("test", {"price": 2, "flag": 1}, False),
+    ],
+)
+def test_any_change_of_source_or_metadata_is_a_change(
+    index: Path, source: str, metadata: dict[str, JsonValue], changed: bool
+) -> None:
+    added(index, [replace(OWL, metadata={"flag": 1, "price": 2})])
+    last = added(index, [replace(OWL, source=source, metadata=metadata)])
+    assert (last.replaced, last.unchanged) == ((1, 0) if changed else (0, 1))
+
+
+def test_a_row_that_moved_to_another_line_or_file_is_unchanged(index: Path) -> None:
+    added(index, [replace(OWL, source="a.jsonl:1")])
+    assert added(index, [replace(OWL, source="b.csv:20")]).unchanged == 1
 
 
 def test_documents_are_added_replaced_and_left_alone(index: Path, tiny_encoder: Encoder) -> None:
