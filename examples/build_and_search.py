@@ -21,7 +21,7 @@ def main() -> None:
     # without a folder the index is in a temporary one, which is removed on exit
     with Index.build(documents=ARTICLES, title="Help centre") as index:
         print(index.info())
-        for hit in index.search("somebody stole my card", k=2):
+        for hit in index.search("my card was stolen", k=2):
             print(f"{hit.score:.3f}  {hit.id:6} {hit.passage.text}")
         [german] = index.search("card", filter="lang = de")
         print("in German:", german.title)

@@ -209,9 +209,11 @@ def find_retired_names(root: Path, names: Mapping[str, str] = NAMES) -> list[Occ
 
 
 def find_retired_phrases(root: Path, phrases: Mapping[str, str] = PHRASES) -> list[Occurrence]:
-    """Return the retired phrases in the package, the web pages, README.md and docs/*.md of the checkout `root`."""
-    files = [path for folder in ("semsearch", "web") for path in sorted((root / folder).rglob("*"))]
-    files += [root / "README.md", *sorted((root / "docs").glob("*.md"))]
+    """Return the retired phrases in the package, the web pages, the scripts, the examples and the documentation."""
+    folders = ("semsearch", "web", "scripts", "examples")
+    files = [path for folder in folders for path in sorted((root / folder).rglob("*"))]
+    files += [root / name for name in ("README.md", "CONTRIBUTING.md", "index/README.md")]
+    files += sorted((root / "docs").glob("*.md"))
     occurrences = []
     for path in files:
         if path.is_file() and path.suffix in TEXT_SUFFIXES:

@@ -130,7 +130,7 @@ ENCODE = Encoder.submit
 
 
 def counted(monkeypatch: pytest.MonkeyPatch, *, fail_after: int = 10**9) -> list[str]:
-    """Passages that are encoded from now on; the encoder breaks down after so many."""
+    """Passages that are encoded from now on; the encoder fails after a number of them."""
     done: list[str] = []
 
     def counting(self: Encoder, texts: Sequence[str]) -> Future[Vectors]:
