@@ -369,11 +369,11 @@ def _serve(
 ) -> None:
     with err.status("opening the index and its encoder"):
         from semsearch.adapters.weights import DEFAULT_WEIGHTS
-        from semsearch.server.run import check_write_protection, open_indexes
+        from semsearch.server.run import bind, open_indexes
         from semsearch.server.run import serve as serve_indexes
         from semsearch.server.runtime.service import AdaptationSettings
 
-        check_write_protection(host, keys)
+        sockets = bind(host, port, keys)
         adaptation = AdaptationSettings(weights or DEFAULT_WEIGHTS, own_process=True, after=after, bias=bias)
         engines = open_indexes(folders, device=device, threads=threads, runtime=runtime)
 
@@ -384,8 +384,8 @@ def _serve(
 
     serve_indexes(
         engines,
+        sockets,
         host=host,
-        port=port,
         limits=limits,
         trusted_hosts=trusted_hosts,
         keys=keys,

@@ -25,7 +25,7 @@ from semsearch.server.pages import search as search_page
 from semsearch.server.runtime.metrics import Metrics
 from semsearch.server.runtime.service import AdaptationSettings, SearchService
 from semsearch.server.schemas.search import Limits
-from semsearch.server.security import WriteKeys
+from semsearch.server.security import WriteKeys, check_host
 from semsearch.system.files import sha256
 
 log = structlog.get_logger("semsearch.server")
@@ -63,7 +63,7 @@ def create_app(
     """
     limits, keys = limits or Limits(), keys or WriteKeys({})
     web = _web_folder()
-    app = _flask_app(web, limits, trusted_hosts)
+    app = _flask_app(web, limits)
     metrics = Metrics()
     service = SearchService(engines, limits=limits, metrics=metrics, adaptation=adaptation or AdaptationSettings())
     app.extensions["semsearch"] = service
@@ -71,11 +71,11 @@ def create_app(
     rendering.register(app, Languages(web / "static" / "texts"))
     app.context_processor(lambda: {"key_required": keys.required})
     errors.register(app)
-    _register_request_hooks(app, metrics)
+    _register_request_hooks(app, metrics, trusted_hosts)
     return app
 
 
-def _flask_app(web: Path, limits: Limits, trusted_hosts: Sequence[str] | None) -> Flask:
+def _flask_app(web: Path, limits: Limits) -> Flask:
     """Create and configure an app without routes. web: the folder of templates and static files."""
     app = Flask(
         "semsearch",
@@ -85,7 +85,6 @@ def _flask_app(web: Path, limits: Limits, trusted_hosts: Sequence[str] | None) -
         root_path=str(web),
     )
     app.config["MAX_CONTENT_LENGTH"] = limits.max_body_bytes
-    app.config["TRUSTED_HOSTS"] = list(trusted_hosts) if trusted_hosts else None
     # the URL of a static file changes with its content
     app.config["SEND_FILE_MAX_AGE_DEFAULT"] = 365 * 24 * 3600
     app.config["COMPRESS_MIMETYPES"] = COMPRESSED
@@ -112,12 +111,17 @@ def _register_routes(app: Flask, service: SearchService, keys: WriteKeys) -> Non
         app.register_blueprint(blueprint)
 
 
-def _register_request_hooks(app: Flask, metrics: Metrics) -> None:
-    """Add headers to each response, and record and log each request."""
+def _register_request_hooks(app: Flask, metrics: Metrics, trusted_hosts: Sequence[str] | None) -> None:
+    """Check the host of each request, add headers to each response, and record and log each request."""
 
     @app.before_request
     def _start_timer() -> None:
         g.started = perf_counter()
+
+    @app.before_request
+    def _check_host() -> None:
+        if trusted_hosts:
+            check_host(request.headers.get("Host", ""), trusted_hosts)
 
     @app.after_request
     def _finish(response: Response) -> Response:

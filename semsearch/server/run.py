@@ -6,6 +6,7 @@ import errno
 import ipaddress
 import logging
 import signal
+import socket
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -71,11 +72,65 @@ def open_indexes(
     return engines
 
 
+def bind(host: str, port: int, keys: WriteKeys) -> list[socket.socket]:
+    """Reserve the server's address before anything is loaded. Nothing is answered there yet.
+
+    host: name or IP address; a name with several addresses gives a socket for each. port: 0 for a free one.
+    keys: write keys, which a host that other machines can reach needs.
+
+    Raises ListenError if the address is not available, or if any client that reaches it could write.
+    """
+    if not _is_loopback(host) and not keys.required and not keys.refuse_all:
+        raise ListenError(
+            f"every client that reaches {host} could label, adapt and reset: require write keys with --write-key"
+            " NAME=KEY (or SEMSEARCH_WRITE_KEY), or serve with --read-only"
+        )
+    try:
+        addresses = dict.fromkeys(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE))
+    except OSError as error:
+        raise _listen_error(host, port, error) from error
+    sockets: list[socket.socket] = []
+    for family, kind, protocol, _, address in addresses:
+        # all addresses of a name get the same port
+        free_or_given = sockets[0].getsockname()[1] if sockets else port
+        try:
+            sockets.append(_bound(family, kind, protocol, (address[0], free_or_given, *address[2:])))
+        except OSError as error:
+            if error.errno == errno.EADDRNOTAVAIL and len(addresses) > 1:
+                continue  # such as ::1 on a machine without IPv6
+            for bound in sockets:
+                bound.close()
+            raise _listen_error(host, port, error) from error
+    if not sockets:
+        raise _listen_error(host, port, OSError(errno.EADDRNOTAVAIL, "none of its addresses is available"))
+    return sockets
+
+
+def _bound(family: int, kind: int, protocol: int, address: tuple[Any, ...]) -> socket.socket:
+    bound = socket.socket(family, kind, protocol)
+    try:
+        # a port whose last connections are still closing is available
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        bound.bind(address)
+    except OSError:
+        bound.close()
+        raise
+    return bound
+
+
+def _listen_error(host: str, port: int, error: OSError) -> ListenError:
+    is_taken = error.errno in {errno.EADDRINUSE, errno.EACCES}
+    remedy = "choose another with --port, or 0 for a free one" if is_taken else "choose another with --host"
+    return ListenError(f"cannot listen at {host}, port {port} ({error.strerror}): {remedy}")
+
+
 def serve(
     engines: dict[str, SearchEngine],
+    sockets: Sequence[socket.socket],
     *,
     host: str,
-    port: int,
     limits: Limits,
     trusted_hosts: Sequence[str] | None = None,
     keys: WriteKeys,
@@ -85,11 +140,9 @@ def serve(
     """Answer requests until SIGINT or SIGTERM, then release all resources.
 
     engines: by index name. The server takes ownership: it empties the dictionary, and closes the engines at the end.
+    sockets: of `bind`, closed at the end. host: the name that they were bound to.
     announce: called with the server's URL once it answers requests. Other parameters: as in `create_app`.
-
-    Raises ListenError if the address is not available, and as `check_write_protection`.
     """
-    check_write_protection(host, keys)
     _log_to_stderr()
     app = create_app(
         engines, limits=limits, trusted_hosts=trusted_hosts or _loopback_names(host), keys=keys, adaptation=adaptation
@@ -102,35 +155,27 @@ def serve(
     engines.clear()
     dispatcher = Dispatcher(limits.threads, service.metrics)
     try:
-        server = _create_server(app, dispatcher, host=host, port=port, limits=limits)
+        server = _create_server(app, dispatcher, sockets, limits=limits)
         signal.signal(signal.SIGTERM, _exit)
         url_host = f"[{host}]" if ":" in host else host
-        announce(f"http://{url_host}:{_port_of(server, port)}/")
+        announce(f"http://{url_host}:{sockets[0].getsockname()[1]}/")
         server.run()
     finally:
+        for bound in sockets:
+            bound.close()
         dispatcher.shutdown()
         service.close()
         for index in service.indexes.values():
             index.engine.close()
 
 
-def check_write_protection(host: str, keys: WriteKeys) -> None:
-    """Raise ListenError if other machines can reach the server and any client could write."""
-    if not _is_loopback(host) and not keys.required and not keys.refuse_all:
-        raise ListenError(
-            f"every client that reaches {host} could label, adapt and reset: require write keys with --write-key"
-            " NAME=KEY (or SEMSEARCH_WRITE_KEY), or serve with --read-only"
-        )
-
-
-def _create_server(app: Flask, dispatcher: Dispatcher, *, host: str, port: int, limits: Limits) -> Any:
-    """Create a waitress server that listens at an address. Raises ListenError."""
+def _create_server(app: Flask, dispatcher: Dispatcher, sockets: Sequence[socket.socket], *, limits: Limits) -> Any:
+    """Create a waitress server on bound sockets. Raises ListenError if another server listens there by now."""
     try:
         return create_server(
             app,
             _dispatcher=dispatcher,
-            host=host,
-            port=port,
+            sockets=list(sockets),
             ident="semsearch",
             # refusals must be sent too: more connections than threads may be open
             connection_limit=4 * limits.threads,
@@ -141,24 +186,13 @@ def _create_server(app: Flask, dispatcher: Dispatcher, *, host: str, port: int, 
             expose_tracebacks=False,
             clear_untrusted_proxy_headers=True,
         )
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        remedy = "choose another with --port, or 0 for a free one" if _is_taken(error) else "choose another"
-        raise ListenError(f"cannot listen at {host}, port {port} ({reason}): {remedy}") from error
+    except OSError as error:
+        host, port = sockets[0].getsockname()[:2]
+        raise _listen_error(host, port, error) from error
 
 
 def _exit(_signal: int, _frame: FrameType | None) -> None:
     sys.exit(0)
-
-
-def _is_taken(error: Exception) -> bool:
-    return isinstance(error, OSError) and error.errno in {errno.EADDRINUSE, errno.EACCES}
-
-
-def _port_of(server: object, port: int) -> int:
-    # a host name with several addresses gives a server with several sockets
-    effective = getattr(server, "effective_port", None) or getattr(server, "effective_listen", [(None, port)])[0][1]
-    return int(effective)
 
 
 def _loopback_names(host: str) -> list[str] | None:
@@ -166,7 +200,7 @@ def _loopback_names(host: str) -> list[str] | None:
 
     They keep other sites' pages from reading responses through a host name of their own.
     """
-    return ["localhost", "127.0.0.1", "[::1]", host] if _is_loopback(host) else None
+    return ["localhost", "127.0.0.1", "[::1]", "::1", host] if _is_loopback(host) else None
 
 
 def _is_loopback(host: str) -> bool:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from urllib.parse import urlsplit
 
 from flask import Request
 from werkzeug.datastructures import WWWAuthenticate
-from werkzeug.exceptions import Forbidden, Unauthorized
+from werkzeug.exceptions import BadRequest, Forbidden, Unauthorized
 
 from semsearch.errors import SemsearchError
 
@@ -86,6 +86,25 @@ class WriteKeys:
                 "this needs a write key: send `Authorization: Bearer KEY`", www_authenticate=WWWAuthenticate("bearer")
             )
         return matches[0]
+
+
+def check_host(host: str, trusted: Collection[str]) -> None:
+    """Raise BadRequest unless the Host header names a trusted host.
+
+    host: the header, with or without a port. trusted: names and IP addresses; a leading dot includes all subdomains.
+    Werkzeug's own check cannot be given IPv6 addresses.
+    """
+    try:
+        name = "" if re.search(r"[/@?#\\\s]", host) else urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        name = ""
+    for entry in trusted:
+        allowed = entry.lower().removeprefix("[").removesuffix("]")
+        if name and (name == allowed.lstrip(".") or (allowed.startswith(".") and name.endswith(allowed))):
+            return
+    raise BadRequest(
+        f"{host[:200]!r} is not a name of this server: add it with --trusted-host (SEMSEARCH_TRUSTED_HOST)"
+    )
 
 
 def _digest(key: str) -> bytes:

@@ -18,7 +18,7 @@ from time import monotonic, sleep
 
 import pytest
 
-from tests.conftest import ANIMALS, Command, write_jsonl
+from tests.conftest import ANIMALS, NEEDS_IPV6, Command, write_jsonl
 
 
 def run(*arguments: str | Path, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -44,8 +44,8 @@ def served(index: Path, **environment: str) -> Iterator[tuple[subprocess.Popen[s
     )
     try:
         assert process.stderr is not None
-        address = next(match for line in process.stderr if (match := re.search(r"127\.0\.0\.1:(\d+)", line)))
-        yield process, http.client.HTTPConnection("127.0.0.1", int(address.group(1)), timeout=30)
+        url = next(match for line in process.stderr if (match := re.search(r"http://\[?([\w.:]+?)\]?:(\d+)/", line)))
+        yield process, http.client.HTTPConnection(url[1], int(url[2]), timeout=30)
     finally:
         process.kill()
         process.wait()
@@ -177,8 +177,21 @@ def test_a_server_releases_the_generation_before_a_change(animals: Path, tmp_pat
         assert [path.name for path in index.glob("g-*")] == ["g-000002"]
 
 
-def test_a_taken_port_is_reported_with_its_remedy(animals: Path) -> None:
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", pytest.param("::1", marks=NEEDS_IPV6)])
+def test_a_server_answers_at_its_own_address_and_refuses_other_names(animals: Path, host: str) -> None:
+    with served(animals, SEMSEARCH_HOST=host) as (_, connection):
+        # the client sends the address as its Host header
+        connection.request("GET", "/api/indexes")
+        assert connection.getresponse().read().startswith(b'{"indexes":')
+        connection.close()
+        connection.request("GET", "/api/indexes", headers={"Host": "elsewhere.example"})
+        assert connection.getresponse().status == 400
+        connection.close()
+
+
+def test_a_taken_port_is_reported_before_anything_is_loaded(animals: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         done = run("serve", animals, "--port", str(taken.getsockname()[1]))
     assert done.returncode == 1
     assert "choose another with --port" in done.stderr
+    assert "opened" not in done.stderr

@@ -120,7 +120,7 @@ class EntryFilterRequest(_Request):
 class ListRequest(EntryFilterRequest):
     """Selects labels or clicks, one page at a time."""
 
-    after: int = Field(0, ge=0, description="The `next` of the previous page")
+    after: int = Field(0, ge=0, lt=2**63, description="The `next` of the previous page")
     limit: int = Field(100, ge=1, le=1_000)
 
 
@@ -140,7 +140,7 @@ class RollbackRequest(DomainRequest):
     """Returns a domain to an earlier version."""
 
     to: int | None = Field(
-        None, ge=0, description="Version number; 0 is the unadapted state; by default the previous version"
+        None, ge=0, lt=2**63, description="Version number; 0 is the unadapted state; by default the previous version"
     )
 
 

@@ -48,7 +48,7 @@ class MapPassageRequest(MapRequest):
     """A point of the map, by its row."""
 
     generation: str = Field(max_length=100, description="Generation of the index that the row belongs to")
-    row: int = Field(ge=0)
+    row: int = Field(ge=0, lt=2**63)
 
 
 class MapPassageResponse(_Response):

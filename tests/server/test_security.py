@@ -1,0 +1,51 @@
+"""Hosts by whose names a server may be called."""
+
+from __future__ import annotations
+
+import pytest
+from werkzeug.exceptions import BadRequest
+
+from semsearch.server.security import check_host
+
+TRUSTED = ["localhost", "127.0.0.1", "[::1]", "search.example", ".team.example"]
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "localhost",
+        "LOCALHOST:8080",
+        "127.0.0.1:80",
+        "[::1]",
+        "[::1]:8080",
+        "search.example",
+        "team.example",
+        "a.b.team.example:443",
+    ],
+)
+def test_a_trusted_host_is_accepted(host: str) -> None:
+    check_host(host, TRUSTED)
+    check_host("[::1]:1", ["::1"])
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "",
+        ":80",
+        "[",
+        "[::1",
+        "[::2]",
+        "::1",
+        "localhost.evil.example",
+        "evilteam.example",
+        "x@localhost.evil.example",
+        "localhost:80@evil.example",
+        "127.0.0.1.example",
+        "search.example/evil",
+        "a b",
+    ],
+)
+def test_any_other_host_is_refused_with_the_remedy(host: str) -> None:
+    with pytest.raises(BadRequest, match="not a name of this server: add it with --trusted-host"):
+        check_host(host, TRUSTED)
