@@ -265,14 +265,15 @@ def store_documents(
 ) -> Iterator[Reading | Skipped]:
     """Cut documents into passages and store them.
 
-    Raises InputError for a bad record, unless bad records are skipped or it stands for a whole file of a folder;
+    Raises InputError for a bad record, unless bad records are skipped, or it stands for a whole file of a folder or for
+    a lost part of a document;
     RecipeError if the encoder's window is too short for the chunking.
     """
     chunker = Chunker(encoder, max_tokens=chunking.max_tokens, overlap_tokens=chunking.overlap_tokens)
     for record in records:
         document = _without_duplicate(record, writer)
         if isinstance(document, BadRecord):
-            if not skip_bad and not document.whole_file:
+            if not (skip_bad or document.whole_file or document.is_loss):
                 raise InputError(f"{document} (--skip-bad leaves such records out and goes on)")
             yield Skipped(document)
             continue

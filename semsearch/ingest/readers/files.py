@@ -46,6 +46,8 @@ class BadRecord:
     """`file` or `file:line`."""
     reason: str
     """What is wrong and what to do about it."""
+    is_loss: bool = False
+    """Whether it is a part that is missing from a document that was read: reported, and the other records are read."""
     whole_file: bool = False
     """Whether nothing of the file could be read: in a folder this is reported, and the other files are read."""
 

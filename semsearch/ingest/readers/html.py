@@ -20,13 +20,13 @@ NAVIGATION = "nav, [role=navigation], [role=search]"
 """Elements that a page marks as navigation."""
 BANNERS = "body > header, body > footer, [role=banner], [role=contentinfo]"
 """Elements that every page of a site has; they are left out only if the page marks its main content."""
-MAIN = "main, article, [role=main]"
+MAIN = "main, [role=main]"
 INVISIBLE = (
     '[hidden], [style*="display:none" i], [style*="display: none" i], dialog:not([open]),'
-    " noscript, img, input, button, select, textarea, rp"
+    " noscript, img, input, select, textarea, rp, video, audio, object, iframe, svg title, svg desc"
 )
 """Elements without text to read."""
-BLOCKS_IN_LINE = "summary, legend, option"
+BLOCKS_IN_LINE = "summary, legend, option, svg text"
 """Elements that end a line, although the extraction joins them with the text that follows."""
 DATES = (
     'meta[property="article:published_time"]',
@@ -43,6 +43,8 @@ VOID = frozenset(
 RAW_TEXT = ("title", "textarea", "script", "style", "xmp", "iframe", "noembed", "noframes")
 """Elements whose text a parser reads up to their end tag, whatever it contains."""
 
+_RAW_TEXT_TAG = re.compile(rf"<({'|'.join(RAW_TEXT)})\b[^<>]*?(/?)>", re.IGNORECASE)
+_RAW_TEXT_END = {tag: re.compile(rf"</{tag}\s*>", re.IGNORECASE) for tag in RAW_TEXT}
 _SELF_CLOSED = re.compile(r"<([a-zA-Z][\w:.-]*)((?:\s[^<>]*)?)/>")
 _DECLARED_CHARSET = re.compile(rb"""(?:charset|encoding)\s*=\s*["']?\s*([\w.:-]+)""", re.IGNORECASE)
 _BLOCK_TAG = re.compile(
@@ -67,7 +69,7 @@ class Page:
 
 
 def parse_html(raw: bytes, encoding: str = "utf-8") -> Page:
-    """Parse a page. encoding: used if the page declares none and is not UTF-8. Never raises for damaged pages."""
+    """Parse a page; never raises for a damaged one. encoding: as of `decode_html`."""
     tree = HTMLTree.parse(_close_elements(decode_html(raw, encoding)))
     title = _one_line(tree.title or "") or next(_texts(tree, "h1"), "")
     root = next(_select(tree, "html"), None)
@@ -82,7 +84,7 @@ def parse_html(raw: bytes, encoding: str = "utf-8") -> Page:
 
 
 def decode_html(raw: bytes, encoding: str = "utf-8") -> str:
-    """Decode a page by its byte order mark, as UTF-8 if it is valid, by its declaration, or by `encoding`.
+    """Decode a page by its byte order mark, by an `encoding` other than UTF-8, as UTF-8, or by its declaration.
 
     A page that none of these decodes is decoded by the encoding that its bytes suggest; bytes that cannot be decoded
     are replaced.
@@ -95,12 +97,16 @@ def decode_html(raw: bytes, encoding: str = "utf-8") -> str:
         if raw.startswith(mark):
             return raw[len(mark) :].decode(name, "replace")
     declared = _DECLARED_CHARSET.search(raw[:_DECLARATION_BYTES])
-    candidates = [declared[1].decode("ascii", "replace")] if declared else []
+    names = [] if declared is None else [declared[1].decode("ascii", "replace")]
+    # a declaration that is read as ASCII is not UTF-16
+    names = [name for name in names if not name.lower().startswith(("utf-16", "utf16", "utf-32", "utf32"))]
     # escape sequences of 7-bit encodings are valid UTF-8; other bytes above 127 are hardly ever valid by accident
-    candidates = ["utf-8", *candidates] if any(byte > 127 for byte in raw) else [*candidates, "utf-8"]
-    for name in (*candidates, encoding):
+    names = ["utf-8", *names] if any(byte > 127 for byte in raw) else [*names, "utf-8"]
+    if encoding.lower().replace("_", "-") not in {"utf-8", "utf8"}:
+        names.insert(0, encoding)
+    for name in names:
         try:
-            return raw.decode("cp1252" if _is_latin1(name) else name)
+            return raw.decode("cp1252" if name != encoding and _is_latin1(name) else name)
         except (LookupError, ValueError):
             continue
     return raw.decode(detect_encoding(raw) or "utf-8", "replace")
@@ -119,22 +125,30 @@ def _close_elements(html: str) -> str:
     is_xhtml = html.lstrip()[:5] == "<?xml" or "http://www.w3.org/1999/xhtml" in html[:2_000]
 
     def close(match: re.Match[str]) -> str:
-        tag = match[1].lower()
-        if tag in VOID or not (is_xhtml or tag in RAW_TEXT):
-            return match[0]
-        return f"<{match[1]}{match[2]}></{match[1]}>"
+        void = match[1].lower() in VOID
+        return match[0] if void or not is_xhtml else f"<{match[1]}{match[2]}></{match[1]}>"
 
-    html = _SELF_CLOSED.sub(close, html)
-    lower = html.lower()
-    for tag in RAW_TEXT:
-        opened = lower.rfind(f"<{tag}")
-        if opened < 0 or lower[opened + len(tag) + 1 : opened + len(tag) + 2] not in {">", " ", "\n", "\t", "/"}:
+    parts, start = [], 0
+    unclosed: set[str] = set()
+    """Elements without an end tag from here on."""
+    while (opened := _RAW_TEXT_TAG.search(html, start)) is not None:
+        parts.append(_SELF_CLOSED.sub(close, html[start : opened.start()]))
+        tag, start = opened[1].lower(), opened.end()
+        parts.append(opened[0])
+        if opened[2]:  # self-closed
+            parts.append(f"</{opened[1]}>")
             continue
-        if f"</{tag}" not in lower[opened:]:
-            block = _BLOCK_TAG.search(html, opened)
-            end = block.start() if block else len(html)
-            html = f"{html[:end]}</{tag}>{html[end:]}"
-            lower = html.lower()
+        end = None if tag in unclosed else _RAW_TEXT_END[tag].search(html, start)
+        if end is None:
+            unclosed.add(tag)
+            block = _BLOCK_TAG.search(html, start)
+            stop = len(html) if block is None else block.start()
+            parts += [html[start:stop], f"</{tag}>"]
+        else:
+            stop = end.end()
+            parts.append(html[start:stop])
+        start = stop
+    html = "".join([*parts, _SELF_CLOSED.sub(close, html[start:])])
     comment = html.rfind("<!--")
     if comment >= 0 and "-->" not in html[comment:]:
         html = html[:comment] + html[comment + 4 :]
@@ -147,13 +161,19 @@ def _visible_text(tree: HTMLTree) -> str:
     _remove(tree, INVISIBLE)
     for node in _select(tree, BLOCKS_IN_LINE):
         node.append_child(tree.create_element("br"))
+    for node in _select(tree, "button"):
+        # the extraction would write it in brackets
+        label: Any = tree.create_element("span")
+        label.text = f" {node.text} "
+        node.parent.replace_child(label, node)
     text = extract_plain_text(tree, list_bullets=False, alt_texts=True, form_fields=True, skip_elements=skipped)
     return text if text.strip() else ""
 
 
 def _remove(tree: HTMLTree, selector: str) -> None:
     for node in _select(tree, selector):
-        node.decompose()
+        if node.tag not in {"html", "body"}:
+            node.decompose()
 
 
 def _texts(tree: HTMLTree, selector: str) -> Iterator[str]:
@@ -162,7 +182,8 @@ def _texts(tree: HTMLTree, selector: str) -> Iterator[str]:
 
 def _select(tree: HTMLTree, selector: str) -> Iterator[Any]:
     # the tree of an empty page has no document
-    return iter(tree.document.query_selector_all(selector) if tree.document is not None else ())
+    # a slice: iterating over the list of nodes itself takes quadratic time
+    return iter(tree.document.query_selector_all(selector)[:] if tree.document is not None else ())
 
 
 def _one_line(text: str) -> str:

@@ -43,6 +43,8 @@ MAX_HEADINGS = 30
 """Headings stored as metadata."""
 MAX_PACKED_BYTES = 8 * MAX_RECORD_BYTES
 """Size of a file that may contain images and fonts besides its text, packed or unpacked."""
+_NOT_TEXT = ("image/", "audio/", "video/", "font/", "text/css", "text/javascript", "application/javascript")
+"""Media types of items that are not chapters of a book."""
 _FRONT_MATTER = re.compile(r"\A---[ \t]*\n(.*?\n)(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL)
 
 
@@ -145,7 +147,7 @@ def _parse(
             headings=content.headings,
             metadata=content.metadata,
         )
-        yield from (BadRecord(str(path), reason, whole_file=True) for reason in content.losses)
+        yield from (BadRecord(str(path), reason, is_loss=True) for reason in content.losses)
 
 
 def _pdf(raw: bytes) -> _Content:
@@ -191,17 +193,23 @@ def _epub(raw: bytes) -> _Content:
         root = _xml(book.read("META-INF/container.xml")).query_selector("rootfile")
         package_path = (root.getattr("full-path") if root is not None else None) or ""
         package = _xml(book.read(package_path))
-        items = {node.getattr("id"): node for node in package.query_selector_all("item")}
-        spine = [items.get(node.getattr("idref")) for node in package.query_selector_all("itemref")]
-        chapters, missing_chapters = [], []
-        for item in spine:
-            if item is None or "html" not in (item.getattr("media-type") or "html"):
+        # slices: iterating over a list of nodes takes quadratic time
+        items = {node.getattr("id"): node for node in package.query_selector_all("item")[:]}
+        spine = [node.getattr("idref") for node in package.query_selector_all("itemref")[:]]
+        chapters, losses = [], []
+        for name in spine:
+            item = items.get(name)
+            href = item.getattr("href") if item is not None else None
+            if item is None or not href:
+                losses.append(f"its chapter {name!r} has no file")
                 continue
-            path = posixpath.normpath(posixpath.join(posixpath.dirname(package_path), unquote(item.getattr("href"))))
+            if (item.getattr("media-type") or "").lower().startswith(_NOT_TEXT):
+                continue
+            path = posixpath.normpath(posixpath.join(posixpath.dirname(package_path), unquote(href)))
             try:
                 chapters.append(parse_html(book.read(path)))
             except KeyError:
-                missing_chapters.append(path)
+                losses.append(f"its chapter {path!r} is missing")
     metadata: dict[str, JsonValue] = {
         "author": _dublin_core(package, "creator"),
         "date": _dublin_core(package, "date"),
@@ -212,7 +220,7 @@ def _epub(raw: bytes) -> _Content:
         "\n\n".join(chapter.text for chapter in chapters),
         [heading for chapter in chapters for heading in chapter.headings],
         metadata,
-        [f"its chapter {path!r} is missing" for path in missing_chapters],
+        losses,
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fnmatch
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from semsearch.errors import InputError
@@ -64,7 +65,7 @@ def read(source: Source, root: Path | None = None) -> Reading:
 def _required(reading: Reading) -> Reading:
     """The records of a file that was named itself, which must be readable: none of its bad records is a whole file."""
     for record in reading:
-        yield BadRecord(record.location, record.reason) if isinstance(record, BadRecord) else record
+        yield replace(record, whole_file=False) if isinstance(record, BadRecord) else record
 
 
 def _read_python() -> Reading:

@@ -24,10 +24,12 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
         source = keys.source(request)
         params = from_body(DocumentsRequest)
         index = service.index(params.index)
-        documents = [
-            Document(document.id, document.title, document.text, document.source or source, document.metadata)
-            for document in params.documents
-        ]
+        documents = []
+        for document in params.documents:
+            # without a source a document keeps the one it has: another client's key alone is no change
+            indexed = None if document.source else index.engine.document(document.id)
+            origin = document.source or (source if indexed is None else indexed.source)
+            documents.append(Document(document.id, document.title, document.text, origin, document.metadata))
         return _answer(index, index.writer.update(documents))
 
     @routes.delete("/api/documents")

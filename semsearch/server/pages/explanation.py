@@ -49,7 +49,7 @@ def explain(
     if outcome.dense is not None and outcome.dense.frozen is not None:
         dense = float(engine.corpus.cosine(outcome.dense.frozen.vector, page.passages)[0])
     adds_up = page.mode is not Mode.HYBRID or page.lexical_weight != "rrf"
-    [attributions] = service.token_attributions(engine, [page], abandoned=abandoned)
+    [attributions] = answer.stages.token_attributions([page])
     return Explanation(
         mode=page.mode,
         rank=query.offset + position + 1,

@@ -1,7 +1,7 @@
 """The encoders of a service and their threads: queries of concurrent requests are encoded and searched in one batch.
 
 Queries have priority. Everything else that is encoded (explanations, labelled queries, new passages) is divided into
-separate batches. Each kind has at most one batch in the queue, so a query waits for at most one batch of each kind.
+separate batches, which go between those of queries: explanations have at most one batch for each thread of the encoder.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from threading import Lock
+from threading import BoundedSemaphore
 from time import monotonic, perf_counter, sleep
 from typing import TypeAlias, TypeVar, cast
 
@@ -28,6 +28,8 @@ from semsearch.types import Query, Vectors
 PASSAGES_PER_BATCH = 4
 """Passages of new documents encoded in one batch; searches wait for it."""
 BACKGROUND_TIMEOUT_S = 60
+DISCONNECTED_POLL_S = 0.2
+"""While an explanation waits for its turn, its client's connection is checked this often."""
 """Timeout of a batch of passages or of a labelled query."""
 
 Result = TypeVar("Result")
@@ -63,14 +65,15 @@ class EncoderPool:
         """Start the threads that run the encoders."""
         encoders = list(encoders)
         self._deadline_s = limits.deadline_s
-        self._explaining = Lock()
-        """Held while a batch of an explanation is in the queue."""
+        workers = max(encoder.workers for encoder in encoders)
+        self._explaining = BoundedSemaphore(workers)
+        """Acquired while a batch of an explanation is in the queue or runs."""
         self._cache = QueryCache(limits.query_cache_size, observe=metrics.observe_vector)
         self._batcher: Batcher[_Item, object] = Batcher(
             self._run,
             max_batch=limits.max_batch,
             max_waiting=limits.max_waiting,
-            workers=max(encoder.workers for encoder in encoders),
+            workers=workers,
             cost=lambda item: item.tokens,
             max_cost=max(encoder.batch_tokens["query"] for encoder in encoders),
             observer=metrics.observer,
@@ -109,20 +112,20 @@ class EncoderPool:
         results = self._batcher.submit(self._query_items(engine, queries), timeout_s=timeout_s, abandoned=abandoned)
         return cast("list[DenseResult]", results)
 
-    def explain_batch(
-        self, compute: Callable[[], Result], tokens: int, *, deadline: float, abandoned: Callable[[], bool]
-    ) -> Result:
-        """Run one batch of an explanation.
+    def explain_batch(self, stages: PooledStages, compute: Callable[[], Result], tokens: int) -> Result:
+        """Run one batch of a request's explanation.
 
-        compute: the work. tokens: number of tokens that it encodes. deadline: on the monotonic clock.
+        compute: the work. tokens: number of tokens that it encodes.
 
         Raises as `Batcher.submit`.
         """
-        if not self._explaining.acquire(timeout=max(0.0, deadline - monotonic())):
-            raise self.deadline_error()
+        while not self._explaining.acquire(timeout=DISCONNECTED_POLL_S):
+            stages.check_deadline()
         try:
-            item = _CallItem(compute, tokens)
-            [result] = self._batcher.submit([item], timeout_s=deadline - monotonic(), abandoned=abandoned)
+            timeout_s = stages.deadline - monotonic()
+            [result] = self._batcher.submit(
+                [_CallItem(compute, tokens)], timeout_s=timeout_s, abandoned=stages.abandoned
+            )
         finally:
             self._explaining.release()
         return cast("Result", result)
@@ -241,4 +244,4 @@ class PooledStages:
         return self.engine.token_attributions(pages, run=self._run)
 
     def _run(self, compute: Callable[[], Result], tokens: int, /) -> Result:
-        return self.pool.explain_batch(compute, tokens, deadline=self.deadline, abandoned=self.abandoned)
+        return self.pool.explain_batch(self, compute, tokens)

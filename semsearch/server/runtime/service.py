@@ -16,8 +16,7 @@ from semsearch.domains.process import AdaptationProcess
 from semsearch.domains.registry import adapt_function
 from semsearch.errors import EncoderError
 from semsearch.filters.tree import FieldValue
-from semsearch.search.engine import Attributions, Outcome, SearchEngine
-from semsearch.search.ranking import ResultPage
+from semsearch.search.engine import EncoderStages, Outcome, SearchEngine
 from semsearch.server.runtime.adaptation_worker import AdaptationWorker
 from semsearch.server.runtime.encoder_pool import EncoderPool
 from semsearch.server.runtime.metrics import Metrics
@@ -64,6 +63,8 @@ class SearchAnswer:
     """By field, the number of those documents that have each value."""
     timing_ms: Mapping[str, float]
     """Milliseconds: queue, encode, adapt, search_vectors, rank, fetch, explain, total."""
+    stages: EncoderStages
+    """The encoder for more work of the same request, within its deadline."""
 
 
 class SearchService:
@@ -155,10 +156,11 @@ class SearchService:
         served = self.index(index)
         engine = served.engine
         started = perf_counter()
+        stages = self._pool.stages(engine, abandoned=abandoned)
         outcomes = engine.search(
             queries,
             explain=explain,
-            stages=self._pool.stages(engine, abandoned=abandoned),
+            stages=stages,
             on_encoder_error=lambda error: _log_encoder_failure(served.name, error),
         )
         searched_s = perf_counter() - started
@@ -176,16 +178,8 @@ class SearchService:
             matching=engine.corpus.allowed_rows(first_filter).document_count,
             facets=counts,
             timing_ms={stage: round(1000 * value, 3) for stage, value in seconds.items()},
+            stages=stages,
         )
-
-    def token_attributions(
-        self, engine: SearchEngine, pages: Sequence[ResultPage], *, abandoned: Callable[[], bool] = lambda: False
-    ) -> Sequence[Attributions | None]:
-        """As `SearchEngine.token_attributions`, on the threads that own the encoder.
-
-        Raises EncoderError, and as `Batcher.submit`.
-        """
-        return self._pool.stages(engine, abandoned=abandoned).token_attributions(pages)
 
     def close(self) -> None:
         """Stop the adaptation worker and the index writers, then the encoders. The engines stay open."""

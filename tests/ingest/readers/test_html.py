@@ -24,6 +24,9 @@ XHTML = '<?xml version="1.0"?><html xmlns="http://www.w3.org/1999/xhtml">'
         ("<details><summary>More</summary>inside</details>", "More inside"),
         ("<fieldset><legend>Legend</legend>field</fieldset>", "Legend field"),
         ("<label>Name</label><input value=x>", "Name"),
+        ("<h2><button>How <b>do</b> I?</button></h2><button>a</button><button>b</button>", "How do I? a b"),
+        ("<body style='display:none' hidden><p>m</p></body>", "m"),
+        ("<header><h1>T</h1><p>Lead</p></header><article>card</article>", "T Lead card"),
         ("<figure><img alt=picture><figcaption>caption</figcaption></figure>", "caption"),
         ("<table><caption>c</caption><tr><th>a</th><td>b</td></tr></table>", "c a b"),
         ("<dl><dt>term</dt><dd>definition</dd></dl>", "term definition"),
@@ -40,7 +43,10 @@ XHTML = '<?xml version="1.0"?><html xmlns="http://www.w3.org/1999/xhtml">'
             "m",
         ),
         ("<nav><a>Alpha</a> <a>Beta</a></nav>", "Alpha Beta"),
+        ("<svg><title>no</title><text>chart</text></svg><video>no</video><iframe>no</iframe>m", "chart m"),
         # elements that would swallow the rest
+        ("""<script>var s = "<script src='x'/>"; var no = 1;</script><p>m</p>""", "m"),
+        (f"{XHTML}<body><script>var a = '<p/>';</script><pre>&lt;b/&gt;</pre>m</body></html>", "<b/> m"),
         (f"{XHTML}<head><title/><script src='x'/></head><body><a id='x'/>m<div/>end</body></html>", "m end"),
         ("<head><title/></head><body>m</body>", "m"),
         ("<head><title>Title<body><p>m</p></body>", "m"),
@@ -103,6 +109,11 @@ def test_the_declared_encoding_is_used(encoding: str, text: str, head: str) -> N
         ("<p>Größe".encode("latin-1"), "latin-1", "Größe"),
         ("<p>Größe naïve café, schöne Grüße".encode("latin-1"), "utf-8", "Größe naïve café, schöne Grüße"),
         (b"\xef\xbb\xbf<p>x", "utf-8", "x"),
+        (b'<?xml version="1.0" encoding="utf-16"?><html><p>Hello world!</p></html>', "utf-8", "Hello world!"),
+        (b"<meta charset=utf-16><p>Hello world!!", "utf-8", "Hello world!!"),
+        ("<p>日本語テキスト".encode("iso-2022-jp"), "iso-2022-jp", "日本語テキスト"),
+        ("<p>Hello".encode("utf-16-le"), "utf-16-le", "Hello"),
+        ("<p>Größe".encode(), "ascii", "Größe"),
     ],
 )
 def test_an_undeclared_or_wrong_encoding_is_found(raw: bytes, encoding: str, text: str) -> None:
@@ -136,7 +147,23 @@ def test_no_bytes_raise_an_error() -> None:
 
 @pytest.mark.parametrize(
     "unit",
-    ["<div>", "<table><tr><td>", "<p><b>", "<ul><li>", "<a href=x>", "<!--", "<title>", "<script>", "<x/>", "<", "&"],
+    [
+        *("<div>", "<table><tr><td>", "<p><b>", "<ul><li>", "<a href=x>", "<img>", "<h2>x</h2>", "<p hidden>x</p>"),
+        *("<details><summary>x</summary></details>", "<button>x</button>", "<nav>x</nav>", "<p style='display:none'>"),
+        *(
+            "<!--",
+            "<title>",
+            "<script>",
+            "<script></script>",
+            "<script/>",
+            "<title><p>",
+            "<x/>",
+            "<x ",
+            "<",
+            "&",
+            "</p>",
+        ),
+    ],
 )
 def test_time_grows_with_the_size(unit: str) -> None:
     """A page of 100,000 elements takes seconds at most: quadratic time would take minutes."""

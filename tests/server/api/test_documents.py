@@ -179,6 +179,12 @@ def test_changes_require_a_valid_write_key(serve: Serve, index: Path) -> None:
     response = client.put("/api/documents", json={"documents": [OWL]}, headers=headers)
     assert response.status_code == 200
     assert client.get("/api/document?id=owl").get_json()["source"] == "ops"
+    # the key of another client is no change, a source is
+    client = serve(keys=WriteKeys({"web": KEY}))
+    for source, unchanged in (({}, 1), ({"source": "ops"}, 1), ({"source": "https://a.example"}, 0), ({}, 1)):
+        response = client.put("/api/documents", json={"documents": [{**OWL, **source}]}, headers=headers)
+        assert response.get_json()["unchanged"] == unchanged
+    assert client.get("/api/document?id=owl").get_json()["source"] == "https://a.example"
     assert serve(keys=WriteKeys({}, refuse_all=True)).delete("/api/documents?id=bee").status_code == 403
 
 

@@ -174,6 +174,40 @@ def test_a_search_checks_its_deadline_before_each_query(engine: SearchEngine, mo
     assert len(ranked) == 2
 
 
+def test_an_explanation_that_waits_for_its_turn_ends_when_its_client_has_gone(
+    engine: SearchEngine, runtime: TokenRuntime, pages: list[ResultPage]
+) -> None:
+    pool = pool_of(engine)
+    runtime.go_on.clear()
+    first = threading.Thread(target=lambda: pool.stages(engine).token_attributions(pages))
+    first.start()
+    assert runtime.running.wait(30)
+    with pytest.raises(AbandonedError):
+        pool.stages(engine, abandoned=lambda: True).token_attributions(pages)
+    runtime.go_on.set()
+    first.join(30)
+    pool.close()
+
+
+def test_explanations_use_all_threads_of_the_encoder(
+    engine: SearchEngine, runtime: TokenRuntime, pages: list[ResultPage]
+) -> None:
+    runtime.workers = 2
+    pool = pool_of(engine)
+    runtime.go_on.clear()
+    explaining = [threading.Thread(target=lambda: pool.stages(engine).token_attributions(pages)) for _ in range(3)]
+    for thread in explaining:
+        thread.start()
+    end = monotonic() + 30
+    while len(runtime.read) < 2:
+        assert monotonic() < end
+        explaining[0].join(0.01)
+    runtime.go_on.set()
+    for thread in explaining:
+        thread.join(30)
+    pool.close()
+
+
 def test_closing_the_pool_ends_explanations(
     engine: SearchEngine, runtime: TokenRuntime, pages: list[ResultPage]
 ) -> None:
