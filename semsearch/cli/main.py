@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -367,31 +367,32 @@ def _serve(
     device: str,
     threads: int | None,
 ) -> None:
-    with err.status("opening the index and its encoder"):
-        from semsearch.adapters.weights import DEFAULT_WEIGHTS
-        from semsearch.server.run import bind, open_indexes
-        from semsearch.server.run import serve as serve_indexes
-        from semsearch.server.runtime.service import AdaptationSettings
+    with ExitStack() as stack:
+        with err.status("opening the index and its encoder"):
+            from semsearch.adapters.weights import DEFAULT_WEIGHTS
+            from semsearch.server.run import bind, open_indexes
+            from semsearch.server.run import serve as serve_indexes
+            from semsearch.server.runtime.service import AdaptationSettings
 
-        sockets = bind(host, port, keys)
-        adaptation = AdaptationSettings(weights or DEFAULT_WEIGHTS, own_process=True, after=after, bias=bias)
-        engines = open_indexes(folders, device=device, threads=threads, runtime=runtime)
+            sockets = stack.enter_context(bind(host, port, keys))
+            adaptation = AdaptationSettings(weights or DEFAULT_WEIGHTS, own_process=True, after=after, bias=bias)
+            engines = open_indexes(folders, device=device, threads=threads, runtime=runtime)
 
-    names = ", ".join(engines)
+        names = ", ".join(engines)
 
-    def announce(address: str) -> None:
-        err.print(f"[bold green]serving[/bold green] {escape(names)} at [bold]{address}[/bold]  (Ctrl-C stops it)")
+        def announce(address: str) -> None:
+            err.print(f"[bold green]serving[/bold green] {escape(names)} at [bold]{address}[/bold]  (Ctrl-C stops it)")
 
-    serve_indexes(
-        engines,
-        sockets,
-        host=host,
-        limits=limits,
-        trusted_hosts=trusted_hosts,
-        keys=keys,
-        adaptation=adaptation,
-        announce=announce,
-    )
+        serve_indexes(
+            engines,
+            sockets,
+            host=host,
+            limits=limits,
+            trusted_hosts=trusted_hosts,
+            keys=keys,
+            adaptation=adaptation,
+            announce=announce,
+        )
 
 
 def _only_index(parent: Path) -> Path:

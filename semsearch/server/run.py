@@ -8,7 +8,8 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -72,8 +73,9 @@ def open_indexes(
     return engines
 
 
-def bind(host: str, port: int, keys: WriteKeys) -> list[socket.socket]:
-    """Reserve the server's address before anything is loaded. Nothing is answered there yet.
+@contextmanager
+def bind(host: str, port: int, keys: WriteKeys) -> Iterator[list[socket.socket]]:
+    """Reserve the server's address before anything is loaded. Nothing is answered there yet; on exit, it is free again.
 
     host: name or IP address; a name with several addresses gives a socket for each. port: 0 for a free one.
     keys: write keys, which a host that other machines can reach needs.
@@ -90,20 +92,20 @@ def bind(host: str, port: int, keys: WriteKeys) -> list[socket.socket]:
     except OSError as error:
         raise _listen_error(host, port, error) from error
     sockets: list[socket.socket] = []
-    for family, kind, protocol, _, address in addresses:
-        # all addresses of a name get the same port
-        free_or_given = sockets[0].getsockname()[1] if sockets else port
-        try:
-            sockets.append(_bound(family, kind, protocol, (address[0], free_or_given, *address[2:])))
-        except OSError as error:
-            if error.errno == errno.EADDRNOTAVAIL and len(addresses) > 1:
-                continue  # such as ::1 on a machine without IPv6
-            for bound in sockets:
-                bound.close()
-            raise _listen_error(host, port, error) from error
-    if not sockets:
-        raise _listen_error(host, port, OSError(errno.EADDRNOTAVAIL, "none of its addresses is available"))
-    return sockets
+    with ExitStack() as stack:
+        for family, kind, protocol, _, address in addresses:
+            # all addresses of a name get the same port
+            free_or_given = sockets[0].getsockname()[1] if sockets else port
+            try:
+                reserved = _bound(family, kind, protocol, (address[0], free_or_given, *address[2:]))
+            except OSError as error:
+                if error.errno == errno.EADDRNOTAVAIL and len(addresses) > 1:
+                    continue  # such as ::1 on a machine without IPv6
+                raise _listen_error(host, port, error) from error
+            sockets.append(stack.enter_context(reserved))
+        if not sockets:
+            raise _listen_error(host, port, OSError(errno.EADDRNOTAVAIL, "none of its addresses is available"))
+        yield sockets
 
 
 def _bound(family: int, kind: int, protocol: int, address: tuple[Any, ...]) -> socket.socket:
@@ -140,7 +142,7 @@ def serve(
     """Answer requests until SIGINT or SIGTERM, then release all resources.
 
     engines: by index name. The server takes ownership: it empties the dictionary, and closes the engines at the end.
-    sockets: of `bind`, closed at the end. host: the name that they were bound to.
+    sockets: of `bind`. host: the name that they were bound to.
     announce: called with the server's URL once it answers requests. Other parameters: as in `create_app`.
     """
     _log_to_stderr()
@@ -161,8 +163,6 @@ def serve(
         announce(f"http://{url_host}:{sockets[0].getsockname()[1]}/")
         server.run()
     finally:
-        for bound in sockets:
-            bound.close()
         dispatcher.shutdown()
         service.close()
         for index in service.indexes.values():

@@ -63,7 +63,7 @@ def test_a_prepared_model_opens_without_torch() -> None:
 def test_a_model_that_is_no_transformer_stays_with_torch(tiny_encoder: Encoder, tiny_model: Path) -> None:
     assert (tiny_encoder.runtime.name, tiny_encoder.workers) == ("torch", 1)
     assert "not a transformer" in tiny_encoder.runtime.reason
-    with pytest.raises(EncoderError, match=r"cannot be run by onnx .*leave it to runtime 'auto'"):
+    with pytest.raises(EncoderError, match=r"cannot be run by onnx .*use runtime 'auto'"):
         Encoder.open(str(tiny_model), device="cpu", runtime="onnx")
 
 
