@@ -37,7 +37,7 @@ from semsearch.filters.tree import Filter
 from semsearch.ingest import updating
 from semsearch.ingest.building import BuildEvent, build
 from semsearch.ingest.documents import Documents, records_of
-from semsearch.ingest.readers.files import BadRecord
+from semsearch.ingest.readers.files import Record
 from semsearch.ingest.recipe import EncoderOptions, Recipe
 from semsearch.ingest.updating import OpenIndex, UpdateResult
 from semsearch.search.comparison import Comparison, compared
@@ -531,7 +531,7 @@ def _remove(folder: Path | None) -> None:
 
 def _recipe_and_records(
     documents: Documents | Recipe,
-) -> tuple[Recipe, Iterator[Document | BadRecord] | None]:
+) -> tuple[Recipe, Iterator[Record] | None]:
     if isinstance(documents, Recipe):
         return documents, None
     if isinstance(documents, str | os.PathLike) and Path(documents).suffix == ".toml":

@@ -22,7 +22,7 @@ from semsearch.errors import IndexFolderError, InputError
 from semsearch.ingest.chunking import Chunker
 from semsearch.ingest.encoding import Encoding, PipelinedEncoder, Resuming, encode_resumable, open_checkpoint
 from semsearch.ingest.index_selection import LinkingGraph, SelectedIndex, select_index
-from semsearch.ingest.readers.files import BadRecord
+from semsearch.ingest.readers.files import BadRecord, PassedOver, Record
 from semsearch.ingest.readers.sources import read
 from semsearch.ingest.recipe import ChunkingOptions, IndexOptions, Recipe
 from semsearch.storage.documents import DocumentWriter, encoder_text
@@ -99,7 +99,7 @@ def build(
     recipe: Recipe,
     folder: Path,
     *,
-    records: Iterable[Document | BadRecord] | None = None,
+    records: Iterable[Record] | None = None,
     vectors: Vectors | None = None,
     encoder: Encoder | None = None,
     name: str = "",
@@ -165,7 +165,7 @@ def build(
 def _write_documents(
     recipe: Recipe,
     files: Generation,
-    records: Iterable[Document | BadRecord],
+    records: Iterable[Record],
     encoder: Encoder,
     vectors: Vectors | None,
     *,
@@ -186,7 +186,7 @@ def _write_documents(
 def _write_encoded(
     recipe: Recipe,
     files: Generation,
-    records: Iterable[Document | BadRecord],
+    records: Iterable[Record],
     encoder: Encoder,
     writer: DocumentWriter,
     *,
@@ -212,7 +212,7 @@ def _write_encoded(
 
 
 def _write_given(
-    records: Iterable[Document | BadRecord], encoder: Encoder, writer: DocumentWriter, given: Vectors
+    records: Iterable[Record], encoder: Encoder, writer: DocumentWriter, given: Vectors
 ) -> Generator[BuildEvent, None, Vectors]:
     """Store each record as one passage and return the caller's vectors as unit rows."""
     vectors = np.asarray(given, np.float32)
@@ -228,6 +228,8 @@ def _write_given(
             f"the vector of document {invalid[0]} is zero or not finite: leave the document out, or encode it"
         )
     for record in records:
+        if isinstance(record, PassedOver):
+            continue
         document = _without_duplicate(record, writer)
         if isinstance(document, BadRecord):
             raise InputError(f"{document} (with vectors, every record must be a document)")
@@ -256,7 +258,7 @@ def _manifest(recipe: Recipe, name: str, encoder: Encoder, content: _Content, in
 
 
 def store_documents(
-    records: Iterable[Document | BadRecord],
+    records: Iterable[Record],
     encoder: Encoder,
     chunking: ChunkingOptions,
     writer: DocumentWriter,
@@ -271,6 +273,8 @@ def store_documents(
     """
     chunker = Chunker(encoder, max_tokens=chunking.max_tokens, overlap_tokens=chunking.overlap_tokens)
     for record in records:
+        if isinstance(record, PassedOver):
+            continue
         document = _without_duplicate(record, writer)
         if isinstance(document, BadRecord):
             if not (skip_bad or document.whole_file or document.is_loss):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeAlias, cast
 
 from semsearch.errors import InputError
-from semsearch.ingest.readers.files import BadRecord, as_json
+from semsearch.ingest.readers.files import BadRecord, Record, as_json
 from semsearch.ingest.readers.sources import read
 from semsearch.ingest.readers.tables import document_from_fields
 from semsearch.ingest.recipe import FieldNames, Source
@@ -19,7 +19,7 @@ Item: TypeAlias = Mapping[str, Any] | Document | str | os.PathLike[str]
 Documents: TypeAlias = Item | Iterable[Item]
 
 
-def records_of(documents: Documents) -> Iterator[Document | BadRecord]:
+def records_of(documents: Documents) -> Iterator[Record]:
     """The documents that a program gives, one after the other.
 
     Other fields of a mapping than those of `Item` become metadata. A mapping without an id gets `document-N`, N counted

@@ -32,7 +32,7 @@ from semsearch.ingest.building import (
 )
 from semsearch.ingest.encoding import Encoding, Resuming, encode_passages, encode_resumable, open_checkpoint
 from semsearch.ingest.index_selection import LinkingGraph
-from semsearch.ingest.readers.files import BadRecord
+from semsearch.ingest.readers.files import BadRecord, PassedOver, Record
 from semsearch.ingest.recipe import IndexOptions, Recipe
 from semsearch.storage.corpus import Corpus, Segment, save_deleted
 from semsearch.storage.documents import DocumentWriter, StoredDocument
@@ -88,7 +88,7 @@ class OpenIndex:
 
 def update(
     folder: Path,
-    records: Iterable[Document | BadRecord],
+    records: Iterable[Record],
     *,
     prune: bool = False,
     skip_bad: bool = False,
@@ -263,9 +263,12 @@ class ChangeSet:
     """Records to be written: added and replaced documents."""
     unchanged: int = 0
 
-    def select(self, records: Iterable[Document | BadRecord]) -> Iterator[Document | BadRecord]:
-        """Yield the records that are bad, new or changed."""
+    def select(self, records: Iterable[Record]) -> Iterator[Record]:
+        """Yield the records that are bad, new or changed, and the counts of files passed over."""
         for record in records:
+            if isinstance(record, PassedOver):
+                yield record
+                continue
             if isinstance(record, BadRecord):
                 self.bad_files.append(_file_of(record.location))
                 yield record

@@ -55,9 +55,25 @@ class BadRecord:
         return f"{self.location}: {self.reason}"
 
 
+@dataclass(frozen=True, slots=True)
+class PassedOver:
+    """Files of a folder that were not read because their format is unknown, such as images and source code."""
+
+    folder: Path
+    suffixes: Mapping[str, int]
+    """Number of files by lower-case suffix, such as `.png`; an empty suffix counts the files without one."""
+
+    @property
+    def files(self) -> int:
+        """Number of files."""
+        return sum(self.suffixes.values())
+
+
 Reading: TypeAlias = Iterator[Document | BadRecord]
 Reader: TypeAlias = Callable[[Path, str, Source], Reading]
 """Takes a file, its name relative to the source, and the source."""
+Record: TypeAlias = Document | BadRecord | PassedOver
+"""What reading a source yields."""
 
 
 def _gzip(path: Path) -> IO[bytes]:

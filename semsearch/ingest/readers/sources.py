@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import fnmatch
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from semsearch.errors import InputError
 from semsearch.ingest.readers import python_docs
-from semsearch.ingest.readers.files import COMPRESSED, BadRecord, Reader, Reading, kind, unreadable
+from semsearch.ingest.readers.files import COMPRESSED, BadRecord, PassedOver, Reader, Reading, Record, kind, unreadable
 from semsearch.ingest.readers.pages import read_docx, read_epub, read_html, read_markdown, read_pdf, read_text
 from semsearch.ingest.readers.tables import read_csv, read_jsonl, read_parquet
 from semsearch.ingest.recipe import Source
@@ -41,8 +42,8 @@ READERS: Mapping[str, Reader] = {
 """By suffix, how a file is read."""
 
 
-def read(source: Source, root: Path | None = None) -> Reading:
-    """Read the documents of one source, in a fixed order.
+def read(source: Source, root: Path | None = None) -> Iterator[Record]:
+    """Read the documents of one source, in a fixed order; a folder ends with a count of the files passed over, if any.
 
     root: folder relative to whose parent the documents are named; by default the source's path.
 
@@ -74,14 +75,17 @@ def _read_python() -> Reading:
         yield Document(record["id"], record["title"], record["text"], record["source"], metadata)
 
 
-def _read_folder(path: Path, source: Source, parent: Path) -> Reading:
+def _read_folder(path: Path, source: Source, parent: Path) -> Iterator[Record]:
     errors: list[OSError] = []
+    unknown: Counter[str] = Counter()
     is_empty = True
-    for file in _files(path, source, errors):
+    for file in _files(path, source, errors, unknown):
         is_empty = False
         yield from READERS[kind(file)](file, _name(file, parent), source)
     for error in errors:
         yield unreadable(Path(error.filename), error)
+    if unknown:
+        yield PassedOver(path, dict(unknown.most_common()))
     if is_empty and not errors:
         raise InputError(f"{path}: no file to index in this folder; {_known()}")
 
@@ -90,10 +94,11 @@ def _name(file: Path, parent: Path) -> str:
     return file.relative_to(parent).as_posix()
 
 
-def _files(folder: Path, source: Source, errors: list[OSError]) -> Iterator[Path]:
+def _files(folder: Path, source: Source, errors: list[OSError], unknown: Counter[str]) -> Iterator[Path]:
     """Files of a known format under a folder, sorted by name, without hidden files and links to folders.
 
-    errors: receives an error for each folder that cannot be read.
+    errors: receives an error for each folder that cannot be read. unknown: receives the number of files of unknown
+    formats, by suffix.
     """
     for parent, folders, names in os.walk(folder, onerror=errors.append):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -101,8 +106,12 @@ def _files(folder: Path, source: Source, errors: list[OSError]) -> Iterator[Path
             included = not source.include or any(fnmatch.fnmatch(name, pattern) for pattern in source.include)
             excluded = any(fnmatch.fnmatch(name, pattern) for pattern in source.exclude)
             path = Path(parent, name)
-            if included and not excluded and not name.startswith(".") and kind(path) in READERS:
+            if not included or excluded or name.startswith("."):
+                continue
+            if kind(path) in READERS:
                 yield path
+            else:
+                unknown[kind(path)] += 1
 
 
 def _known() -> str:
