@@ -49,7 +49,13 @@ class BadRecord:
     is_loss: bool = False
     """Whether it is a part that is missing from a document that was read: reported, and the other records are read."""
     whole_file: bool = False
-    """Whether nothing of the file could be read: in a folder this is reported, and the other files are read."""
+    """Whether it stands for a whole file, which could not be read, or not to its end."""
+    is_empty: bool = False
+    """Whether the file was read whole and holds no text: then it has no documents any more."""
+    file: str = ""
+    """The file as the `source` of its documents names it; `readers.sources.read` sets it."""
+    named: bool = False
+    """Whether the file was named itself, not found in a folder; `readers.sources.read` sets it."""
 
     def __str__(self) -> str:
         return f"{self.location}: {self.reason}"

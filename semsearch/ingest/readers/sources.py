@@ -51,28 +51,44 @@ def read(source: Source, root: Path | None = None) -> Iterator[Record]:
     without a file to index.
     """
     if source.path is None:
-        return _read_python()
+        return _read_python(source)
     parent = (root or source.path).parent
     if source.path.is_dir():
         return _read_folder(source.path, source, parent)
     if not source.path.is_file():
         raise InputError(f"{source.path}: no such file or folder")
-    reader = READERS.get(kind(source.path))
-    if reader is None:
+    if kind(source.path) not in READERS:
         raise InputError(f"{source.path}: files ending in {source.path.suffix!r} cannot be read; {_known()}")
-    return _required(reader(source.path, _name(source.path, parent), source))
+    return _read_file(source.path, _name(source.path, parent), source, named=True)
 
 
-def _required(reading: Reading) -> Reading:
-    """The records of a file that was named itself, which must be readable: none of its bad records is a whole file."""
-    for record in reading:
-        yield replace(record, whole_file=False) if isinstance(record, BadRecord) else record
+def _read_file(path: Path, name: str, source: Source, *, named: bool = False) -> Reading:
+    """The records of one file; a file without any yields a bad record that says so."""
+    is_empty = True
+    for record in READERS[kind(path)](path, name, source):
+        is_empty = False
+        if isinstance(record, BadRecord):
+            yield replace(record, file=name, named=named)
+        elif source.id_prefix:
+            yield replace(record, id=source.prefixed_id(record.id, file=name))
+        else:
+            yield record
+    if is_empty:
+        yield BadRecord(
+            str(path), "an empty file: it holds no record", whole_file=True, is_empty=True, file=name, named=named
+        )
 
 
-def _read_python() -> Reading:
+def _read_python(source: Source) -> Reading:
     for record in python_docs.records():
         metadata = {"module": record["module"], "kind": record["kind"]}
-        yield Document(record["id"], record["title"], record["text"], record["source"], metadata)
+        yield Document(
+            source.prefixed_id(record["id"], file=record["source"]),
+            record["title"],
+            record["text"],
+            record["source"],
+            metadata,
+        )
 
 
 def _read_folder(path: Path, source: Source, parent: Path) -> Iterator[Record]:
@@ -81,9 +97,10 @@ def _read_folder(path: Path, source: Source, parent: Path) -> Iterator[Record]:
     is_empty = True
     for file in _files(path, source, errors, unknown):
         is_empty = False
-        yield from READERS[kind(file)](file, _name(file, parent), source)
+        yield from _read_file(file, _name(file, parent), source)
     for error in errors:
-        yield unreadable(Path(error.filename), error)
+        folder = Path(error.filename)
+        yield replace(unreadable(folder, error), file=_name(folder, parent), named=folder == path)
     if unknown:
         yield PassedOver(path, dict(unknown.most_common()))
     if is_empty and not errors:
