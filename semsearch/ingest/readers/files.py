@@ -50,6 +50,8 @@ class BadRecord:
     """Whether it is a part that is missing from a document that was read: reported, and the other records are read."""
     whole_file: bool = False
     """Whether nothing of the file could be read: in a folder this is reported, and the other files are read."""
+    incomplete: bool = False
+    """Whether the file was read only up to here: an earlier version of it may have held records that are missing."""
 
     def __str__(self) -> str:
         return f"{self.location}: {self.reason}"
