@@ -6,7 +6,6 @@ No function reads more of a file into memory than the largest record may have, w
 from __future__ import annotations
 
 import gzip
-import json
 import lzma
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -21,7 +20,7 @@ from pydantic import JsonValue
 
 from semsearch.errors import InputError
 from semsearch.ingest.recipe import Source
-from semsearch.types import Document, is_unicode
+from semsearch.types import MAX_METADATA_DEPTH, Document, document_problem, is_unicode
 
 try:
     import zstandard
@@ -177,19 +176,22 @@ def read_whole_text(path: Path, encoding: str) -> str | BadRecord:
 
 
 def checked(document: Document, location: str) -> Document | BadRecord:
-    """The document; a BadRecord if one of its texts is not valid Unicode."""
-    metadata = json.dumps(dict(document.metadata), ensure_ascii=False)
-    if all(map(is_unicode, (document.id, document.title, document.text, metadata))):
-        return document
-    return BadRecord(location, "has half of a surrogate pair: write valid Unicode")
+    """The document; a BadRecord if it cannot be stored."""
+    problem = document_problem(document)
+    return document if problem is None else BadRecord(location, problem)
 
 
-def as_json(value: Any) -> JsonValue:
-    """A value of a column or a field as a JSON value; None for bytes and for numbers that are not finite."""
+def as_json(value: Any, depth: int = MAX_METADATA_DEPTH + 1) -> JsonValue:
+    """A value of a column or a field as a JSON value; None for bytes and for numbers that are not finite.
+
+    depth: what is nested deeper becomes None; `checked` refuses a document with metadata of that depth.
+    """
+    if isinstance(value, dict | list | tuple | set) and not depth:
+        return None
     if isinstance(value, dict):
-        return {str(key): as_json(inner) for key, inner in value.items()}
+        return {str(key): as_json(inner, depth - 1) for key, inner in value.items()}
     if isinstance(value, list | tuple | set):
-        return [as_json(inner) for inner in value]
+        return [as_json(inner, depth - 1) for inner in value]
     if isinstance(value, bytes) or (isinstance(value, float) and not isfinite(value)):
         return None
     if isinstance(value, datetime | date | time):
