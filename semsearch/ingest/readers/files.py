@@ -5,13 +5,14 @@ No function reads more of a file into memory than the largest record may have, w
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import lzma
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, time
-from io import BufferedReader, BytesIO, TextIOWrapper
+from io import BufferedReader, RawIOBase, TextIOWrapper
 from math import isfinite
 from pathlib import Path
 from typing import IO, Any, TypeAlias, cast
@@ -30,6 +31,13 @@ except ImportError:
 MAX_RECORD_BYTES = 32 * 2**20
 """Size of a file, line or row that is one document; a larger one is reported as bad and not read into memory."""
 
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark it starts with
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
 
 UNREADABLE: tuple[type[Exception], ...] = (OSError, EOFError, InputError, lzma.LZMAError, zlib.error)
 """What opening and decompressing a file may raise."""
@@ -125,9 +133,34 @@ def open_bytes(path: Path) -> IO[bytes]:
 
 
 def open_text(path: Path, encoding: str) -> IO[str]:
-    """Open a file as text. Bytes that cannot be decoded become lone surrogates, which the caller finds row by row."""
-    name = "utf-8-sig" if encoding.lower().replace("_", "-") in {"utf-8", "utf8"} else encoding
-    return TextIOWrapper(open_bytes(path), encoding=name, errors="surrogateescape", newline="")
+    """Open a file as text of its byte order mark, if it has one, or of an encoding.
+
+    Bytes that cannot be decoded become lone surrogates, which the caller finds row by row.
+    """
+    file = BufferedReader(cast("RawIOBase", open_bytes(path)))
+    try:
+        name = marked_encoding(file.peek(4)) or encoding
+    except BaseException:
+        file.close()
+        raise
+    name = "utf-8-sig" if is_utf8(name) else name
+    return TextIOWrapper(file, encoding=name, errors="surrogateescape", newline="")
+
+
+def is_utf8(encoding: str) -> bool:
+    """Whether a name of an encoding is one of UTF-8's."""
+    return encoding.lower().replace("_", "-") in {"utf-8", "utf8", "utf-8-sig"}
+
+
+def marked_encoding(raw: bytes) -> str | None:
+    """The encoding of which data start with the byte order mark; None if they start with none.
+
+    To decode by it removes the mark.
+    """
+    for mark, name in _MARKS:
+        if raw.startswith(mark):
+            return name
+    return None
 
 
 def lines(path: Path, encoding: str) -> Iterator[tuple[int, str | BadRecord]]:
@@ -163,18 +196,6 @@ def read_bytes(path: Path, *, max_bytes: int) -> bytes | BadRecord:
     return raw
 
 
-def read_whole_text(path: Path, encoding: str) -> str | BadRecord:
-    """Read a text file that is one document."""
-    raw = read_bytes(path, max_bytes=MAX_RECORD_BYTES)
-    if isinstance(raw, BadRecord):
-        return raw
-    try:
-        return TextIOWrapper(BytesIO(raw), encoding=encoding).read().removeprefix("\ufeff")
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        return BadRecord(f"{path}:{line}", wrong_encoding(encoding), whole_file=True)
-
-
 def checked(document: Document, location: str) -> Document | BadRecord:
     """The document; a BadRecord if it cannot be stored."""
     problem = document_problem(document)
@@ -207,8 +228,8 @@ def clean(text: str) -> str:
 def wrong_encoding(encoding: str) -> str:
     """The reason given for bytes that cannot be decoded."""
     return (
-        f"not {encoding.upper()}: convert it (iconv -f latin1 -t utf-8), or name its encoding"
-        ' (in the recipe: encoding = "latin-1")'
+        f"not {encoding.upper()}: name its encoding (in a recipe: sources.encoding, such as"
+        ' "cp1252" or "shift_jis"), or convert it to UTF-8'
     )
 
 

@@ -19,9 +19,9 @@ _OPTIONS = (
     | pyromark.Options.ENABLE_DEFINITION_LIST
 )
 _END_TAG_OPTIONAL = frozenset(
-    ("body", "colgroup", "dd", "dt", "head", "html", "li", "optgroup", "option", "p", "rp", "rt", "tbody", "td")
-    + ("tfoot", "th", "thead", "tr")
-)
+    ("body", "colgroup", "dd", "dt", "head", "html", "li", "optgroup", "option", "p", "rp", "rt", "tbody")
+    + ("td", "tfoot", "th", "thead", "tr")
+)  # fmt: skip
 _START_TAG = re.compile(r"<([A-Za-z][\w.:-]*)>")
 _END_TAG = re.compile(r"</([A-Za-z][\w.:-]*)\s*>")
 _FOOTNOTE_REFERENCE = '<sup class="footnote-reference">'

@@ -17,13 +17,14 @@ from semsearch.errors import InputError
 from semsearch.ingest.readers import python_docs
 from semsearch.ingest.readers.files import COMPRESSED, BadRecord, PassedOver, Reader, Reading, Record, kind, unreadable
 from semsearch.ingest.readers.pages import read_docx, read_epub, read_html, read_markdown, read_pdf, read_text
-from semsearch.ingest.readers.tables import read_csv, read_jsonl, read_parquet
+from semsearch.ingest.readers.tables import read_csv, read_json, read_jsonl, read_parquet
 from semsearch.ingest.recipe import Source
 from semsearch.types import Document
 
 READERS: Mapping[str, Reader] = {
     ".jsonl": read_jsonl,
     ".ndjson": read_jsonl,
+    ".json": read_json,
     ".csv": read_csv,
     ".tsv": read_csv,
     ".parquet": read_parquet,
