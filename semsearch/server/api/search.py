@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 from flask import Blueprint, Response
@@ -167,9 +167,13 @@ def facet_model(facet: Facet) -> FacetModel:
     return FacetModel(values=listed, more=len(ordered) - len(listed), documents=facet.documents)
 
 
-def most_frequent(facet: Facet) -> list[tuple[TypedValue, int]]:
-    """Return the values of a facet with their counts, the most frequent first, equally frequent ones by value."""
-    return sorted(facet.counts.items(), key=lambda item: (-item[1], item[0]))
+def most_frequent(facet: Facet, further: Iterable[TypedValue] = ()) -> list[tuple[TypedValue, int]]:
+    """Return the values of a facet with their counts, the most frequent first, equally frequent ones by value.
+
+    further: values that are listed even if no document has them.
+    """
+    counts = {**dict.fromkeys(further, 0), **facet.counts}
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 
 
 def _breakdown_model(

@@ -167,14 +167,17 @@ def _answer_values(answer: SearchAnswer, params: PageParameters) -> dict[str, ob
 
 
 def _facet_values(field: str, facet: Facet, current: Filter | None) -> list[FacetValue]:
-    """The values of a field, most frequent first; empty for a field with a single value that is not chosen."""
+    """The most frequent values of a field, and those that the filter chooses; empty for a single value not chosen."""
     others = without_field(current, field)
+    conditions = {condition for condition in parts_of(current) if isinstance(condition, FieldComparison)}
+    chosen = {value for condition in conditions if condition.field == field for value in condition.values}
     values = []
-    for value, count in most_frequent(facet)[:MAX_FACET_VALUES]:
+    for index, (value, count) in enumerate(most_frequent(facet, chosen)):
         condition = FieldComparison(field=field, eq=value.value)
-        is_chosen = condition in parts_of(current)
+        is_chosen = condition in conditions
         narrowed = others if is_chosen else conjunction([*parts_of(others), condition])
-        values.append(FacetValue(value.text, count, "" if narrowed is None else write_filter(narrowed), is_chosen))
+        if is_chosen or index < MAX_FACET_VALUES:
+            values.append(FacetValue(value.text, count, "" if narrowed is None else write_filter(narrowed), is_chosen))
     return values if len(values) > 1 or current != others else []
 
 
