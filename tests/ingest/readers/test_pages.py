@@ -22,7 +22,7 @@ from pypdf.generic import DecodedStreamObject, DictionaryObject, NameObject
 
 from semsearch.ingest.readers import files as opening
 from semsearch.ingest.readers import pages
-from semsearch.ingest.readers.files import BadRecord
+from semsearch.ingest.readers.files import BadRecord, Record
 from semsearch.ingest.readers.sources import read
 from semsearch.ingest.recipe import Recipe, Source
 from semsearch.types import Document
@@ -38,7 +38,7 @@ PAGE = """<!doctype html><html lang="en"><head><title>How to reset – Acme</tit
   now</pre></article></main><footer><p>© Acme. Terms</p></footer><script>evil()</script></body></html>"""
 
 
-def one(path: Path, **options: object) -> Document | BadRecord:
+def one(path: Path, **options: object) -> Record:
     (found,) = read(Source.model_validate({"path": path, **options}))
     return found
 
@@ -251,7 +251,7 @@ def test_a_file_of_a_folder_that_cannot_be_read_does_not_end_the_build(
     # named itself it must be readable
     *_, alone = read(Source(path=folder / name))
     assert isinstance(alone, BadRecord)
-    assert not alone.whole_file
+    assert alone.named
 
 
 def test_damage_of_any_kind_is_told_and_never_raised(tmp_path: Path) -> None:
