@@ -142,7 +142,7 @@ class InputReport:
         if record.is_empty:
             self._read_whole = True
             return
-        if record.is_loss:
+        if record.is_loss or record.is_note:
             return
         if self._strict:
             raise InputError(f"{record} (stopped at the first bad record, because strict is set)")
@@ -204,6 +204,8 @@ def file_of(location: str) -> str:
 
 
 def _kind(record: BadRecord) -> LeftOutKind:
+    if record.is_note:
+        return "note"
     if record.is_loss:
         return "part"
     if record.is_empty:

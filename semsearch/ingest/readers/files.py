@@ -48,6 +48,8 @@ class BadRecord:
     """What is wrong and what to do about it."""
     is_loss: bool = False
     """Whether it is a part that is missing from a document that was read: reported, and the other records are read."""
+    is_note: bool = False
+    """Whether it is a remark on a document that was read whole, such as the encoding that was guessed."""
     whole_file: bool = False
     """Whether it stands for a whole file, which could not be read, or not to its end."""
     is_empty: bool = False
@@ -56,6 +58,8 @@ class BadRecord:
     """The file as the `source` of its documents names it; `readers.sources.read` sets it."""
     named: bool = False
     """Whether the file was named itself, not found in a folder; `readers.sources.read` sets it."""
+    incomplete: bool = False
+    """Whether the file was read only up to here: an earlier version of it may have held records that are missing."""
 
     def __str__(self) -> str:
         return f"{self.location}: {self.reason}"

@@ -20,6 +20,7 @@ import pytest
 import zstandard
 from pypdf.generic import DecodedStreamObject, DictionaryObject, NameObject
 
+from semsearch.ingest.readers import content as limits
 from semsearch.ingest.readers import files as opening
 from semsearch.ingest.readers import pages
 from semsearch.ingest.readers.files import BadRecord, Record
@@ -280,7 +281,8 @@ def test_what_is_locked_or_holds_no_text_is_told(tmp_path: Path) -> None:
 
 def test_a_file_that_decompresses_to_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(opening, "MAX_RECORD_BYTES", 2_000)
-    monkeypatch.setattr(pages, "MAX_PACKED_BYTES", 16_000)
+    for module in (pages, limits):
+        monkeypatch.setattr(module, "MAX_PACKED_BYTES", 16_000)
     packed = BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as book:
         book.writestr("word/document.xml", "x" * 100_000)
