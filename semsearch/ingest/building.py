@@ -191,14 +191,14 @@ def _write_encoded(
 ) -> Generator[BuildEvent, None, Vectors]:
     """Cut, store and encode the records; return the passages' vectors."""
     with open_checkpoint(files.folder.parent, encoder, fresh=not resume) as checkpoint:
-        pipeline = PipelinedEncoder(encoder, writer, checkpoint)
-        for event in store_documents(report.watch(records), encoder, recipe.chunking, writer, report=report):
-            pipeline.poll()
-            yield event
-        if not writer.documents:
-            raise InputError(f"no documents in {_source_names(recipe)}: {_why_empty(report.left_out)}")
-        report.check()
-        pipeline.finish()
+        with PipelinedEncoder(encoder, writer, checkpoint) as pipeline:
+            for event in store_documents(report.watch(records), encoder, recipe.chunking, writer, report=report):
+                pipeline.poll()
+                yield event
+            if not writer.documents:
+                raise InputError(f"no documents in {_source_names(recipe)}: {_why_empty(report.left_out)}")
+            report.check()
+            pipeline.finish()
         vectors = temp_memmap(files.folder, (writer.passages, encoder.dimension))
         yield from encode_resumable(encoder, writer, vectors, checkpoint, pipelined=pipeline.passages)
     return vectors
@@ -277,7 +277,12 @@ def store_documents(
                 report.reject(document)
             yield Skipped(document)
             continue
-        heading, passages = chunker.cut(document.title, document.text)
+        heading, passages = chunker.heading(document.title), list[tuple[Passage, int]]()
+        for some in chunker.passages(heading, document.text):
+            if passages:
+                # a document of many MiB: show that it is being read
+                yield Reading(writer.documents, writer.passages + len(passages))
+            passages += some
         writer.add(document, heading, passages)
         yield Reading(writer.documents, writer.passages)
 

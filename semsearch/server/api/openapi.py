@@ -148,7 +148,7 @@ _ERROR_DESCRIPTIONS = {
     413: "The body is too large",
     415: "The body is not application/json",
     422: "A field is invalid; `errors` names it",
-    503: "The server is overloaded, try again after the seconds in Retry-After; or the index on disk is damaged or gone",
+    503: "The server is overloaded, try again after the seconds in Retry-After; or the index on disk is damaged",
     507: "Writing to disk failed; nothing was stored",
 }
 
