@@ -15,6 +15,8 @@ from werkzeug.exceptions import HTTPException
 from semsearch.errors import (
     ConflictError,
     IndexBusyError,
+    IndexFolderError,
+    IndexWriteError,
     InputError,
     LabelError,
     OverloadedError,
@@ -78,6 +80,15 @@ _RULES: Mapping[type[Exception], _Rule] = {
     StateError: _Rule(HTTPStatus.UNPROCESSABLE_ENTITY),
     UnknownIndexError: _Rule(HTTPStatus.NOT_FOUND, field="index"),
     NotWritableError: _Rule(HTTPStatus.NOT_FOUND),
+    IndexFolderError: _Rule(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        detail="the index on disk is missing or damaged, and cannot be changed; see the server's log",
+    ),
+    IndexWriteError: _Rule(
+        HTTPStatus.INSUFFICIENT_STORAGE,
+        detail="the index could not be written and is unchanged: its disk is full, or its folder is read-only or gone;"
+        " see the server's log",
+    ),
     IndexBusyError: _Rule(HTTPStatus.CONFLICT),
     ConflictError: _Rule(HTTPStatus.CONFLICT),
     OverloadedError: _Rule(HTTPStatus.SERVICE_UNAVAILABLE),
