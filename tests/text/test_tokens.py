@@ -14,7 +14,7 @@ from semsearch.text.tokens import MAX_TERMS, parse_query, tokenize
         ("Café naïve ﬁne İstanbul ＡＢＣ", ["cafe", "naiv", "fine", "istanbul", "abc"]),
         ("os.path_join(x2)", ["os", "path", "join", "x2"]),
         ("数据库abc", ["数", "据", "库", "abc"]),
-        ("データ", ["テ", "ー", "タ"]),
+        ("データ", ["デ", "ー", "タ"]),
         ("مُحَمَّد", ["محمد"]),
         ("किताबें", ["किताबें"]),
         ("ไทย", ["ไ", "ท", "ย"]),
