@@ -127,7 +127,6 @@ def test_only_passages_with_the_quoted_phrase_have_a_lexical_score(catalogue: Se
     assert {hit.id for hit in hybrid if hit.score_breakdown is not None and hit.score_breakdown.lexical_score} == {
         hit.id for hit in lexical
     }
-    assert hits_of(catalogue, [Query('"chair red"', mode=Mode.KEYWORD)]) == [[]]
 
 
 def test_a_hit_has_the_breakdown_of_its_score(catalogue: SearchEngine) -> None:
