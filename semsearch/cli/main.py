@@ -294,7 +294,7 @@ def search(
     with closing(engine):
         [outcome] = engine.search([query], explain=explain)
     for phrase in outcome.unmatched_phrases:
-        err.print(escape(f'no passage contains the phrase "{phrase}": its words were searched'), soft_wrap=True)
+        err.print(escape(f'the phrase "{phrase}" was not found: its words were searched'), soft_wrap=True)
     attributions = outcome.attributions or [()] * len(outcome.hits)
     for rank, (hit, shares) in enumerate(zip(outcome.hits, attributions, strict=True), start=offset + 1):
         if as_json:

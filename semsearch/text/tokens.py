@@ -227,9 +227,7 @@ def _tokens(text: str) -> Iterator[Token]:
         if sign or mark:
             yield from _signed_tokens(match, plain, sign, mark)
         else:
-            yield Token(
-                stem_word(plain), match.start(), match.end(), character is not None, plain in FUNCTION_WORDS
-            )
+            yield Token(stem_word(plain), match.start(), match.end(), character is not None, plain in FUNCTION_WORDS)
 
 
 def _signed_tokens(
