@@ -192,7 +192,7 @@ def stem_text(text: str) -> str:
 
 
 def _fts_string(stems: Stems) -> str:
-    """The stems as a phrase in FTS5's syntax. They hold letters, digits, marks and SIGNS only, so that no quote ends it."""
+    """The stems as a phrase in FTS5's syntax. They hold letters, digits, marks and SIGNS: no quote ends it."""
     return f'"{" ".join(stems)}"'
 
 

@@ -43,8 +43,8 @@ _PLAIN_WORD = re.compile(
 SIGNS = ".#@$-+"
 """The ASCII characters other than letters and digits that a stem may hold."""
 _KEPT_CLASSES = frozenset({0, 7, 8, 9, *range(84, 133)})
-"""Canonical combining classes of the marks that bear meaning as letters do: vowel signs, nuktas, voicing marks, viramas,
-and the vowels and tones of Telugu, Thai, Lao and Tibetan. Accents, and the points of Hebrew and Arabic, are others."""
+"""Canonical combining classes of the marks that bear meaning as letters do: vowel signs, nuktas, voicing marks,
+viramas, and the vowels and tones of Telugu, Thai, Lao and Tibetan. Accents and Hebrew and Arabic points are others."""
 _DEVANAGARI_NUKTA = "\u093c"
 _FOLDED_LETTERS = str.maketrans("ıёѐѝ", "iееи")
 FUNCTION_WORDS = frozenset(

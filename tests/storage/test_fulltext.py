@@ -172,7 +172,8 @@ def test_full_text_of_a_former_tokenizer_answers_as_it_was_built(tmp_path: Path)
     former = FullText(tmp_path / "documents")
     assert former.tokenizer_version == 1
     for query, expected in {
-        "C++": {0, 1}, "c": {0, 1}, "чай": {0}, "чаи": {0}, "ガイド": {1}, "カイト": {1}, ".NET": {2, 3}, "ısparta": {4}, "isparta": set(),
+        "C++": {0, 1}, "c": {0, 1}, "чай": {0}, "чаи": {0}, "ガイド": {1}, "カイト": {1}, ".NET": {2, 3},
+        "ısparta": {4}, "isparta": set(),
         '"net guide"': {2}, "plain": {5},
     }.items():  # fmt: skip
         assert {*former.search(former.parse(query), 9)[0].tolist()} == expected, query

@@ -226,8 +226,8 @@ class ResultModel(_Answer):
     adaptation: AdaptationModel
     unmatched_phrases: tuple[str, ...] = Field(
         (),
-        description="Quoted phrases that no passage of a document that matches the filter contains; keyword search used their"
-        " words instead",
+        description="Quoted phrases that no passage of a document that matches the filter contains; keyword"
+        " search used their words instead",
     )
     hits: tuple[HitModel, ...] = Field(description="Best first; fewer than k where the index has no more")
 
