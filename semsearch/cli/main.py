@@ -267,7 +267,8 @@ def search(
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
-    """Search an index and print the best documents. A phrase in quotation marks must occur word for word.
+    """Search an index and print the best documents. A phrase in quotation marks must occur word for word; one that no
+    passage contains is searched as words.
 
     Example: semsearch search "split text at commas" --index index/python -k 5 --filter "kind = method"
     """
@@ -294,6 +295,8 @@ def search(
         [outcome] = engine.search([query], explain=explain)
     for note in outcome.notes:
         err.print(Text.assemble(("note: ", "yellow"), note), soft_wrap=True)
+    for phrase in outcome.unmatched_phrases:
+        err.print(escape(f'the phrase "{phrase}" was not found: its words were searched'), soft_wrap=True)
     attributions = outcome.attributions or [()] * len(outcome.hits)
     for rank, (hit, shares) in enumerate(zip(outcome.hits, attributions, strict=True), start=offset + 1):
         if as_json:

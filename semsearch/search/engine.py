@@ -101,6 +101,11 @@ class Outcome:
         """The adapter of the query; its reason tells why, if it was not adapted."""
         return self.page.adaptation
 
+    @property
+    def unmatched_phrases(self) -> tuple[str, ...]:
+        """Quoted phrases that no passage contains, so that keyword search used their words."""
+        return self.page.unmatched_phrases
+
 
 class SearchEngine:
     """An open index with its encoder."""

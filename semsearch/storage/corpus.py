@@ -26,7 +26,7 @@ from semsearch.storage.manifest import FileRecord, IndexRecord, Manifest, Segmen
 from semsearch.storage.projection import Points
 from semsearch.storage.vectors import VectorIndex
 from semsearch.system.threads import available_cores
-from semsearch.text.tokens import parse_query
+from semsearch.text.tokens import KeywordQuery, quoted_phrases
 from semsearch.types import Document, Hit, Mask, Passage, Rows, ScoreBreakdown, Scores, Vectors
 
 OWN_FREQUENCIES_FROM = 5_000
@@ -275,12 +275,16 @@ class Corpus:
         return rows, self.vectors(rows)
 
     def search_keywords(self, query: str, k: int, *, allowed: AllowedRows | None = None) -> tuple[Rows, Scores]:
-        """As `FullText.search`, over all segments; a small segment uses the term frequencies of the largest."""
-        parsed = parse_query(query)
+        """As `FullText.search`, over all segments; a small segment uses the term frequencies of the largest.
+
+        Quoted phrases that `unmatched_phrases` returns are searched as words.
+        """
+        as_words = self.unmatched_phrases(query, allowed=allowed)
         rows: list[int] = []
         scores: list[float] = []
         for segment, segment_mask in self._allowed_segments(allowed):
             fulltext = segment.fulltext
+            parsed = fulltext.parse(query, as_words=as_words)
             if segment is self._largest or fulltext.count >= OWN_FREQUENCIES_FROM:
                 segment_rows, segment_scores = fulltext.search(parsed, k, allowed=segment_mask)
             else:
@@ -293,6 +297,22 @@ class Corpus:
         all_rows, all_scores = np.array(rows, np.int64), np.array(scores, np.float32)
         order = np.lexsort((all_rows, -all_scores))[:k]
         return all_rows[order], all_scores[order]
+
+    def unmatched_phrases(self, query: str, *, allowed: AllowedRows | None = None) -> tuple[str, ...]:
+        """Return the quoted phrases of a query that no allowed passage contains; all, if no passage has all others."""
+        phrases = quoted_phrases(query)
+        unmatched = tuple(phrase for phrase in phrases if not self._is_in_a_passage({phrase}, query, allowed))
+        matched = {*phrases} - {*unmatched}
+        return unmatched if len(matched) <= 1 or self._is_in_a_passage(matched, query, allowed) else phrases
+
+    def _is_in_a_passage(self, phrases: set[str], query: str, allowed: AllowedRows | None) -> bool:
+        """Whether an allowed passage contains all of these phrases of a query."""
+        others = {*quoted_phrases(query)} - phrases
+        for segment, segment_mask in self._allowed_segments(allowed):
+            required = KeywordQuery(segment.fulltext.parse(query, as_words=others).phrases, ())
+            if len(segment.fulltext.search(required, 1, allowed=segment_mask)[0]):
+                return True
+        return False
 
     def hits(
         self, ranked: Sequence[tuple[int, float]], breakdowns: Sequence[ScoreBreakdown | None] | None = None

@@ -92,7 +92,7 @@ class DocumentWriter:
         self._connection = sqlite3.connect(path, isolation_level=None)
         self._execute("PRAGMA journal_mode = OFF")
         self._execute("PRAGMA synchronous = OFF")
-        for statement in (*SCHEMA.split(";"), fulltext.SCHEMA, metadata_table.SCHEMA):
+        for statement in (*SCHEMA.split(";"), *fulltext.SCHEMA.split(";"), metadata_table.SCHEMA):
             self._execute(statement)
         self._execute("BEGIN")
 

@@ -231,6 +231,7 @@ def _result_model(outcome: Outcome, *, explain: bool) -> ResultModel:
         query=outcome.query.text,
         mode=outcome.mode,
         adaptation=adaptation_model(outcome.adaptation),
+        unmatched_phrases=outcome.unmatched_phrases,
         hits=tuple(
             hit_model(hit, outcome.query.text, explain=explain, attributions=attributions)
             for hit, attributions in zip(outcome.hits, by_hit, strict=True)

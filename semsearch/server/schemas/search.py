@@ -229,6 +229,11 @@ class ResultModel(_Answer):
     query: str
     mode: Mode = Field(description="The mode used; `keyword` also if the encoder failed")
     adaptation: AdaptationModel
+    unmatched_phrases: tuple[str, ...] = Field(
+        (),
+        description="Quoted phrases that no passage of a document that matches the filter contains; keyword"
+        " search used their words instead",
+    )
     hits: tuple[HitModel, ...] = Field(description="Best first; fewer than k where the index has no more")
 
 

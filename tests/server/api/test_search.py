@@ -115,8 +115,24 @@ def test_the_openapi_document_lists_the_modes(client: FlaskClient) -> None:
     assert schemas["Mode"]["enum"] == ["semantic", "keyword", "hybrid"]
 
 
+def test_a_phrase_that_no_document_contains_is_named_in_the_answer_and_on_the_page(client: FlaskClient) -> None:
+    query = '"prey of bird" <b>'
+    [result] = client.post("/api/search", json={"query": query, "mode": "keyword"}).get_json()["results"]
+    assert result["unmatched_phrases"] == ["prey of bird"]
+    assert [hit["id"] for hit in result["hits"]] == ["eagle"]
+    compared = client.post("/api/compare", json={"query": query, "mode": "hybrid"}).get_json()
+    assert compared["unmatched_phrases"] == ["prey of bird"]
+    for compare in ("false", "true"):
+        page = client.get("/", query_string={"query": query, "mode": "hybrid", "compare": compare}).get_data(
+            as_text=True
+        )
+        assert "“prey of bird” was not found word for word; its words were searched." in page
+    [result] = client.post("/api/search", json={"query": '"bird of prey"'}).get_json()["results"]
+    assert result["unmatched_phrases"] == []
+
+
 def test_a_page_without_hits_suggests_semantic_search(client: FlaskClient) -> None:
-    for params in ({"query": "zeppelin", "mode": "keyword"}, {"query": '"honey nectar"', "mode": "keyword"}):
+    for params in ({"query": "zeppelin", "mode": "keyword"}, {"query": '"zeppelin balloon"', "mode": "keyword"}):
         page = client.get("/", query_string=params)
         assert page.status_code == 200
         assert "Nothing found" in page.text
