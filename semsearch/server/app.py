@@ -16,6 +16,7 @@ from semsearch.search.engine import SearchEngine
 from semsearch.server import errors
 from semsearch.server.api import compare, documents, domains, labels, suggest
 from semsearch.server.api import search as search_api
+from semsearch.server.http import check_encoding
 from semsearch.server.i18n import Languages
 from semsearch.server.pages import document as document_page
 from semsearch.server.pages import domain as domain_page
@@ -85,6 +86,8 @@ def _flask_app(web: Path, limits: Limits) -> Flask:
         root_path=str(web),
     )
     app.config["MAX_CONTENT_LENGTH"] = limits.max_body_bytes
+    # a redirect to the address without a doubled slash would be an HTML page, and rename a domain
+    app.url_map.merge_slashes = False
     # the URL of a static file changes with its content
     app.config["SEND_FILE_MAX_AGE_DEFAULT"] = 365 * 24 * 3600
     app.config["COMPRESS_MIMETYPES"] = COMPRESSED
@@ -119,9 +122,10 @@ def _register_request_hooks(app: Flask, metrics: Metrics, trusted_hosts: Sequenc
         g.started = perf_counter()
 
     @app.before_request
-    def _check_host() -> None:
+    def _check_request() -> None:
         if trusted_hosts:
             check_host(request.headers.get("Host", ""), trusted_hosts)
+        check_encoding()
 
     @app.after_request
     def _finish(response: Response) -> Response:

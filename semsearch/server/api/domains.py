@@ -8,7 +8,7 @@ from flask import Blueprint, Response, request
 
 from semsearch.domains.registry import DomainStatus
 from semsearch.server.api.search import adaptation_model
-from semsearch.server.http import answer, from_body, from_query_string
+from semsearch.server.http import answer, from_body, from_query_string, read_body
 from semsearch.server.runtime.served_index import ServedIndex
 from semsearch.server.runtime.service import SearchService
 from semsearch.server.schemas.feedback import (
@@ -92,7 +92,7 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
     def import_state(domain: str) -> Response:
         keys.source(request)
         index = service.index(from_query_string(DomainRequest).index)
-        index.domains.import_state(domain, request.get_data())
+        index.domains.import_state(domain, read_body())
         return _domain(service, index, domain)
 
     return routes

@@ -33,7 +33,7 @@ class TargetParameters(BaseModel):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            raise FieldProblem.of(error) from None
+            raise FieldProblem.of(error, cls, values) from None
 
 
 def html(template: str, status: int = 200, /, **values: object) -> Response:
