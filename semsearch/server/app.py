@@ -23,6 +23,7 @@ from semsearch.server.pages import domain as domain_page
 from semsearch.server.pages import map as map_page
 from semsearch.server.pages import rendering, status
 from semsearch.server.pages import search as search_page
+from semsearch.server.root_path import RootPathMiddleware, parse_root_path
 from semsearch.server.runtime.metrics import Metrics
 from semsearch.server.runtime.service import AdaptationSettings, SearchService
 from semsearch.server.schemas.search import Limits
@@ -51,6 +52,8 @@ def create_app(
     trusted_hosts: Sequence[str] | None = None,
     keys: WriteKeys | None = None,
     adaptation: AdaptationSettings | None = None,
+    root_path: str = "",
+    trusted_proxy: str | None = None,
 ) -> Flask:
     """Create an app that serves indexes. This starts the threads that encode, search and adapt.
 
@@ -59,10 +62,14 @@ def create_app(
     machine can reach, a list keeps other sites' pages from reading responses through a host name of their own.
     keys: the write keys; None: every client that reaches the server may write.
     adaptation: how domains are adapted; None: with the meta-learned weights that come with semsearch.
+    root_path: path at which a reverse proxy serves the app, such as `/search`; the proxy may remove it from requests.
+    trusted_proxy: IP address of a proxy whose X-Forwarded-Prefix replaces `root_path`; `*`: any; None: none.
+
+    Raises RootPathError for an invalid `root_path`.
 
     `app.extensions["semsearch"]` is the `SearchService`. The caller closes it.
     """
-    limits, keys = limits or Limits(), keys or WriteKeys({})
+    limits, keys, root = limits or Limits(), keys or WriteKeys({}), parse_root_path(root_path)
     web = _web_folder()
     app = _flask_app(web, limits)
     metrics = Metrics()
@@ -73,6 +80,7 @@ def create_app(
     app.context_processor(lambda: {"key_required": keys.required})
     errors.register(app)
     _register_request_hooks(app, metrics, trusted_hosts)
+    app.wsgi_app = RootPathMiddleware(app.wsgi_app, root, trusted_proxy)  # type: ignore[method-assign]
     return app
 
 

@@ -115,7 +115,7 @@ def nearest(name: str, known: Sequence[str]) -> str | None:
         return _OTHER_NAMES[lower]
     close = get_close_matches(lower[:200], known, n=1, cutoff=0.6)
     longer = [candidate for candidate in known if len(lower) >= 2 and candidate.startswith(lower)]
-    return (close or longer or [None])[0]
+    return next(iter(close or longer), None)
 
 
 def unknown_parameter(name: str, known: Sequence[str]) -> str:

@@ -74,4 +74,4 @@ def _current_address(**changes: str) -> str:
     """Path and query string of the current request, with some parameters changed."""
     values = {**request.args.to_dict(), **changes}
     # an address that begins with two slashes names another host
-    return f"/{quote(request.path.lstrip('/'))}?{urlencode(values)}"
+    return f"{request.script_root}/{quote(request.path.lstrip('/'))}?{urlencode(values)}"
