@@ -61,7 +61,7 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
 
     @property
     def waiting_since(self) -> float:
-        """Seconds since the epoch at which the client had to begin or continue; the sending of single bytes is ignored."""
+        """Time since which the client has kept the connection waiting, in seconds since the epoch."""
         return self._reading_since if self.reading else float(self.last_activity)
 
 
