@@ -96,6 +96,7 @@ def _flask_app(web: Path, limits: Limits) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = limits.max_body_bytes
     # a redirect to the address without a doubled slash would be an HTML page, and rename a domain
     app.url_map.merge_slashes = False
+    app.url_map.converters["domain"] = domains.DomainConverter
     # the URL of a static file changes with its content
     app.config["SEND_FILE_MAX_AGE_DEFAULT"] = 365 * 24 * 3600
     app.config["COMPRESS_MIMETYPES"] = COMPRESSED

@@ -132,14 +132,15 @@ def _path(detail: ErrorDetails, content: object) -> tuple[str | int, ...]:
     """Return the location of an error in the request, without pydantic's names for the members of unions."""
     location = detail["loc"]
     path: list[str | int] = []
-    value = content
+    value, is_after_kind = content, False
     for number, key in enumerate(location):
         is_last = number == len(location) - 1
         if isinstance(value, Mapping) and key in value:
-            # the name of a filter's kind repeats a key of the filter, or precedes another one
-            if not is_last and location[number + 1] in value:
+            # the name of a filter's kind is a key of the filter, and precedes a key of it
+            if not is_after_kind and not is_last and location[number + 1] in value:
+                is_after_kind = True
                 continue
-            value = value[key]
+            value, is_after_kind = value[key], False
         elif isinstance(value, list | tuple) and isinstance(key, int) and key < len(value):
             value = value[key]
         elif not (is_last and detail["type"] in {"missing", "extra_forbidden"}):
@@ -179,7 +180,9 @@ def _message(detail: ErrorDetails, model: type[BaseModel], path: Sequence[str | 
         name: int(bound) if isinstance(bound, float) and bound.is_integer() else bound
         for name, bound in detail.get("ctx", {}).items()
     }
-    return sentence.format(value=shown(value), length=len(value) if isinstance(value, str) else 0, **bounds)
+    # a number in a query string is a text
+    text = shown(value).strip("'") if "_than" in detail["type"] else shown(value)
+    return sentence.format(value=text, length=len(value) if isinstance(value, str) else 0, **bounds)
 
 
 def _known_names(model: type[BaseModel], path: Sequence[str | int]) -> list[str]:

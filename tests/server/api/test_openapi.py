@@ -48,7 +48,7 @@ def body_schemas(openapi: Json, operation: Json) -> list[Json]:
 
 
 def test_the_document_has_the_methods_that_the_server_accepts(client: FlaskClient, openapi: Json) -> None:
-    rules = {rule.rule.replace("<path:domain>", "{domain}") for rule in client.application.url_map.iter_rules()}
+    rules = {rule.rule.replace("<domain:domain>", "{domain}") for rule in client.application.url_map.iter_rules()}
     assert {rule for rule in rules if not rule.startswith("/static")} - PAGES == set(openapi["paths"])
     for path, methods in openapi["paths"].items():
         address = path.replace("{domain}", "team")

@@ -63,7 +63,11 @@ BAD = [
     ("GET /api/search?query=a&k=", None, "k: '' is not a whole number"),
     ("GET /api/search?query=a&k=1&k=2", None, "k: given 2 times: give it once"),
     ("GET /api/search?query=a&explain=maybe", None, "explain: 'maybe' is not true or false"),
-    ("GET /api/search?query=a&filter=kind+%3D", None, "filter: the filter 'kind =' cannot be read at its end"),
+    (
+        "GET /api/search?query=a&filter=kind+%3D",
+        None,
+        "filter: the filter 'kind =' cannot be read at its end: write it like kind = \"how-to\" and year >= 2020",
+    ),
     ("GET /api/document", None, "id: missing: this field is required"),
     (
         "GET /api/document?doc_id=bee",
@@ -71,7 +75,11 @@ BAD = [
         "doc_id: unknown parameter: did you mean `id`? Known ones are `id`, `index`",
     ),
     ("GET /api/labels?limit=0", None, "limit: 0 is too small: give at least 1"),
-    ("GET /api/labels?after=10000000000000000000", None, "after: 10000000000000000000 is too large: give less than"),
+    (
+        "GET /api/labels?after=10000000000000000000",
+        None,
+        "after: 10000000000000000000 is too large: give less than 9,223,372,036,854,775,808",
+    ),
     (
         "GET /api/clicks?docment=a",
         None,
@@ -79,7 +87,7 @@ BAD = [
     ),
     ("DELETE /api/labels", None, "give at least one of id, domain, query, document, user and source"),
     ("DELETE /api/documents", None, "id: missing: this field is required"),
-    ("GET /api/recommend?diversity=2", None, "diversity: 2.0 is too large: give at most 1"),
+    ("GET /api/recommend?diversity=2", None, "diversity: 2 is too large: give at most 1"),
     ("GET /api/suggestions?k=51", None, "k: 51 is too large: give at most 50"),
     ("GET /api/map/passage?generation=g&row=-1", None, "row: -1 is too small: give at least 0"),
     ("GET /api/map/points?name=zoo", None, "name: unknown parameter: known ones are `index`"),
@@ -116,10 +124,7 @@ def test_an_invalid_request_is_answered_by_a_sentence(
     response = client.open(path, method=method, json=body) if body is not None else client.open(path, method=method)
     problem = response.get_json()
     assert (response.status_code, response.mimetype) == (422, "application/problem+json")
-    assert (
-        problem["detail"] == sentence or problem["detail"].startswith(f"{sentence}: write") or "less than" in sentence
-    )
-    assert problem["detail"].startswith(sentence)
+    assert problem["detail"] == sentence
     named = sentence.partition(": ")[0] if ": " in sentence else ""
     assert problem["errors"][0]["field"] == ("" if " " in named else named)
     for internal in ("tagged-union", "function-", "Input should", "Extra inputs", "Field required", "type="):
@@ -204,11 +209,13 @@ def test_a_label_may_come_compressed(client: FlaskClient) -> None:
 
 @pytest.mark.parametrize(
     "address",
-    ["/api/search?query=%FF", "/?query=%C3", "/api/domains/%FF", "/api/search?query=a&k=1&x=%ED%A0%80", "/%80"],
+    ["/api/search?query=%FF", "/?query=%C3", "/api/search?query=a&k=1&x=%ED%A0%80", "/api/domains/\xff", "/\x80"],
 )
 @pytest.mark.parametrize("accept", ["*/*", "application/json"])
 def test_text_that_is_not_utf8_is_refused(client: FlaskClient, address: str, accept: str) -> None:
-    response = client.get(address, headers={"Accept": accept})
+    # the test client would replace invalid bytes of a path
+    path = {"PATH_INFO": address.partition("?")[0]}
+    response = client.get(address, headers={"Accept": accept}, environ_overrides=path)
     assert response.status_code == 400
     assert "is not UTF-8 (byte 0x" in response.text
 
