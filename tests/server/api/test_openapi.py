@@ -24,6 +24,11 @@ STATE = "/api/domains/{domain}/state"
 
 
 @pytest.fixture
+def client(shared_client: FlaskClient) -> FlaskClient:
+    return shared_client
+
+
+@pytest.fixture
 def openapi(client: FlaskClient) -> Json:
     return client.get("/api/openapi.json").get_json()
 
@@ -88,41 +93,42 @@ def values(openapi: Json, schema: Json, name: str) -> Iterator[object]:
         yield largest(openapi, option, name)
 
 
+CHOSEN = {
+    "id": "bee",
+    "document": "whale",
+    "generation": "g",
+    "index": "zoo",
+    "domain": "d" * 200,
+    "parent": "p",
+    "filter": " and ".join(["not id = x"] * 15),
+    "sort": "-title",
+}
+"""Values of fields whose largest value is not in their schema."""
+
+
 def largest(openapi: Json, schema: Json, name: str) -> object:
-    """Return the largest value that a schema allows, with texts and lists of at most a thousand entries."""
+    """Return the largest value that a schema allows; lists have at most 50 entries."""
     schema = resolve(openapi, schema)
-    options = [option for option in schema.get("anyOf", schema.get("oneOf", [])) if option.get("type") != "null"]
-    if name == "id":
-        return "bee"
-    if name == "document":
-        return "whale"
-    if name == "generation":
-        return "g"
-    if name in {"index", "domain", "parent", "filter", "sort"}:
-        return {
-            "index": "zoo",
-            "domain": "d" * 200,
-            "parent": "p",
-            "filter": " and ".join(["not id = x"] * 15),
-            "sort": "-title",
-        }[name]
-    if options:
-        return largest(openapi, options[-1] if name == "shown" else options[0], name)
-    if "enum" in schema:
-        return schema["enum"][-1]
-    match schema.get("type"):
-        case "integer" | "number":
-            return min(schema.get("maximum", 2**62), schema.get("exclusiveMaximum", 2**63) - 1, 2**62)
-        case "boolean":
-            return True
-        case "array":
-            entries = min(schema.get("maxItems", 50), 50)
-            return [largest(openapi, schema["items"], name) for _ in range(entries)]
-        case "object" if "properties" in schema:
-            return {field: largest(openapi, inner, field) for field, inner in schema["properties"].items()}
-        case "object":
-            return {f"field {number}": "x" * 100 for number in range(20)}
-    return ("nectar " * 2_000)[: schema.get("maxLength", 2_000)]
+    options = [option for option in schema.get("anyOf", ()) if option.get("type") != "null"]
+    kind = schema.get("type")
+    value: object = ("nectar " * 2_000)[: schema.get("maxLength", 2_000)]
+    if name in CHOSEN:
+        value = CHOSEN[name]
+    elif options:
+        value = largest(openapi, options[0], name)
+    elif "enum" in schema:
+        value = schema["enum"][-1]
+    elif kind in {"integer", "number"}:
+        value = min(schema.get("maximum", 2**62), schema.get("exclusiveMaximum", 2**63) - 1)
+    elif kind == "boolean":
+        value = True
+    elif kind == "array":
+        value = [largest(openapi, schema["items"], name)] * min(schema.get("maxItems", 50), 50)
+    elif "properties" in schema:
+        value = {field: largest(openapi, inner, field) for field, inner in schema["properties"].items()}
+    elif kind == "object":
+        value = {f"field {number}": "x" * 100 for number in range(20)}
+    return value
 
 
 def check(openapi: Json, operation: Json, response: Any) -> None:

@@ -12,6 +12,12 @@ from flask.testing import FlaskClient
 
 from semsearch.server.validation import nearest, shown
 
+
+@pytest.fixture
+def client(shared_client: FlaskClient) -> FlaskClient:
+    return shared_client
+
+
 SEARCH_FIELDS = (
     "`collapse`, `domain`, `explain`, `facets`, `filter`, `index`, `k`, `mode`, `offset`, `passages`, `queries`,"
     " `query`, `sort`"
