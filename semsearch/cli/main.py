@@ -141,6 +141,24 @@ def serve(
             show_default=False,
         ),
     ] = None,
+    root_path: Annotated[
+        str,
+        typer.Option(
+            envvar="SEMSEARCH_ROOT_PATH",
+            help="Path at which a reverse proxy serves the server, such as /search; the proxy may pass it on or remove"
+            " it. \\[default: none]",
+            show_default=False,
+        ),
+    ] = "",
+    trusted_proxy: Annotated[
+        str | None,
+        typer.Option(
+            envvar="SEMSEARCH_TRUSTED_PROXY",
+            help="IP address of a reverse proxy whose X-Forwarded-Prefix, -Host and -Proto are used; * for any address."
+            " \\[default: none]",
+            show_default=False,
+        ),
+    ] = None,
     max_body_bytes: Annotated[int, _limit("max_body_bytes")] = DEFAULTS.max_body_bytes,
     max_query_chars: Annotated[int, _limit("max_query_chars")] = DEFAULTS.max_query_chars,
     max_queries: Annotated[int, _limit("max_queries")] = DEFAULTS.max_queries,
@@ -182,6 +200,7 @@ def serve(
     Example: semsearch serve index/help index/python --port 9000
     """
     from semsearch.domains.position_bias import PositionBias
+    from semsearch.server.root_path import parse_root_path
     from semsearch.server.security import WriteKeys
 
     keys = WriteKeys.parse(write_key or [], refuse_all=read_only)
@@ -203,6 +222,8 @@ def serve(
         port=port,
         limits=limits,
         trusted_hosts=trusted_host,
+        root_path=parse_root_path(root_path),
+        trusted_proxy=trusted_proxy,
         keys=keys,
         weights=weights,
         after=adapt_after,
@@ -365,6 +386,8 @@ def _serve(
     keys: WriteKeys,
     limits: Limits = DEFAULTS,
     trusted_hosts: list[str] | None = None,
+    root_path: str = "",
+    trusted_proxy: str | None = None,
     weights: Path | None = None,
     after: int = 8,
     bias: PositionBias | None = None,
@@ -394,6 +417,8 @@ def _serve(
             host=host,
             limits=limits,
             trusted_hosts=trusted_hosts,
+            root_path=root_path,
+            trusted_proxy=trusted_proxy,
             keys=keys,
             adaptation=adaptation,
             announce=announce,

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
-from flask import Blueprint, Response
+from flask import Blueprint, Response, request
 from werkzeug.exceptions import NotFound
 
 from semsearch.adapters.adapter import DomainAdapter
@@ -74,13 +74,13 @@ def blueprint(service: SearchService) -> Blueprint:
     def indexes() -> Response:
         return answer(IndexesResponse(indexes=tuple(index_models(service))))
 
-    @lru_cache(maxsize=1)
-    def description() -> str:
-        return json.dumps(openapi(model))
+    @lru_cache(maxsize=8)
+    def description(root_path: str) -> str:
+        return json.dumps(openapi(model, root_path=root_path))
 
     @routes.get("/api/openapi.json")
     def openapi_json() -> Response:
-        return Response(description(), mimetype="application/json")
+        return Response(description(request.script_root), mimetype="application/json")
 
     _add_monitoring_routes(routes, service)
     return routes

@@ -286,10 +286,10 @@ def test_the_openapi_document_is_valid_and_complete(app: Flask, client: FlaskCli
     assert "100" in json.dumps(fields["query"])
     page = {"/", "/document", "/explanation", "/learned", "/map", "/status"}
     routes = {
-        (rule.rule.replace("<path:domain>", "{domain}"), method.lower())
+        (rule.rule.replace("<domain:domain>", "{domain}"), method.lower())
         for rule in app.url_map.iter_rules()
         if rule.rule not in page and rule.endpoint != "static"
-        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+        for method in rule.methods or set()
     }
     assert routes == {(path, method) for path, methods in openapi["paths"].items() for method in methods}
 
