@@ -19,7 +19,7 @@ from semsearch.filters.tree import FieldValue
 from semsearch.search.engine import EncoderStages, Outcome, SearchEngine
 from semsearch.server.runtime.adaptation_worker import AdaptationWorker
 from semsearch.server.runtime.encoder_pool import EncoderPool
-from semsearch.server.runtime.metrics import Metrics
+from semsearch.server.runtime.metrics import Metrics, count_outcome
 from semsearch.server.runtime.served_index import ServedIndex
 from semsearch.server.schemas.search import Limits
 from semsearch.types import Query
@@ -123,7 +123,7 @@ class SearchService:
 
     @property
     def waiting(self) -> int:
-        """Number of queries that wait for a batch."""
+        """As `EncoderPool.waiting`."""
         return self._pool.waiting
 
     def index(self, name: str | None) -> ServedIndex:
@@ -157,12 +157,13 @@ class SearchService:
         engine = served.engine
         started = perf_counter()
         stages = self._pool.stages(engine, abandoned=abandoned)
-        outcomes = engine.search(
-            queries,
-            explain=explain,
-            stages=stages,
-            on_encoder_error=lambda error: _log_encoder_failure(served.name, error),
-        )
+        with count_outcome(self.metrics.queries, len(queries)):
+            outcomes = engine.search(
+                queries,
+                explain=explain,
+                stages=stages,
+                on_encoder_error=lambda error: _log_encoder_failure(served.name, error),
+            )
         searched_s = perf_counter() - started
         first_filter = queries[0].filter if queries else None
         counts = {field: engine.corpus.facet_counts(field, first_filter) for field in facets}

@@ -299,7 +299,10 @@ def test_health_and_metrics_are_served(client: FlaskClient) -> None:
 
     before = answered_queries()
     client.post("/api/search", json={"queries": ["a", "b"]})
-    assert answered_queries() == before + 2
+    client.post("/api/search", json={"query": "honey", "mode": "keyword"})
+    client.post("/api/search", json={"query": "honey", "explain": True})
+    assert answered_queries() == before + 4
+    assert 'semsearch_explanations_total{outcome="answered"} 1.0' in client.get("/metrics").text
 
 
 def test_the_page_works_without_scripts(client: FlaskClient) -> None:
