@@ -115,8 +115,8 @@ class SpeedRecord(BaseModel):
         unsure = "" if self.sure else f"; rounds differed by {self.spread:.0%}, so it will be measured again"
         return (
             f"{comparison}: {mine.lone_ms:.2f} ms against {other.lone_ms:.2f} for a query alone,"
-            f" {mine.rate:,.0f} queries/s against {other.rate:,.0f} with all cores busy (the geometric mean decides; best"
-            f" of {self.rounds} rounds on {self.cores} {'core' if self.cores == 1 else 'cores'},"
+            f" {mine.rate:,.0f} queries/s against {other.rate:,.0f} with all cores busy (the geometric mean decides;"
+            f" best of {self.rounds} rounds on {self.cores} {'core' if self.cores == 1 else 'cores'},"
             f" {self.measured_at:%Y-%m-%d %H:%M} UTC{unsure})"
         )
 
