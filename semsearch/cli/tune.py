@@ -279,7 +279,8 @@ def _table(result: TuningResult, budget: Budget) -> Table:
     table = Table(
         title=Text(
             f"{result.queries} judged queries of {result.domains} domains; budget {budget.search_ms:g} ms a search,"
-            f" {budget.domain_kib:g} KiB a domain; best {min(SHOWN, len(result.trials))} of {len(result.trials)} settings{_untried(result)}"
+            f" {budget.domain_kib:g} KiB a domain; best {min(SHOWN, len(result.trials))} of {len(result.trials)}"
+            f" settings{_untried(result)}"
         ),
         title_justify="left",
     )

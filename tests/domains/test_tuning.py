@@ -219,7 +219,7 @@ def test_stopping_gives_the_best_of_the_settings_tried_so_far(engine: SearchEngi
         assert tried <= progress[-1] < tried + 1
         assert (result.chosen is result.trials[0]) is (tried == 1)
         assert result.as_json()["untried"] == result.untried
-    with pytest.raises(LabelError, match="stopped before the present setting had been tried.*allow more time"):
+    with pytest.raises(LabelError, match=r"stopped before the present setting had been tried.*allow more time"):
         list(tune(engine, None, judged, ROOMY, should_stop=StopAfter(calls - 1)))
 
 
