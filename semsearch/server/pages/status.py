@@ -36,6 +36,7 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
             "status.html",
             200 if service.ready else 503,
             ready=service.ready,
+            problems=[(index.name, index.problem) for index in service.indexes.values() if index.problem is not None],
             indexes=[(model, service.index(model.name).engine) for model in index_models(service)],
             domains=[(index.name, *_domains(index, list_domains=list_domains)) for index in service.indexes.values()],
             waiting=service.waiting,

@@ -35,14 +35,15 @@ class AdaptationWorker:
         *,
         after: int,
         on_adapted: AdaptationObserver = lambda _outcome, _seconds: None,
-        refresh: Callable[[], None] = lambda: None,
+        refresh: Callable[[str], bool] = lambda _index: True,
     ) -> None:
         """Start the thread.
 
         domains: registries by index. after: new labels and clicks after which a domain is adapted automatically; 0:
-        never. refresh: called before each check for changes on disk.
+        never. refresh: called with each index before its domains are checked for changes on disk; false if its folder
+        cannot be read.
         """
-        self._refresh_indexes = refresh
+        self._refresh_index = refresh
         self._domains = dict(domains)
         self._after = after
         self._on_adapted = on_adapted
@@ -136,8 +137,9 @@ class AdaptationWorker:
 
     def _poll(self) -> None:
         """Read changes on disk: entries from before a stop or crash, and the work of other processes."""
-        self._refresh_indexes()
         for index, domains in self._domains.items():
+            if not self._refresh_index(index):
+                continue  # what was read before is served
             domains.refresh()
             self._last_seen[index], changed_domains = domains.log.changed(self._last_seen[index])
             for domain in changed_domains:

@@ -87,7 +87,17 @@ class Metrics:
             registry=self.registry,
         )
         self._segments = Gauge("semsearch_index_segments", "Segments of an index", ("index",), registry=self.registry)
+        self._problems = Gauge(
+            "semsearch_index_problem",
+            "1 if an index cannot be changed, or its changes on disk cannot be opened",
+            ("index",),
+            registry=self.registry,
+        )
         self._sizes = Gauge("semsearch_index_rows", "Rows of an index", ("index", "kind"), registry=self.registry)
+
+    def set_problem(self, index: str, is_problem: bool) -> None:
+        """Record whether an index cannot be changed."""
+        self._problems.labels(index).set(is_problem)
 
     def watch_waiting(self, waiting: Callable[[], int]) -> None:
         """Set the function that returns the number of waiting queries. It is called when the metrics are read."""
@@ -117,6 +127,7 @@ class Metrics:
         self._sizes.labels(index, "passages").set(manifest.passages)
         self._sizes.labels(index, "deleted").set(manifest.deleted)
         self._segments.labels(index).set(len(manifest.segments))
+        self._problems.labels(index)
 
     def text(self) -> bytes:
         """Return all metrics in Prometheus's text format."""

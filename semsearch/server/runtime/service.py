@@ -112,7 +112,7 @@ class SearchService:
             {name: index.domains for name, index in self.indexes.items() if index.writable},
             after=adaptation.after,
             on_adapted=metrics.observe_adaptation,
-            refresh=self._refresh,
+            refresh=lambda name: self.indexes[name].refresh(),
         )
         metrics.watch_adapting(lambda: self.worker.waiting)
 
@@ -197,10 +197,6 @@ class SearchService:
             log.warning("an index can only memorize judged queries", index=name, reason=reason)
             return None
         return self._process or usable
-
-    def _refresh(self) -> None:
-        for index in self.indexes.values():
-            index.refresh()
 
 
 def _stage_seconds(outcomes: Sequence[Outcome], searched_s: float) -> dict[str, float]:
