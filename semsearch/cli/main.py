@@ -370,13 +370,14 @@ def _serve(
     with ExitStack() as stack:
         with err.status("opening the index and its encoder"):
             from semsearch.adapters.weights import DEFAULT_WEIGHTS
-            from semsearch.server.run import bind, open_indexes
+            from semsearch.server.run import bind, ended_by_signals, open_indexes
             from semsearch.server.run import serve as serve_indexes
             from semsearch.server.runtime.service import AdaptationSettings
 
             sockets = stack.enter_context(bind(host, port, keys))
             adaptation = AdaptationSettings(weights or DEFAULT_WEIGHTS, own_process=True, after=after, bias=bias)
-            engines = open_indexes(folders, device=device, threads=threads, runtime=runtime)
+            with ended_by_signals():
+                engines = open_indexes(folders, device=device, threads=threads, runtime=runtime)
 
         names = ", ".join(engines)
 

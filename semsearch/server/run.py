@@ -20,7 +20,7 @@ from waitress.server import create_server
 
 from semsearch.encoders.encoder import Encoder
 from semsearch.encoders.runtime import RuntimeChoice
-from semsearch.errors import IndexFolderError, SemsearchError
+from semsearch.errors import EncoderError, IndexFolderError, SemsearchError
 from semsearch.search.engine import SearchEngine
 from semsearch.server.admission import Dispatcher
 from semsearch.server.app import create_app
@@ -61,16 +61,41 @@ def open_indexes(
         name = folder.resolve().name
         if name in engines:
             raise IndexFolderError(f"two indexes are called {name!r}: rename one of the folders")
-        record = read_manifest(folder).encoder
-        key = record.model_dump_json()
-        if key not in encoders:
-            encoders[key] = Encoder.open(
-                record.name, device=device, threads=threads, prompts=record.prompts, runtime=runtime
-            )
-        threads_per_worker = max(1, threads // encoders[key].workers)
-        engines[name] = SearchEngine.open(folder, encoder=encoders[key], threads=threads_per_worker)
-        limit_threads(threads_per_worker)
+        with _named(folder):
+            record = read_manifest(folder).encoder
+            key = record.model_dump_json()
+            if key not in encoders:
+                encoders[key] = Encoder.open(
+                    record.name, device=device, threads=threads, prompts=record.prompts, runtime=runtime
+                )
+            threads_per_worker = max(1, threads // encoders[key].workers)
+            engines[name] = SearchEngine.open(folder, encoder=encoders[key], threads=threads_per_worker)
+            limit_threads(threads_per_worker)
     return engines
+
+
+@contextmanager
+def _named(folder: Path) -> Iterator[None]:
+    """Name the index in errors of the block that do not."""
+    try:
+        yield
+    except (IndexFolderError, EncoderError) as error:
+        if str(folder) in str(error):
+            raise
+        raise type(error)(f"the index {folder} cannot be opened: {error}") from error
+
+
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Let Ctrl-C end the process at once, as SIGTERM does, while a server starts: nothing needs to be cleaned up.
+
+    A library that is interrupted while it is imported would print the interruption, or ignore it.
+    """
+    previous = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
 
 
 @contextmanager
@@ -146,9 +171,14 @@ def serve(
     announce: called with the server's URL once it answers requests. Other parameters: as in `create_app`.
     """
     _log_to_stderr()
-    app = create_app(
-        engines, limits=limits, trusted_hosts=trusted_hosts or _loopback_names(host), keys=keys, adaptation=adaptation
-    )
+    with ended_by_signals():
+        app = create_app(
+            engines,
+            limits=limits,
+            trusted_hosts=trusted_hosts or _loopback_names(host),
+            keys=keys,
+            adaptation=adaptation,
+        )
     service: SearchService = app.extensions["semsearch"]
     for index in service.indexes.values():
         runtime = index.engine.encoder.runtime

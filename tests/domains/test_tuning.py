@@ -286,9 +286,7 @@ def test_a_limit_that_is_no_limit_is_refused_at_once(copy: Path, options: tuple[
 def test_a_choice_that_could_not_be_written_is_not_looked_for(
     copy: Path, labels: Path, monkeypatch: pytest.MonkeyPatch, command: Command
 ) -> None:
-    monkeypatch.setattr(
-        "os.access", lambda path, mode: mode != os.W_OK or Path(path) != copy
-    )  # root may write anything
+    monkeypatch.setattr("os.access", lambda path, mode: mode != os.W_OK or Path(path) != copy)
     monkeypatch.setattr("semsearch.cli.tune.open_registry", lambda *_, **__: pytest.fail("opened"))
     done = command("tune", copy, "--labels", labels)
     assert (done.returncode, "cannot be written: change its permissions, or use --dry-run" in done.stderr) == (1, True)

@@ -22,6 +22,9 @@ log = structlog.get_logger("semsearch.server")
 POLL_INTERVAL_S = 1.0
 """Seconds between two checks for changes by other processes."""
 
+GRACE_S = 3.0
+"""Seconds that a running adaptation has to end when the worker is closed."""
+
 AdaptationObserver = Callable[[str, float], None]
 """Called with the outcome of an adaptation and its duration in seconds."""
 
@@ -36,14 +39,16 @@ class AdaptationWorker:
         after: int,
         on_adapted: AdaptationObserver = lambda _outcome, _seconds: None,
         refresh: Callable[[str], bool] = lambda _index: True,
+        interrupt: Callable[[], None] = lambda: None,
     ) -> None:
         """Start the thread.
 
         domains: registries by index. after: new labels and clicks after which a domain is adapted automatically; 0:
         never. refresh: called with each index before its domains are checked for changes on disk; false if its folder
-        cannot be read.
+        cannot be read. interrupt: called on `close` if the running adaptation does not end soon; ends it.
         """
         self._refresh_index = refresh
+        self._interrupt = interrupt
         self._domains = dict(domains)
         self._after = after
         self._on_adapted = on_adapted
@@ -103,11 +108,17 @@ class AdaptationWorker:
         return status.pending >= max(self._after, (status.labels + status.clicks) / 10)
 
     def close(self) -> None:
-        """Stop after the running adaptation. Domains that are still due are adapted after the next start."""
+        """Stop after the running adaptation, or interrupt it after GRACE_S.
+
+        Domains that are still due are adapted after the next start.
+        """
         with self._changed:
             self._closed = True
             self._changed.notify()
-        self._thread.join()
+        self._thread.join(GRACE_S)
+        if self._thread.is_alive():
+            self._interrupt()
+            self._thread.join(GRACE_S)
         for future in self._futures.values():
             future.cancel()
 
@@ -133,7 +144,8 @@ class AdaptationWorker:
                     self._poll()
             except Exception:
                 # the thread must survive
-                log.exception("adapting failed")
+                if not self._closed:
+                    log.exception("adapting failed")
 
     def _poll(self) -> None:
         """Read changes on disk: entries from before a stop or crash, and the work of other processes."""
@@ -162,6 +174,9 @@ class AdaptationWorker:
         except Exception as error:
             self._clear_running()
             future.set_exception(error)
+            if self._closed:
+                log.info("adapting was interrupted", index=index)
+                return
             self._on_adapted("failed", perf_counter() - started)
             log.exception("adapting failed", index=index, error=str(error))
             return

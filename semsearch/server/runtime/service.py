@@ -113,6 +113,7 @@ class SearchService:
             after=adaptation.after,
             on_adapted=metrics.observe_adaptation,
             refresh=lambda name: self.indexes[name].refresh(),
+            interrupt=self._process.close if self._process is not None else lambda: None,
         )
         metrics.watch_adapting(lambda: self.worker.waiting)
 
