@@ -46,13 +46,13 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
         params = from_body(AdaptRequest, optional=True)
         index = service.index(params.index)
         index.domains.store.check_name(domain)
-        future = service.worker.adapt(index.name, domain)
-        if params.wait:
-            try:
-                with index.changing():
+        with index.changing():
+            future = service.worker.adapt(index.name, domain)
+            if params.wait:
+                try:
                     future.result(timeout=service.limits.deadline_s)
-            except NotReady:
-                return _domain(service, index, domain, 202)
+                except NotReady:
+                    return _domain(service, index, domain, 202)
         return _domain(service, index, domain, 200 if params.wait else 202)
 
     @routes.post("/api/domains/<path:domain>/rollback")

@@ -24,7 +24,7 @@ from semsearch.server.runtime.storage_problem import (
     find_problem,
     problem_of,
 )
-from semsearch.storage.generations import remove_stale, stale_paths
+from semsearch.storage.generations import current, remove_stale, stale_paths
 
 log = structlog.get_logger("semsearch.server")
 
@@ -121,10 +121,12 @@ class ServedIndex:
         """
         domains = self.domains
         try:
+            # a domain without a record or labels is no error of the storage, but that of a missing folder is
+            current(domains.folder)
             yield domains
         except TimeoutError:  # a subclass of OSError
             raise
-        except (StorageError, OSError) as error:
+        except (StorageError, IndexFolderError, OSError) as error:
             raise self.unavailable(error) from error
 
     def switch(self) -> None:
