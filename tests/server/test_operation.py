@@ -61,6 +61,10 @@ def client(zoo: Path, tiny_encoder: Encoder) -> Iterator[FlaskClient]:
     with serving(zoo, tiny_encoder) as started:
         assert started.post("/api/labels", json=LABEL).status_code == 201
         assert started.post("/api/domains/team/adapt", json={}).status_code == 200
+        # a label that the next adaptation has to store
+        assert (
+            started.post("/api/labels", json={**LABEL, "query": "a swimmer", "document": "salmon"}).status_code == 201
+        )
         yield started
 
 
