@@ -153,8 +153,8 @@ class _TimeLeft(ProgressColumn):
         """Return the time left."""
         if self._clock.interrupted.is_set():
             return Text("stopping")
-        remaining = math.inf if task.time_remaining is None else task.time_remaining
-        return Text(f"{timedelta(seconds=math.ceil(min(remaining, self._clock.left_s)))} left")
+        left_s = min(self._clock.left_s, math.inf if task.time_remaining is None else task.time_remaining)
+        return Text("" if math.isinf(left_s) else f"{timedelta(seconds=math.ceil(left_s))} left")
 
 
 @contextmanager

@@ -91,7 +91,9 @@ def ended_by_signals() -> Iterator[None]:
 
     A library that is interrupted while it is imported would print the interruption, or ignore it.
     """
-    previous = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    previous = signal.getsignal(signal.SIGINT)
+    if previous is not signal.SIG_IGN:  # of a program in the background of a shell, it stays ignored
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         yield
     finally:
