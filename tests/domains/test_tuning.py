@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -12,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.progress import Progress as Bar
 
-from semsearch.cli.tune import _Clock
+from semsearch.cli.tune import _Clock, _TimeLeft
 from semsearch.domains.judgments import JudgedQuery
 from semsearch.domains.model_selection import reality_check
 from semsearch.domains.tuning import FOLDS, Budget, Progress, TuningResult, tune
@@ -263,6 +265,22 @@ def test_an_interrupt_prints_the_best_so_far_and_writes_nothing(
     assert "interrupted: nothing was written" in done.stderr
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert signal.getsignal(signal.SIGINT) is handler
+
+
+@pytest.mark.parametrize(
+    ("budget_s", "shown"), [(math.inf, "1:00:00 left"), (30.0, "0:00:30 left"), (0.0, "0:00:00 left")]
+)
+def test_the_time_left_is_that_of_all_settings_or_of_the_budget(budget_s: float, shown: str) -> None:
+    clock = _Clock(budget_s, threading.Event())
+    column = _TimeLeft(clock)
+    now = 0.0
+    bar = Bar(column, get_time=lambda: now, disable=True)
+    task_id = bar.add_task("", total=84)
+    for now in (1800.0, 3600.0):  # noqa: B007 - the bar's clock
+        bar.update(task_id, advance=21.0)
+    assert column.render(bar.tasks[task_id]).plain == shown
+    clock.interrupted.set()
+    assert column.render(bar.tasks[task_id]).plain == "stopping"
 
 
 def test_the_time_left_is_limited_by_the_budget() -> None:
