@@ -370,9 +370,10 @@ def _serve(
     with ExitStack() as stack:
         with err.status("opening the index and its encoder"):
             from semsearch.adapters.weights import DEFAULT_WEIGHTS
-            from semsearch.server.run import bind, ended_by_signals, open_indexes
+            from semsearch.server.run import bind, open_indexes
             from semsearch.server.run import serve as serve_indexes
             from semsearch.server.runtime.service import AdaptationSettings
+            from semsearch.system.signals import ended_by_signals
 
             sockets = stack.enter_context(bind(host, port, keys))
             adaptation = AdaptationSettings(weights or DEFAULT_WEIGHTS, own_process=True, after=after, bias=bias)

@@ -43,6 +43,8 @@ def _number(value: float) -> float:
     return value
 
 
+SPEED_PERIOD_S = 3600.0
+"""Past seconds that the time left is estimated from."""
 SHOWN = 12
 """Number of best settings to print and record, in addition to the present one, the chosen one and the identity."""
 
@@ -226,7 +228,7 @@ def _try_settings(
         err.print(f"[yellow]without learners[/yellow]: {error}", soft_wrap=True)
         learned = None
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _TimeLeft(clock))
-    with Progress(*columns, console=err, transient=True) as bar:
+    with Progress(*columns, console=err, transient=True, speed_estimate_period=SPEED_PERIOD_S) as bar:
         task = bar.add_task("trying settings", total=None)
         for event in run_trials(registry.engine, learned, judged, budget, should_stop=clock.should_stop):
             if isinstance(event, TuningResult):

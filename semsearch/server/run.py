@@ -28,6 +28,7 @@ from semsearch.server.runtime.service import AdaptationSettings, SearchService
 from semsearch.server.schemas.search import Limits
 from semsearch.server.security import WriteKeys
 from semsearch.storage.generations import read_manifest
+from semsearch.system.signals import ended_by_signals
 from semsearch.system.threads import available_cores, limit_arenas, limit_threads
 
 log = structlog.get_logger("semsearch.server")
@@ -83,21 +84,6 @@ def _named(folder: Path) -> Iterator[None]:
         if str(folder) in str(error):
             raise
         raise type(error)(f"the index {folder} cannot be opened: {error}") from error
-
-
-@contextmanager
-def ended_by_signals() -> Iterator[None]:
-    """Let Ctrl-C end the process at once, as SIGTERM does, while a server starts: nothing needs to be cleaned up.
-
-    A library that is interrupted while it is imported would print the interruption, or ignore it.
-    """
-    previous = signal.getsignal(signal.SIGINT)
-    if previous is not signal.SIG_IGN:  # of a program in the background of a shell, it stays ignored
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)
 
 
 @contextmanager

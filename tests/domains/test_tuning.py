@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from rich.progress import Progress as Bar
 
-from semsearch.cli.tune import _Clock, _TimeLeft
+from semsearch.cli.tune import SPEED_PERIOD_S, _Clock, _TimeLeft
 from semsearch.domains.judgments import JudgedQuery
 from semsearch.domains.model_selection import reality_check
 from semsearch.domains.tuning import FOLDS, Budget, Progress, TuningResult, tune
@@ -274,7 +274,7 @@ def test_the_time_left_is_that_of_all_settings_or_of_the_budget(budget_s: float,
     clock = _Clock(budget_s, threading.Event())
     column = _TimeLeft(clock)
     now = 0.0
-    bar = Bar(column, get_time=lambda: now, disable=True)
+    bar = Bar(column, get_time=lambda: now, disable=True, speed_estimate_period=SPEED_PERIOD_S)
     task_id = bar.add_task("", total=84)
     for now in (1800.0, 3600.0):  # noqa: B007 - the bar's clock
         bar.update(task_id, advance=21.0)

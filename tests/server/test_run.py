@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import signal
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from semsearch.errors import IndexFolderError
-from semsearch.server.run import ListenError, bind, ended_by_signals, open_indexes
+from semsearch.server.run import ListenError, bind, open_indexes
 from semsearch.server.security import WriteKeys
 from semsearch.storage.generations import current, republish
 from tests.conftest import NEEDS_IPV6
@@ -59,13 +58,6 @@ def test_a_taken_port_is_refused_until_it_is_free_again() -> None:
             pass
     with bind("127.0.0.1", port, NO_KEYS) as sockets:
         assert sockets[0].getsockname()[1] == port
-
-
-def test_ctrl_c_ends_the_process_at_once_while_a_server_starts_and_raises_an_error_later() -> None:
-    before = signal.getsignal(signal.SIGINT)
-    with ended_by_signals():
-        assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
-    assert signal.getsignal(signal.SIGINT) is before
 
 
 def break_vectors(folder: Path) -> None:

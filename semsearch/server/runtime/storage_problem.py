@@ -60,12 +60,13 @@ def find_problem(folder: Path) -> StorageProblem | None:
 def problem_of(error: BaseException, folder: Path | None = None) -> StorageProblem:
     """Return the problem that made a change fail, from the error and its causes, or else from the folder's state."""
     for cause in _with_causes(error):
-        if isinstance(cause, OSError) and cause.errno in _ERRORS:
-            return _ERRORS[cause.errno]
-        if isinstance(cause, sqlite3.Error):
+        problem = None
+        if isinstance(cause, OSError):
+            problem = _ERRORS.get(cause.errno or 0)
+        elif isinstance(cause, sqlite3.Error):
             problem = _SQLITE_ERRORS.get(getattr(cause, "sqlite_errorcode", 0) & 0xFF)
-            if problem is not None:
-                return problem
+        if problem is not None:
+            return problem
     # some libraries report a failed write only in words
     return (find_problem(folder) if folder is not None else None) or "other"
 
