@@ -15,6 +15,7 @@ import torch
 
 from semsearch.domains.process import NICENESS
 from semsearch.domains.registry import DomainRegistry
+from semsearch.errors import SemsearchError
 from semsearch.storage.domains import Version
 
 log = structlog.get_logger("semsearch.server")
@@ -178,7 +179,9 @@ class AdaptationWorker:
                 log.info("adapting was interrupted", index=index)
                 return
             self._on_adapted("failed", perf_counter() - started)
-            log.exception("adapting failed", index=index, error=str(error))
+            # an error of the project says what is wrong
+            trace = None if isinstance(error, SemsearchError) else error
+            log.error("adapting failed", index=index, error=str(error), exc_info=trace)
             return
         self._clear_running()
         future.set_result(version)

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -22,6 +22,9 @@ log = structlog.get_logger("semsearch.server")
 
 RETRY_AFTER_S = 5
 """Seconds after which a client should try again if the index is being written."""
+
+CLOSE_TIMEOUT_S = 10
+"""Seconds that a compaction has to end after its process was told to."""
 
 
 class IndexWriter:
@@ -53,6 +56,7 @@ class IndexWriter:
         self._lock = threading.Lock()
         self._compaction: Future[None] | None = None
         self._process: subprocess.Popen[str] | None = None
+        self._closed = False
 
     def update(self, documents: Sequence[Document]) -> UpdateResult:
         """Add or replace documents. Searches find them when this returns.
@@ -87,11 +91,11 @@ class IndexWriter:
 
     def close(self) -> None:
         """Stop a running compaction; the index then stays unchanged."""
+        self._closed = True
         if self._process is not None:
             self._process.terminate()
         if self._compaction is not None:
-            with suppress(IndexFolderError):
-                self._compaction.result(timeout=30)
+            wait([self._compaction], timeout=CLOSE_TIMEOUT_S)
 
     def _compact(self, future: Future[None]) -> None:
         failure: Exception | None = None
@@ -113,7 +117,9 @@ class IndexWriter:
                 )
             self._on_change()
         except Exception as error:
-            if isinstance(error, IndexFolderError | OSError):
+            if self._closed:
+                failure = OverloadedError("the service is stopping: try again in a moment", retry_after_s=RETRY_AFTER_S)
+            elif isinstance(error, IndexFolderError | OSError):
                 failure = self._on_failure(error)
             else:
                 log.exception("compacting failed", index=self._name)
