@@ -181,7 +181,7 @@ class AdaptationWorker:
             self._on_adapted("failed", perf_counter() - started)
             # an error of the project says what is wrong
             trace = None if isinstance(error, SemsearchError) else error
-            log.error("adapting failed", index=index, error=str(error), exc_info=trace)
+            log.error("adapting failed", index=index, error=str(error), exc_info=trace)  # noqa: TRY400
             return
         self._clear_running()
         future.set_result(version)
