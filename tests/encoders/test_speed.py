@@ -101,13 +101,21 @@ def test_the_best_of_several_rounds_counts(tiny_encoder: Encoder) -> None:
 
 def test_a_measurement_that_does_not_settle_ends_and_is_repeated_later(tiny_encoder: Encoder) -> None:
     alike = {"torch": (0.001, 0.0002), "onnx": (0.00099, 0.0002)}
-    grows: Callable[[float, int], float] = lambda s, _n: 1.0 + s  # noqa: E731 - each round slower than the last
+    grows: Callable[[float, int], float] = lambda s, _n: 1.0 + s / 10  # noqa: E731 - each round is slower
     record, _ = measured(tiny_encoder, Clock(slowdown=grows), alike)
-    assert (record.rounds, record.sure) == (MAX_ROUNDS, False)
+    assert MIN_ROUNDS < record.rounds <= MAX_ROUNDS
+    assert not record.sure
     assert "it will be measured again" in record.reason(exact=True)
     assert record.is_current(NOON + UNSURE_FOR / 2)
     assert not record.is_current(NOON + UNSURE_FOR)
     assert not record.is_current(NOON - timedelta(days=400))  # the clock was set
+
+
+def test_a_busy_machine_is_not_measured_for_long(tiny_encoder: Encoder) -> None:
+    clock = Clock(slowdown=lambda _s, calls: 50.0 + 2 * calls)
+    record, _ = measured(tiny_encoder, clock, COSTS)
+    assert record.rounds == MIN_ROUNDS
+    assert not record.sure
 
 
 def test_a_sure_measurement_is_kept_while_it_fits(tiny_encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
