@@ -401,10 +401,12 @@ def _serve(
             from semsearch.server.run import bind, open_indexes
             from semsearch.server.run import serve as serve_indexes
             from semsearch.server.runtime.service import AdaptationSettings
+            from semsearch.system.signals import ended_by_signals
 
             sockets = stack.enter_context(bind(host, port, keys))
             adaptation = AdaptationSettings(weights or DEFAULT_WEIGHTS, own_process=True, after=after, bias=bias)
-            engines = open_indexes(folders, device=device, threads=threads, runtime=runtime)
+            with ended_by_signals():
+                engines = open_indexes(folders, device=device, threads=threads, runtime=runtime)
 
         names = ", ".join(engines)
 

@@ -215,7 +215,7 @@ class SearchEngine:
         releases its files once nothing refers to it. Raises IndexFolderError as `open` does, and if the index was
         built again with another encoder.
         """
-        if self.folder is None or self._generation is None or current(self.folder) == self._generation.files.folder:
+        if self.folder is None or self._generation is None or self._generation.is_at(current(self.folder)):
             return None
         generation = open_current(self.folder, self.manifest.files)
         return self._from_generation(

@@ -34,11 +34,14 @@ from semsearch.server.i18n import texts
 from semsearch.server.runtime.batching import AbandonedError
 from semsearch.server.runtime.served_index import NotWritableError
 from semsearch.server.runtime.service import UnknownIndexError
+from semsearch.server.runtime.storage_problem import IndexUnavailableError
 from semsearch.server.schemas.search import FieldError, Problem
 from semsearch.server.validation import MAX_ERRORS, field_errors, nearest, shown
 
 log = structlog.get_logger("semsearch.server")
 
+UNAVAILABLE_RETRY_S = 30
+"""Seconds after which a client should try again if an index cannot be changed."""
 PAGES = frozenset({"search_page", "document_page", "domain_page", "status_page", "map_page"})
 """Blueprints whose errors are rendered as HTML pages."""
 
@@ -104,6 +107,7 @@ def register(app: Flask) -> None:
     """Register the error handlers of `app`."""
     for error_class, rule in _RULES.items():
         app.register_error_handler(error_class, partial(_apply_rule, rule))
+    app.register_error_handler(IndexUnavailableError, _unavailable)
     app.register_error_handler(FieldProblem, _fields)
     app.register_error_handler(AbandonedError, _abandoned)
     app.register_error_handler(HTTPException, _http)
@@ -118,6 +122,13 @@ def _apply_rule(rule: _Rule, error: Exception) -> Response:
     response = _answer(rule.status, detail, errors=() if field is None else (FieldError(field=field, message=detail),))
     if isinstance(error, OverloadedError):
         response.headers["Retry-After"] = str(error.retry_after_s)
+    return response
+
+
+def _unavailable(error: IndexUnavailableError) -> Response:
+    is_away = error.problem in {"missing", "read-only"}
+    response = _answer(HTTPStatus.SERVICE_UNAVAILABLE if is_away else HTTPStatus.INSUFFICIENT_STORAGE, str(error))
+    response.headers["Retry-After"] = str(UNAVAILABLE_RETRY_S)
     return response
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -49,9 +48,9 @@ class Segment:
         documents: DocumentStore,
         fulltext: FullText,
         index: IndexRecord,
-        map_points_path: Path | None = None,
+        map_points: Points | None = None,
     ) -> None:
-        """Tie open parts together. map_points_path: the file with the map points of its passages."""
+        """Tie open parts together. map_points: as the attribute."""
         self.name = name
         self.vectors = vectors
         self.documents = documents
@@ -60,20 +59,9 @@ class Segment:
         """The type of its vector index."""
         self.file_records: Mapping[str, FileRecord] = {}
         """Size and checksum of its files by name, which identify it; empty for a segment outside any generation."""
-        self._map_points_path = map_points_path
+        self.map_points = map_points
+        """(rows, 2) float16 in [0, 1], the map points of its passages; None for an index without a map."""
         self.close = weakref.finalize(self, _close, documents, fulltext)
-
-    @cached_property
-    def map_points(self) -> Points | None:
-        """(rows, 2) float16 in [0, 1], the map points of its passages; None if they are missing."""
-        path = self._map_points_path
-        if path is None or not path.exists():
-            return None
-        try:
-            points = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise IndexFolderError(f"{path} cannot be read ({error}): build the index again") from error
-        return points if points.shape == (self.vectors.count, 2) else None
 
     @classmethod
     def open(cls, generation: OpenGeneration, record: SegmentRecord, *, threads: int) -> Segment:
@@ -85,15 +73,27 @@ class Segment:
             DocumentStore(files.documents),
             FullText(files.documents, connections=available_cores()),
             record.index,
-            files.map_points,
+            _open_map_points(files.map_points),
         )
         segment.file_records = _segment_files(generation.manifest, record.name)
         passage_counts = {segment.vectors.count, len(segment.documents.document_of), record.passages}
+        if segment.map_points is not None:
+            passage_counts.add(len(segment.map_points))
         if len(passage_counts) > 1 or segment.documents.count != record.documents:
             raise IndexFolderError(
                 f"the parts of {files.folder} have different numbers of passages or documents: build the index again"
             )
         return segment
+
+
+def _open_map_points(path: Path) -> Points | None:
+    """Map the file into memory now: later generations share the segment, and this one's folder may be removed."""
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise IndexFolderError(f"{path} cannot be read ({error}): build the index again") from error
 
 
 def _segment_files(manifest: Manifest, segment: str) -> dict[str, FileRecord]:

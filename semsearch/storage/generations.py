@@ -135,6 +135,15 @@ class OpenGeneration:
     locked_manifest: BufferedReader
     """The open manifest file, with a shared lock."""
 
+    def is_at(self, folder: Path) -> bool:
+        """Whether `folder` is this generation's, and not that of another index that was put in its place."""
+        try:
+            return folder == self.files.folder and os.path.samestat(
+                os.fstat(self.locked_manifest.fileno()), self.files.manifest.stat()
+            )
+        except FileNotFoundError:
+            return False
+
     def close(self) -> None:
         """Release the files."""
         self.locked_manifest.close()

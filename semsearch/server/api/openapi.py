@@ -175,7 +175,7 @@ _ERROR_DESCRIPTIONS = {
     431: "The address and the headers are too large",
     500: "The server failed; its log has the reason",
     501: "The Transfer-Encoding is not supported",
-    503: "The server is overloaded, try again after the seconds in Retry-After; or the index on disk is damaged",
+    503: "The server is overloaded, or the index cannot be changed now; try again after the seconds in Retry-After",
     507: "A file of the index cannot be read or written; nothing was stored",
 }
 

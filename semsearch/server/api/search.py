@@ -16,6 +16,7 @@ from semsearch.search.facets import Facet
 from semsearch.server.api.openapi import openapi
 from semsearch.server.http import answer, client_disconnected, from_body, from_query_string
 from semsearch.server.runtime.service import SearchService
+from semsearch.server.runtime.storage_problem import EXPLANATIONS
 from semsearch.server.schemas.search import (
     AdaptationModel,
     DocumentRequest,
@@ -94,7 +95,12 @@ def _add_monitoring_routes(routes: Blueprint, service: SearchService) -> None:
     @routes.get("/readyz")
     def readyz() -> Response:
         if service.ready:
-            return Response("ready\n", mimetype="text/plain")
+            problems = [
+                f"the index {index.name!r} cannot be changed: {EXPLANATIONS[index.problem]}\n"
+                for index in service.indexes.values()
+                if index.problem is not None
+            ]
+            return Response("".join(["ready\n", *problems]), mimetype="text/plain")
         return Response("not ready\n", status=503, mimetype="text/plain", headers={"Retry-After": "1"})
 
     @routes.get("/metrics")

@@ -309,15 +309,16 @@ def test_responses_match_the_openapi_document(client: FlaskClient) -> None:
 def test_health_and_metrics_are_served(client: FlaskClient) -> None:
     assert (client.get("/healthz").text, client.get("/readyz").text) == ("ok\n", "ready\n")
 
-    def answered_queries() -> float:
-        lines = client.get("/metrics").text.splitlines()
-        return float(
-            next(line for line in lines if line.startswith('semsearch_queries_total{outcome="answered"')).split()[1]
-        )
+    def answered(what: str) -> float:
+        name = f'semsearch_{what}_total{{outcome="answered"}}'
+        values = [line.split()[1] for line in client.get("/metrics").text.splitlines() if line.startswith(name)]
+        return float(values[0]) if values else 0.0
 
-    before = answered_queries()
+    before = answered("queries"), answered("explanations")
     client.post("/api/search", json={"queries": ["a", "b"]})
-    assert answered_queries() == before + 2
+    client.post("/api/search", json={"query": "honey", "mode": "keyword"})
+    client.post("/api/search", json={"query": "honey", "explain": True})
+    assert (answered("queries"), answered("explanations")) == (before[0] + 4, before[1] + 1)
 
 
 def test_the_page_works_without_scripts(client: FlaskClient) -> None:
