@@ -8,6 +8,7 @@ from __future__ import annotations
 import codecs
 import gzip
 import lzma
+import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ except ImportError:
 MAX_RECORD_BYTES = 32 * 2**20
 """Size of a file, line or row that is one document; a larger one is reported as bad and not read into memory."""
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark it starts with
@@ -123,8 +125,14 @@ def kind(path: Path) -> str:
 
 
 def stem(path: Path) -> str:
-    """A file's name without the suffixes of format and compression."""
-    return Path(path.stem).stem if path.suffix.lower() in COMPRESSED else path.stem
+    """A file's name without the suffixes of format and compression, as `printable` writes it."""
+    return printable(Path(path.stem).stem if path.suffix.lower() in COMPRESSED else path.stem)
+
+
+def printable(name: str) -> str:
+    """A file's name with bytes that are not UTF-8, and control characters, written as `\\xe9`."""
+    text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
 
 
 def open_bytes(path: Path) -> IO[bytes]:

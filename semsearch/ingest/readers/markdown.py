@@ -18,10 +18,9 @@ _OPTIONS = (
     | pyromark.Options.ENABLE_STRIKETHROUGH
     | pyromark.Options.ENABLE_DEFINITION_LIST
 )
-_END_TAG_OPTIONAL = frozenset(
-    ("body", "colgroup", "dd", "dt", "head", "html", "li", "optgroup", "option", "p", "rp", "rt", "tbody")
-    + ("td", "tfoot", "th", "thead", "tr")
-)  # fmt: skip
+_TEXT_TAGS = ("li", "dd", "dt", "p", "option", "optgroup", "rp", "rt", "html", "head", "body")
+_TABLE_TAGS = ("colgroup", "tbody", "td", "tfoot", "th", "thead", "tr")
+_END_TAG_OPTIONAL = frozenset((*_TEXT_TAGS, *_TABLE_TAGS))
 _START_TAG = re.compile(r"<([A-Za-z][\w.:-]*)>")
 _END_TAG = re.compile(r"</([A-Za-z][\w.:-]*)\s*>")
 _FOOTNOTE_REFERENCE = '<sup class="footnote-reference">'

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,8 @@ from semsearch.ingest.readers.json_text import BLANK, parse_object, split_record
 from semsearch.ingest.recipe import FieldNames, Source
 from semsearch.types import Document, is_unicode
 
+MAX_NUMBER = 10**300
+"""A number in place of a text is below it."""
 BATCH_ROWS = 1_000
 """Rows of a Parquet file that are in memory at a time."""
 
@@ -179,6 +180,7 @@ def _without_text(columns: list[str], fields: FieldNames, location: str, phrase:
         location,
         f"no column for the text: {phrase} {', '.join(columns)[:200]}; name one of them {wanted}, or say in the recipe"
         " which one it is (sources.fields.text)",
+        whole_file=True,
     )
 
 
@@ -193,7 +195,8 @@ def document_from_fields(
         used = present if role == "text" and fields.joined else present[:1]
         for name in used:
             value = metadata[name]
-            if not isinstance(value, str | int | float) or (isinstance(value, float) and not isfinite(value)):
+            is_number = isinstance(value, int | float) and abs(value) < MAX_NUMBER
+            if not isinstance(value, str) and not is_number:
                 return BadRecord(location, f"its field {name!r} is not text: the {role} must be text or a number")
         parts[role] = clean("\n\n".join(str(metadata.pop(name)) for name in used))
     if not parts["title"] and not parts["text"]:

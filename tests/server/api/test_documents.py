@@ -156,13 +156,13 @@ def test_searches_stay_correct_while_documents_change(client: FlaskClient) -> No
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ({"documents": []}, "at least 1 item"),
+        ({"documents": []}, "the list is empty"),
         ({"documents": [{"id": "a"}]}, "neither title nor text"),
-        ({"documents": [{"id": "", "text": "x"}]}, "at least 1 character"),
+        ({"documents": [{"id": "", "text": "x"}]}, "the text is empty"),
         ({"documents": [OWL, OWL]}, "ids are unique"),
         ({"documents": [{"id": "a", "text": "\ud800"}]}, "surrogate"),
         ({"documents": [{**OWL, "metadata": {"a": nested(33)}}]}, "nested more than 32 levels"),
-        ({"documents": [{**OWL, "colour": "grey"}]}, "Extra inputs"),
+        ({"documents": [{**OWL, "colour": "grey"}]}, "unknown parameter"),
         ({"documents": [OWL], "index": "nowhere"}, "no index is called"),
     ],
 )
