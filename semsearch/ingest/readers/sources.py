@@ -31,7 +31,7 @@ from semsearch.ingest.readers.files import (
 from semsearch.ingest.readers.pages import read_docx, read_epub, read_html, read_markdown, read_pdf, read_text
 from semsearch.ingest.readers.tables import read_csv, read_json, read_jsonl, read_parquet
 from semsearch.ingest.recipe import Source
-from semsearch.types import Document
+from semsearch.types import Document, is_unicode
 
 READERS: Mapping[str, Reader] = {
     ".jsonl": read_jsonl,
@@ -71,8 +71,13 @@ def read(source: Source, root: Path | None = None) -> Iterator[Record]:
     try:
         mode = source.path.stat().st_mode
     except (OSError, ValueError) as error:
-        reason = "no such file or folder" if isinstance(error, FileNotFoundError) else first_line(error)
+        reason = (error.strerror if isinstance(error, OSError) else None) or first_line(error)
+        if isinstance(error, FileNotFoundError):
+            reason = "no such file or folder"
         raise InputError(f"{name}: {reason}") from None
+    if not is_unicode(str(source.path.resolve())):
+        # the recipe is kept in the index, as JSON
+        raise InputError(f"{name}: its path is not UTF-8: rename it")
     if stat.S_ISDIR(mode):
         return _read_folder(source.path, source, parent)
     if not stat.S_ISREG(mode):
