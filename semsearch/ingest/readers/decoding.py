@@ -1,6 +1,7 @@
 """Decodes the bytes of text files, and removes what is written for terminals and printers. Does not depend on files.
 
-chardet was the best of three detectors on 111 samples in 18 languages: 97.6 of 100 guesses were right.
+Of 537 texts of 100 to 2,000 characters in 20 languages and 22 encodings, 97.2 % were guessed right, 0.9 % wrong, and
+the others refused.
 """
 
 from __future__ import annotations
@@ -21,10 +22,16 @@ MIN_CONFIDENCE = 0.1
 MAX_RIVAL = 0.98
 MAX_RIVAL_ALONE = 0.8
 """A guess is taken if its confidence is at least MIN_CONFIDENCE and that of the best encoding that reads another text
-is below MAX_RIVAL times as high, or, whatever its confidence, below MAX_RIVAL_ALONE times. Of the guesses that are
-taken, 1 in 100 is wrong."""
+is below MAX_RIVAL times as high, or, whatever its confidence, below MAX_RIVAL_ALONE times."""
 SAMPLE_BYTES = 200_000
 """The encoding is guessed by this many first bytes."""
+MAX_WESTERN_SHARE = 0.1
+"""A text with a smaller share of bytes that are not ASCII is read by the best guess, or as Windows-1252, even if that
+is not sure: all but a few of its words are right in any case."""
+MIN_EVIDENCE = 4
+"""From fewer bytes that are not ASCII, nothing can be concluded in such a text."""
+_WESTERN = "windows-1252"
+_NOT_ASCII = bytes(range(128, 256))
 _ENCODINGS = chardet.EncodingEra.MODERN_WEB | chardet.EncodingEra.LEGACY_ISO | chardet.EncodingEra.DOS
 _CONTROL = bytes({*range(32), 127} - set(b"\t\n\v\f\r\b\x1a\x1b"))
 _ISO_2022_JP = (b"\x1b$B", b"\x1b$@")
@@ -116,6 +123,29 @@ def _damaged(raw: bytes, error: UnicodeDecodeError) -> Decoded | None:
 def _guessed(raw: bytes, error: UnicodeDecodeError | None) -> Decoded:
     """The text in the encoding that its bytes suggest. Raises NotTextError if that is not sure."""
     sample = raw[:SAMPLE_BYTES]
+    others = len(sample) - len(sample.translate(None, _NOT_ASCII))
+    is_western = 0 < others < MAX_WESTERN_SHARE * len(sample)
+    candidates = [] if is_western and others < MIN_EVIDENCE else _candidates(sample, is_whole=len(sample) == len(raw))
+    name = _sure(candidates)
+    if not name and is_western:
+        name = candidates[0][1] if candidates else _WESTERN
+    try:
+        text = raw.decode(name) if name else None
+    except ValueError:
+        text = None
+    if text is not None:
+        remark = f"not UTF-8: read as {name}, a guess; if it is wrong, name its encoding (sources.encoding)"
+        return Decoded(_decoded(text).text, "" if is_utf8(name) or name.lower() == "ascii" else remark)
+    names = " or ".join(f'"{candidate}"' for _, candidate in candidates[:3])
+    raise NotTextError(
+        f"not UTF-8, and its encoding is not certain{', perhaps ' if names else ''}{names}: name it (in a recipe:"
+        " sources.encoding), or convert the file to UTF-8",
+        None if error is None else raw.count(b"\n", 0, error.start) + 1,
+    )
+
+
+def _candidates(sample: bytes, *, is_whole: bool) -> list[tuple[float, str]]:
+    """Confidences and names of the encodings that the bytes suggest, best first; one for each text that they read."""
     texts: dict[str, tuple[float, str]] = {}
     for guess in chardet.detect_all(sample, encoding_era=_ENCODINGS):
         name, confidence = guess["encoding"], guess["confidence"]
@@ -123,29 +153,22 @@ def _guessed(raw: bytes, error: UnicodeDecodeError | None) -> Decoded:
             continue
         try:
             # a character may be cut at the end of the sample
-            text = codecs.getincrementaldecoder(name)().decode(sample, len(sample) == len(raw))
+            text = codecs.getincrementaldecoder(name)().decode(sample, is_whole)
         except (LookupError, ValueError):
             continue
         texts.setdefault(text, (confidence, name))
-    best, *rivals = sorted(texts.values(), reverse=True) or [(0.0, "")]
-    confidence, name = best
-    rival = max((other for other, _ in rivals), default=0.0)
-    if confidence and (
-        rival < MAX_RIVAL_ALONE * confidence or (confidence >= MIN_CONFIDENCE and rival < MAX_RIVAL * confidence)
-    ):
-        try:
-            text = raw.decode(name)
-        except ValueError:
-            name = ""
-        else:
-            remark = f"not UTF-8: read as {name}, a guess; if it is wrong, name its encoding (sources.encoding)"
-            return Decoded(_decoded(text).text, "" if is_utf8(name) or name.lower() == "ascii" else remark)
-    names = " or ".join(f'"{candidate}"' for _, candidate in [best, *rivals][:3] if candidate and name)
-    raise NotTextError(
-        f"not UTF-8, and its encoding is not certain{', perhaps ' if names else ''}{names}: name it (in a recipe:"
-        " sources.encoding), or convert the file to UTF-8",
-        None if error is None else raw.count(b"\n", 0, error.start) + 1,
-    )
+    return sorted(texts.values(), key=lambda candidate: -candidate[0])
+
+
+def _sure(candidates: list[tuple[float, str]]) -> str:
+    """The name of the best of the candidates; empty if it is not sure."""
+    if not candidates:
+        return ""
+    confidence, name = candidates[0]
+    rival = candidates[1][0] if len(candidates) > 1 else 0.0
+    if rival < MAX_RIVAL_ALONE * confidence:
+        return name
+    return name if confidence >= MIN_CONFIDENCE and rival < MAX_RIVAL * confidence else ""
 
 
 def _decoded(text: str) -> Decoded:
