@@ -280,15 +280,15 @@ def test_damage_of_any_kind_is_told_and_never_raised(tmp_path: Path) -> None:
 def test_what_is_locked_or_holds_no_text_is_told(tmp_path: Path) -> None:
     locked = one(pdf(tmp_path / "locked.pdf", "secret", password="x"))
     assert isinstance(locked, BadRecord)
-    for module in (opening, pages):
-        monkeypatch.setattr(module, "MAX_RECORD_BYTES", 2_000)
+    assert "needs a password" in locked.reason
     scanned = one(pdf(tmp_path / "scan.pdf", "", ""))
     assert isinstance(scanned, BadRecord)
     assert "no text in its 2 pages" in scanned.reason
 
 
 def test_a_file_that_decompresses_to_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(opening, "MAX_RECORD_BYTES", 2_000)
+    for module in (opening, pages):
+        monkeypatch.setattr(module, "MAX_RECORD_BYTES", 2_000)
     for module in (pages, limits):
         monkeypatch.setattr(module, "MAX_PACKED_BYTES", 16_000)
     packed = BytesIO()
