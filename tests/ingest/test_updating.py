@@ -16,7 +16,7 @@ from semsearch.errors import IndexBusyError, IndexFolderError, InputError
 from semsearch.ingest import updating
 from semsearch.ingest.building import Skipped
 from semsearch.ingest.encoding import Encoding
-from semsearch.ingest.readers.files import BadRecord
+from semsearch.ingest.readers.files import BadRecord, Record
 from semsearch.ingest.updating import UpdateResult, compact, delete, update
 from semsearch.search.engine import SearchEngine
 from semsearch.storage import fulltext
@@ -277,10 +277,11 @@ def test_what_two_states_have_in_common_is_opened_once(
 def test_bad_records_end_a_change_or_are_left_out(index: Path) -> None:
     before = current(index)
     bad = BadRecord("a.jsonl:2", "not JSON")
-    for records, complaint in (
+    cases: list[tuple[list[Record], str]] = [
         ([OWL, bad], r"a.jsonl:2: not JSON .*strict"),
         ([OWL, OWL], "a second document of id 'owl'"),
-    ):
+    ]
+    for records, complaint in cases:
         with pytest.raises(InputError, match=complaint):
             list(update(index, records, strict=True, device="cpu", threads=1))
     assert current(index) == before
