@@ -30,8 +30,8 @@ Strict = Annotated[
     bool | None,
     typer.Option(
         "--strict/--skip-bad",
-        help="Stop at the first record or file that cannot be read, or leave them out, count and list them."
-        " \\[default: the recipe's, or --skip-bad]",
+        help="Stop at the first record or file that cannot be read, or leave out all that cannot, count and list them."
+        " \\[default: leave out up to --max-bad-share]",
         show_default=False,
     ),
 ]
@@ -180,7 +180,7 @@ def update(
         index,
         chain.from_iterable(readings),
         prune=prune,
-        strict=recipe.stops_at_bad,
+        skip_bad=recipe.skips_bad,
         max_bad_share=recipe.max_bad_share,
         device=device,
         threads=threads,

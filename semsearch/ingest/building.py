@@ -126,7 +126,7 @@ def build(
     serves.
     """
     threads = threads or available_cores()
-    report = InputReport(strict=recipe.stops_at_bad, max_bad_share=recipe.max_bad_share)
+    report = InputReport(skip_bad=recipe.skips_bad, max_bad_share=recipe.max_bad_share)
     with write_errors(folder), begin_build(folder) as files:
         segment = files.segment(FIRST_SEGMENT)
         segment.folder.mkdir()

@@ -278,14 +278,15 @@ def test_bad_records_end_a_change_or_are_left_out(index: Path) -> None:
     before = current(index)
     bad = BadRecord("a.jsonl:2", "not JSON")
     cases: list[tuple[list[Record], str]] = [
-        ([OWL, bad], r"a.jsonl:2: not JSON .*strict"),
+        ([OWL, bad], r"a.jsonl:2: not JSON .*(--skip-bad|strict)"),
         ([OWL, OWL], "a second document of id 'owl'"),
     ]
     for records, complaint in cases:
-        with pytest.raises(InputError, match=complaint):
-            list(update(index, records, strict=True, device="cpu", threads=1))
+        for skip_bad in (None, False):
+            with pytest.raises(InputError, match=complaint):
+                list(update(index, records, skip_bad=skip_bad, device="cpu", threads=1))
     assert current(index) == before
-    events = list(update(index, [OWL, bad, OWL], device="cpu", threads=1))
+    events = list(update(index, [OWL, bad, OWL], skip_bad=True, device="cpu", threads=1))
     assert [event.record.location for event in events if isinstance(event, Skipped)] == ["a.jsonl:2", "test"]
     assert read_manifest(index).documents == 7
 
