@@ -288,7 +288,8 @@ def search(
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
-    """Search an index and print the best documents. A phrase in quotation marks must occur word for word.
+    """Search an index and print the best documents. A phrase in quotation marks must occur word for word; one that no
+    passage contains is searched as words.
 
     Example: semsearch search "split text at commas" --index index/python -k 5 --filter "kind = method"
     """
@@ -313,6 +314,10 @@ def search(
         engine = SearchEngine.open(folder, device=device, threads=threads)
     with closing(engine):
         [outcome] = engine.search([query], explain=explain)
+    for note in outcome.notes:
+        err.print(Text.assemble(("note: ", "yellow"), note), soft_wrap=True)
+    for phrase in outcome.unmatched_phrases:
+        err.print(escape(f'the phrase "{phrase}" was not found: its words were searched'), soft_wrap=True)
     attributions = outcome.attributions or [()] * len(outcome.hits)
     for rank, (hit, shares) in enumerate(zip(outcome.hits, attributions, strict=True), start=offset + 1):
         if as_json:
@@ -396,10 +401,12 @@ def _serve(
             from semsearch.server.run import bind, open_indexes
             from semsearch.server.run import serve as serve_indexes
             from semsearch.server.runtime.service import AdaptationSettings
+            from semsearch.system.signals import ended_by_signals
 
             sockets = stack.enter_context(bind(host, port, keys))
             adaptation = AdaptationSettings(weights or DEFAULT_WEIGHTS, own_process=True, after=after, bias=bias)
-            engines = open_indexes(folders, device=device, threads=threads, runtime=runtime)
+            with ended_by_signals():
+                engines = open_indexes(folders, device=device, threads=threads, runtime=runtime)
 
         names = ", ".join(engines)
 

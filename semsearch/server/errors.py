@@ -21,6 +21,8 @@ from werkzeug.exceptions import (
 from semsearch.errors import (
     ConflictError,
     IndexBusyError,
+    IndexFolderError,
+    IndexWriteError,
     InputError,
     LabelError,
     OverloadedError,
@@ -32,11 +34,14 @@ from semsearch.server.i18n import texts
 from semsearch.server.runtime.batching import AbandonedError
 from semsearch.server.runtime.served_index import NotWritableError
 from semsearch.server.runtime.service import UnknownIndexError
+from semsearch.server.runtime.storage_problem import IndexUnavailableError
 from semsearch.server.schemas.search import FieldError, Problem
 from semsearch.server.validation import MAX_ERRORS, field_errors, nearest, shown
 
 log = structlog.get_logger("semsearch.server")
 
+UNAVAILABLE_RETRY_S = 30
+"""Seconds after which a client should try again if an index cannot be changed."""
 PAGES = frozenset({"search_page", "document_page", "domain_page", "status_page", "map_page"})
 """Blueprints whose errors are rendered as HTML pages."""
 
@@ -73,12 +78,21 @@ class _Rule:
 
 
 _RULES: Mapping[type[Exception], _Rule] = {
-    QueryError: _Rule(HTTPStatus.UNPROCESSABLE_ENTITY, field="query"),
+    QueryError: _Rule(HTTPStatus.UNPROCESSABLE_ENTITY),
     InputError: _Rule(HTTPStatus.UNPROCESSABLE_ENTITY),
     LabelError: _Rule(HTTPStatus.UNPROCESSABLE_ENTITY),
     StateError: _Rule(HTTPStatus.UNPROCESSABLE_ENTITY),
     UnknownIndexError: _Rule(HTTPStatus.NOT_FOUND, field="index"),
     NotWritableError: _Rule(HTTPStatus.NOT_FOUND),
+    IndexFolderError: _Rule(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        detail="the index on disk is missing or damaged, and cannot be changed; see the server's log",
+    ),
+    IndexWriteError: _Rule(
+        HTTPStatus.INSUFFICIENT_STORAGE,
+        detail="the index could not be written and is unchanged: its disk is full, or its folder is read-only or gone;"
+        " see the server's log",
+    ),
     IndexBusyError: _Rule(HTTPStatus.CONFLICT),
     ConflictError: _Rule(HTTPStatus.CONFLICT),
     OverloadedError: _Rule(HTTPStatus.SERVICE_UNAVAILABLE),
@@ -93,6 +107,7 @@ def register(app: Flask) -> None:
     """Register the error handlers of `app`."""
     for error_class, rule in _RULES.items():
         app.register_error_handler(error_class, partial(_apply_rule, rule))
+    app.register_error_handler(IndexUnavailableError, _unavailable)
     app.register_error_handler(FieldProblem, _fields)
     app.register_error_handler(AbandonedError, _abandoned)
     app.register_error_handler(HTTPException, _http)
@@ -103,11 +118,17 @@ def _apply_rule(rule: _Rule, error: Exception) -> Response:
     if rule.detail is not None:
         log.error("request failed", path=request.path, error=str(error))
     detail = rule.detail or str(error)
-    response = _answer(
-        rule.status, detail, errors=() if rule.field is None else (FieldError(field=rule.field, message=detail),)
-    )
+    field = error.field if isinstance(error, QueryError) else rule.field
+    response = _answer(rule.status, detail, errors=() if field is None else (FieldError(field=field, message=detail),))
     if isinstance(error, OverloadedError):
         response.headers["Retry-After"] = str(error.retry_after_s)
+    return response
+
+
+def _unavailable(error: IndexUnavailableError) -> Response:
+    is_away = error.problem in {"missing", "read-only"}
+    response = _answer(HTTPStatus.SERVICE_UNAVAILABLE if is_away else HTTPStatus.INSUFFICIENT_STORAGE, str(error))
+    response.headers["Retry-After"] = str(UNAVAILABLE_RETRY_S)
     return response
 
 

@@ -19,7 +19,7 @@ from flask import Flask
 
 from semsearch.encoders.encoder import Encoder
 from semsearch.encoders.runtime import RuntimeChoice
-from semsearch.errors import IndexFolderError, SemsearchError
+from semsearch.errors import EncoderError, IndexFolderError, SemsearchError
 from semsearch.search.engine import SearchEngine
 from semsearch.server.admission import Dispatcher
 from semsearch.server.app import create_app
@@ -29,6 +29,7 @@ from semsearch.server.runtime.service import AdaptationSettings, SearchService
 from semsearch.server.schemas.search import Limits
 from semsearch.server.security import WriteKeys
 from semsearch.storage.generations import read_manifest
+from semsearch.system.signals import ended_by_signals
 from semsearch.system.threads import available_cores, limit_arenas, limit_threads
 
 log = structlog.get_logger("semsearch.server")
@@ -64,16 +65,28 @@ def open_indexes(
         name = folder.resolve().name
         if name in engines:
             raise IndexFolderError(f"two indexes are called {name!r}: rename one of the folders")
-        record = read_manifest(folder).encoder
-        key = record.model_dump_json()
-        if key not in encoders:
-            encoders[key] = Encoder.open(
-                record.name, device=device, threads=threads, prompts=record.prompts, runtime=runtime
-            )
-        threads_per_worker = max(1, threads // encoders[key].workers)
-        engines[name] = SearchEngine.open(folder, encoder=encoders[key], threads=threads_per_worker)
-        limit_threads(threads_per_worker)
+        with _named(folder):
+            record = read_manifest(folder).encoder
+            key = record.model_dump_json()
+            if key not in encoders:
+                encoders[key] = Encoder.open(
+                    record.name, device=device, threads=threads, prompts=record.prompts, runtime=runtime
+                )
+            threads_per_worker = max(1, threads // encoders[key].workers)
+            engines[name] = SearchEngine.open(folder, encoder=encoders[key], threads=threads_per_worker)
+            limit_threads(threads_per_worker)
     return engines
+
+
+@contextmanager
+def _named(folder: Path) -> Iterator[None]:
+    """Name the index in errors of the block that do not."""
+    try:
+        yield
+    except (IndexFolderError, EncoderError) as error:
+        if str(folder) in str(error):
+            raise
+        raise type(error)(f"the index {folder} cannot be opened: {error}") from error
 
 
 @contextmanager
@@ -151,15 +164,16 @@ def serve(
     announce: called with the server's URL once it answers requests. Other parameters: as in `create_app`.
     """
     _log_to_stderr()
-    app = create_app(
-        engines,
-        limits=limits,
-        trusted_hosts=trusted_hosts or _loopback_names(host),
-        keys=keys,
-        adaptation=adaptation,
-        root_path=root_path,
-        trusted_proxy=trusted_proxy,
-    )
+    with ended_by_signals():
+        app = create_app(
+            engines,
+            limits=limits,
+            trusted_hosts=trusted_hosts or _loopback_names(host),
+            keys=keys,
+            adaptation=adaptation,
+            root_path=root_path,
+            trusted_proxy=trusted_proxy,
+        )
     service: SearchService = app.extensions["semsearch"]
     for index in service.indexes.values():
         runtime = index.engine.encoder.runtime

@@ -53,12 +53,13 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
         params = from_body(AdaptRequest, optional=True)
         index = service.index(params.index)
         index.domains.store.check_name(domain)
-        future = service.worker.adapt(index.name, domain)
-        if params.wait:
-            try:
-                future.result(timeout=service.limits.deadline_s)
-            except NotReady:
-                return _domain(service, index, domain, 202)
+        with index.changing():
+            future = service.worker.adapt(index.name, domain)
+            if params.wait:
+                try:
+                    future.result(timeout=service.limits.deadline_s)
+                except NotReady:
+                    return _domain(service, index, domain, 202)
         return _domain(service, index, domain, 200 if params.wait else 202)
 
     @routes.post("/api/domains/<domain:domain>/rollback")
@@ -66,14 +67,16 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
         keys.source(request)
         params = from_body(RollbackRequest, optional=True)
         index = service.index(params.index)
-        index.domains.rollback(domain, params.to)
+        with index.changing() as domains:
+            domains.rollback(domain, params.to)
         return _domain(service, index, domain)
 
     @routes.post("/api/domains/<domain:domain>/reset")
     def reset(domain: str) -> Response:
         keys.source(request)
         index = service.index(from_body(DomainRequest, optional=True).index)
-        index.domains.reset(domain)
+        with index.changing() as domains:
+            domains.reset(domain)
         return _domain(service, index, domain)
 
     @routes.post("/api/domains/<domain:domain>/parent")
@@ -81,7 +84,8 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
         keys.source(request)
         params = from_body(ParentRequest)
         index = service.index(params.index)
-        index.domains.set_parent(domain, params.parent)
+        with index.changing() as domains:
+            domains.set_parent(domain, params.parent)
         current = index.domains.store.record(domain).current
         if current is not None and current.state is not None:
             service.worker.adapt(index.name, domain)
@@ -99,7 +103,9 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
     def import_state(domain: str) -> Response:
         keys.source(request)
         index = service.index(from_query_string(DomainRequest).index)
-        index.domains.import_state(domain, read_body())
+        body = read_body()
+        with index.changing() as domains:
+            domains.import_state(domain, body)
         return _domain(service, index, domain)
 
     return routes

@@ -112,7 +112,8 @@ def _store(service: SearchService, params: TargetRequest, entries: Sequence[Labe
     index.domains.store.check_name(domain)
     if errors := _entry_errors(index, entries):
         raise FieldProblem(errors)
-    new = index.domains.log.append(entries)
+    with index.changing() as domains:
+        new = domains.log.append(entries)
     service.metrics.entries.labels("label" if isinstance(entries[0], Label) else "click").inc(new)
     service.worker.entries_added(index.name, domain, list(dict.fromkeys(entry.query for entry in entries)))
     return answer(
@@ -155,8 +156,8 @@ def _retract(service: SearchService, kind: str, source: str) -> Response:
             [FieldError(field="", message="give at least one of id, domain, query, document, user and source")]
         )
     index = service.index(params.index)
-    domains = index.domains
-    retracted = domains.log.retract(kind, entry_filter, source=source)
+    with index.changing() as domains:
+        retracted = domains.log.retract(kind, entry_filter, source=source)
     for domain, numbers in retracted.items():
         # checked before the record is read: a running adaptation may have read the retracted entries
         running = service.worker.busy(index.name, domain)
