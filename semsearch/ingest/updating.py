@@ -109,9 +109,9 @@ def update(
     prune: delete all documents that are not among the records, except those of files and folders in which something
     could not be read. skip_bad, max_bad_share: as of `InputReport`. The work is done as the events are taken.
 
-    Raises InputError if more of a table or of a folder is bad than may be, or, if `skip_bad` is False, for the first bad
-    record; EncoderError; IndexFolderError if there is no index, if another process is writing it, if its encoder has
-    changed, or if the disk cannot be written. Whatever is raised, the index is as it was.
+    Raises InputError if more of a table or of a folder is bad than may be, or, if `skip_bad` is False, for the first
+    bad record; EncoderError; IndexFolderError if there is no index, if another process is writing it, if its encoder
+    has changed, or if the disk cannot be written. Whatever is raised, the index is as it was.
     """
     threads = threads or available_cores()
     report = InputReport(skip_bad=skip_bad, max_bad_share=max_bad_share)

@@ -175,8 +175,8 @@ def ids_of(index: Path, encoder: Encoder) -> list[str]:
         engine.close()
 
 
-def pruned(index: Path, source: Path, encoder: Encoder, **options: float) -> UpdateResult:
-    *_, last = update(index, read(Source(path=source)), prune=True, skip_bad=True, device="cpu", threads=1, **options)  # type: ignore[arg-type]
+def pruned(index: Path, source: Path, encoder: Encoder) -> UpdateResult:
+    *_, last = update(index, read(Source(path=source)), prune=True, skip_bad=True, device="cpu", threads=1)
     assert isinstance(last, UpdateResult)
     return last
 
