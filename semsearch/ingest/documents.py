@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
 from semsearch.errors import InputError
-from semsearch.ingest.readers.files import BadRecord, Record, as_json
+from semsearch.ingest.readers.files import BadRecord, Record, as_json, checked
 from semsearch.ingest.readers.sources import read
 from semsearch.ingest.readers.tables import document_from_fields
 from semsearch.ingest.recipe import FieldNames, Source
@@ -33,7 +34,7 @@ def records_of(documents: Documents, *, strict: bool = True) -> Iterator[Record]
     items = cast("Iterable[object]", [documents] if single else documents)
     for number, item in enumerate(items, start=1):
         if isinstance(item, Document | Mapping):
-            record = item if isinstance(item, Document) else _from_mapping(item, number)
+            record = checked(item, f"document {number}") if isinstance(item, Document) else _from_mapping(item, number)
             if strict and isinstance(record, BadRecord):
                 raise InputError(f"{record} (with strict=False, such documents are left out and listed)")
             if strict and isinstance(record, Document) and first.setdefault(record.id, number) != number:
@@ -61,10 +62,6 @@ def _from_mapping(item: Mapping[str, Any], number: int) -> Document | BadRecord:
     )
     if isinstance(document, BadRecord):
         return document
-    return Document(
-        id=document.id,
-        title=document.title,
-        text=document.text,
-        source=str(item.get("source") or document.id),
-        metadata={**document.metadata, **{str(key): as_json(value) for key, value in metadata.items()}},
-    )
+    own = {str(key): as_json(value) for key, value in metadata.items()}
+    source = str(item.get("source") or document.id)
+    return checked(replace(document, source=source, metadata={**document.metadata, **own}), f"document {number}")

@@ -5,14 +5,15 @@ No function reads more of a file into memory than the largest record may have, w
 
 from __future__ import annotations
 
+import codecs
 import gzip
-import json
 import lzma
+import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, time
-from io import BufferedReader, BytesIO, TextIOWrapper
+from io import BufferedReader, RawIOBase, TextIOWrapper
 from math import isfinite
 from pathlib import Path
 from typing import IO, Any, TypeAlias, cast
@@ -21,7 +22,7 @@ from pydantic import JsonValue
 
 from semsearch.errors import InputError
 from semsearch.ingest.recipe import Source
-from semsearch.types import Document, is_unicode
+from semsearch.types import MAX_METADATA_DEPTH, Document, document_problem, is_unicode
 
 try:
     import zstandard
@@ -31,6 +32,14 @@ except ImportError:
 MAX_RECORD_BYTES = 32 * 2**20
 """Size of a file, line or row that is one document; a larger one is reported as bad and not read into memory."""
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark it starts with
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
 
 UNREADABLE: tuple[type[Exception], ...] = (OSError, EOFError, InputError, lzma.LZMAError, zlib.error)
 """What opening and decompressing a file may raise."""
@@ -116,8 +125,14 @@ def kind(path: Path) -> str:
 
 
 def stem(path: Path) -> str:
-    """A file's name without the suffixes of format and compression."""
-    return Path(path.stem).stem if path.suffix.lower() in COMPRESSED else path.stem
+    """A file's name without the suffixes of format and compression, as `printable` writes it."""
+    return printable(Path(path.stem).stem if path.suffix.lower() in COMPRESSED else path.stem)
+
+
+def printable(name: str) -> str:
+    """A file's name with bytes that are not UTF-8, and control characters, written as `\\xe9`."""
+    text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
 
 
 def open_bytes(path: Path) -> IO[bytes]:
@@ -126,9 +141,34 @@ def open_bytes(path: Path) -> IO[bytes]:
 
 
 def open_text(path: Path, encoding: str) -> IO[str]:
-    """Open a file as text. Bytes that cannot be decoded become lone surrogates, which the caller finds row by row."""
-    name = "utf-8-sig" if encoding.lower().replace("_", "-") in {"utf-8", "utf8"} else encoding
-    return TextIOWrapper(open_bytes(path), encoding=name, errors="surrogateescape", newline="")
+    """Open a file as text of its byte order mark, if it has one, or of an encoding.
+
+    Bytes that cannot be decoded become lone surrogates, which the caller finds row by row.
+    """
+    file = BufferedReader(cast("RawIOBase", open_bytes(path)))
+    try:
+        name = marked_encoding(file.peek(4)) or encoding
+    except BaseException:
+        file.close()
+        raise
+    name = "utf-8-sig" if is_utf8(name) else name
+    return TextIOWrapper(file, encoding=name, errors="surrogateescape", newline="")
+
+
+def is_utf8(encoding: str) -> bool:
+    """Whether a name of an encoding is one of UTF-8's."""
+    return encoding.lower().replace("_", "-") in {"utf-8", "utf8", "utf-8-sig"}
+
+
+def marked_encoding(raw: bytes) -> str | None:
+    """The encoding of which data start with the byte order mark; None if they start with none.
+
+    To decode by it removes the mark.
+    """
+    for mark, name in _MARKS:
+        if raw.startswith(mark):
+            return name
+    return None
 
 
 def lines(path: Path, encoding: str) -> Iterator[tuple[int, str | BadRecord]]:
@@ -164,32 +204,23 @@ def read_bytes(path: Path, *, max_bytes: int) -> bytes | BadRecord:
     return raw
 
 
-def read_whole_text(path: Path, encoding: str) -> str | BadRecord:
-    """Read a text file that is one document."""
-    raw = read_bytes(path, max_bytes=MAX_RECORD_BYTES)
-    if isinstance(raw, BadRecord):
-        return raw
-    try:
-        return TextIOWrapper(BytesIO(raw), encoding=encoding).read().removeprefix("\ufeff")
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        return BadRecord(f"{path}:{line}", wrong_encoding(encoding), whole_file=True)
-
-
 def checked(document: Document, location: str) -> Document | BadRecord:
-    """The document; a BadRecord if one of its texts is not valid Unicode."""
-    metadata = json.dumps(dict(document.metadata), ensure_ascii=False)
-    if all(map(is_unicode, (document.id, document.title, document.text, metadata))):
-        return document
-    return BadRecord(location, "has half of a surrogate pair: write valid Unicode")
+    """The document; a BadRecord if it cannot be stored."""
+    problem = document_problem(document)
+    return document if problem is None else BadRecord(location, problem)
 
 
-def as_json(value: Any) -> JsonValue:
-    """A value of a column or a field as a JSON value; None for bytes and for numbers that are not finite."""
+def as_json(value: Any, depth: int = MAX_METADATA_DEPTH + 1) -> JsonValue:
+    """A value of a column or a field as a JSON value; None for bytes and for numbers that are not finite.
+
+    depth: what is nested deeper becomes None; `checked` refuses a document with metadata of that depth.
+    """
+    if isinstance(value, dict | list | tuple | set) and not depth:
+        return None
     if isinstance(value, dict):
-        return {str(key): as_json(inner) for key, inner in value.items()}
+        return {str(key): as_json(inner, depth - 1) for key, inner in value.items()}
     if isinstance(value, list | tuple | set):
-        return [as_json(inner) for inner in value]
+        return [as_json(inner, depth - 1) for inner in value]
     if isinstance(value, bytes) or (isinstance(value, float) and not isfinite(value)):
         return None
     if isinstance(value, datetime | date | time):
@@ -205,8 +236,8 @@ def clean(text: str) -> str:
 def wrong_encoding(encoding: str) -> str:
     """The reason given for bytes that cannot be decoded."""
     return (
-        f"not {encoding.upper()}: convert it (iconv -f latin1 -t utf-8), or name its encoding"
-        ' (in the recipe: encoding = "latin-1")'
+        f"not {encoding.upper()}: name its encoding (in a recipe: sources.encoding, such as"
+        ' "cp1252" or "shift_jis"), or convert it to UTF-8'
     )
 
 

@@ -23,7 +23,7 @@ BANNERS = "body > header, body > footer, [role=banner], [role=contentinfo]"
 MAIN = "main, [role=main]"
 INVISIBLE = (
     '[hidden], [style*="display:none" i], [style*="display: none" i], dialog:not([open]),'
-    " noscript, img, input, select, textarea, rp, video, audio, object, iframe, svg title, svg desc"
+    " noscript, input, select, textarea, rp, video, audio, object, iframe, svg title, svg desc"
 )
 """Elements without text to read."""
 BLOCKS_IN_LINE = "summary, legend, option, svg text"
@@ -68,9 +68,15 @@ class Page:
     """Date of publication as the page has it; empty if it has none."""
 
 
-def parse_html(raw: bytes, encoding: str = "utf-8") -> Page:
-    """Parse a page; never raises for a damaged one. encoding: as of `decode_html`."""
+def parse_html(raw: bytes, encoding: str = "utf-8", *, alt_texts: bool = False) -> Page:
+    """Parse a page; never raises for a damaged one.
+
+    encoding: as of `decode_html`. alt_texts: whether the alternative texts of images are read, or left out.
+    """
     tree = HTMLTree.parse(_close_elements(decode_html(raw, encoding)))
+    if alt_texts:
+        _show_alt_texts(tree)
+    _remove(tree, "img")
     title = _one_line(tree.title or "") or next(_texts(tree, "h1"), "")
     root = next(_select(tree, "html"), None)
     language = (root.getattr("lang") or root.getattr("xml:lang") or "") if root is not None else ""
@@ -168,6 +174,14 @@ def _visible_text(tree: HTMLTree) -> str:
         node.parent.replace_child(label, node)
     text = extract_plain_text(tree, list_bullets=False, alt_texts=True, form_fields=True, skip_elements=skipped)
     return text if text.strip() else ""
+
+
+def _show_alt_texts(tree: HTMLTree) -> None:
+    """Replace images by their alternative texts."""
+    for node in _select(tree, "img[alt]"):
+        text: Any = tree.create_element("span")
+        text.text = f" {node.getattr('alt')} "
+        node.parent.replace_child(text, node)
 
 
 def _remove(tree: HTMLTree, selector: str) -> None:

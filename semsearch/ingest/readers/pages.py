@@ -6,34 +6,32 @@ A file's headings and dates become metadata.
 from __future__ import annotations
 
 import posixpath
-import re
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-import yaml
-from markdown_it import MarkdownIt
 from pydantic import JsonValue
 from resiliparse.parse.html import HTMLTree
 
 from semsearch.errors import first_line
 from semsearch.ingest.readers.content import MAX_PACKED_BYTES, Content, RefusedError, refuse_bombs
+from semsearch.ingest.readers.decoding import NotTextError, decode_text, strip_terminal_codes
 from semsearch.ingest.readers.files import (
     MAX_RECORD_BYTES,
     BadRecord,
     Reading,
-    as_json,
     checked,
     clean,
     missing,
     read_bytes,
-    read_whole_text,
     stem,
 )
+from semsearch.ingest.readers.front_matter import split_front_matter
 from semsearch.ingest.readers.html import decode_html, parse_html
+from semsearch.ingest.readers.markdown import parse_markdown
 from semsearch.ingest.readers.office import parse_docx
 from semsearch.ingest.readers.pdf import parse_pdf
 from semsearch.ingest.recipe import Source
@@ -43,35 +41,46 @@ MAX_HEADINGS = 30
 """Headings stored as metadata."""
 _NOT_TEXT = ("image/", "audio/", "video/", "font/", "text/css", "text/javascript", "application/javascript")
 """Media types of items that are not chapters of a book."""
-_FRONT_MATTER = re.compile(r"\A---[ \t]*\n(.*?\n)(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL)
 
 
 def read_text(path: Path, name: str, source: Source) -> Reading:
     """Plain text."""
-    text = read_whole_text(path, source.encoding)
-    yield text if isinstance(text, BadRecord) else _document(path, name, text=text)
+    for read in _read_decoded(path, source):
+        if isinstance(read, str):
+            yield _document(path, name, text=strip_terminal_codes(read))
+        else:
+            yield read
 
 
 def read_markdown(path: Path, name: str, source: Source) -> Reading:
-    """CommonMark with tables; the fields of YAML front matter become metadata."""
-    text = read_whole_text(path, source.encoding)
-    if isinstance(text, BadRecord):
-        yield text
+    """CommonMark with tables and footnotes; the fields of YAML front matter become metadata."""
+    for read in _read_decoded(path, source):
+        if isinstance(read, BadRecord):
+            yield read
+            continue
+        matter, text = split_front_matter(read)
+        page = parse_markdown(text)
+        title = matter.title or next(iter(page.headings), "") or page.title
+        yield _document(path, name, title=title, text=page.text, headings=page.headings, metadata=matter.metadata)
+        if matter.problem:
+            yield BadRecord(f"{path}:1", f"its front matter is indexed as text ({matter.problem})", is_note=True)
+
+
+def _read_decoded(path: Path, source: Source) -> Iterator[str | BadRecord]:
+    """The text of a file that is one document, or why it cannot be read; and what is to be reported about a text."""
+    raw = read_bytes(path, max_bytes=MAX_RECORD_BYTES)
+    if isinstance(raw, BadRecord):
+        yield raw
         return
-    text = text.replace("\r\n", "\n")
-    metadata, text = _front_matter(text)
-    blocks, headings = [], []
-    tokens = MarkdownIt("commonmark").enable("table").parse(text)
-    for previous, token in zip([None, *tokens], tokens, strict=False):
-        if token.type == "inline":
-            block = "".join(child.content or "\n" * (child.type == "softbreak") for child in token.children or [])
-            if previous is not None and previous.type == "heading_open":
-                headings.append(block)
-            blocks.append(block)
-        elif token.type in {"fence", "code_block"}:
-            blocks.append(token.content)
-    title = str(metadata.pop("title", "")) or next(iter(headings), "")
-    yield _document(path, name, title=title, text="\n\n".join(blocks), headings=headings, metadata=metadata)
+    try:
+        decoded = decode_text(raw, source.encoding)
+    except NotTextError as error:
+        location = f"{path}" if error.line is None else f"{path}:{error.line}"
+        yield BadRecord(location, str(error), whole_file=True)
+        return
+    yield decoded.text
+    if decoded.remark and decoded.text.strip():
+        yield BadRecord(str(path), decoded.remark, is_loss=decoded.is_loss, is_note=not decoded.is_loss)
 
 
 def read_html(path: Path, name: str, source: Source) -> Reading:
@@ -172,19 +181,6 @@ def _epub(raw: bytes) -> Content:
 def _xml(raw: bytes) -> Any:
     """The document node of an XML file, parsed leniently, as a parser of HTML does."""
     return HTMLTree.parse(decode_html(raw)).document
-
-
-def _front_matter(text: str) -> tuple[dict[str, JsonValue], str]:
-    """The fields of a Markdown text's front matter, and the rest; front matter that is not YAML is dropped."""
-    match = _FRONT_MATTER.match(text)
-    if match is None:
-        return {}, text
-    try:
-        values = yaml.safe_load(match[1])
-    except yaml.YAMLError:
-        values = None
-    metadata = {str(key): as_json(value) for key, value in values.items()} if isinstance(values, dict) else {}
-    return metadata, text[match.end() :]
 
 
 def _document(

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from pydantic import JsonValue
 
@@ -26,9 +25,12 @@ from semsearch.ingest.readers.files import (
     unreadable,
     wrong_encoding,
 )
+from semsearch.ingest.readers.json_text import BLANK, parse_object, split_records
 from semsearch.ingest.recipe import FieldNames, Source
 from semsearch.types import Document, is_unicode
 
+MAX_NUMBER = 10**300
+"""A number in place of a text is below it."""
 BATCH_ROWS = 1_000
 """Rows of a Parquet file that are in memory at a time."""
 
@@ -36,19 +38,70 @@ BATCH_ROWS = 1_000
 def read_jsonl(path: Path, name: str, source: Source) -> Reading:
     """JSON lines: one object per line."""
     for number, line in lines(path, source.encoding):
-        location = f"{path}:{number}"
         if isinstance(line, BadRecord):
             yield line
-        elif line.strip():
-            try:
-                values = json.loads(line, parse_constant=_refuse_constant)
-            except ValueError as error:
-                yield BadRecord(location, f"not JSON ({error}): each line must hold one object")
-                continue
-            if isinstance(values, dict):
-                yield document_from_fields(values, source.fields, location=location, default_id=f"{name}:{number}")
-            else:
-                yield BadRecord(location, f"a JSON {type(values).__name__}, not an object with a text")
+        elif line.strip(BLANK):
+            yield from _from_json(line, source, location=f"{path}:{number}", default_id=f"{name}:{number}")
+
+
+def read_json(path: Path, name: str, source: Source) -> Reading:
+    """JSON: an array of objects, objects one after the other, or one object; each is a document, counted from 1.
+
+    Objects without a text are no bad records if no other in the file has one, as in a settings file: then the file
+    holds no documents.
+    """
+    without_text: list[Document | BadRecord] | None = []
+    """The first records, as long as they have no text."""
+    try:
+        with open_text(path, source.encoding) as file:
+            for number, record in enumerate(split_records(file), start=1):
+                location = f"{path}:{record.line}"
+                if record.is_cut_off:
+                    yield BadRecord(location, "cut off: its array has no end", whole_file=True, incomplete=True)
+                    continue
+                if record.text is None:
+                    yield BadRecord(location, f"longer than {MAX_RECORD_BYTES} characters: split it")
+                    continue
+                if not is_unicode(record.text):
+                    yield BadRecord(location, wrong_encoding(source.encoding))
+                    continue
+                for read in _from_json(record.text, source, location=location, default_id=f"{name}:{number}"):
+                    if without_text is None:
+                        yield read
+                        continue
+                    without_text.append(read)
+                    if not _is_without_text(read, source.fields) or len(without_text) == BATCH_ROWS:
+                        yield from without_text
+                        without_text = None
+    except UnicodeError:
+        yield BadRecord(str(path), wrong_encoding(source.encoding), whole_file=True)
+    except UNREADABLE as error:
+        yield unreadable(path, error)
+    if without_text:
+        reason = f"it holds no documents: {_no_text(source.fields)}; if they are in a list within it, write that alone"
+        yield BadRecord(str(path), reason, whole_file=True, is_empty=True)
+
+
+def _is_without_text(read: Document | BadRecord, fields: FieldNames) -> bool:
+    return isinstance(read, BadRecord) and read.reason.endswith(_no_text(fields))
+
+
+def _no_text(fields: FieldNames) -> str:
+    return f"none of its fields {', '.join((*fields.text, *fields.titles))} holds any text"
+
+
+def _from_json(text: str, source: Source, *, location: str, default_id: str) -> Reading:
+    """The document of a JSON object, and what is missing from it."""
+    try:
+        values, repeated = parse_object(text.strip(BLANK))
+    except ValueError as error:
+        yield BadRecord(location, str(error))
+        return
+    document = document_from_fields(values, source.fields, location=location, default_id=default_id)
+    yield document
+    if repeated and isinstance(document, Document):
+        names = ", ".join(map(repr, repeated))[:200]
+        yield BadRecord(location, f"{names} occurs more than once: only the last value was read", is_loss=True)
 
 
 def read_csv(path: Path, name: str, source: Source) -> Reading:
@@ -141,12 +194,13 @@ def document_from_fields(
         present = [name for name in names if metadata.get(name) not in (None, "")]
         used = present if role == "text" and fields.joined else present[:1]
         for name in used:
-            if not isinstance(metadata[name], str | int | float):
+            value = metadata[name]
+            is_number = isinstance(value, int | float) and abs(value) < MAX_NUMBER
+            if not isinstance(value, str) and not is_number:
                 return BadRecord(location, f"its field {name!r} is not text: the {role} must be text or a number")
         parts[role] = clean("\n\n".join(str(metadata.pop(name)) for name in used))
     if not parts["title"] and not parts["text"]:
-        expected = ", ".join((*fields.text, *fields.titles))
-        return BadRecord(location, f"an empty document: none of its fields {expected} holds any text")
+        return BadRecord(location, f"an empty document: {_no_text(fields)}")
     return checked(
         Document(
             id=parts["id"] or default_id,
@@ -157,7 +211,3 @@ def document_from_fields(
         ),
         location,
     )
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a JSON number")

@@ -33,6 +33,13 @@ def search(client: FlaskClient, query: str, **fields: object) -> list[str]:
     return [hit["id"] for hit in answer["results"][0]["hits"]]
 
 
+def nested(depth: int) -> Any:
+    value: Any = "x"
+    for number in range(depth):
+        value = [value] if number % 2 else {"a": value}
+    return value
+
+
 def service(client: FlaskClient) -> SearchService:
     service: SearchService = client.application.extensions["semsearch"]
     return service
@@ -176,6 +183,7 @@ def test_searches_stay_correct_while_documents_change(client: FlaskClient) -> No
         ({"documents": [{"id": "", "text": "x"}]}, "the text is empty"),
         ({"documents": [OWL, OWL]}, "ids are unique"),
         ({"documents": [{"id": "a", "text": "\ud800"}]}, "surrogate"),
+        ({"documents": [{**OWL, "metadata": {"a": nested(33)}}]}, "nested more than 32 levels"),
         ({"documents": [{**OWL, "colour": "grey"}]}, "unknown parameter"),
         ({"documents": [OWL], "index": "nowhere"}, "no index is called"),
     ],
@@ -185,6 +193,17 @@ def test_invalid_documents_are_refused(client: FlaskClient, body: dict[str, Any]
     assert response.status_code in {404, 422, 400}
     assert message in response.get_data(as_text=True) or response.status_code == 400
     assert client.get("/api/indexes").get_json()["indexes"][0]["documents"] == 6
+
+
+def test_a_document_of_the_deepest_metadata_is_returned_by_searches(client: FlaskClient) -> None:
+    deep = {"id": "deep", "text": "Sells carpets.", "metadata": {"a": nested(32)}}
+    assert client.put("/api/documents", json={"documents": [deep]}).status_code == 200
+    body = {"query": "carpets", "mode": "keyword"}
+    (hit,) = client.post("/api/search", json=body).get_json()["results"][0]["hits"]
+    assert hit["metadata"] == deep["metadata"]
+    assert client.get("/api/document?id=deep").get_json()["metadata"] == deep["metadata"]
+    assert client.get("/?q=carpets").status_code == 200
+    assert client.get("/document?id=deep").status_code == 200
 
 
 def test_changes_require_a_valid_write_key(serve: Serve, index: Path) -> None:
