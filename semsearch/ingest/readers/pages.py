@@ -198,7 +198,7 @@ def _document(
 ) -> Document | BadRecord:
     text = clean(text)
     if not text:
-        return BadRecord(str(path), "an empty document: it has no text", whole_file=True)
+        return BadRecord(str(path), "an empty document: it has no text", whole_file=True, is_empty=True)
     fields: dict[str, JsonValue] = {key: value for key, value in (metadata or {}).items() if value not in (None, "")}
     if headings and "headings" not in fields:
         fields["headings"] = list[JsonValue](dict.fromkeys(filter(None, map(clean, headings))))[:MAX_HEADINGS]

@@ -23,7 +23,7 @@ from pypdf.generic import DecodedStreamObject, DictionaryObject, NameObject
 from semsearch.ingest.readers import content as limits
 from semsearch.ingest.readers import files as opening
 from semsearch.ingest.readers import pages
-from semsearch.ingest.readers.files import BadRecord
+from semsearch.ingest.readers.files import BadRecord, Record
 from semsearch.ingest.readers.sources import read
 from semsearch.ingest.recipe import Recipe, Source
 from semsearch.types import Document
@@ -39,7 +39,7 @@ PAGE = """<!doctype html><html lang="en"><head><title>How to reset – Acme</tit
   now</pre></article></main><footer><p>© Acme. Terms</p></footer><script>evil()</script></body></html>"""
 
 
-def one(path: Path, **options: object) -> Document | BadRecord:
+def one(path: Path, **options: object) -> Record:
     (found,) = read(Source.model_validate({"path": path, **options}))
     return found
 
