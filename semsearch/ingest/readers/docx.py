@@ -43,11 +43,15 @@ PROPERTIES: Mapping[str, str] = {
 PROPERTY_NAMES = {"title": ("dc:title",), "author": ("dc:creator",), "date": ("dcterms:created",)}
 TEXTS = frozenset(("w:t", "m:t", "a:t"))
 SKIPPED = frozenset(
-    ("w:del", "w:moveFrom", "w:sdtPr", "w:rPrChange", "w:pPrChange", "w:sectPrChange", "w:tblPrChange")
-    + ("w:trPrChange", "w:tcPrChange", "w:numberingChange")
+    f"w:{name}"
+    for name in (
+        *("del", "moveFrom", "sdtPr"),
+        *("rPrChange", "pPrChange", "sectPrChange", "tblPrChange", "trPrChange", "tcPrChange", "numberingChange"),
+    )
 )
 """Elements without text of the printed page: deletions, and former properties."""
 WHITESPACE = {"w:tab": "\t", "w:ptab": "\t", "w:br": "\n", "w:cr": "\n", "w:noBreakHyphen": "-"}
+TABLES = {"w:tbl": TextFlow.start_table, "w:tr": TextFlow.start_row, "w:tc": TextFlow.start_cell}
 NOTES = {"w:footnoteReference": "w:footnote", "w:endnoteReference": "w:endnote"}
 EMBEDDED = {"w:altChunk": "another document", "w:subDoc": "a subdocument"}
 OFF = ("0", "false", "off")
@@ -244,17 +248,8 @@ class _Body(XmlHandler):
             text = self.flow.end_paragraph()
             if self._is_heading.pop():
                 self.headings.append(text)
-        elif name == "w:rt":
-            self.flow.end_paragraph()
-        elif name == "w:r":
-            self._hidden.pop()
-        elif name == "w:tbl":
-            self.flow.end_table()
-        elif name == "mc:AlternateContent":
-            self._alternatives.pop()
-        elif name == "w:ddList":
-            if self._choice < len(self._choices):
-                self.flow.add(self._choices[self._choice])
+        else:
+            self._end_other(name)
 
     def characters(self, text: str) -> None:
         if self._is_text and not self._skipped:
@@ -269,12 +264,8 @@ class _Body(XmlHandler):
             self._is_heading[-1] = attributes.get("w:val") != "9"
 
     def _start_other(self, name: str, attributes: Mapping[str, str]) -> None:
-        if name == "w:tbl":
-            self.flow.start_table()
-        elif name == "w:tr":
-            self.flow.start_row()
-        elif name == "w:tc":
-            self.flow.start_cell()
+        if name in TABLES:
+            TABLES[name](self.flow)
         elif name == "w:fldChar":
             self._change_field(attributes.get("w:fldCharType", ""))
         elif name == "w:sym":
@@ -296,6 +287,18 @@ class _Body(XmlHandler):
             self._choice = int(attributes["w:val"][:9])
         elif name in EMBEDDED:
             self._document.losses.append(f"{EMBEDDED[name]} is embedded in it, which is not read: index that one too")
+
+    def _end_other(self, name: str) -> None:
+        if name == "w:rt":
+            self.flow.end_paragraph()
+        elif name == "w:r":
+            self._hidden.pop()
+        elif name == "w:tbl":
+            self.flow.end_table()
+        elif name == "mc:AlternateContent":
+            self._alternatives.pop()
+        elif name == "w:ddList" and self._choice < len(self._choices):
+            self.flow.add(self._choices[self._choice])
 
     def _change_field(self, change: str) -> None:
         if change == "begin":

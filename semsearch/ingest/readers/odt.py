@@ -38,11 +38,18 @@ PROPERTY_NAMES = {
 }
 PARAGRAPHS = frozenset(("text:p", "text:h"))
 SKIPPED = frozenset(
-    ("text:tracked-changes", "office:annotation", "text:note-citation", "text:script", "office:scripts")
-    + ("text:hidden-text", "text:hidden-paragraph", "math:annotation", "office:forms", "office:meta")
-    + ("title", "desc", "office:binary-data")
+    (
+        *("text:tracked-changes", "office:annotation", "text:note-citation", "text:script", "office:scripts"),
+        *("text:hidden-text", "text:hidden-paragraph", "math:annotation", "office:forms", "office:meta"),
+        *("title", "desc", "office:binary-data"),
+    )
 )
 """Elements without text of the printed page: deletions, comments, numbers of notes, descriptions of images."""
+TABLES = {
+    "table:table": TextFlow.start_table,
+    "table:table-row": TextFlow.start_row,
+    "table:table-cell": TextFlow.start_cell,
+}
 FURNITURE = frozenset(f"style:{name}" for name in ("header", "footer")) | {
     f"style:{name}-{page}" for name in ("header", "footer") for page in ("left", "first")
 }
@@ -116,13 +123,13 @@ class _Body(XmlHandler):
         elif name in PARAGRAPHS:
             self._paragraphs.append(name == "text:h" or attributes.get("text:style-name") in self._titles)
             self.flow.start_paragraph()
-        elif name == "table:table":
-            self.flow.start_table()
-        elif name == "table:table-row":
-            self.flow.start_row()
-        elif name == "table:table-cell":
-            self.flow.start_cell()
-        elif name == "text:s":
+        elif name in TABLES:
+            TABLES[name](self.flow)
+        else:
+            self._start_other(name, attributes)
+
+    def _start_other(self, name: str, attributes: Mapping[str, str]) -> None:
+        if name == "text:s":
             count = attributes.get("text:c", "1")
             self._add(" " * min(int(count[:9]) if count.isdecimal() else 1, MAX_SPACES))
         elif name == "text:tab":

@@ -87,8 +87,8 @@ def read_html(path: Path, name: str, source: Source) -> Reading:
 
 
 def read_pdf(path: Path, name: str, source: Source) -> Reading:  # noqa: ARG001 - the signature of a reader
-    """PDF: the text of all pages."""
-    yield from _parse(path, name, parse_pdf, "PDF", library=("pypdf", "pdf"))
+    """PDF: the text of all pages, with the values of forms."""
+    yield from _parse(path, name, parse_pdf, "PDF", library=("pypdfium2", "pdf"))
 
 
 def read_docx(path: Path, name: str, source: Source) -> Reading:  # noqa: ARG001 - the signature of a reader
