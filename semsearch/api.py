@@ -11,6 +11,7 @@ It uses the same functions as the command line and the server.
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import tempfile
@@ -47,6 +48,8 @@ from semsearch.storage.labels import EntryFilter
 from semsearch.storage.left_out import LeftOut
 from semsearch.storage.manifest import Manifest
 from semsearch.types import DEFAULT_DOMAIN, Click, Document, Hit, Label, Mode, Query, Sort
+
+log = logging.getLogger("semsearch")
 
 FolderPath: TypeAlias = str | os.PathLike[str]
 SOURCE = "python"
@@ -419,7 +422,8 @@ class Index:
         passages: number of passages of each document. collapse: whether to list near-duplicates under the best of them.
         sort: a metadata field, or `title`, to order the 100 best documents by; prefix `-` for descending order.
 
-        Raises QueryError or FilterError for an invalid query or filter, and EncoderError.
+        Raises QueryError or FilterError for an invalid query or filter, or a field that no document has, and
+        EncoderError. A filter that compares a field with values of another kind finds nothing and logs a warning.
         """
         return self.search_many(
             [query],
@@ -459,7 +463,10 @@ class Index:
             collapse=collapse,
             sort=None if sort is None else Sort.parse(sort),
         )
-        return [list(outcome.hits) for outcome in self.execute([replace(template, text=text) for text in queries])]
+        outcomes = self.execute([replace(template, text=text) for text in queries])
+        for note in {note: None for outcome in outcomes for note in outcome.notes}:
+            log.warning(note)
+        return [list(outcome.hits) for outcome in outcomes]
 
     def execute(self, queries: Sequence[Query], *, explain: bool = False) -> list[Outcome]:
         """Answer `Query` objects with complete outcomes: hits, mode, adaptation, comparison, timings.

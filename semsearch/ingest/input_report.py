@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from semsearch.errors import InputError
+from semsearch.errors import InputError, RecipeError
 from semsearch.ingest.readers.files import BadRecord, PassedOver, Record
 from semsearch.ingest.recipe import DEFAULT_MAX_BAD_SHARE
 from semsearch.storage.left_out import LeftOut, LeftOutKind
@@ -67,8 +67,10 @@ class InputReport:
         """Start an empty report.
 
         strict: whether the first bad record raises an error. max_bad_share: from 0 to 1, the largest share of a table's
-        rows, and of a folder's files, that may be bad.
+        rows, and of a folder's files, that may be bad. Raises RecipeError if it is none.
         """
+        if not 0 <= max_bad_share <= 1:
+            raise RecipeError(f"max_bad_share is {max_bad_share}: give a share from 0 to 1")
         self._strict = strict
         self._max_bad_share = max_bad_share
         self._entries: dict[tuple[str, str, str], _Entry] = {}
@@ -140,7 +142,7 @@ class InputReport:
         if record.is_empty:
             self._read_whole = True
             return
-        if record.is_loss:
+        if record.is_loss or record.is_note:
             return
         if self._strict:
             raise InputError(f"{record} (stopped at the first bad record, because strict is set)")
@@ -202,6 +204,8 @@ def file_of(location: str) -> str:
 
 
 def _kind(record: BadRecord) -> LeftOutKind:
+    if record.is_note:
+        return "note"
     if record.is_loss:
         return "part"
     if record.is_empty:

@@ -15,6 +15,8 @@ from werkzeug.exceptions import HTTPException
 from semsearch.errors import (
     ConflictError,
     IndexBusyError,
+    IndexFolderError,
+    IndexWriteError,
     InputError,
     LabelError,
     OverloadedError,
@@ -72,12 +74,21 @@ class _Rule:
 
 
 _RULES: Mapping[type[Exception], _Rule] = {
-    QueryError: _Rule(HTTPStatus.UNPROCESSABLE_ENTITY, field="query"),
+    QueryError: _Rule(HTTPStatus.UNPROCESSABLE_ENTITY),
     InputError: _Rule(HTTPStatus.UNPROCESSABLE_ENTITY),
     LabelError: _Rule(HTTPStatus.UNPROCESSABLE_ENTITY),
     StateError: _Rule(HTTPStatus.UNPROCESSABLE_ENTITY),
     UnknownIndexError: _Rule(HTTPStatus.NOT_FOUND, field="index"),
     NotWritableError: _Rule(HTTPStatus.NOT_FOUND),
+    IndexFolderError: _Rule(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        detail="the index on disk is missing or damaged, and cannot be changed; see the server's log",
+    ),
+    IndexWriteError: _Rule(
+        HTTPStatus.INSUFFICIENT_STORAGE,
+        detail="the index could not be written and is unchanged: its disk is full, or its folder is read-only or gone;"
+        " see the server's log",
+    ),
     IndexBusyError: _Rule(HTTPStatus.CONFLICT),
     ConflictError: _Rule(HTTPStatus.CONFLICT),
     OverloadedError: _Rule(HTTPStatus.SERVICE_UNAVAILABLE),
@@ -102,9 +113,8 @@ def _apply_rule(rule: _Rule, error: Exception) -> Response:
     if rule.detail is not None:
         log.error("request failed", path=request.path, error=str(error))
     detail = rule.detail or str(error)
-    response = _answer(
-        rule.status, detail, errors=() if rule.field is None else (FieldError(field=rule.field, message=detail),)
-    )
+    field = error.field if isinstance(error, QueryError) else rule.field
+    response = _answer(rule.status, detail, errors=() if field is None else (FieldError(field=field, message=detail),))
     if isinstance(error, OverloadedError):
         response.headers["Retry-After"] = str(error.retry_after_s)
     return response

@@ -48,6 +48,8 @@ class BadRecord:
     """What is wrong and what to do about it."""
     is_loss: bool = False
     """Whether it is a part that is missing from a document that was read: reported, and the other records are read."""
+    is_note: bool = False
+    """Whether it is a remark on a document that was read whole, such as the encoding that was guessed."""
     whole_file: bool = False
     """Whether it stands for a whole file, which could not be read, or not to its end."""
     is_empty: bool = False

@@ -252,7 +252,7 @@ def test_a_file_of_a_folder_that_cannot_be_read_does_not_end_the_build(
     # named itself it must be readable
     *_, alone = read(Source(path=folder / name))
     assert isinstance(alone, BadRecord)
-    assert not alone.whole_file
+    assert alone.named
 
 
 def test_damage_of_any_kind_is_told_and_never_raised(tmp_path: Path) -> None:
