@@ -5,37 +5,29 @@ No function reads more of a file into memory than the largest record may have, w
 
 from __future__ import annotations
 
-import gzip
 import json
-import lzma
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, time
-from io import BufferedReader, BytesIO, TextIOWrapper
+from decimal import Decimal
+from io import BytesIO, TextIOWrapper
 from math import isfinite
 from pathlib import Path
-from typing import IO, Any, TypeAlias, cast
+from typing import IO, Any, TypeAlias
 
 from pydantic import JsonValue
 
 from semsearch.errors import InputError
+from semsearch.ingest.readers.compression import COMPRESSED, DAMAGED, open_compressed
 from semsearch.ingest.recipe import Source
 from semsearch.types import Document, is_unicode
-
-try:
-    import zstandard
-except ImportError:
-    zstandard = None  # type: ignore[assignment, unused-ignore]
 
 MAX_RECORD_BYTES = 32 * 2**20
 """Size of a file, line or row that is one document; a larger one is reported as bad and not read into memory."""
 
 
-UNREADABLE: tuple[type[Exception], ...] = (OSError, EOFError, InputError, lzma.LZMAError, zlib.error)
+UNREADABLE: tuple[type[Exception], ...] = (OSError, InputError, *DAMAGED)
 """What opening and decompressing a file may raise."""
-if zstandard is not None:
-    UNREADABLE = (*UNREADABLE, zstandard.ZstdError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,24 +76,6 @@ Record: TypeAlias = Document | BadRecord | PassedOver
 """What reading a source yields."""
 
 
-def _gzip(path: Path) -> IO[bytes]:
-    return cast("IO[bytes]", gzip.open(path))
-
-
-def _xz(path: Path) -> IO[bytes]:
-    return cast("IO[bytes]", lzma.open(path))
-
-
-def _zstd(path: Path) -> IO[bytes]:
-    if zstandard is None:
-        raise InputError(missing("zstandard", "zstd"))
-    return cast("IO[bytes]", zstandard.open(path, "rb"))
-
-
-COMPRESSED: Mapping[str, Callable[[Path], IO[bytes]]] = {".gz": _gzip, ".xz": _xz, ".zst": _zstd}
-"""By suffix, how a compressed file is opened; the suffix before it tells the format."""
-
-
 def missing(package: str, extra: str) -> str:
     """The reason given if an optional library is not installed."""
     return f"reading it needs {package}: pip install 'semsearch[{extra}]'"
@@ -120,7 +94,7 @@ def stem(path: Path) -> str:
 
 def open_bytes(path: Path) -> IO[bytes]:
     """Open a file; it is decompressed as it is read. Raises OSError, InputError."""
-    return COMPRESSED.get(path.suffix.lower(), _plain)(path)
+    return open_compressed(path) if path.suffix.lower() in COMPRESSED else path.open("rb")
 
 
 def open_text(path: Path, encoding: str) -> IO[str]:
@@ -192,6 +166,8 @@ def as_json(value: Any) -> JsonValue:
         return None
     if isinstance(value, datetime | date | time):
         return value.isoformat()
+    if isinstance(value, Decimal):
+        return (int(value) if value == value.to_integral_value() else float(value)) if value.is_finite() else None
     return value if isinstance(value, bool | int | float | str | None) else str(value)
 
 
@@ -212,7 +188,3 @@ def unreadable(path: Path, error: BaseException) -> BadRecord:
     """The bad record of a file that cannot be read."""
     reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
     return BadRecord(str(path), f"cannot be read ({reason})", whole_file=True)
-
-
-def _plain(path: Path) -> BufferedReader:
-    return path.open("rb")
