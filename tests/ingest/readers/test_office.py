@@ -56,7 +56,7 @@ STYLES = (
         (tbl(tc(p("A")) + tc(p("B") + p("")), tc(p("")) + tc(p("C") + p("D"))) + p("End"), "A\tB\nC\nD\n\nEnd"),
         (tbl(tc(p("A") + tbl(tc(p("B")) + tc(p("C"))) + p("")) + tc(p("D"))), "A\nB\tC\tD"),
         (f"<w:sdt><w:sdtPr><w:alias w:val='x'/></w:sdtPr><w:sdtContent>{p('Control')}</w:sdtContent></w:sdt>", "Control"),
-        (f"<w:p><w:hyperlink><w:r><w:t>Link</w:t></w:r></w:hyperlink><w:fldSimple><w:r><w:t> page</w:t></w:r></w:fldSimple></w:p>", "Link page"),
+        ("<w:p><w:hyperlink><w:r><w:t>Link</w:t></w:r></w:hyperlink><w:fldSimple><w:r><w:t> page</w:t></w:r></w:fldSimple></w:p>", "Link page"),
         (f"<w:p>{FIELD.format(code='TOC', inner='', result='Result')}</w:p>", "Result"),
         (f"<w:p>{FIELD.format(code='IF', inner=NESTED, result='Shown')}</w:p>", "Shown"),
         ("<w:p><w:r><w:fldChar w:fldCharType='begin'/></w:r></w:p>" + p("Never closed"), "Never closed"),

@@ -26,6 +26,7 @@ from semsearch.ingest.readers.sources import read
 from semsearch.ingest.recipe import Recipe, Source
 from semsearch.types import Document
 from tests.conftest import write_jsonl
+from tests.ingest.readers.samples import compress_zstd
 
 PAGE = """<!doctype html><html lang="en"><head><title>How to reset – Acme</title>
 <meta property="article:published_time" content="2024-03-01T10:00:00Z"><style>p{}</style></head><body>
@@ -197,7 +198,7 @@ def test_parquet_is_read_by_row(tmp_path: Path) -> None:
     assert (third.location, third.whole_file) == (f"{tmp_path / 'a.parquet'}:3", False)
 
 
-@pytest.mark.parametrize(("ending", "pack"), [(".gz", gzip.compress), (".xz", lzma.compress), (".zst", zstd.compress)])
+@pytest.mark.parametrize(("ending", "pack"), [(".gz", gzip.compress), (".xz", lzma.compress), (".zst", compress_zstd)])
 def test_packed_files_are_read_as_what_is_in_them(tmp_path: Path, ending: str, pack: Callable[[bytes], bytes]) -> None:
     for name, content in (
         ("a.jsonl", '{"id": 1, "text": "ä"}\n{bad\n'),
