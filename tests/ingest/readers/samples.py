@@ -33,7 +33,8 @@ RELATIONS = "http://schemas.openxmlformats.org/officeDocument/2006/relationships
 _WORD_ROOT = (
     f'<w:document xmlns:w="{{w}}" xmlns:r="{RELATIONS}"'
     ' xmlns:mc="http://schemas.openxmlformats.org/markup-compatibility/2006"'
-    ' xmlns:wps="http://schemas.microsoft.com/office/word/2010/wordprocessingShape" xmlns:v="urn:schemas-microsoft-com:vml"'
+    ' xmlns:wps="http://schemas.microsoft.com/office/word/2010/wordprocessingShape"'
+    ' xmlns:v="urn:schemas-microsoft-com:vml"'
     ' xmlns:m="http://schemas.openxmlformats.org/officeDocument/2006/math"'
     ' xmlns:c="http://schemas.openxmlformats.org/drawingml/2006/chart"><w:body>{body}</w:body></w:document>'
 )
@@ -82,7 +83,8 @@ def docx_bytes(body: str, *, namespace: str = W, **parts: str) -> bytes:
     )
     return zip_bytes(
         {
-            "_rels/.rels": f'<Relationships><Relationship Id="m" Type="{RELATIONS}/officeDocument" Target="word/doc.xml"/>'
+            "_rels/.rels": f'<Relationships><Relationship Id="m" Type="{RELATIONS}/officeDocument"'
+            ' Target="word/doc.xml"/>'
             '<Relationship Id="p" Type="http://x/core-properties" Target="core.xml"/></Relationships>',
             "word/_rels/doc.xml.rels": f"<Relationships>{relations}</Relationships>",
             "word/doc.xml": _WORD_ROOT.format(w=namespace, body=body),

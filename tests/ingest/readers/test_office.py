@@ -16,6 +16,10 @@ from semsearch.types import Document
 from tests.ingest.readers.samples import ODF_NAMESPACES, STRICT_W, W, docx_bytes, odt_bytes, odt_xml, write, zip_bytes
 
 
+def t(text: str) -> str:
+    return f"<w:r><w:t>{text}</w:t></w:r>"
+
+
 def p(text: str) -> str:
     return f"<w:p><w:r><w:t>{text}</w:t></w:r></w:p>"
 
@@ -31,7 +35,8 @@ def tc(content: str) -> str:
 BOX = f"<w:txbxContent>{p('Boxed')}</w:txbxContent>"
 FIELD = (
     '<w:r><w:fldChar w:fldCharType="begin"/></w:r><w:r><w:instrText>{code}</w:instrText></w:r>{inner}<w:r>'
-    '<w:fldChar w:fldCharType="separate"/></w:r><w:r><w:t>{result}</w:t></w:r><w:r><w:fldChar w:fldCharType="end"/></w:r>'
+    '<w:fldChar w:fldCharType="separate"/></w:r><w:r><w:t>{result}</w:t></w:r><w:r><w:fldChar w:fldCharType="end"/>'
+    "</w:r>"
 )
 NESTED = FIELD.format(code="MERGEFIELD", inner="", result="Hidden")
 NOTES = (
@@ -52,32 +57,61 @@ STYLES = (
         (p("One") + p("Two"), "One\n\nTwo"),
         ("<w:p><w:r><w:t>Hel</w:t></w:r><w:r><w:t>lo</w:t></w:r></w:p>", "Hello"),
         (f"<w:p><w:ins>{p('In')[5:-6]}</w:ins><w:del><w:r><w:delText>Out</w:delText></w:r></w:del></w:p>", "In"),
-        ("<w:p><w:moveFrom><w:r><w:t>Old</w:t></w:r></w:moveFrom><w:moveTo><w:r><w:t>New</w:t></w:r></w:moveTo></w:p>", "New"),
+        (f"<w:p><w:moveFrom>{t('Old')}</w:moveFrom><w:moveTo>{t('New')}</w:moveTo></w:p>", "New"),
         (tbl(tc(p("A")) + tc(p("B") + p("")), tc(p("")) + tc(p("C") + p("D"))) + p("End"), "A\tB\nC\nD\n\nEnd"),
         (tbl(tc(p("A") + tbl(tc(p("B")) + tc(p("C"))) + p("")) + tc(p("D"))), "A\nB\tC\tD"),
-        (f"<w:sdt><w:sdtPr><w:alias w:val='x'/></w:sdtPr><w:sdtContent>{p('Control')}</w:sdtContent></w:sdt>", "Control"),
-        ("<w:p><w:hyperlink><w:r><w:t>Link</w:t></w:r></w:hyperlink><w:fldSimple><w:r><w:t> page</w:t></w:r></w:fldSimple></w:p>", "Link page"),
+        (
+            f"<w:sdt><w:sdtPr><w:alias w:val='x'/></w:sdtPr><w:sdtContent>{p('Control')}</w:sdtContent></w:sdt>",
+            "Control",
+        ),
+        (f"<w:p><w:hyperlink>{t('Link')}</w:hyperlink><w:fldSimple>{t(' page')}</w:fldSimple></w:p>", "Link page"),
         (f"<w:p>{FIELD.format(code='TOC', inner='', result='Result')}</w:p>", "Result"),
         (f"<w:p>{FIELD.format(code='IF', inner=NESTED, result='Shown')}</w:p>", "Shown"),
         ("<w:p><w:r><w:fldChar w:fldCharType='begin'/></w:r></w:p>" + p("Never closed"), "Never closed"),
-        ("<w:p><w:r><w:t>a</w:t><w:tab/><w:t>b</w:t><w:br/><w:t>c</w:t><w:noBreakHyphen/><w:t>d</w:t></w:r></w:p>", "a\tb\nc-d"),
+        (
+            f"<w:p>{t('a')}<w:r><w:tab/></w:r>{t('b')}<w:r><w:br/></w:r>{t('c')}<w:r><w:noBreakHyphen/></w:r>{t('d')}</w:p>",
+            "a\tb\nc-d",
+        ),
         ("<w:p><w:pPr><w:tabs><w:tab w:val='left'/></w:tabs></w:pPr><w:r><w:t>a</w:t></w:r></w:p>", "a"),
-        ("<w:p><w:r><w:sym w:font='Symbol' w:char='F061'/><w:sym w:font='Wingdings' w:char='F0FC'/><w:sym w:char='2264'/></w:r></w:p>", "α≤"),
-        ("<w:p><w:r><w:rPr><w:vanish/></w:rPr><w:t>no</w:t></w:r><w:r><w:rPr><w:vanish w:val='0'/></w:rPr><w:t>yes</w:t></w:r></w:p>", "yes"),
+        (
+            "<w:p><w:r><w:sym w:font='Symbol' w:char='F061'/><w:sym w:font='Wingdings' w:char='F0FC'/>"
+            "<w:sym w:char='2264'/></w:r></w:p>",
+            "α≤",
+        ),
+        (
+            "<w:p><w:r><w:rPr><w:vanish/></w:rPr><w:t>no</w:t></w:r>"
+            "<w:r><w:rPr><w:vanish w:val='0'/></w:rPr><w:t>yes</w:t>"
+            "</w:r></w:p>",
+            "yes",
+        ),
         (
             f"<w:p><w:r><w:t>Bef</w:t></w:r><w:r><mc:AlternateContent><mc:Choice Requires='wps'>{BOX}</mc:Choice>"
             f"<mc:Fallback><w:pict>{BOX}</w:pict></mc:Fallback></mc:AlternateContent></w:r><w:r><w:t>ore</w:t></w:r></w:p>",
             "Before\n\nBoxed",
         ),
-        (f"<w:p><w:r><mc:AlternateContent><mc:Choice/><mc:Fallback>{BOX}</mc:Fallback></mc:AlternateContent></w:r></w:p>", "Boxed"),
-        ("<w:p><w:r><w:t>A</w:t><w:footnoteReference w:id='2'/><w:t>B</w:t><w:footnoteReference w:id='2'/></w:r></w:p>", "AB\n\nFirst note"),
+        (
+            f"<w:p><w:r><mc:AlternateContent><mc:Choice/><mc:Fallback>{BOX}</mc:Fallback></mc:AlternateContent></w:r></w:p>",
+            "Boxed",
+        ),
+        (
+            f"<w:p>{t('A')}<w:r><w:footnoteReference w:id='2'/></w:r>{t('B')}"
+            "<w:r><w:footnoteReference w:id='2'/></w:r></w:p>",
+            "AB\n\nFirst note",
+        ),
         ("<w:p><m:oMath><m:r><m:t>x+1</m:t></m:r></m:oMath></w:p>", "x+1"),
-        ("<w:p><w:r><w:ruby><w:rt><w:r><w:t>kan</w:t></w:r></w:rt><w:rubyBase><w:r><w:t>漢</w:t></w:r></w:rubyBase></w:ruby></w:r></w:p>", "漢\n\nkan"),
-        ("<w:p><w:r><w:fldChar w:fldCharType='begin'><w:ffData><w:ddList><w:result w:val='1'/><w:listEntry w:val='no'/>"
-         "<w:listEntry w:val='yes'/></w:ddList></w:ffData></w:fldChar></w:r></w:p>", "yes"),
+        (
+            f"<w:p><w:r><w:ruby><w:rt>{t('kan')}</w:rt><w:rubyBase>{t('漢')}</w:rubyBase></w:ruby></w:r></w:p>",
+            "漢\n\nkan",
+        ),
+        (
+            "<w:p><w:r><w:fldChar w:fldCharType='begin'><w:ffData><w:ddList><w:result w:val='1'/>"
+            "<w:listEntry w:val='no'/>"
+            "<w:listEntry w:val='yes'/></w:ddList></w:ffData></w:fldChar></w:r></w:p>",
+            "yes",
+        ),
         ("<w:p><w:r><w:pict><v:textpath string='Draft'/></w:pict></w:r></w:p>", "Draft"),
     ],
-)  # fmt: skip
+)
 def test_a_word_document_is_read_as_it_is_printed(body: str, text: str) -> None:
     parsed = parse_docx(docx_bytes(body, footnotes=NOTES))
     assert (parsed.text, list(parsed.losses)) == (text, [])
@@ -120,10 +154,14 @@ def test_headers_and_footers_are_read_once_at_the_end() -> None:
     ("body", "text"),
     [
         ("<text:h>One</text:h><text:p>Two\n <text:span>and</text:span> three</text:p>", "One\n\nTwo and three"),
-        ("<text:p>a<text:tab/>b<text:line-break/>c<text:s text:c='3'/>d<text:s text:c='999999999999'/></text:p>", "a\tb\nc   d"),
+        (
+            "<text:p>a<text:tab/>b<text:line-break/>c<text:s text:c='3'/>d<text:s text:c='99999999999'/></text:p>",
+            "a\tb\nc   d",
+        ),
         (
             "<text:tracked-changes><text:changed-region><text:deletion><text:p>Out</text:p></text:deletion>"
-            "</text:changed-region></text:tracked-changes><text:p>Kept <text:change-start/>in<text:change-end/></text:p>",
+            "</text:changed-region></text:tracked-changes>"
+            "<text:p>Kept <text:change-start/>in<text:change-end/></text:p>",
             "Kept in",
         ),
         (
@@ -143,10 +181,14 @@ def test_headers_and_footers_are_read_once_at_the_end() -> None:
             "AB\n\nNote",
         ),
         ("<text:p>A<office:annotation><text:p>comment</text:p></office:annotation></text:p>", "A"),
-        ("<text:section text:display='none'><text:p>no</text:p></text:section><text:list><text:list-item><text:p>yes</text:p></text:list-item></text:list>", "yes"),
+        (
+            "<text:section text:display='none'><text:p>no</text:p></text:section><text:list><text:list-item><text:p>yes"
+            "</text:p></text:list-item></text:list>",
+            "yes",
+        ),
         ("<text:p>x <text:a xlink:href='#'>link</text:a> <text:page-number>3</text:page-number></text:p>", "x link 3"),
     ],
-)  # fmt: skip
+)
 def test_an_opendocument_text_is_read_as_it_is_printed(body: str, text: str) -> None:
     parsed = parse_odt(odt_bytes(body))
     assert (parsed.text.strip(), list(parsed.losses)) == (text, [])

@@ -125,6 +125,7 @@ def test_a_page_count_without_pages_and_pages_in_a_circle_end(monkeypatch: pytes
     monkeypatch.setattr(pdf, "MAX_PAGES", 50)
     many = parse_pdf(raw.replace(b"/Count 1", b"/Count 1999999999"))
     assert "only" in many.text
-    parent = raw.index(b"/Kids [ ")
-    circle = raw[:parent] + raw[parent:].replace(b"/Kids [ ", b"/Kids [ 1 0 R ", 1)
-    assert "only" in parse_pdf(circle).text
+    kids = raw.index(b"/Kids [ ") + 8
+    circle = raw[:kids] + b"1 0 R" + raw[kids + 5 :]
+    with pytest.raises(RefusedError, match=r"no text in its 1 pages|were not read|cannot be read"):
+        parse_pdf(circle)
