@@ -39,7 +39,7 @@ from semsearch.ingest import updating
 from semsearch.ingest.building import BuildEvent, build
 from semsearch.ingest.documents import Documents, records_of
 from semsearch.ingest.readers.files import Record
-from semsearch.ingest.recipe import DEFAULT_MAX_BAD_SHARE, EncoderOptions, Recipe
+from semsearch.ingest.recipe import EncoderOptions, Recipe
 from semsearch.ingest.updating import OpenIndex, UpdateResult
 from semsearch.search.comparison import Comparison, compared
 from semsearch.search.engine import Outcome, SearchEngine
@@ -287,11 +287,11 @@ class Index:
         `encode_documents` and `dimension`; by default the recipe's, else all-MiniLM-L6-v2.
         vectors: (n, dim), one from this encoder for each document, in their order; then nothing is encoded, and every
         document is one passage.
-        strict: True makes the first bad record an error, False leaves bad records out. By default an invalid mapping or
-        `Document` is an error, and what cannot be read of a file is left out; `info` says what was left out, and why.
-        A recipe has its own setting.
-        max_bad_share: from 0 to 1, the largest share of the rows of a table or of the files of a folder that may be
-        bad, if there are 20 or more; by default the recipe's, else 0.1.
+        strict: True makes the first bad record an error, False leaves out any number of them. By default an invalid
+        mapping or `Document` is an error, and what cannot be read of files is left out up to `max_bad_share`; `info`
+        says what was left out, and why. A recipe has its own setting.
+        max_bad_share: from 0 to 1, the largest share of the rows of a table, or of the files of a folder of 20 or more,
+        that may be bad; by default the recipe's, else 0.1.
         weights: a file that `semsearch learn` wrote; by default the one that comes with semsearch.
 
         An earlier index in the folder stays in use until the new one is complete. Raises InputError naming the document
@@ -414,6 +414,8 @@ class Index:
     ) -> list[Hit]:
         """Return the best documents for a query, best first.
 
+        A quoted phrase that no passage contains is searched as words: `execute` returns it in `unmatched_phrases`.
+
         k: number of documents. offset: number of best documents to skip, for later pages.
         domain: name of the domain whose adaptation is used.
         filter: an expression that documents' metadata must match, such as `year >= 2020 and not lang in (de, fr)`, or a
@@ -500,8 +502,8 @@ class Index:
         *_, result = updating.update(
             self.folder,
             records_of(documents, strict=strict is not False),
-            strict=bool(strict),
-            max_bad_share=DEFAULT_MAX_BAD_SHARE if max_bad_share is None else max_bad_share,
+            skip_bad=None if strict is None else not strict,
+            max_bad_share=max_bad_share,
             opened=opened,
         )
         assert isinstance(result, UpdateResult)
