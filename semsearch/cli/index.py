@@ -71,8 +71,9 @@ def build(
     inputs: Annotated[
         list[Path],
         typer.Argument(
-            help="Files and folders to index: JSONL, CSV, TSV, Parquet, Markdown, HTML, PDF, Word, EPUB, plain text,"
-            " also compressed (.gz, .xz, .zst). Or one recipe (.toml), which names the files and settings of an index."
+            help="Files and folders to index: JSONL, CSV, TSV, Parquet, Markdown, HTML, PDF, Word, ODT, EPUB, plain"
+            " text, also compressed (.gz, .xz, .zst). Or one recipe (.toml), which names the files and settings of an"
+            " index."
         ),
     ],
     output: Annotated[

@@ -123,6 +123,14 @@ class Source(_Section):
     )
     exclude: tuple[str, ...] = Field((), description="In a folder, no file names that match one of these patterns")
     encoding: str = "utf-8"
+    delimiter: str | None = Field(
+        None,
+        min_length=1,
+        max_length=1,
+        pattern=r"""[^"\r\n]""",
+        description="Character between the columns of a CSV or TSV table; by default the one of , ; | and tab that fits"
+        " its first lines",
+    )
     fields: FieldNames = FieldNames()
     types: Mapping[str, FieldType] = Field(
         {},
