@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 
@@ -90,10 +91,19 @@ class DomainRegistry:
     def adapt(self, domain: str) -> Version:
         """Adapt a domain to its log, serve the result as a new version, and return that.
 
-        If the log has no new entries and the state is the same, the current version is returned. Raises what `decide`
-        raises.
+        If the log has no new entries and the state is the same, the current version is returned. A domain that does not
+        exist is not created: version 0 is returned. Raises what `decide` raises.
         """
         with self._lock:
+            if not self.exists(domain):
+                return Version(
+                    number=0,
+                    at=datetime.now(UTC),
+                    event="declined",
+                    explanation=f"Not adapted: the domain {domain!r} has no labels or clicks.",
+                    state=None,
+                    learner="none",
+                )
             last_entry = self.log.last_number(domain)
             outcome, parent = self.decide(domain)
             current = self.store.record(domain).current
@@ -116,6 +126,11 @@ class DomainRegistry:
             )
             self._serve(domain)
         return version
+
+    def exists(self, domain: str) -> bool:
+        """Whether a domain has a record, or ever had a label or a click. Raises StateError as `DomainStore.record`."""
+        record = self.store.record(domain)
+        return bool(record.versions or record.parent is not None or self.log.last_number(domain))
 
     def decide(self, domain: str, more: Sequence[Label] = ()) -> tuple[Adaptation, str | None]:
         """Compute the adaptation of a domain, and the `DOMAIN/VERSION` it starts from; nothing is changed.

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from flask import Response, request
 from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json
 from werkzeug.exceptions import UnsupportedMediaType
 
 from semsearch.server.errors import FieldProblem
@@ -30,6 +31,18 @@ def from_body(model: type[Model], *, optional: bool = False) -> Model:
         return model.model_validate_json(content, strict=True)
     except ValidationError as error:
         raise FieldProblem.of(error) from None
+
+
+def body_has(field: str) -> bool:
+    """Whether the body is a JSON object with this field; false for a body that `from_body` refuses.
+
+    Parsed by pydantic's parser, whose depth is limited: Python's own raises RecursionError for deep nesting.
+    """
+    try:
+        body = from_json(request.get_data() or b"null")
+    except ValueError:
+        return False
+    return isinstance(body, dict) and field in body
 
 
 def from_query_string(model: type[Model], *, many: frozenset[str] = frozenset()) -> Model:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from uuid import uuid4
@@ -10,7 +9,7 @@ from uuid import uuid4
 from flask import Blueprint, Response, request
 
 from semsearch.server.errors import FieldProblem
-from semsearch.server.http import answer, from_body, from_query_string
+from semsearch.server.http import answer, body_has, from_body, from_query_string
 from semsearch.server.runtime.served_index import ServedIndex
 from semsearch.server.runtime.service import SearchService
 from semsearch.server.schemas.feedback import (
@@ -44,7 +43,7 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
     @routes.post("/api/labels")
     def post_labels() -> Response:
         source = keys.source(request)
-        params = from_body(LabelsRequest) if _body_has("labels") else from_body(LabelRequest)
+        params = from_body(LabelsRequest) if body_has("labels") else from_body(LabelRequest)
         now = datetime.now(UTC)
         labels = [
             Label(
@@ -64,7 +63,7 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
     @routes.post("/api/clicks")
     def post_clicks() -> Response:
         source = keys.source(request)
-        params = from_body(ClicksRequest) if _body_has("clicks") else from_body(ClickRequest)
+        params = from_body(ClicksRequest) if body_has("clicks") else from_body(ClickRequest)
         now = datetime.now(UTC)
         clicks = [
             Click(
@@ -170,15 +169,6 @@ def _retract(service: SearchService, kind: str, source: str) -> Response:
             service.worker.adapt(index.name, domain)
     counts = {domain: len(numbers) for domain, numbers in retracted.items()}
     return answer(RetractedResponse(index=index.name, retracted=counts))
-
-
-def _body_has(field: str) -> bool:
-    """Whether the body is a JSON object with this field."""
-    try:
-        body = json.loads(request.get_data() or b"null")
-    except ValueError:
-        return False  # validation by the model gives the error
-    return isinstance(body, dict) and field in body
 
 
 def _entry_filter(params: EntryFilterRequest) -> EntryFilter:

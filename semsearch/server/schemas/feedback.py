@@ -8,7 +8,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
-from semsearch.server.schemas.search import AdaptationModel, FilterField, HitModel, TimingModel
+from semsearch.server.schemas.search import AdaptationModel, DomainName, FilterField, HitModel, TimingModel
 from semsearch.types import DEFAULT_DOMAIN, Mode
 
 MAX_ENTRIES = 1_000
@@ -23,7 +23,7 @@ class TargetRequest(_Request):
     """The index and domain that a request applies to."""
 
     index: str | None = Field(None, max_length=200, description="Index; by default the first one served")
-    domain: str = Field(DEFAULT_DOMAIN, min_length=1, max_length=200, description="Domain that the request applies to")
+    domain: DomainName = Field(DEFAULT_DOMAIN, description="Domain that the request applies to")
 
 
 class LabelIn(_Request):
@@ -147,7 +147,7 @@ class RollbackRequest(DomainRequest):
 class ParentRequest(DomainRequest):
     """Sets the parent that a domain inherits from."""
 
-    parent: str | None = Field(description="Name of the parent domain; null for none", min_length=1, max_length=200)
+    parent: DomainName | None = Field(description="Name of the parent domain; null for none")
 
 
 class CompareRequest(TargetRequest):
