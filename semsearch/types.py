@@ -184,7 +184,7 @@ class Label:
     source: str
     """Name of the API key it was sent with, or of the import."""
     at: datetime
-    """When it was received, UTC."""
+    """When it was given or received, UTC."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from semsearch.adapters.adapter import Adapter
 from semsearch.adapters.state import DomainState
 from semsearch.adapters.weights import Weights
 from semsearch.domains.adapting import Adaptation, AdaptFunction, Encode, adapt
-from semsearch.domains.judgments import JudgedQuery, judged_queries
+from semsearch.domains.judgments import JudgedQuery, by_time, judged_queries
 from semsearch.domains.position_bias import PositionBias, estimate_bias
 from semsearch.domains.recommending import Recommendations, recommend
 from semsearch.domains.versions import VersionHistory
@@ -132,10 +132,10 @@ class DomainRegistry:
         record = self.store.record(domain)
         return bool(record.versions or record.parent is not None or self.log.last_number(domain))
 
-    def decide(self, domain: str, more: Sequence[Label] = ()) -> tuple[Adaptation, str | None]:
+    def decide(self, domain: str, more: Sequence[Label | Click] = ()) -> tuple[Adaptation, str | None]:
         """Compute the adaptation of a domain, and the `DOMAIN/VERSION` it starts from; nothing is changed.
 
-        more: labels to use in addition to those of the log. Raises LabelError, WeightsError, StorageError, and
+        more: labels and clicks to use in addition to those of the log. Raises LabelError, WeightsError, StorageError, and
         StateError if the domain's record is damaged.
         """
         judged = self.judged_queries(domain, more)
@@ -192,8 +192,8 @@ class DomainRegistry:
         labels = [label for _, label in self.log.labels(EntryFilter(domain=domain))]
         clicks = [click for _, click in self.log.clicks(EntryFilter(domain=domain))]
         relevance: dict[str, float] = {}
-        for label in labels:
-            relevance.pop(label.document, None)  # the last label decides, also on the order
+        for label in by_time(labels):
+            relevance.pop(label.document, None)  # the latest label decides, also on the order
             relevance[label.document] = label.relevance
         clicked = [click.document for click in clicks if click.document is not None and click.document not in relevance]
         seen = {*relevance, *clicked, *(document for click in clicks for document in click.shown)}

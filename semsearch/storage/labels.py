@@ -18,8 +18,9 @@ from time import monotonic, sleep
 from typing import Any
 from uuid import uuid4
 
-from semsearch.errors import ConflictError, StorageError
-from semsearch.types import Click, Label
+from semsearch.errors import ConflictError, LabelError, StorageError
+from semsearch.storage.entries import as_utc, check_entry
+from semsearch.types import Click, Label, is_unicode
 
 FILE = "labels.sqlite"
 LOG_VERSION = 1
@@ -65,6 +66,12 @@ class EntryFilter:
     user: str | None = None
     source: str | None = None
 
+    def __post_init__(self) -> None:
+        """Raise LabelError for a text that is not valid Unicode: no entry can have it, and SQLite cannot read it."""
+        for name, value in self._terms().items():
+            if not is_unicode(value):
+                raise LabelError(f"the {name} {value[:80]!r} holds half of a surrogate pair: give valid Unicode")
+
     @property
     def empty(self) -> bool:
         """Whether this matches every entry."""
@@ -105,9 +112,12 @@ class LabelLog:
     def append(self, entries: Sequence[Label | Click]) -> int:
         """Append entries, all or none, and return the number of new ones once they are on the disk.
 
-        An entry whose id the log has already is not appended again. Raises ConflictError if the log has the id with
-        other content, StorageError if the file cannot be written.
+        An entry whose id the log has already is not appended again. Raises LabelError for an entry that is not valid
+        (`entries.check_entry`), ConflictError if the log has the id with other content, StorageError if the file cannot
+        be written.
         """
+        for entry in entries:
+            check_entry(entry)
         with self._writing() as connection:
             known = self._known(connection, [entry.id for entry in entries])
             new: dict[str, Label | Click] = {}
@@ -133,6 +143,8 @@ class LabelLog:
         Raises StorageError if the file cannot be written.
         """
         where, values = entry_filter.where()
+        if not self.path.exists():
+            return {}
         with self._writing() as connection:
             rows = connection.execute(
                 f"SELECT seq, domain FROM events WHERE kind = ?{where} AND {_NOT_RETRACTED}",  # noqa: S608
@@ -223,7 +235,7 @@ class LabelLog:
             [domain],
         )
         return [
-            Annotator(user, source, labels, clicks, datetime.fromisoformat(at))
+            Annotator(user, source, labels, clicks, as_utc(datetime.fromisoformat(at)))
             for user, source, labels, clicks, at in rows
         ]
 
@@ -338,13 +350,13 @@ def as_record(entry: Label | Click) -> dict[str, Any]:
         **specific,
         "user": entry.user,
         "source": entry.source,
-        "at": entry.at.isoformat(),
+        "at": as_utc(entry.at).isoformat(),
     }
 
 
 def _row(entry: Label | Click) -> tuple[Any, ...]:
     leading = (entry.id, entry.domain, entry.query, entry.document)
-    trailing = (entry.user, entry.source, entry.at.isoformat())
+    trailing = (entry.user, entry.source, as_utc(entry.at).isoformat())
     if isinstance(entry, Label):
         return ("label", *leading, entry.relevance, None, "[]", *trailing)
     return ("click", *leading, None, entry.position, json.dumps(entry.shown), *trailing)
@@ -352,7 +364,7 @@ def _row(entry: Label | Click) -> tuple[Any, ...]:
 
 def _entry(row: Sequence[Any]) -> Label | Click:
     kind, entry_id, domain, query, document, relevance, position, shown, user, source, at = row
-    time = datetime.fromisoformat(at)
+    time = as_utc(datetime.fromisoformat(at))  # semsearch 0.1 also stored times without an offset
     if kind == "label":
         return Label(entry_id, domain, query, document, relevance, user, source, time)
     return Click(entry_id, domain, query, document, position, tuple(json.loads(shown)), user, source, time)
