@@ -186,7 +186,7 @@ class Domain:
         return self._index._registry.reset(self.name)
 
     def _append(self, entries: Sequence[Label | Click]) -> int:
-        """Store entries, all or none, and return the number of new ones. Raises LabelError for one that is not valid."""
+        """Store entries, all or none, and return the number of new ones. Raises LabelError for an invalid one."""
         for entry in entries:
             check_entry(entry)
         doc_ids = [entry.document for entry in entries if entry.document is not None]

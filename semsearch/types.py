@@ -120,7 +120,7 @@ class Query:
     """Order of the best documents; None sorts by score."""
 
     def __post_init__(self) -> None:
-        """Raise QueryError for a blank text, text that is not Unicode, k below 1, a negative offset or no valid domain."""
+        """Raise QueryError for a text that is blank or not Unicode, an invalid domain, k below 1 or offset below 0."""
         if not self.text.strip():
             raise QueryError("the query is empty: give at least one word")
         if not is_unicode(self.text):
@@ -219,7 +219,7 @@ def domain_name_problem(name: str) -> str:
     elif any(unicodedata.category(character) == "Cc" for character in name):
         reason = "it contains a control character"
     elif name.startswith(".") or not {"", ".", ".."}.isdisjoint(re.split(r"[/\\]", name)):
-        reason = "it looks like a path: it must not begin with a dot, and no part of it between slashes may be empty, . or .."
+        reason = "it looks like a path: it must not begin with a dot, and no part between slashes may be empty, . or .."
     elif len(quote(name, safe="")) > MAX_DOMAIN_BYTES:
         reason = f"it is longer than {MAX_DOMAIN_BYTES} bytes in percent-encoding"
     elif name in RESERVED_DOMAINS:

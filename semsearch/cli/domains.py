@@ -185,8 +185,8 @@ def import_labels(
     path: Annotated[
         Path,
         typer.Argument(
-            help="File of JSON lines; table (CSV or TSV) with a header; qrels of BEIR or TREC; or folder with queries.jsonl"
-            " and qrels.tsv. Files may end in .gz or .xz."
+            help="File of JSON lines; table (CSV or TSV) with a header; qrels of BEIR or TREC; or folder with"
+            " queries.jsonl and qrels.tsv. Files may end in .gz or .xz."
         ),
     ],
     queries: QueriesFile = None,

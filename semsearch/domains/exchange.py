@@ -104,6 +104,7 @@ def read_entries(path: Path, *, domain: str, source: str, queries: Path | None =
     gets the present one. A relevance below 0, as TREC has it, is 0. Raises LabelError if nothing can be read.
     """
     reading = Reading()
+    texts: dict[str, str] | None
     if path.is_dir():
         texts = _read_queries(queries or path / "queries.jsonl", reading)
         rows: Iterator[Row | BadLine | Layout] = (row for file in _qrels_files(path) for row in read_rows(file))

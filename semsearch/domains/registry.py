@@ -135,8 +135,8 @@ class DomainRegistry:
     def decide(self, domain: str, more: Sequence[Label | Click] = ()) -> tuple[Adaptation, str | None]:
         """Compute the adaptation of a domain, and the `DOMAIN/VERSION` it starts from; nothing is changed.
 
-        more: labels and clicks to use in addition to those of the log. Raises LabelError, WeightsError, StorageError, and
-        StateError if the domain's record is damaged.
+        more: labels and clicks to use in addition to those of the log. Raises LabelError, WeightsError, StorageError,
+        and StateError if the domain's record is damaged.
         """
         judged = self.judged_queries(domain, more)
         parent_domain = self.store.record(domain).parent

@@ -136,7 +136,7 @@ def numbered(path: Path) -> Iterator[tuple[int, str | BadLine]]:
     """
     number = 0
     try:
-        for number, line in read_lines(path):  # noqa: B007 - named in the error
+        for number, line in read_lines(path):
             if line is None:
                 yield number, BadLine(f"{path}:{number}", f"longer than {MAX_LINE_CHARS:,} characters")
             elif not is_unicode(line):

@@ -119,8 +119,8 @@ class DomainStore:
             ) from error
         if record.domain != domain and record.domain.casefold() == domain.casefold():
             raise StateError(
-                f"{path.parent} belongs to the domain {record.domain!r}: this file system does not tell upper from lower"
-                f" case, so choose another name than {domain!r}"
+                f"{path.parent} belongs to the domain {record.domain!r}: this file system does not tell upper from"
+                f" lower case, so choose another name than {domain!r}"
             )
         if record.encoder_sha256 != self._encoder:
             raise StateError(

@@ -13,7 +13,7 @@ from typing import IO, Any
 MAX_LINE_CHARS = 2**24
 """Length of a line that is read whole."""
 
-_OPEN: Mapping[str, Callable[[Path], Any]] = {".gz": gzip.open, ".xz": lzma.open}
+_OPEN: Mapping[str, Callable[[Path, str], Any]] = {".gz": gzip.open, ".xz": lzma.open}
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -43,7 +43,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, str | None]]:
 
 
 def _open_text(path: Path) -> IO[str]:
-    raw = _OPEN.get(path.suffix.lower(), lambda plain: plain.open("rb"))(path)
+    raw: Any = _OPEN.get(path.suffix.lower(), Path.open)(path, "rb")
     try:
         wide = raw.peek(2)[:2] in _UTF_16
         return TextIOWrapper(
