@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -21,7 +22,7 @@ from pydantic_core import from_json
 from semsearch.domains.judgments import label_relevance
 from semsearch.errors import LabelError
 from semsearch.metalearn.datasets import parse_records
-from semsearch.metalearn.tables import EXPECTED, BadLine, Layout, numbered, parse_number, read_rows
+from semsearch.metalearn.tables import EXPECTED, FIRST_LINES, BadLine, Layout, numbered, parse_number, read_rows
 from semsearch.storage.entries import click_position, entry_problems, parse_time
 from semsearch.storage.former_names import accept_former_names
 from semsearch.system.files import atomic_write
@@ -200,13 +201,11 @@ def _tabbed_queries(path: Path) -> Iterator[tuple[str, dict[str, str]] | BadLine
 
 
 def _is_json(path: Path) -> bool:
-    """Whether the first line that can be read begins as a JSON object. Raises LabelError for an array."""
-    for _, line in numbered(path):
-        if isinstance(line, str):
-            if line.lstrip().startswith("["):
-                raise LabelError(f"{path} is a JSON array: write one object on each line")
-            return line.lstrip().startswith("{")
-    return False
+    """Whether one of the first lines begins as a JSON object. Raises LabelError for an array."""
+    first = [line.lstrip() for _, line in islice(numbered(path), FIRST_LINES) if isinstance(line, str)]
+    if first and first[0].startswith("["):
+        raise LabelError(f"{path} is a JSON array: write one object on each line")
+    return any(line.startswith("{") for line in first)
 
 
 def _read_json(path: Path) -> Iterator[Row | BadLine]:

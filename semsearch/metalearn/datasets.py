@@ -6,7 +6,6 @@ Without qrels.tsv the corpus labels itself: each title, or first sentence, is a 
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -178,12 +177,24 @@ def _judgments(path: Path, queries: set[str], documents: Mapping[str, int] | Non
 def _description(folder: Path) -> dict[str, object]:
     """Read family and licence from domains.json, in one of the two folders above, else from the folder's meta.json."""
     for path in (folder.parent / "domains.json", folder.parent.parent / "domains.json"):
-        if path.exists():
-            for row in json.loads(path.read_text(encoding="utf-8")):
-                if row.get("name") == folder.name:
-                    return dict(row)
+        rows = _read_json(path) if path.exists() else []
+        if not isinstance(rows, list):
+            raise LabelError(f"{path} is not a list of objects")
+        for row in rows:
+            if isinstance(row, dict) and row.get("name") == folder.name:
+                return row
     meta = folder / "meta.json"
-    return dict(json.loads(meta.read_text(encoding="utf-8"))) if meta.exists() else {}
+    description = _read_json(meta) if meta.exists() else {}
+    if not isinstance(description, dict):
+        raise LabelError(f"{meta} is not an object")
+    return description
+
+
+def _read_json(path: Path) -> object:
+    try:
+        return from_json(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise LabelError(f"{path} cannot be read as JSON ({error})") from error
 
 
 def _full_text(record: Mapping[str, str]) -> str:

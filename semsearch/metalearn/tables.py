@@ -1,6 +1,6 @@
 """Reads tables of judgments: qrels of TREC and BEIR, and CSV or TSV with a header. Does not depend on vectors.
 
-The first line decides: a header names its columns; otherwise three columns are query id, document and relevance, and
+The first line that is not bad decides: a header names its columns; otherwise three columns are query id, document and relevance, and
 four are TREC's query id, iteration, document and relevance. Every line is a row: a quoted value ends on its line.
 """
 
@@ -29,6 +29,8 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
 """Field → names of its column in a header, in any case, with `_` or a space for `-`."""
 QRELS = {3: ("query_id", "document", "relevance"), 4: ("query_id", "iteration", "document", "relevance")}
 """Columns of a file without a header, by their number."""
+FIRST_LINES = 20
+"""Lines among which one must tell a file's format."""
 _FIELDS = {name: field for field, names in COLUMNS.items() for name in names}
 _DELIMITERS = "\t,;|"
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?", re.IGNORECASE | re.ASCII)
@@ -101,11 +103,13 @@ class Layout:
 
 
 def read_rows(path: Path) -> Iterator[tuple[str, dict[str, str]] | BadLine | Layout]:
-    """Yield the table's layout, then (`file:line`, values by field) of each row, or a BadLine.
+    """Yield the table's layout, (`file:line`, values by field) of each row, and a BadLine for each that is none.
 
-    Raises LabelError if the file cannot be read, or does not begin as a table of judgments.
+    The first line that names columns, or is a row of qrels, tells the layout. Raises LabelError if the file cannot be
+    read, or none of its first lines does.
     """
     layout: Layout | None = None
+    unknown: list[BadLine] = []
     for number, line in numbered(path):
         location = f"{path}:{number}"
         if isinstance(line, BadLine):
@@ -114,12 +118,18 @@ def read_rows(path: Path) -> Iterator[tuple[str, dict[str, str]] | BadLine | Lay
         if layout is None:
             layout = Layout.of(line)
             if layout is None:
-                raise LabelError(f"{path} cannot be read: its first line is {line[:80]!r}: {EXPECTED}")
+                unknown.append(BadLine(location, f"{line[:80]!r} is neither a header nor a judgment: {EXPECTED}"))
+                if len(unknown) == FIRST_LINES:
+                    break
+                continue
+            yield from unknown
             yield layout
             if layout.has_header:
                 continue
         row = layout.row(line)
         yield BadLine(location, row) if isinstance(row, str) else (location, row)
+    if layout is None and unknown:
+        raise LabelError(str(unknown[0]))
 
 
 EXPECTED = (

@@ -21,6 +21,7 @@ from pydantic import JsonValue
 
 from semsearch.errors import InputError
 from semsearch.ingest.recipe import Source
+from semsearch.system.extras import install_command
 from semsearch.types import Document, is_unicode
 
 try:
@@ -80,7 +81,7 @@ COMPRESSED: Mapping[str, Callable[[Path], IO[bytes]]] = {".gz": _gzip, ".xz": _x
 
 def missing(package: str, extra: str) -> str:
     """The reason given if an optional library is not installed."""
-    return f"reading it needs {package}: pip install 'semsearch[{extra}]'"
+    return f"reading it needs {package}: {install_command(package, extra)}"
 
 
 def kind(path: Path) -> str:
