@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from semsearch.search.comparison import ComparedHit, Comparison
     from semsearch.storage.corpus import Corpus
     from semsearch.storage.domains import DomainStore, Version
+    from semsearch.storage.labels import LabelLog
 
 labels = typer.Typer(
     no_args_is_help=True, help="Import, export or retract the labels and clicks recorded for an index."
@@ -91,7 +92,7 @@ def adapt(
     check_domain_name(domain)
     reading = read_labels(labels, domain=domain, queries=queries)
     with open_registry(index, weights, device=device, threads=threads) as registry:
-        entries = usable_entries(reading, registry.engine.corpus, strict=strict)
+        entries = usable_entries(reading, registry.engine.corpus, registry.log, strict=strict)
         if dry_run:
             entry_filter = EntryFilter(domain=domain)
             logged = {entry.id for _, entry in registry.log.labels(entry_filter)}
@@ -210,9 +211,8 @@ def import_labels(
 
     check_domain_name(domain)
     reading = read_labels(path, domain=domain, source=source, queries=queries)
-    with _open_corpus(index) as corpus:
-        entries = usable_entries(reading, None if any_document else corpus, strict=strict)
-    with closing(LabelLog(index)) as log:
+    with _open_corpus(index) as corpus, closing(LabelLog(index)) as log:
+        entries = usable_entries(reading, None if any_document else corpus, log, strict=strict)
         new = log.append(entries)
     out.print(f"{new} new, {len(entries) - new} already in the log")
 
@@ -490,14 +490,19 @@ def read_labels(labels: Path | None, *, domain: str, source: str | None = None, 
     return read_entries(labels, domain=domain, source=source or name, queries=queries)
 
 
-def usable_entries(reading: Reading, corpus: Corpus | None, *, strict: bool = False) -> list[Label | Click]:
-    """Return the entries that were read, without those of documents that the corpus does not have.
+def usable_entries(
+    reading: Reading, corpus: Corpus | None, log: LabelLog, *, strict: bool = False
+) -> list[Label | Click]:
+    """Return the entries that were read, without those that the corpus has no document for or the log cannot append.
 
     What is left out is listed on stderr. corpus: None accepts every document. Raises LabelError if `strict` and
     something is left out, or if nothing is left.
     """
+    from semsearch.storage.labels import conflict
+
     if corpus is not None:
         reading.leave_out_missing(corpus.existing_ids(entry.document for entry in reading.entries if entry.document))
+    reading.leave_out({index: conflict(reading.entries[index]) for index in log.conflicting(reading.entries)})
     reading.check(strict=strict)
     for note in reading.notes:
         err.print(note, soft_wrap=True, markup=False)

@@ -65,7 +65,7 @@ def tune(
     """
     reading = read_labels(labels, domain=domain)
     with open_registry(index, weights, device=device, threads=threads) as registry:
-        entries = usable_entries(reading, registry.engine.corpus)
+        entries = usable_entries(reading, registry.engine.corpus, registry.log)
         judged = _judged_queries(registry, entries)
         recipe_path = _find_recipe(index, recipe)
         from semsearch.domains.tuning import Budget

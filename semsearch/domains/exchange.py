@@ -49,16 +49,22 @@ class Reading:
         """Number of lines that were read or left out."""
         return len(self.entries) + len(self.left_out)
 
+    def leave_out(self, reasons: Mapping[int, str]) -> None:
+        """Leave out entries. reasons: by the entry's index."""
+        self.left_out += [BadLine(self.locations[index], reason) for index, reason in reasons.items()]
+        kept = [index for index in range(len(self.entries)) if index not in reasons]
+        self.entries = [self.entries[index] for index in kept]
+        self.locations = [self.locations[index] for index in kept]
+
     def leave_out_missing(self, existing: Collection[str]) -> None:
         """Leave out the entries about other documents than the existing ones."""
-        kept: list[tuple[str, Label | Click]] = []
-        for location, entry in zip(self.locations, self.entries, strict=True):
-            if entry.document is None or entry.document in existing:
-                kept.append((location, entry))
-            else:
-                self.left_out.append(BadLine(location, f"the index has no document {entry.document[:80]!r}"))
-        self.locations = [location for location, _ in kept]
-        self.entries = [entry for _, entry in kept]
+        self.leave_out(
+            {
+                index: f"the index has no document {entry.document[:80]!r}"
+                for index, entry in enumerate(self.entries)
+                if entry.document is not None and entry.document not in existing
+            }
+        )
 
     def check(self, *, strict: bool) -> None:
         """Raise LabelError for the first line that was left out, if `strict`, or if nothing was read."""

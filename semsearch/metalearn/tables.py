@@ -1,7 +1,8 @@
 """Reads tables of judgments: qrels of TREC and BEIR, and CSV or TSV with a header. Does not depend on vectors.
 
-The first line that is not bad decides: a header names its columns; otherwise three columns are query id, document and relevance, and
-four are TREC's query id, iteration, document and relevance. Every line is a row: a quoted value ends on its line.
+The first line that is not bad decides: a header names its columns; otherwise three columns are query id, document and
+relevance, and four are TREC's query id, iteration, document and relevance. Every line is a row: a quoted value ends on
+its line.
 """
 
 from __future__ import annotations

@@ -109,7 +109,7 @@ def _parse_iso(text: str) -> datetime:
 
 def _since_1970(number: float) -> datetime:
     for units_per_second in (1, 10**3, 10**6, 10**9):
-        if abs(number) < 1e11 * units_per_second:
+        if 0 <= number < 1e11 * units_per_second:
             return EARLIEST + timedelta(seconds=number / units_per_second)
     raise ValueError(f"the time is {number:g}: {_TIME_FORMATS}")
 

@@ -119,22 +119,24 @@ class LabelLog:
         for entry in entries:
             check_entry(entry)
         with self._writing() as connection:
-            known = self._known(connection, [entry.id for entry in entries])
-            new: dict[str, Label | Click] = {}
-            for entry in entries:
-                earlier = new.get(entry.id) or known.get(entry.id)
-                if earlier is None:
-                    new[entry.id] = entry
-                elif _content(earlier) != _content(entry):
-                    raise ConflictError(
-                        f"the id {entry.id[:80]!r} is known with another content: send a new id, or retract that entry"
-                        " and send this one under a new id"
-                    )
+            new, conflicting = _split(entries, self._known(connection, [entry.id for entry in entries]))
+            if conflicting:
+                raise ConflictError(conflict(entries[conflicting[0]]))
             connection.executemany(
                 f"INSERT INTO events (kind, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
                 [_row(entry) for entry in new.values()],
             )
         return len(new)
+
+    def conflicting(self, entries: Sequence[Label | Click]) -> list[int]:
+        """Return the indices of entries whose id the log, or an earlier one of them, has with other content."""
+        with self._lock:
+            try:
+                ids = [entry.id for entry in entries]
+                known = self._known(self._open(), ids) if self._connection or self.path.exists() else {}
+            except sqlite3.Error as error:
+                raise StorageError(f"{self.path} cannot be read ({error}): restore it from a backup") from error
+        return _split(entries, known)[1]
 
     def retract(self, kind: str, entry_filter: EntryFilter, *, source: str) -> dict[str, list[int]]:
         """Retract the `label`s or `click`s that the filter selects. Returns the numbers of those retracted, by domain.
@@ -368,6 +370,29 @@ def _entry(row: Sequence[Any]) -> Label | Click:
     if kind == "label":
         return Label(entry_id, domain, query, document, relevance, user, source, time)
     return Click(entry_id, domain, query, document, position, tuple(json.loads(shown)), user, source, time)
+
+
+def conflict(entry: Label | Click) -> str:
+    """The reason given for an entry whose id is known with other content."""
+    return (
+        f"the id {entry.id[:80]!r} is known with another content: send a new id, or retract that entry and send this one"
+        " under a new id"
+    )
+
+
+def _split(
+    entries: Sequence[Label | Click], known: Mapping[str, Label | Click]
+) -> tuple[dict[str, Label | Click], list[int]]:
+    """Return the new entries by id, and the indices of those whose id has other content. known: entries of the log."""
+    new: dict[str, Label | Click] = {}
+    conflicting = []
+    for index, entry in enumerate(entries):
+        earlier = new.get(entry.id) or known.get(entry.id)
+        if earlier is None:
+            new[entry.id] = entry
+        elif _content(earlier) != _content(entry):
+            conflicting.append(index)
+    return new, conflicting
 
 
 def _content(entry: Label | Click) -> tuple[Any, ...]:
