@@ -375,8 +375,8 @@ def _entry(row: Sequence[Any]) -> Label | Click:
 def conflict(entry: Label | Click) -> str:
     """The reason given for an entry whose id is known with other content."""
     return (
-        f"the id {entry.id[:80]!r} is known with another content: send a new id, or retract that entry and send this one"
-        " under a new id"
+        f"the id {entry.id[:80]!r} is known with another content: send a new id, or retract that entry and send this"
+        " one under a new id"
     )
 
 

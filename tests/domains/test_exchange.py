@@ -227,7 +227,7 @@ _VALUE = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), _TEXT, 
 _FIELDS = ("kind", "id", "domain", "query", "document", "relevance", "position", "shown", "user", "source", "at")
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     st.lists(
         st.one_of(

@@ -57,7 +57,7 @@ def test_names_that_differ_in_case_are_two_domains_and_never_share_a_folder(stor
     assert store.names() == ["Team", "team"]
     # as on a file system that does not tell upper from lower case
     (store.folder / "TEAM").symlink_to(store.folder / "team")
-    with pytest.raises(StateError, match="belongs to the domain 'team': .* choose another name than 'TEAM'"):
+    with pytest.raises(StateError, match=r"belongs to the domain 'team': .* choose another name than 'TEAM'"):
         store.append("TEAM", "adapted", explanation="", state=state(3))
 
 

@@ -8,6 +8,7 @@ from uuid import uuid4
 
 from flask import Blueprint, Response, request
 
+from semsearch.errors import StateError
 from semsearch.server.errors import FieldProblem
 from semsearch.server.http import answer, body_has, from_body, from_query_string
 from semsearch.server.runtime.served_index import ServedIndex
@@ -159,7 +160,10 @@ def _retract(service: SearchService, kind: str, source: str) -> Response:
     for domain, numbers in retracted.items():
         # checked before the record is read: a running adaptation may have read the retracted entries
         running = service.worker.busy(index.name, domain)
-        current = domains.store.record(domain).current
+        try:
+            current = domains.store.record(domain).current
+        except StateError:
+            continue  # a damaged record, or a name that an earlier version accepted: no state is served
         # a state that was adapted to retracted entries must be replaced
         if running or (current is not None and current.last_entry >= numbers[0]):
             service.worker.adapt(index.name, domain)
