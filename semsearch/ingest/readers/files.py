@@ -21,6 +21,7 @@ from pydantic import JsonValue
 from semsearch.errors import InputError
 from semsearch.ingest.readers.compression import COMPRESSED, DAMAGED, open_compressed
 from semsearch.ingest.recipe import Source
+from semsearch.system.extras import install_command
 from semsearch.types import MAX_METADATA_DEPTH, Document, document_problem, is_unicode
 
 MAX_RECORD_BYTES = 32 * 2**20
@@ -87,7 +88,7 @@ Record: TypeAlias = Document | BadRecord | PassedOver
 
 def missing(package: str, extra: str) -> str:
     """The reason given if an optional library is not installed."""
-    return f"reading it needs {package}: pip install 'semsearch[{extra}]'"
+    return f"reading it needs {package}: {install_command(package, extra)}"
 
 
 def kind(path: Path) -> str:
