@@ -25,6 +25,7 @@ import argparse
 import hashlib
 import importlib
 import importlib.metadata
+import importlib.util
 import json
 import os
 import re
@@ -117,8 +118,8 @@ def choose(folders: Sequence[Sequence[Path]], number: int) -> list[Path]:
 def candidates(cache: Path) -> dict[str, list[list[Path]]]:
     """Return the files of the system by format and folder, sorted; of files with the same content the first."""
     roots = [path for pattern in ROOTS for path in sorted(Path("/").glob(pattern[1:]))]
-    roots += sorted({Path(str(found.locate_file(""))) for found in importlib.metadata.distributions()})
-    roots.append(descriptions(cache))
+    packages = {Path(str(found.locate_file(""))) for found in importlib.metadata.distributions()}
+    roots += [*sorted(packages), descriptions(cache)]
     seen: set[str] = set()
     files: dict[str, dict[Path, list[Path]]] = {name: defaultdict(list) for name in FORMATS.values()}
     for root in roots:
@@ -128,6 +129,8 @@ def candidates(cache: Path) -> dict[str, list[list[Path]]]:
                 if not (name := format_of(path)) or path.is_symlink() or not path.is_file():
                     continue
                 if not FILE_BYTES[0] <= path.stat().st_size <= FILE_BYTES[1]:
+                    continue
+                if root in packages and name not in {"Markdown", "text"}:  # their pages are templates
                     continue
                 digest = hashlib.sha256(content_of(path)).hexdigest()
                 if digest not in seen:
@@ -192,12 +195,12 @@ def _pandoc(path: Path, target: Path, form: str) -> None:
 
 def read_files() -> None:
     """Read the files that standard input lists by the readers of the imported checkout; print one JSON line each."""
-    try:
-        read: Any = importlib.import_module("semsearch.ingest.readers.sources").read
-        source: Any = importlib.import_module("semsearch.ingest.recipe").Source
-    except ImportError:  # the modules' names in version 0.1
-        read = importlib.import_module("semsearch.indexing.readers").read
-        source = importlib.import_module("semsearch.indexing.recipe").Source
+    if importlib.util.find_spec("semsearch.ingest") is not None:
+        sources, recipe = "semsearch.ingest.readers.sources", "semsearch.ingest.recipe"
+    else:  # the modules' names in version 0.1
+        sources, recipe = "semsearch.indexing.readers", "semsearch.indexing.recipe"
+    read: Any = importlib.import_module(sources).read
+    source: Any = importlib.import_module(recipe).Source
 
     def stop(*_: object) -> None:
         raise TimeoutError(f"it took more than {READ_TIMEOUT_S} s")

@@ -27,8 +27,8 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 from xml.etree import ElementTree
 
+from playwright.sync_api import Error as PageError
 from playwright.sync_api import Page, sync_playwright
-from playwright.sync_api import TimeoutError as PageTimeoutError
 
 FORMATS = {
     ".html": "HTML",
@@ -135,7 +135,7 @@ class IndependentReader:
         if not cached.exists():
             try:
                 text = self._read(path)
-            except (OSError, subprocess.SubprocessError, PageTimeoutError, KeyError, ElementTree.ParseError) as error:
+            except (OSError, subprocess.SubprocessError, PageError, KeyError, ElementTree.ParseError) as error:
                 raise RuntimeError(f"{path}: no independent reading ({error})") from error
             cached.write_text(json.dumps(asdict(text)), encoding="utf-8")
         return VisibleText(**json.loads(cached.read_text(encoding="utf-8")))
@@ -192,7 +192,11 @@ class IndependentReader:
         with tempfile.TemporaryDirectory() as folder:
             source, page = Path(folder, "page.md"), Path(folder, "page.html")
             source.write_text(_decode(content_of(path)), encoding="utf-8")
-            html = _output("pandoc", "--from=gfm-tex_math_dollars+yaml_metadata_block", "--to=html", source)
+            command = ("pandoc", "--to=html", source, "--from=gfm-tex_math_dollars")
+            try:
+                html = _output(*command[:-1], f"{command[-1]}+yaml_metadata_block")
+            except subprocess.CalledProcessError:  # it begins with a rule, or its front matter is not YAML
+                html = _output(*command)
             page.write_bytes(b"<!doctype html><meta charset=utf-8><body>" + html)
             return self._show(page)
 
@@ -212,6 +216,8 @@ class IndependentReader:
     def _show(self, page: Path) -> VisibleText:
         self._page.goto(page.resolve().as_uri())
         everything, main, is_malformed = self._page.evaluate(READ_PAGE)
+        if not self._page.url.startswith(page.resolve().as_uri()):
+            raise PageError("it refers the browser to another page")
         if is_malformed and page.suffix != ".html":
             with tempfile.TemporaryDirectory() as folder:
                 return self._show(Path(shutil.copy(page, Path(folder, "page.html"))))
