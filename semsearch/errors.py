@@ -15,9 +15,18 @@ class SemsearchError(Exception):
 class QueryError(SemsearchError):
     """A query that is not valid."""
 
+    def __init__(self, message: str, *, field: str = "query") -> None:
+        """field: the part of the query that is not valid, under the name that requests have for it."""
+        super().__init__(message)
+        self.field = field
+
 
 class FilterError(QueryError):
-    """A filter that cannot be parsed or is too large."""
+    """A filter that cannot be parsed, is too large, or names a field that no document has."""
+
+    def __init__(self, message: str) -> None:
+        """Take the message."""
+        super().__init__(message, field="filter")
 
 
 class InputError(SemsearchError):

@@ -292,6 +292,8 @@ def search(
         engine = SearchEngine.open(folder, device=device, threads=threads)
     with closing(engine):
         [outcome] = engine.search([query], explain=explain)
+    for note in outcome.notes:
+        err.print(Text.assemble(("note: ", "yellow"), note), soft_wrap=True)
     attributions = outcome.attributions or [()] * len(outcome.hits)
     for rank, (hit, shares) in enumerate(zip(outcome.hits, attributions, strict=True), start=offset + 1):
         if as_json:

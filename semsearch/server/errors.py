@@ -72,7 +72,7 @@ class _Rule:
 
 
 _RULES: Mapping[type[Exception], _Rule] = {
-    QueryError: _Rule(HTTPStatus.UNPROCESSABLE_ENTITY, field="query"),
+    QueryError: _Rule(HTTPStatus.UNPROCESSABLE_ENTITY),
     InputError: _Rule(HTTPStatus.UNPROCESSABLE_ENTITY),
     LabelError: _Rule(HTTPStatus.UNPROCESSABLE_ENTITY),
     StateError: _Rule(HTTPStatus.UNPROCESSABLE_ENTITY),
@@ -102,9 +102,8 @@ def _apply_rule(rule: _Rule, error: Exception) -> Response:
     if rule.detail is not None:
         log.error("request failed", path=request.path, error=str(error))
     detail = rule.detail or str(error)
-    response = _answer(
-        rule.status, detail, errors=() if rule.field is None else (FieldError(field=rule.field, message=detail),)
-    )
+    field = error.field if isinstance(error, QueryError) else rule.field
+    response = _answer(rule.status, detail, errors=() if field is None else (FieldError(field=field, message=detail),))
     if isinstance(error, OverloadedError):
         response.headers["Retry-After"] = str(error.retry_after_s)
     return response

@@ -17,7 +17,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from semsearch.errors import IndexFolderError
-from semsearch.filters.tree import FieldValue, Filter
+from semsearch.filters.tree import Comparison, Filter
+from semsearch.filters.values import OWN_FIELDS, Kind, TypedValue, normalize
 from semsearch.storage.documents import DocumentStore, passage_rows_of
 from semsearch.storage.fulltext import FullText
 from semsearch.storage.generations import OpenGeneration
@@ -30,6 +31,10 @@ from semsearch.types import Document, Hit, Mask, Passage, Rows, ScoreBreakdown, 
 
 OWN_FREQUENCIES_FROM = 5_000
 """Number of passages from which on BM25 uses a segment's own term frequencies."""
+CACHED_FIELDS = 1_000
+"""Names of fields that are known to exist."""
+LISTED_FIELDS = 1_000
+"""Names of fields that are read of each segment to list them."""
 CACHED_FILTERS = 16
 """Filters whose allowed rows are kept in memory, one byte per passage."""
 
@@ -149,6 +154,7 @@ class Corpus:
         self._is_live = is_live
         self._live = self._allow_documents(is_live)
         self._filter_cache: dict[Filter, AllowedRows] = {}
+        self._known_fields: set[str] = set()
         # small segments take their term frequencies from this one
         self._largest = max(self.segments, key=lambda segment: len(segment.documents.document_of))
 
@@ -367,20 +373,36 @@ class Corpus:
                 if self._live.passages[first + row]:
                     yield passage
 
-    def facet_counts(self, name: str, query_filter: Filter | None = None) -> dict[FieldValue, int]:
-        """Count the live documents that match the filter, by their value of the metadata field `name`."""
-        total: dict[FieldValue, int] = {}
-        for index, (segment, deleted_rows) in enumerate(zip(self.segments, self._deleted, strict=True)):
-            if query_filter is None and not len(deleted_rows):
-                document_rows = None
-            else:
-                start, stop = self._first_document[index], self._first_document[index + 1]
-                document_rows = np.flatnonzero(self._is_live[start:stop])
-                if query_filter is not None:
-                    document_rows = np.intersect1d(document_rows, segment.documents.matching(query_filter))
-            for value, count in segment.documents.facet_counts(name, document_rows).items():
+    def facet_counts(self, name: str, documents: Rows) -> dict[TypedValue, int]:
+        """Count the documents in (n,) rows by their value of the metadata field `name`."""
+        total: dict[TypedValue, int] = {}
+        for index, segment in enumerate(self.segments):
+            start, stop = self._first_document[index], self._first_document[index + 1]
+            of_segment = documents[(documents >= start) & (documents < stop)] - start
+            for value, count in segment.documents.facet_counts(normalize(name), of_segment).items():
                 total[value] = total.get(value, 0) + count
         return total
+
+    def has_field(self, name: str) -> bool:
+        """Whether documents have a field of this name, or an object that begins with it."""
+        if name not in self._known_fields and (
+            name in OWN_FIELDS or any(segment.documents.has_field(normalize(name)) for segment in self.segments)
+        ):
+            if len(self._known_fields) >= CACHED_FIELDS:
+                self._known_fields.clear()
+            self._known_fields.add(name)
+        return name in self._known_fields
+
+    def field_names(self) -> list[str]:
+        """Return the names of the documents' fields: `id`, `title` and `source`, and the first of the metadata's."""
+        names = (name for segment in self.segments for name in segment.documents.field_names(LISTED_FIELDS))
+        return list(OWN_FIELDS) + sorted({*names} - {*OWN_FIELDS})
+
+    def unmet_kinds(self, comparison: Comparison) -> set[Kind]:
+        """Return the kinds of a field's values if the comparison can match none of them, otherwise an empty set."""
+        wanted = comparison.kinds
+        kinds = {kind for segment in self.segments for kind in segment.documents.kinds(comparison.field)}
+        return set() if not wanted or wanted & kinds else kinds
 
     @property
     def deleted(self) -> dict[str, Rows]:

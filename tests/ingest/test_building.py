@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -69,30 +69,38 @@ def test_a_rebuild_takes_the_old_ones_place(old: Path, tmp_path: Path, tiny_mode
 @pytest.mark.parametrize(
     ("lines", "complaint"),
     [
-        ('{"id": "a", "text": "x"}\n{bad', r"new.jsonl:2: not JSON .*--skip-bad"),
+        ('{"id": "a", "text": "x"}\n{bad', r"new.jsonl:2: not JSON .*strict"),
         (
             '{"id": "a", "text": "x"}\n{"id": "a", "text": "y"}',
             r"new.jsonl:2: a second document of id 'a'; .*new.jsonl:1",
         ),
-        ("", r"no documents in .*new.jsonl"),
+        ("", r"no documents in .*new.jsonl: 1 empty file"),
     ],
 )
+@pytest.mark.parametrize("option", [{"strict": True}, {"skip_bad": False}])
 def test_bad_input_is_named_and_the_old_index_serves(
-    old: Path, tmp_path: Path, tiny_model: Path, tiny_encoder: Encoder, lines: str, complaint: str
+    old: Path,
+    tmp_path: Path,
+    tiny_model: Path,
+    tiny_encoder: Encoder,
+    lines: str,
+    complaint: str,
+    option: Mapping[str, bool],
 ) -> None:
     (tmp_path / "new.jsonl").write_text(lines)
     with pytest.raises(InputError, match=complaint):
-        list(build(recipe(tmp_path / "new.jsonl", tiny_model), old, device="cpu"))
+        list(build(recipe(tmp_path / "new.jsonl", tiny_model, **option), old, device="cpu"))
     assert_serves(old, tiny_encoder)
 
 
 def test_bad_records_are_left_out_counted_and_listed(tmp_path: Path, tiny_model: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"id": 1, "text": "x"}\n{bad\n{"id": 1, "text": "y"}\n{"id": 2, "text": "z"}\n')
-    events = list(build(recipe(tmp_path / "a.jsonl", tiny_model, skip_bad=True), tmp_path / "index", device="cpu"))
+    events = list(build(recipe(tmp_path / "a.jsonl", tiny_model), tmp_path / "index", device="cpu"))
     assert [event.record.location[-2:] for event in events if isinstance(event, Skipped)] == [":2", ":3"]
     last = events[-1]
     assert isinstance(last, Published)
     assert (last.manifest.documents, last.manifest.skipped) == (2, 2)
+    assert [(entry.kind, entry.count) for entry in last.manifest.left_out] == [("record", 1), ("record", 1)]
 
 
 def test_nothing_but_bad_records_is_an_error(tmp_path: Path, tiny_model: Path) -> None:

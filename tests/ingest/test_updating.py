@@ -274,12 +274,14 @@ def test_what_two_states_have_in_common_is_opened_once(
 def test_bad_records_end_a_change_or_are_left_out(index: Path) -> None:
     before = current(index)
     bad = BadRecord("a.jsonl:2", "not JSON")
-    with pytest.raises(InputError, match=r"a.jsonl:2: not JSON .*--skip-bad"):
-        added(index, [OWL, bad])
-    with pytest.raises(InputError, match="a second document of id 'owl'"):
-        added(index, [OWL, OWL])
+    for records, complaint in (
+        ([OWL, bad], r"a.jsonl:2: not JSON .*strict"),
+        ([OWL, OWL], "a second document of id 'owl'"),
+    ):
+        with pytest.raises(InputError, match=complaint):
+            list(update(index, records, strict=True, device="cpu", threads=1))
     assert current(index) == before
-    events = list(update(index, [OWL, bad, OWL], skip_bad=True, device="cpu", threads=1))
+    events = list(update(index, [OWL, bad, OWL], device="cpu", threads=1))
     assert [event.record.location for event in events if isinstance(event, Skipped)] == ["a.jsonl:2", "test"]
     assert read_manifest(index).documents == 7
 

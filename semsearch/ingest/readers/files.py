@@ -48,16 +48,42 @@ class BadRecord:
     """What is wrong and what to do about it."""
     is_loss: bool = False
     """Whether it is a part that is missing from a document that was read: reported, and the other records are read."""
+    is_note: bool = False
+    """Whether it is a remark on a document that was read whole, such as the encoding that was guessed."""
     whole_file: bool = False
-    """Whether nothing of the file could be read: in a folder this is reported, and the other files are read."""
+    """Whether it stands for a whole file, which could not be read, or not to its end."""
+    is_empty: bool = False
+    """Whether the file was read whole and holds no text: then it has no documents any more."""
+    file: str = ""
+    """The file as the `source` of its documents names it; `readers.sources.read` sets it."""
+    named: bool = False
+    """Whether the file was named itself, not found in a folder; `readers.sources.read` sets it."""
+    incomplete: bool = False
+    """Whether the file was read only up to here: an earlier version of it may have held records that are missing."""
 
     def __str__(self) -> str:
         return f"{self.location}: {self.reason}"
 
 
+@dataclass(frozen=True, slots=True)
+class PassedOver:
+    """Files of a folder that were not read because their format is unknown, such as images and source code."""
+
+    folder: Path
+    suffixes: Mapping[str, int]
+    """Number of files by lower-case suffix, such as `.png`; an empty suffix counts the files without one."""
+
+    @property
+    def files(self) -> int:
+        """Number of files."""
+        return sum(self.suffixes.values())
+
+
 Reading: TypeAlias = Iterator[Document | BadRecord]
 Reader: TypeAlias = Callable[[Path, str, Source], Reading]
 """Takes a file, its name relative to the source, and the source."""
+Record: TypeAlias = Document | BadRecord | PassedOver
+"""What reading a source yields."""
 
 
 def _gzip(path: Path) -> IO[bytes]:

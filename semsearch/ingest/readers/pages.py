@@ -5,13 +5,10 @@ A file's headings and dates become metadata.
 
 from __future__ import annotations
 
-import logging
 import posixpath
 import re
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Callable, Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -23,6 +20,7 @@ from pydantic import JsonValue
 from resiliparse.parse.html import HTMLTree
 
 from semsearch.errors import first_line
+from semsearch.ingest.readers.content import MAX_PACKED_BYTES, Content, RefusedError, refuse_bombs
 from semsearch.ingest.readers.files import (
     MAX_RECORD_BYTES,
     BadRecord,
@@ -36,13 +34,13 @@ from semsearch.ingest.readers.files import (
     stem,
 )
 from semsearch.ingest.readers.html import decode_html, parse_html
+from semsearch.ingest.readers.office import parse_docx
+from semsearch.ingest.readers.pdf import parse_pdf
 from semsearch.ingest.recipe import Source
 from semsearch.types import Document
 
 MAX_HEADINGS = 30
 """Headings stored as metadata."""
-MAX_PACKED_BYTES = 8 * MAX_RECORD_BYTES
-"""Size of a file that may contain images and fonts besides its text, packed or unpacked."""
 _NOT_TEXT = ("image/", "audio/", "video/", "font/", "text/css", "text/javascript", "application/javascript")
 """Media types of items that are not chapters of a book."""
 _FRONT_MATTER = re.compile(r"\A---[ \t]*\n(.*?\n)(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL)
@@ -89,12 +87,12 @@ def read_html(path: Path, name: str, source: Source) -> Reading:
 
 def read_pdf(path: Path, name: str, source: Source) -> Reading:  # noqa: ARG001 - the signature of a reader
     """PDF: the text of all pages."""
-    yield from _parse(path, name, _pdf, "PDF", library=("pypdf", "pdf"))
+    yield from _parse(path, name, parse_pdf, "PDF", library=("pypdf", "pdf"))
 
 
 def read_docx(path: Path, name: str, source: Source) -> Reading:  # noqa: ARG001 - the signature of a reader
     """Word: paragraphs and tables, in order."""
-    yield from _parse(path, name, _docx, "a Word document", library=("python-docx", "docx"))
+    yield from _parse(path, name, parse_docx, "a Word document", library=("python-docx", "docx"))
 
 
 def read_epub(path: Path, name: str, source: Source) -> Reading:  # noqa: ARG001 - the signature of a reader
@@ -102,24 +100,8 @@ def read_epub(path: Path, name: str, source: Source) -> Reading:  # noqa: ARG001
     yield from _parse(path, name, _epub, "EPUB", library=None)
 
 
-@dataclass(frozen=True, slots=True)
-class _Content:
-    """The content of a file."""
-
-    title: str
-    text: str
-    headings: list[str]
-    metadata: dict[str, JsonValue]
-    losses: Sequence[str] = ()
-    """Reasons why parts of the file could not be read."""
-
-
-class _RefusedError(Exception):
-    """A valid file that cannot be read, such as one with a password."""
-
-
 def _parse(
-    path: Path, name: str, parse: Callable[[bytes], _Content], kind: str, *, library: tuple[str, str] | None
+    path: Path, name: str, parse: Callable[[bytes], Content], kind: str, *, library: tuple[str, str] | None
 ) -> Reading:
     """Read a file of a binary format: one document, and a bad record for each part that could not be read.
 
@@ -134,7 +116,7 @@ def _parse(
     except ImportError:
         assert library is not None
         yield BadRecord(str(path), missing(*library), whole_file=True)
-    except _RefusedError as error:
+    except RefusedError as error:
         yield BadRecord(str(path), str(error), whole_file=True)
     except Exception as error:  # noqa: BLE001 - a parser may raise anything for a damaged file
         yield BadRecord(str(path), f"cannot be read as {kind} ({first_line(error)[:200]})", whole_file=True)
@@ -150,45 +132,8 @@ def _parse(
         yield from (BadRecord(str(path), reason, is_loss=True) for reason in content.losses)
 
 
-def _pdf(raw: bytes) -> _Content:
-    from pypdf import PdfReader
-
-    # its warnings are not shown: a file that cannot be read is reported once, with the reason
-    logging.getLogger("pypdf").setLevel(logging.CRITICAL)
-    reader = PdfReader(BytesIO(raw))
-    if reader.is_encrypted and not reader.decrypt(""):
-        raise _RefusedError("a PDF that needs a password: unlock it first")
-    pages = [page.extract_text() for page in reader.pages]
-    if not any(map(str.strip, pages)):
-        raise _RefusedError(f"no text in its {len(pages)} pages: if they are images, run text recognition (OCR) first")
-    info = reader.metadata
-    title, author = (info.title or "", info.author or "") if info else ("", "")
-    metadata: dict[str, JsonValue] = {"pages": len(pages), "author": str(author)}
-    metadata["date"] = _iso(info.creation_date if info else None)
-    return _Content(str(title), "\n\n".join(pages), [], metadata)
-
-
-def _docx(raw: bytes) -> _Content:
-    from docx import Document as WordDocument
-    from docx.table import Table
-
-    _refuse_bombs(raw)
-    document = WordDocument(BytesIO(raw))
-    blocks, headings = [], []
-    for block in document.iter_inner_content():
-        if isinstance(block, Table):
-            blocks += ["\t".join(cell.text for cell in row.cells) for row in block.rows]
-            continue
-        blocks.append(block.text)
-        if block.style is not None and (block.style.name or "").startswith(("Heading", "Title")):
-            headings.append(block.text)
-    properties = document.core_properties
-    metadata: dict[str, JsonValue] = {"author": properties.author or "", "date": _iso(properties.created)}
-    return _Content(properties.title or next(iter(headings), ""), "\n\n".join(blocks), headings, metadata)
-
-
-def _epub(raw: bytes) -> _Content:
-    _refuse_bombs(raw)
+def _epub(raw: bytes) -> Content:
+    refuse_bombs(raw)
     with zipfile.ZipFile(BytesIO(raw)) as book:
         root = _xml(book.read("META-INF/container.xml")).query_selector("rootfile")
         package_path = (root.getattr("full-path") if root is not None else None) or ""
@@ -215,7 +160,7 @@ def _epub(raw: bytes) -> _Content:
         "date": _dublin_core(package, "date"),
         "lang": _dublin_core(package, "language"),
     }
-    return _Content(
+    return Content(
         _dublin_core(package, "title"),
         "\n\n".join(chapter.text for chapter in chapters),
         [heading for chapter in chapters for heading in chapter.headings],
@@ -253,28 +198,17 @@ def _document(
 ) -> Document | BadRecord:
     text = clean(text)
     if not text:
-        return BadRecord(str(path), "an empty document: it has no text", whole_file=True)
+        return BadRecord(str(path), "an empty document: it has no text", whole_file=True, is_empty=True)
     fields: dict[str, JsonValue] = {key: value for key, value in (metadata or {}).items() if value not in (None, "")}
     if headings and "headings" not in fields:
         fields["headings"] = list[JsonValue](dict.fromkeys(filter(None, map(clean, headings))))[:MAX_HEADINGS]
     return checked(Document(name, clean(title) or stem(path), text, name, fields), str(path))
 
 
-def _refuse_bombs(raw: bytes) -> None:
-    """Raise _RefusedError for a zip file that would decompress to more than one document may have."""
-    with zipfile.ZipFile(BytesIO(raw)) as archive:
-        if sum(entry.file_size for entry in archive.infolist()) > MAX_PACKED_BYTES:
-            raise _RefusedError(f"it decompresses to more than {MAX_PACKED_BYTES} bytes: split it")
-
-
 def _dublin_core(package: Any, key: str) -> str:
     """A field of an EPUB's metadata; its name has a colon, which selectors must escape."""
     node = package.query_selector(rf"dc\:{key}")
     return "" if node is None else _one_line(node.text)
-
-
-def _iso(time: datetime | None) -> str:
-    return "" if time is None else time.isoformat()
 
 
 def _one_line(text: str) -> str:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 from flask import Blueprint, Response
 from werkzeug.exceptions import NotFound
 
 from semsearch.adapters.adapter import DomainAdapter
-from semsearch.filters.tree import FieldValue
+from semsearch.filters.values import TypedValue
 from semsearch.search.engine import Outcome
+from semsearch.search.facets import Facet
 from semsearch.server.api.openapi import openapi
 from semsearch.server.http import answer, client_disconnected, from_body, from_query_string
 from semsearch.server.runtime.service import SearchService
@@ -159,14 +160,20 @@ def _passage_model(passage: Passage, query: str) -> PassageModel:
     return PassageModel(snippet=excerpt.text, marks=excerpt.marks, start=passage.start, stop=passage.stop)
 
 
-def facet_model(values: Mapping[FieldValue, int], *, most: int = MAX_FACET_VALUES) -> FacetModel:
-    """Return a field's values as a response model: the most frequent first, equally frequent ones by value.
+def facet_model(facet: Facet) -> FacetModel:
+    """Return a field's values as a response model: the most frequent first, equally frequent ones by value."""
+    ordered = most_frequent(facet)
+    listed = tuple(FacetValue(value=value.value, count=count) for value, count in ordered[:MAX_FACET_VALUES])
+    return FacetModel(values=listed, more=len(ordered) - len(listed), documents=facet.documents)
 
-    values: number of documents by value. most: number of values listed.
+
+def most_frequent(facet: Facet, further: Iterable[TypedValue] = ()) -> list[tuple[TypedValue, int]]:
+    """Return the values of a facet with their counts, the most frequent first, equally frequent ones by value.
+
+    further: values that are listed even if no document has them.
     """
-    ordered = sorted(values.items(), key=lambda item: (-item[1], isinstance(item[0], str), item[0]))
-    listed = tuple(FacetValue(value=value, count=count) for value, count in ordered[:most])
-    return FacetModel(values=listed, more=len(ordered) - len(listed))
+    counts = {**dict.fromkeys(further, 0), **facet.counts}
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 
 
 def _breakdown_model(
@@ -210,7 +217,8 @@ def _search(service: SearchService, params: SearchRequest) -> Response:
             index=result.index,
             domain=params.domain,
             matching=result.matching,
-            facets={name: facet_model(values) for name, values in result.facets.items()},
+            facets={name: facet_model(facet) for name, facet in result.outcomes[0].facets.items()},
+            notes=tuple(result.outcomes[0].notes),
             results=tuple(_result_model(outcome, explain=params.explain) for outcome in result.outcomes),
             timing_ms=TimingModel.model_validate(result.timing_ms),
         )

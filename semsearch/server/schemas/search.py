@@ -101,7 +101,10 @@ class SearchRequest(BaseModel):
         ' `kind = "how-to" and year >= 2020`',
     )
     facets: tuple[Annotated[str, Field(min_length=1, max_length=200)], ...] = Field(
-        (), max_length=10, description="Fields whose values are counted over all documents that match the filter"
+        (),
+        max_length=10,
+        description="Fields whose values are counted over the documents that the query matches, see `FacetModel`; for"
+        " one query only",
     )
 
     @field_validator("query", "queries")
@@ -116,6 +119,8 @@ class SearchRequest(BaseModel):
     def _check_query_or_queries(self) -> Self:
         if (self.query is None) == (self.queries is None):
             raise ValueError("give either `query` or `queries`")
+        if self.facets and len(self.texts) > 1:
+            raise ValueError("`facets` are counted for one query: send one, or leave `facets` out")
         return self
 
     @property
@@ -243,15 +248,18 @@ class TimingModel(_Answer):
 class FacetValue(_Answer):
     """One value of a field."""
 
-    value: str | int | float = Field(description="As compared by filters: a numeric string becomes a number")
+    value: bool | int | float | str = Field(description="As in the documents' metadata")
     count: int = Field(description="Documents with this value")
 
 
 class FacetModel(_Answer):
-    """The values of a field."""
+    """The values of a field in the documents that match the query and the filter's conditions on other fields."""
 
     values: tuple[FacetValue, ...] = Field(description="The most frequent ones first, at most 50")
     more: int = Field(description="Number of values not listed")
+    documents: int = Field(
+        description="Number of documents counted: all that match (keyword), or the best ranked ones (semantic, hybrid)"
+    )
 
 
 class SearchResponse(_Answer):
@@ -261,6 +269,7 @@ class SearchResponse(_Answer):
     domain: str
     matching: int = Field(description="Documents that match the filter; all documents if there is no filter")
     facets: Mapping[str, FacetModel] = Field(description="Facets by field, for the requested fields")
+    notes: tuple[str, ...] = Field((), description="Why a condition of the filter cannot match any document")
     results: tuple[ResultModel, ...]
     timing_ms: TimingModel
 

@@ -20,9 +20,10 @@ import pytest
 import zstandard
 from pypdf.generic import DecodedStreamObject, DictionaryObject, NameObject
 
+from semsearch.ingest.readers import content as limits
 from semsearch.ingest.readers import files as opening
 from semsearch.ingest.readers import pages
-from semsearch.ingest.readers.files import BadRecord
+from semsearch.ingest.readers.files import BadRecord, Record
 from semsearch.ingest.readers.sources import read
 from semsearch.ingest.recipe import Recipe, Source
 from semsearch.types import Document
@@ -38,7 +39,7 @@ PAGE = """<!doctype html><html lang="en"><head><title>How to reset – Acme</tit
   now</pre></article></main><footer><p>© Acme. Terms</p></footer><script>evil()</script></body></html>"""
 
 
-def one(path: Path, **options: object) -> Document | BadRecord:
+def one(path: Path, **options: object) -> Record:
     (found,) = read(Source.model_validate({"path": path, **options}))
     return found
 
@@ -251,7 +252,7 @@ def test_a_file_of_a_folder_that_cannot_be_read_does_not_end_the_build(
     # named itself it must be readable
     *_, alone = read(Source(path=folder / name))
     assert isinstance(alone, BadRecord)
-    assert not alone.whole_file
+    assert alone.named
 
 
 def test_damage_of_any_kind_is_told_and_never_raised(tmp_path: Path) -> None:
@@ -280,7 +281,8 @@ def test_what_is_locked_or_holds_no_text_is_told(tmp_path: Path) -> None:
 
 def test_a_file_that_decompresses_to_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(opening, "MAX_RECORD_BYTES", 2_000)
-    monkeypatch.setattr(pages, "MAX_PACKED_BYTES", 16_000)
+    for module in (pages, limits):
+        monkeypatch.setattr(module, "MAX_PACKED_BYTES", 16_000)
     packed = BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as book:
         book.writestr("word/document.xml", "x" * 100_000)

@@ -9,13 +9,13 @@ import pytest
 from semsearch.errors import InputError
 from semsearch.ingest.readers import files as opening
 from semsearch.ingest.readers import tables
-from semsearch.ingest.readers.files import BadRecord
+from semsearch.ingest.readers.files import BadRecord, Record
 from semsearch.ingest.readers.sources import read
 from semsearch.ingest.recipe import Source
 from semsearch.types import Document
 
 
-def read_all(path: Path, **options: object) -> list[Document | BadRecord]:
+def read_all(path: Path, **options: object) -> list[Record]:
     return list(read(Source.model_validate({"path": path, **options})))
 
 
