@@ -414,6 +414,8 @@ class Index:
     ) -> list[Hit]:
         """Return the best documents for a query, best first.
 
+        A quoted phrase that no passage contains is searched as words: `execute` returns it in `unmatched_phrases`.
+
         k: number of documents. offset: number of best documents to skip, for later pages.
         domain: name of the domain whose adaptation is used.
         filter: an expression that documents' metadata must match, such as `year >= 2020 and not lang in (de, fr)`, or a

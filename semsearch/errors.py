@@ -45,6 +45,10 @@ class IndexFolderError(SemsearchError):
     """An index on disk that is missing, damaged, busy or of another format."""
 
 
+class IndexWriteError(IndexFolderError):
+    """An index that cannot be written, because its disk is full or its folder is read-only or gone; it is unchanged."""
+
+
 class IndexBusyError(IndexFolderError):
     """An index that another process, or another thread, is writing."""
 

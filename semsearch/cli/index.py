@@ -422,7 +422,8 @@ def _print_left_out(console: Console, left_out: Sequence[LeftOut]) -> None:
     from semsearch.storage.left_out import summarize
 
     for entry in left_out[:SHOWN_LEFT_OUT]:
-        console.print(Text.assemble(("skipped: ", "yellow"), str(entry)), soft_wrap=True)
+        label = "note: " if entry.kind == "note" else "skipped: "
+        console.print(Text.assemble((label, "yellow"), str(entry)), soft_wrap=True)
     if not left_out:
         return
     rest = sum(entry.count for entry in left_out[SHOWN_LEFT_OUT:])
@@ -475,8 +476,8 @@ def _with_progress(events: Iterator[object]) -> Iterator[object]:
             match event:
                 case LoadingEncoder(name):
                     progress.update(task, description=f"loading {escape(name)}")
-                case Skipped():
-                    skipped += 1
+                case Skipped(record):
+                    skipped += not record.is_note
                 case Reading(documents, passages):
                     bad = f", {skipped:,} skipped" if skipped else ""
                     progress.update(

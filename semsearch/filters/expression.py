@@ -123,13 +123,13 @@ def _joined_bounds(parts: Sequence[Filter]) -> list[Filter]:
     return joined
 
 
-def _joined(one: Filter, other: Filter) -> Comparison | None:
+def _joined(first: Filter, second: Filter) -> Comparison | None:
     """One comparison for a lower and an upper bound; None for other filters, and for bounds of different kinds."""
-    if not isinstance(one, Comparison) or not isinstance(other, Comparison) or one.field != other.field:
+    if not isinstance(first, Comparison) or not isinstance(second, Comparison) or first.field != second.field:
         return None
-    if sorted(sign[0] for sign in (*one.bounds, *other.bounds)) != ["<", ">"]:
+    if sorted(sign[0] for sign in (*first.bounds, *second.bounds)) != ["<", ">"]:
         return None
-    bounds = one.model_dump(exclude_none=True) | other.model_dump(exclude_none=True)
+    bounds = first.model_dump(exclude_none=True) | second.model_dump(exclude_none=True)
     try:
         return Comparison.model_validate(bounds)
     except ValidationError:

@@ -18,7 +18,7 @@ import numpy as np
 
 from semsearch.adapters.basis import SpectralBasis
 from semsearch.encoders.encoder import Encoder
-from semsearch.errors import IndexFolderError, InputError
+from semsearch.errors import InputError
 from semsearch.ingest.chunking import Chunker
 from semsearch.ingest.encoding import Encoding, PipelinedEncoder, Resuming, encode_resumable, open_checkpoint
 from semsearch.ingest.index_selection import LinkingGraph, SelectedIndex, select_index
@@ -28,7 +28,7 @@ from semsearch.ingest.readers.sources import read
 from semsearch.ingest.recipe import ChunkingOptions, IndexOptions, Recipe
 from semsearch.storage.documents import DocumentWriter, encoder_text
 from semsearch.storage.embedding_checkpoint import remove_checkpoint
-from semsearch.storage.generations import Generation, SegmentFiles, begin_build, publish
+from semsearch.storage.generations import Generation, SegmentFiles, begin_build, publish, write_errors
 from semsearch.storage.left_out import LeftOut, count_bad, summarize
 from semsearch.storage.manifest import FIRST_SEGMENT, EncoderRecord, IndexRecord, Manifest, SegmentRecord
 from semsearch.storage.projection import Projection
@@ -127,44 +127,33 @@ def build(
     """
     threads = threads or available_cores()
     report = InputReport(strict=recipe.stops_at_bad, max_bad_share=recipe.max_bad_share)
-    with begin_build(folder) as files:
-        try:
-            segment = files.segment(FIRST_SEGMENT)
-            segment.folder.mkdir()
-            if records is None:
-                records = chain.from_iterable([read(source) for source in recipe.sources])
-            if encoder is None:
-                yield LoadingEncoder(recipe.encoder.model)
-                encoder = Encoder.open(
-                    recipe.encoder.model,
-                    device=device,
-                    threads=threads,
-                    prompts=recipe.encoder.prompts,
-                    document_tokens=recipe.encoder.batch_tokens,
-                )
-            content = yield from _write_documents(
-                recipe, files, records, encoder, vectors, report=report, resume=resume
+    with write_errors(folder), begin_build(folder) as files:
+        segment = files.segment(FIRST_SEGMENT)
+        segment.folder.mkdir()
+        if records is None:
+            records = chain.from_iterable([read(source) for source in recipe.sources])
+        if encoder is None:
+            yield LoadingEncoder(recipe.encoder.model)
+            encoder = Encoder.open(
+                recipe.encoder.model,
+                device=device,
+                threads=threads,
+                prompts=recipe.encoder.prompts,
+                document_tokens=recipe.encoder.batch_tokens,
             )
-            basis = SpectralBasis.from_vectors(content.vectors)
-            basis.save(files.basis)
-            if recipe.map:
-                yield ProjectingMap(len(content.vectors))
-                projection = Projection.fit(content.vectors, basis, threads=threads)
-                projection.save(files.map)
-                save_map_points(segment, projection, content.vectors)
-            drop_pages(content.vectors)
-            encode_queries = partial(encoder.encode_queries, content.queries)
-            record = yield from write_vector_index(
-                content.vectors, encode_queries, recipe.index, segment, threads=threads
-            )
-            manifest = publish(files, _manifest(recipe, name or folder.name, encoder, content, record, report))
-            remove_checkpoint(folder)
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise IndexFolderError(
-                f"the index could not be written to {folder} ({reason}): make room or choose another folder with"
-                " --out; an index that was there before is untouched"
-            ) from error
+        content = yield from _write_documents(recipe, files, records, encoder, vectors, report=report, resume=resume)
+        basis = SpectralBasis.from_vectors(content.vectors)
+        basis.save(files.basis)
+        if recipe.map:
+            yield ProjectingMap(len(content.vectors))
+            projection = Projection.fit(content.vectors, basis, threads=threads)
+            projection.save(files.map)
+            save_map_points(segment, projection, content.vectors)
+        drop_pages(content.vectors)
+        encode_queries = partial(encoder.encode_queries, content.queries)
+        record = yield from write_vector_index(content.vectors, encode_queries, recipe.index, segment, threads=threads)
+        manifest = publish(files, _manifest(recipe, name or folder.name, encoder, content, record, report))
+        remove_checkpoint(folder)
     yield Published(folder, manifest)
 
 
@@ -202,14 +191,14 @@ def _write_encoded(
 ) -> Generator[BuildEvent, None, Vectors]:
     """Cut, store and encode the records; return the passages' vectors."""
     with open_checkpoint(files.folder.parent, encoder, fresh=not resume) as checkpoint:
-        pipeline = PipelinedEncoder(encoder, writer, checkpoint)
-        for event in store_documents(report.watch(records), encoder, recipe.chunking, writer, report=report):
-            pipeline.poll()
-            yield event
-        if not writer.documents:
-            raise InputError(f"no documents in {_source_names(recipe)}: {_why_empty(report.left_out)}")
-        report.check()
-        pipeline.finish()
+        with PipelinedEncoder(encoder, writer, checkpoint) as pipeline:
+            for event in store_documents(report.watch(records), encoder, recipe.chunking, writer, report=report):
+                pipeline.poll()
+                yield event
+            if not writer.documents:
+                raise InputError(f"no documents in {_source_names(recipe)}: {_why_empty(report.left_out)}")
+            report.check()
+            pipeline.finish()
         vectors = temp_memmap(files.folder, (writer.passages, encoder.dimension))
         yield from encode_resumable(encoder, writer, vectors, checkpoint, pipelined=pipeline.passages)
     return vectors
@@ -288,7 +277,12 @@ def store_documents(
                 report.reject(document)
             yield Skipped(document)
             continue
-        heading, passages = chunker.cut(document.title, document.text)
+        heading, passages = chunker.heading(document.title), list[tuple[Passage, int]]()
+        for some in chunker.passages(heading, document.text):
+            if passages:
+                # a document of many MiB: show that it is being read
+                yield Reading(writer.documents, writer.passages + len(passages))
+            passages += some
         writer.add(document, heading, passages)
         yield Reading(writer.documents, writer.passages)
 

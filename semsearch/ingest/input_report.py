@@ -142,16 +142,17 @@ class InputReport:
         if record.is_empty:
             self._read_whole = True
             return
-        if record.is_loss or record.is_note:
-            return
-        if self._strict:
+        is_bad = not (record.is_loss or record.is_note)
+        if is_bad and self._strict:
             raise InputError(f"{record} (stopped at the first bad record, because strict is set)")
+        if not (is_bad or record.incomplete):
+            return
         # the path too: a file that was indexed in a folder may be named alone now
         path = PurePosixPath(file_of(record.location))
         self._incomplete.update({name, *("/".join(path.parts[start:]) for start in range(len(path.parts)))})
-        if record.whole_file:
+        if record.whole_file or record.incomplete:
             file.unreadable = record
-        else:
+        elif is_bad:
             file.bad += 1
             file.first = file.first or record
 
@@ -160,8 +161,8 @@ class InputReport:
         folder = record.folder.as_posix()
         self.files.add(folder)
         for suffix, count in record.suffixes.items():
-            what = f"files ending in {suffix}" if suffix else "files without a suffix"
-            self._list("format", folder, folder, f"{count:,} {what} were not read: their format is unknown", count)
+            what = f"ending in {suffix}" if suffix else "without a suffix"
+            self._list("format", folder, folder, f"files {what} are of an unknown format ({count:,} not read)", count)
 
     def _list(self, kind: LeftOutKind, file: str, location: str, reason: str, count: int = 1) -> None:
         key = (kind, file, _VARIABLE.sub("", reason))
@@ -210,7 +211,7 @@ def _kind(record: BadRecord) -> LeftOutKind:
         return "part"
     if record.is_empty:
         return "empty"
-    return "file" if record.whole_file else "record"
+    return "file" if record.whole_file or record.incomplete else "record"
 
 
 def _listed(texts: list[str], total: int) -> str:

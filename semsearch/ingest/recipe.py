@@ -16,9 +16,9 @@ path = "../articles"
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import tomlkit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -110,6 +110,9 @@ class FieldNames(_Section):
         return "text" in self.model_fields_set if self.join_text is None else self.join_text
 
 
+FieldType: TypeAlias = Literal["text", "number", "boolean"]
+
+
 class Source(_Section):
     """Documents to read: a path, or the standard library of the running Python."""
 
@@ -121,6 +124,11 @@ class Source(_Section):
     exclude: tuple[str, ...] = Field((), description="In a folder, no file names that match one of these patterns")
     encoding: str = "utf-8"
     fields: FieldNames = FieldNames()
+    types: Mapping[str, FieldType] = Field(
+        {},
+        description="Types of metadata fields, such as year = 'number'; by default those of the file, and for a column"
+        " of a CSV or TSV table, number or boolean if all its values are",
+    )
     id_prefix: str = Field(
         "",
         description="Text before the ids of the source's documents, so that they differ from those of other sources;"

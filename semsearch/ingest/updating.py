@@ -45,6 +45,7 @@ from semsearch.storage.projection import Projection
 from semsearch.storage.vectors import VectorIndex
 from semsearch.system.files import drop_pages, temp_memmap
 from semsearch.system.threads import available_cores
+from semsearch.text.tokens import TOKENIZER_VERSION
 from semsearch.types import Document, Rows, Vectors
 
 MAX_SMALL_SEGMENT = 10_000
@@ -228,6 +229,8 @@ def compact(
 ) -> Iterator[UpdateEvent]:
     """Merge all segments into one without the deleted documents, and select its index and compute its basis again.
 
+    Full text that a former tokenizer wrote is written again, also if there is only one segment.
+
     encoder: an open encoder of the index, for the queries on which recall is measured; by default it is loaded.
 
     Needs the memory of the vectors, and time in proportion to the index; nothing is encoded again. Raises
@@ -236,7 +239,9 @@ def compact(
     threads = threads or available_cores()
     with _begin(folder, None) as change:
         segments = change.corpus.segments
-        if not change.corpus.documents or (len(segments) == 1 and not change.corpus.deleted):
+        is_former = any(segment.fulltext.tokenizer_version < TOKENIZER_VERSION for segment in segments)
+        is_compact = len(segments) == 1 and not change.corpus.deleted and not is_former
+        if not change.corpus.documents or is_compact:
             yield UpdateResult(folder, change.manifest)
             return
         built_with, recipe = change.manifest.encoder, Recipe.model_validate(change.manifest.recipe)

@@ -101,6 +101,11 @@ class Outcome:
         """The adapter of the query; its reason tells why, if it was not adapted."""
         return self.page.adaptation
 
+    @property
+    def unmatched_phrases(self) -> tuple[str, ...]:
+        """Quoted phrases that no passage contains, so that keyword search used their words."""
+        return self.page.unmatched_phrases
+
 
 class SearchEngine:
     """An open index with its encoder."""
@@ -210,7 +215,7 @@ class SearchEngine:
         releases its files once nothing refers to it. Raises IndexFolderError as `open` does, and if the index was
         built again with another encoder.
         """
-        if self.folder is None or self._generation is None or current(self.folder) == self._generation.files.folder:
+        if self.folder is None or self._generation is None or self._generation.is_at(current(self.folder)):
             return None
         generation = open_current(self.folder, self.manifest.files)
         return self._from_generation(

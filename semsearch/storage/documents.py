@@ -92,7 +92,7 @@ class DocumentWriter:
         self._connection = sqlite3.connect(path, isolation_level=None)
         self._execute("PRAGMA journal_mode = OFF")
         self._execute("PRAGMA synchronous = OFF")
-        for statement in (*SCHEMA.split(";"), fulltext.SCHEMA, metadata_table.SCHEMA):
+        for statement in (*SCHEMA.split(";"), *fulltext.SCHEMA.split(";"), metadata_table.SCHEMA):
             self._execute(statement)
         self._execute("BEGIN")
 
@@ -370,5 +370,9 @@ def _document(doc_id: str, title: str, text: str, source: str, metadata: str) ->
 
 
 def _parse_metadata(metadata: str) -> Mapping[str, JsonValue]:
-    values: dict[str, JsonValue] = json.loads(metadata)
+    try:
+        values: dict[str, JsonValue] = json.loads(metadata)
+    except RecursionError:
+        # nested just less deeply than what could be written, and read at a deeper point of the stack: kept as a text
+        return {"metadata": metadata}
     return values

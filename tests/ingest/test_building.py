@@ -193,3 +193,22 @@ def test_what_another_encoder_left_or_is_damaged_is_not_taken_up(
     (tmp_path / "index" / "unfinished.sqlite").write_bytes(b"no database" * 500)
     build_index(tmp_path / "index", source, model=tiny_model)
     assert len(done) == 12
+
+
+def test_an_interrupted_build_does_not_wait_for_batches_that_have_not_begun(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting: list[Future[Vectors]] = []
+
+    def never(_encoder: Encoder, _texts: Sequence[str]) -> Future[Vectors]:
+        waiting.append(Future())
+        if len(waiting) == 2:
+            raise KeyboardInterrupt
+        return waiting[-1]
+
+    monkeypatch.setattr(Encoder, "submit", never)
+    prompted = {"model": str(tiny_model), "batch_tokens": 30}
+    source = write_jsonl(tmp_path / "animals.jsonl", ANIMALS)
+    with pytest.raises(KeyboardInterrupt):
+        list(build(recipe(source, tiny_model, encoder=prompted), tmp_path / "index", device="cpu", threads=1))
+    assert waiting[0].cancelled()

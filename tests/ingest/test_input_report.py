@@ -356,7 +356,7 @@ def test_a_build_lists_what_was_left_out_and_so_does_info(tmp_path: Path, tiny_m
     assert len(listed) == 3
     assert f"{folder}/a.csv:42: 3 fields in a table of 2 columns (2 records)" in listed[0]
     assert "left out: 2 records, 1 empty file, 3 files of unknown formats" in done.stderr
-    assert "3 files ending in .png" in done.stderr
+    assert "files ending in .png are of an unknown format (3 not read)" in done.stderr
     shown = command("info", tmp_path / "index").stdout
     assert [line for line in shown.splitlines() if line.startswith("skipped: ")] == listed
     left_out = json.loads(command("info", tmp_path / "index", "--json").stdout)["left_out"]

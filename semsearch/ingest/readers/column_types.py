@@ -64,8 +64,9 @@ def typed_columns(reader: Reader) -> Reader:
                 text, location = seen.other
                 yield BadRecord(
                     str(path),
-                    f"column {column!r} holds texts, because {seen.values - seen.numbers} of {seen.values} values are not"
-                    f" numbers, such as {text[:80]!r} in {location}: correct them, or set types.{column} in the recipe",
+                    f"column {column!r} holds texts, because {seen.values - seen.numbers} of {seen.values} values are"
+                    f" not numbers, such as {text[:80]!r} in {location}: correct them, or set types.{column} in the"
+                    " recipe",
                     is_note=True,
                 )
         for record in reader(path, name, source):
@@ -74,7 +75,7 @@ def typed_columns(reader: Reader) -> Reader:
     return read
 
 
-def with_types(reading: Reading, types: Mapping[str, FieldType], location: Path | None) -> Reading:
+def with_types(reading: Reading, types: Mapping[str, FieldType], path: Path) -> Reading:
     """Convert metadata to the types that a source sets, and report how many values cannot be converted."""
     failures: dict[str, tuple[int, str]] = {}
 
@@ -86,7 +87,7 @@ def with_types(reading: Reading, types: Mapping[str, FieldType], location: Path 
         yield _converted(record, types, failed) if isinstance(record, Document) else record
     for name, (count, first) in failures.items():
         reason = f"field {name!r}: {count} values are no {types[name]}, such as {first[:80]}: they stay as they are"
-        yield BadRecord(str(location), reason, is_note=True)
+        yield BadRecord(str(path), reason, is_note=True)
 
 
 def _converted(

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from semsearch.errors import InputError
 from semsearch.ingest.readers import python_docs
+from semsearch.ingest.readers.column_types import typed_columns, with_types
 from semsearch.ingest.readers.files import COMPRESSED, BadRecord, PassedOver, Reader, Reading, Record, kind, unreadable
 from semsearch.ingest.readers.pages import read_docx, read_epub, read_html, read_markdown, read_pdf, read_text
 from semsearch.ingest.readers.tables import read_csv, read_jsonl, read_parquet
@@ -24,8 +25,8 @@ from semsearch.types import Document
 READERS: Mapping[str, Reader] = {
     ".jsonl": read_jsonl,
     ".ndjson": read_jsonl,
-    ".csv": read_csv,
-    ".tsv": read_csv,
+    ".csv": typed_columns(read_csv),
+    ".tsv": typed_columns(read_csv),
     ".parquet": read_parquet,
     ".md": read_markdown,
     ".markdown": read_markdown,
@@ -65,7 +66,7 @@ def read(source: Source, root: Path | None = None) -> Iterator[Record]:
 def _read_file(path: Path, name: str, source: Source, *, named: bool = False) -> Reading:
     """The records of one file; a file without any yields a bad record that says so."""
     is_empty = True
-    for record in READERS[kind(path)](path, name, source):
+    for record in with_types(READERS[kind(path)](path, name, source), source.types, path):
         is_empty = False
         if isinstance(record, BadRecord):
             yield replace(record, file=name, named=named)

@@ -127,6 +127,7 @@ def _without_text(columns: list[str], fields: FieldNames, location: str, phrase:
         location,
         f"no column for the text: {phrase} {', '.join(columns)[:200]}; name one of them {wanted}, or say in the recipe"
         " which one it is (sources.fields.text)",
+        whole_file=True,
     )
 
 

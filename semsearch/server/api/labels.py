@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from uuid import uuid4
@@ -10,7 +9,7 @@ from uuid import uuid4
 from flask import Blueprint, Response, request
 
 from semsearch.server.errors import FieldProblem
-from semsearch.server.http import answer, from_body, from_query_string
+from semsearch.server.http import answer, body_has, from_body, from_query_string
 from semsearch.server.runtime.served_index import ServedIndex
 from semsearch.server.runtime.service import SearchService
 from semsearch.server.schemas.feedback import (
@@ -33,9 +32,6 @@ from semsearch.server.security import WriteKeys
 from semsearch.storage.labels import EntryFilter
 from semsearch.types import Click, Label, is_unicode
 
-MAX_ERRORS = 20
-"""Errors listed in one response."""
-
 
 def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
     """Return the routes. Each requires a write key if the server has any, because the entries hold users' queries."""
@@ -44,7 +40,7 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
     @routes.post("/api/labels")
     def post_labels() -> Response:
         source = keys.source(request)
-        params = from_body(LabelsRequest) if _body_has("labels") else from_body(LabelRequest)
+        params = from_body(LabelsRequest) if body_has("labels") else from_body(LabelRequest)
         now = datetime.now(UTC)
         labels = [
             Label(
@@ -64,7 +60,7 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
     @routes.post("/api/clicks")
     def post_clicks() -> Response:
         source = keys.source(request)
-        params = from_body(ClicksRequest) if _body_has("clicks") else from_body(ClickRequest)
+        params = from_body(ClicksRequest) if body_has("clicks") else from_body(ClickRequest)
         now = datetime.now(UTC)
         clicks = [
             Click(
@@ -115,8 +111,9 @@ def _store(service: SearchService, params: TargetRequest, entries: Sequence[Labe
     index, domain = service.index(params.index), params.domain
     index.domains.store.check_name(domain)
     if errors := _entry_errors(index, entries):
-        raise FieldProblem(errors[:MAX_ERRORS])
-    new = index.domains.log.append(entries)
+        raise FieldProblem(errors)
+    with index.changing() as domains:
+        new = domains.log.append(entries)
     service.metrics.entries.labels("label" if isinstance(entries[0], Label) else "click").inc(new)
     service.worker.entries_added(index.name, domain, list(dict.fromkeys(entry.query for entry in entries)))
     return answer(
@@ -159,8 +156,8 @@ def _retract(service: SearchService, kind: str, source: str) -> Response:
             [FieldError(field="", message="give at least one of id, domain, query, document, user and source")]
         )
     index = service.index(params.index)
-    domains = index.domains
-    retracted = domains.log.retract(kind, entry_filter, source=source)
+    with index.changing() as domains:
+        retracted = domains.log.retract(kind, entry_filter, source=source)
     for domain, numbers in retracted.items():
         # checked before the record is read: a running adaptation may have read the retracted entries
         running = service.worker.busy(index.name, domain)
@@ -170,15 +167,6 @@ def _retract(service: SearchService, kind: str, source: str) -> Response:
             service.worker.adapt(index.name, domain)
     counts = {domain: len(numbers) for domain, numbers in retracted.items()}
     return answer(RetractedResponse(index=index.name, retracted=counts))
-
-
-def _body_has(field: str) -> bool:
-    """Whether the body is a JSON object with this field."""
-    try:
-        body = json.loads(request.get_data() or b"null")
-    except ValueError:
-        return False  # validation by the model gives the error
-    return isinstance(body, dict) and field in body
 
 
 def _entry_filter(params: EntryFilterRequest) -> EntryFilter:

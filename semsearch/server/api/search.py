@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
-from flask import Blueprint, Response
+from flask import Blueprint, Response, request
 from werkzeug.exceptions import NotFound
 
 from semsearch.adapters.adapter import DomainAdapter
@@ -16,6 +16,7 @@ from semsearch.search.facets import Facet
 from semsearch.server.api.openapi import openapi
 from semsearch.server.http import answer, client_disconnected, from_body, from_query_string
 from semsearch.server.runtime.service import SearchService
+from semsearch.server.runtime.storage_problem import EXPLANATIONS
 from semsearch.server.schemas.search import (
     AdaptationModel,
     DocumentRequest,
@@ -74,13 +75,13 @@ def blueprint(service: SearchService) -> Blueprint:
     def indexes() -> Response:
         return answer(IndexesResponse(indexes=tuple(index_models(service))))
 
-    @lru_cache(maxsize=1)
-    def description() -> str:
-        return json.dumps(openapi(model))
+    @lru_cache(maxsize=8)
+    def description(root_path: str) -> str:
+        return json.dumps(openapi(model, root_path=root_path))
 
     @routes.get("/api/openapi.json")
     def openapi_json() -> Response:
-        return Response(description(), mimetype="application/json")
+        return Response(description(request.script_root), mimetype="application/json")
 
     _add_monitoring_routes(routes, service)
     return routes
@@ -94,7 +95,12 @@ def _add_monitoring_routes(routes: Blueprint, service: SearchService) -> None:
     @routes.get("/readyz")
     def readyz() -> Response:
         if service.ready:
-            return Response("ready\n", mimetype="text/plain")
+            problems = [
+                f"the index {index.name!r} cannot be changed: {EXPLANATIONS[index.problem]}\n"
+                for index in service.indexes.values()
+                if index.problem is not None
+            ]
+            return Response("".join(["ready\n", *problems]), mimetype="text/plain")
         return Response("not ready\n", status=503, mimetype="text/plain", headers={"Retry-After": "1"})
 
     @routes.get("/metrics")
@@ -231,6 +237,7 @@ def _result_model(outcome: Outcome, *, explain: bool) -> ResultModel:
         query=outcome.query.text,
         mode=outcome.mode,
         adaptation=adaptation_model(outcome.adaptation),
+        unmatched_phrases=outcome.unmatched_phrases,
         hits=tuple(
             hit_model(hit, outcome.query.text, explain=explain, attributions=attributions)
             for hit, attributions in zip(outcome.hits, by_hit, strict=True)

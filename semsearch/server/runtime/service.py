@@ -18,7 +18,7 @@ from semsearch.errors import EncoderError
 from semsearch.search.engine import EncoderStages, Outcome, SearchEngine
 from semsearch.server.runtime.adaptation_worker import AdaptationWorker
 from semsearch.server.runtime.encoder_pool import EncoderPool
-from semsearch.server.runtime.metrics import Metrics
+from semsearch.server.runtime.metrics import Metrics, count_outcome
 from semsearch.server.runtime.served_index import ServedIndex
 from semsearch.server.schemas.search import Limits
 from semsearch.types import Query
@@ -109,7 +109,8 @@ class SearchService:
             {name: index.domains for name, index in self.indexes.items() if index.writable},
             after=adaptation.after,
             on_adapted=metrics.observe_adaptation,
-            refresh=self._refresh,
+            refresh=lambda name: self.indexes[name].refresh(),
+            interrupt=self._process.close if self._process is not None else lambda: None,
         )
         metrics.watch_adapting(lambda: self.worker.waiting)
 
@@ -120,7 +121,7 @@ class SearchService:
 
     @property
     def waiting(self) -> int:
-        """Number of queries that wait for a batch."""
+        """As `EncoderPool.waiting`."""
         return self._pool.waiting
 
     def index(self, name: str | None) -> ServedIndex:
@@ -154,13 +155,14 @@ class SearchService:
         engine = served.engine
         started = perf_counter()
         stages = self._pool.stages(engine, abandoned=abandoned)
-        outcomes = engine.search(
-            queries,
-            explain=explain,
-            facets=facets,
-            stages=stages,
-            on_encoder_error=lambda error: _log_encoder_failure(served.name, error),
-        )
+        with count_outcome(self.metrics.queries, len(queries)):
+            outcomes = engine.search(
+                queries,
+                explain=explain,
+                facets=facets,
+                stages=stages,
+                on_encoder_error=lambda error: _log_encoder_failure(served.name, error),
+            )
         searched_s = perf_counter() - started
         first_filter = queries[0].filter if queries else None
         seconds = _stage_seconds(outcomes, searched_s)
@@ -192,10 +194,6 @@ class SearchService:
             log.warning("an index can only memorize judged queries", index=name, reason=reason)
             return None
         return self._process or usable
-
-    def _refresh(self) -> None:
-        for index in self.indexes.values():
-            index.refresh()
 
 
 def _stage_seconds(outcomes: Sequence[Outcome], searched_s: float) -> dict[str, float]:

@@ -8,6 +8,7 @@ from typing import Annotated, Self
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     JsonValue,
@@ -20,6 +21,24 @@ from semsearch.errors import FilterError, QueryError
 from semsearch.filters.expression import parse_optional_filter
 from semsearch.filters.tree import Filter, check_size
 from semsearch.types import DEFAULT_DOMAIN, Mode, Sort
+
+MAX_METADATA_DEPTH = 100
+"""Depth to which nested metadata is returned; serializers have limits of their own, and fail beyond them."""
+
+
+def limit_depth(value: JsonValue, depth: int = MAX_METADATA_DEPTH) -> JsonValue:
+    """Return a value whose parts below `depth` are replaced by `…`."""
+    if not isinstance(value, dict | list):
+        return value
+    if depth == 0:
+        return "…"
+    if isinstance(value, dict):
+        return {name: limit_depth(inner, depth - 1) for name, inner in value.items()}
+    return [limit_depth(inner, depth - 1) for inner in value]
+
+
+Metadata = Annotated[Mapping[str, JsonValue], BeforeValidator(limit_depth)]
+"""Metadata of a document in a response."""
 
 
 class Limits(BaseModel):
@@ -202,7 +221,7 @@ class HitModel(_Answer):
         " (semantic), BM25 (keyword), or both fused (hybrid)"
     )
     source: str = Field(description="Where the document was read from")
-    metadata: Mapping[str, JsonValue]
+    metadata: Metadata = Field(description="What is nested more than 100 deep is replaced by `…`")
     score_breakdown: ScoreBreakdownModel | None = Field(
         None, description="Components of the score; null unless `explain` is set"
     )
@@ -229,6 +248,11 @@ class ResultModel(_Answer):
     query: str
     mode: Mode = Field(description="The mode used; `keyword` also if the encoder failed")
     adaptation: AdaptationModel
+    unmatched_phrases: tuple[str, ...] = Field(
+        (),
+        description="Quoted phrases that no passage of a document that matches the filter contains; keyword"
+        " search used their words instead",
+    )
     hits: tuple[HitModel, ...] = Field(description="Best first; fewer than k where the index has no more")
 
 
@@ -302,7 +326,7 @@ class DocumentResponse(_Answer):
     title: str
     text: str
     source: str
-    metadata: Mapping[str, JsonValue]
+    metadata: Metadata = Field(description="What is nested more than 100 deep is replaced by `…`")
 
 
 class FieldError(_Answer):

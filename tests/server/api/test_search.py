@@ -115,8 +115,24 @@ def test_the_openapi_document_lists_the_modes(client: FlaskClient) -> None:
     assert schemas["Mode"]["enum"] == ["semantic", "keyword", "hybrid"]
 
 
+def test_a_phrase_that_no_document_contains_is_named_in_the_answer_and_on_the_page(client: FlaskClient) -> None:
+    query = '"prey of bird" <b>'
+    [result] = client.post("/api/search", json={"query": query, "mode": "keyword"}).get_json()["results"]
+    assert result["unmatched_phrases"] == ["prey of bird"]
+    assert [hit["id"] for hit in result["hits"]] == ["eagle"]
+    compared = client.post("/api/compare", json={"query": query, "mode": "hybrid"}).get_json()
+    assert compared["unmatched_phrases"] == ["prey of bird"]
+    for compare in ("false", "true"):
+        page = client.get("/", query_string={"query": query, "mode": "hybrid", "compare": compare}).get_data(
+            as_text=True
+        )
+        assert "“prey of bird” was not found word for word; its words were searched." in page
+    [result] = client.post("/api/search", json={"query": '"bird of prey"'}).get_json()["results"]
+    assert result["unmatched_phrases"] == []
+
+
 def test_a_page_without_hits_suggests_semantic_search(client: FlaskClient) -> None:
-    for params in ({"query": "zeppelin", "mode": "keyword"}, {"query": '"honey nectar"', "mode": "keyword"}):
+    for params in ({"query": "zeppelin", "mode": "keyword"}, {"query": '"zeppelin balloon"', "mode": "keyword"}):
         page = client.get("/", query_string=params)
         assert page.status_code == 200
         assert "Nothing found" in page.text
@@ -270,10 +286,10 @@ def test_the_openapi_document_is_valid_and_complete(app: Flask, client: FlaskCli
     assert "100" in json.dumps(fields["query"])
     page = {"/", "/document", "/explanation", "/learned", "/map", "/status"}
     routes = {
-        (rule.rule.replace("<path:domain>", "{domain}"), method.lower())
+        (rule.rule.replace("<domain:domain>", "{domain}"), method.lower())
         for rule in app.url_map.iter_rules()
         if rule.rule not in page and rule.endpoint != "static"
-        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+        for method in rule.methods or set()
     }
     assert routes == {(path, method) for path, methods in openapi["paths"].items() for method in methods}
 
@@ -293,15 +309,16 @@ def test_responses_match_the_openapi_document(client: FlaskClient) -> None:
 def test_health_and_metrics_are_served(client: FlaskClient) -> None:
     assert (client.get("/healthz").text, client.get("/readyz").text) == ("ok\n", "ready\n")
 
-    def answered_queries() -> float:
-        lines = client.get("/metrics").text.splitlines()
-        return float(
-            next(line for line in lines if line.startswith('semsearch_queries_total{outcome="answered"')).split()[1]
-        )
+    def answered(what: str) -> float:
+        name = f'semsearch_{what}_total{{outcome="answered"}}'
+        values = [line.split()[1] for line in client.get("/metrics").text.splitlines() if line.startswith(name)]
+        return float(values[0]) if values else 0.0
 
-    before = answered_queries()
+    before = answered("queries"), answered("explanations")
     client.post("/api/search", json={"queries": ["a", "b"]})
-    assert answered_queries() == before + 2
+    client.post("/api/search", json={"query": "honey", "mode": "keyword"})
+    client.post("/api/search", json={"query": "honey", "explain": True})
+    assert (answered("queries"), answered("explanations")) == (before[0] + 4, before[1] + 1)
 
 
 def test_the_page_works_without_scripts(client: FlaskClient) -> None:
