@@ -148,17 +148,16 @@ class InputReport:
         if record.is_empty:
             self._read_whole = True
             return
-        is_bad = not (record.is_loss or record.is_note)
-        if is_bad and self._strict:
-            raise InputError(f"{record} (stopped at the first bad record, because strict is set)")
-        if not (is_bad or record.incomplete):
+        if record.is_loss or record.is_note:
             return
+        if self._strict:
+            raise InputError(f"{record} (stopped at the first bad record, because strict is set)")
         # the path too: a file that was indexed in a folder may be named alone now
         path = PurePosixPath(file_of(record.location))
         self._incomplete.update({name, *("/".join(path.parts[start:]) for start in range(len(path.parts)))})
-        if record.whole_file or record.incomplete:
+        if record.whole_file:
             file.unreadable = record
-        elif is_bad:
+        else:
             file.bad += 1
             file.first = file.first or record
 
@@ -219,7 +218,7 @@ def _kind(record: BadRecord) -> LeftOutKind:
         return "part"
     if record.is_empty:
         return "empty"
-    return "file" if record.whole_file or record.incomplete else "record"
+    return "file" if record.whole_file else "record"
 
 
 def _listed(texts: list[str], total: int) -> str:

@@ -60,7 +60,7 @@ def read_json(path: Path, name: str, source: Source) -> Reading:
             for number, record in enumerate(split_records(file), start=1):
                 location = f"{path}:{record.line}"
                 if record.is_cut_off:
-                    yield BadRecord(location, "cut off: its array has no end", whole_file=True, incomplete=True)
+                    yield BadRecord(location, "cut off: its array has no end", whole_file=True)
                     continue
                 if record.text is None:
                     yield BadRecord(location, f"longer than {MAX_RECORD_BYTES} characters: split it")
