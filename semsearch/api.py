@@ -39,11 +39,12 @@ from semsearch.ingest import updating
 from semsearch.ingest.building import BuildEvent, build
 from semsearch.ingest.documents import Documents, records_of
 from semsearch.ingest.readers.files import Record
-from semsearch.ingest.recipe import DEFAULT_MAX_BAD_SHARE, EncoderOptions, Recipe
+from semsearch.ingest.recipe import EncoderOptions, Recipe
 from semsearch.ingest.updating import OpenIndex, UpdateResult
 from semsearch.search.comparison import Comparison, compared
 from semsearch.search.engine import Outcome, SearchEngine
 from semsearch.storage.domains import Version
+from semsearch.storage.entries import check_entry, click_position
 from semsearch.storage.labels import EntryFilter
 from semsearch.storage.left_out import LeftOut
 from semsearch.storage.manifest import Manifest
@@ -73,7 +74,7 @@ class AdaptResult:
     learner: str
     """Name of the learner that produced the state, `memory` or `none`."""
     version: int
-    """Number of the domain's version that is served now."""
+    """Number of the domain's version that is served now; 0 if it has no labels or clicks."""
 
     @classmethod
     def _of(cls, version: Version) -> Self:
@@ -108,8 +109,8 @@ class Domain:
 
         document: its id. relevance: 0 is not relevant, higher is more relevant. user: your name for the annotator.
 
-        Raises LabelError if the index has no such document, the query is blank or the relevance is no finite
-        number ≥ 0.
+        Raises LabelError if the index has no such document, the query is blank, or a value is not valid: the relevance
+        is a number from 0 to 1000.
         """
         self.label_many([(query, document, relevance)], user=user)
 
@@ -121,14 +122,11 @@ class Domain:
         now = datetime.now(UTC)
         entries = []
         for query, document, *rest in labels:
-            relevance = float(rest[0]) if rest else 1.0
             if not query.strip():
                 raise LabelError(f"a label of document {document!r} has a blank query: give the text of the query")
-            if not 0 <= relevance < float("inf"):
-                raise LabelError(f"the relevance of {document!r} is {relevance}: give a number from 0")
+            relevance = _relevance(document, rest[0]) if rest else 1.0
             entries.append(Label(uuid4().hex, self.name, query, document, relevance, user, SOURCE, now))
-        self._check_documents([entry.document for entry in entries])
-        return self._index._registry.log.append(entries)
+        return self._append(entries)
 
     def click(
         self,
@@ -144,18 +142,12 @@ class Domain:
         document: id of the clicked document; None if none was clicked. shown: ids of the result list, best first.
         position: rank of the clicked document, from 1; by default its rank in `shown`. user: your name for the user.
 
-        Raises LabelError if the index has no such document, or if its rank is given by neither `position` nor `shown`.
+        Raises LabelError if the index has no such document, if its rank is given by neither `position` nor `shown`, or
+        if a value is not valid.
         """
-        if document is not None and position is None:
-            if document not in shown:
-                raise LabelError(
-                    f"the click on {document!r} has no position: give it, or the result list that was shown"
-                )
-            position = list(shown).index(document) + 1
-        self._check_documents([] if document is None else [document])
         now = datetime.now(UTC)
-        click = Click(uuid4().hex, self.name, query, document, position, tuple(shown), user, SOURCE, now)
-        self._index._registry.log.append([click])
+        position = click_position(document, position, shown)
+        self._append([Click(uuid4().hex, self.name, query, document, position, tuple(shown), user, SOURCE, now)])
 
     def adapt(self) -> AdaptResult:
         """Adapt the domain to all its labels and clicks, or decline with a reason.
@@ -197,11 +189,24 @@ class Domain:
         """Serve the domain without adaptation and keep its labels and versions. None if it had no adaptation."""
         return self._index._registry.reset(self.name)
 
-    def _check_documents(self, doc_ids: Sequence[str]) -> None:
+    def _append(self, entries: Sequence[Label | Click]) -> int:
+        """Store entries, all or none, and return the number of new ones. Raises LabelError for an invalid one."""
+        for entry in entries:
+            check_entry(entry)
+        doc_ids = [entry.document for entry in entries if entry.document is not None]
         known = self._index._engine.corpus.existing_ids(doc_ids)
         missing = [doc_id for doc_id in doc_ids if doc_id not in known]
         if missing:
             raise LabelError(f"the index has no document {missing[0]!r}: label documents by their ids")
+        return self._index._registry.log.append(entries)
+
+
+def _relevance(document: object, value: object) -> float:
+    """Return a relevance as a number. Raises LabelError."""
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        raise LabelError(f"the relevance of {document!r} is {value!r:.40}: give a number from 0") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,11 +292,11 @@ class Index:
         `encode_documents` and `dimension`; by default the recipe's, else all-MiniLM-L6-v2.
         vectors: (n, dim), one from this encoder for each document, in their order; then nothing is encoded, and every
         document is one passage.
-        strict: True makes the first bad record an error, False leaves bad records out. By default an invalid mapping or
-        `Document` is an error, and what cannot be read of a file is left out; `info` says what was left out, and why.
-        A recipe has its own setting.
-        max_bad_share: from 0 to 1, the largest share of the rows of a table or of the files of a folder that may be
-        bad, if there are 20 or more; by default the recipe's, else 0.1.
+        strict: True makes the first bad record an error, False leaves out any number of them. By default an invalid
+        mapping or `Document` is an error, and what cannot be read of files is left out up to `max_bad_share`; `info`
+        says what was left out, and why. A recipe has its own setting.
+        max_bad_share: from 0 to 1, the largest share of the rows of a table, or of the files of a folder of 20 or more,
+        that may be bad; by default the recipe's, else 0.1.
         weights: a file that `semsearch learn` wrote; by default the one that comes with semsearch.
 
         An earlier index in the folder stays in use until the new one is complete. Raises InputError naming the document
@@ -502,8 +507,8 @@ class Index:
         *_, result = updating.update(
             self.folder,
             records_of(documents, strict=strict is not False),
-            strict=bool(strict),
-            max_bad_share=DEFAULT_MAX_BAD_SHARE if max_bad_share is None else max_bad_share,
+            skip_bad=None if strict is None else not strict,
+            max_bad_share=max_bad_share,
             opened=opened,
         )
         assert isinstance(result, UpdateResult)

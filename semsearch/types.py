@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
+import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Literal, TypeAlias
+from urllib.parse import quote
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +34,10 @@ LexicalWeight: TypeAlias = float | Literal["rrf"]
 DEFAULT_DOMAIN = "default"
 MAX_METADATA_DEPTH = 32
 """Levels of lists and objects in the value of a metadata field; parsers of JSON refuse a few hundred."""
+MAX_DOMAIN_BYTES = 200
+"""Length of a domain's name when it is percent-encoded."""
+RESERVED_DOMAINS = frozenset({"lock", "changed"})
+"""Names of other files next to the domains' folders."""
 
 
 class Mode(StrEnum):
@@ -116,7 +123,7 @@ class Query:
     """Order of the best documents; None sorts by score."""
 
     def __post_init__(self) -> None:
-        """Raise QueryError for a blank text, text that is not Unicode, k below 1 or a negative offset."""
+        """Raise QueryError for a text that is blank or not Unicode, an invalid domain, k below 1 or offset below 0."""
         if not self.text.strip():
             raise QueryError("the query is empty: give at least one word")
         if not is_unicode(self.text):
@@ -127,6 +134,8 @@ class Query:
             raise QueryError(f"passages is {self.passages}: ask for at least 1 of a document")
         if self.offset < 0:
             raise QueryError(f"offset is {self.offset}: it counts from 0")
+        if problem := domain_name_problem(self.domain):
+            raise QueryError(problem)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +187,7 @@ class Label:
     source: str
     """Name of the API key it was sent with, or of the import."""
     at: datetime
-    """When it was received, UTC."""
+    """When it was given or received, UTC."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +207,29 @@ class Click:
     user: str
     source: str
     at: datetime
+
+
+def domain_name_problem(name: str) -> str:
+    """Return why `name` cannot be a domain's name, in a sentence; an empty text if it can.
+
+    This is the rule of every interface. A name may contain slashes, as in `site/section`, but is never a relative path:
+    its parts between slashes are not empty, `.` or `..`. Names that differ in case are different domains.
+    """
+    if not name.strip():
+        reason = "it is blank"
+    elif not is_unicode(name) or "\ufffd" in name:
+        reason = "it is not valid UTF-8"
+    elif any(unicodedata.category(character) == "Cc" for character in name):
+        reason = "it contains a control character"
+    elif name.startswith(".") or not {"", ".", ".."}.isdisjoint(re.split(r"[/\\]", name)):
+        reason = "it looks like a path: it must not begin with a dot, and no part between slashes may be empty, . or .."
+    elif len(quote(name, safe="")) > MAX_DOMAIN_BYTES:
+        reason = f"it is longer than {MAX_DOMAIN_BYTES} bytes in percent-encoding"
+    elif name in RESERVED_DOMAINS:
+        reason = "it is reserved"
+    else:
+        return ""
+    return f"{name[:40]!r} cannot be a domain's name: {reason}"
 
 
 def is_unicode(text: str) -> bool:

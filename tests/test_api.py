@@ -249,8 +249,15 @@ def test_errors_name_the_value_and_the_remedy(index: Index, tiny_encoder: Encode
         (EncoderError, "cannot serve as encoder", lambda: Index.build(documents=ANIMALS, encoder=3)),  # type: ignore[arg-type]
         (LabelError, "no document 'unicorn'", lambda: team.label("a", "unicorn")),
         (LabelError, "blank query", lambda: team.label(" ", "cat")),
-        (LabelError, "relevance of 'cat' is -1.0", lambda: team.label("a", "cat", -1)),
-        (LabelError, "has no position", lambda: team.click("a", "cat")),
+        (LabelError, "'cat' .*relevance -1.0 is not a number from 0 to 1,000", lambda: team.label("a", "cat", -1)),
+        (LabelError, "'much': give a number", lambda: team.label("a", "cat", "much")),  # type: ignore[arg-type]
+        (LabelError, "'cat' .*a click on a document has no position", lambda: team.click("a", "cat")),
+        (LabelError, "half of a surrogate pair", lambda: team.label("\ud800", "cat")),
+        (LabelError, "half of a surrogate pair", lambda: team.label("a", "\ud800")),
+        (LabelError, "half of a surrogate pair", lambda: team.click("a", None, shown=["\ud800"])),
+        (LabelError, "half of a surrogate pair", lambda: team.label("a", "cat", user="\ud800")),
+        (StateError, "not valid UTF-8", lambda: index.domain("\ud800")),
+        (QueryError, "looks like a path", lambda: index.search("a", domain="../../etc")),
         (StateError, "cannot be a domain's name", lambda: index.domain("")),
     ):
         with pytest.raises(error, match=message):

@@ -67,8 +67,15 @@ class Adapter:
         return cls(basis, {domain: DomainAdapter(state, domain=domain) for domain, state in states.items()})
 
     def updated(self, domain_adapters: Mapping[str, DomainAdapter]) -> Adapter:
-        """A copy in which these domains are replaced or added."""
-        return Adapter(self.basis, {**self._domain_adapters, **domain_adapters})
+        """A copy in which these domains are replaced or added; one that became UNKNOWN_DOMAIN is removed."""
+        merged = {**self._domain_adapters, **domain_adapters}
+        return Adapter(
+            self.basis, {domain: adapter for domain, adapter in merged.items() if adapter is not UNKNOWN_DOMAIN}
+        )
+
+    def __len__(self) -> int:
+        """Number of domains of which anything is known."""
+        return len(self._domain_adapters)
 
     def with_basis(self, basis: SpectralBasis) -> Adapter:
         """A copy with the basis of another corpus. Raises StateError if a state does not fit it."""

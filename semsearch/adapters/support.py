@@ -215,7 +215,8 @@ def _sample(
     if lexical:
         lexical_scores = np.zeros((len(queries), count), np.float32)
         for number, by_row in enumerate(lexical):
-            lexical_scores[number, list(by_row)] = list(by_row.values())
+            # with a dtype: an empty list would be an array of floats, which is no index
+            lexical_scores[number, np.fromiter(by_row, np.intp, len(by_row))] = list(by_row.values())
         nearest = np.stack((nearest, _nearest(lexical_scores)), axis=2).reshape(len(queries), -1)
     # by rank, as long as half of the budget remains for the random sample
     for rank in range(nearest.shape[1]):

@@ -81,10 +81,14 @@ class Weights:
 
     def check_basis(self, basis: SpectralBasis) -> None:
         """Raise WeightsError if the weights were learned for vectors of another dimension."""
-        dimension = self.metadata.get("dimension")
-        if dimension != basis.dimension:
+        self.check_dimension(basis.dimension)
+
+    def check_dimension(self, dimension: int) -> None:
+        """Raise WeightsError if the weights were learned for vectors of another dimension."""
+        own = self.metadata.get("dimension")
+        if own != dimension:
             raise WeightsError(
-                f"the weights were learned for {dimension} dimensions, the index has {basis.dimension}: learn weights"
+                f"the weights were learned for {own} dimensions, the index has {dimension}: learn weights"
                 " for its encoder with semsearch learn"
             )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -14,17 +15,19 @@ from rich.table import Table
 from rich.text import Text
 
 from semsearch.cli.options import Device, FilterOption, Threads, WeightsFile, err, out, parsed_filter
-from semsearch.errors import LabelError, QueryError, StateError
-from semsearch.types import DEFAULT_DOMAIN, Click, Label, Query
+from semsearch.errors import QueryError, StateError
+from semsearch.types import DEFAULT_DOMAIN, Click, Label, Query, domain_name_problem
 
 # torch takes seconds to import: each command imports what it needs, so that --help answers at once
 if TYPE_CHECKING:
     from semsearch.adapters.adapter import DomainAdapter
+    from semsearch.domains.exchange import Reading
     from semsearch.domains.registry import DomainRegistry
     from semsearch.domains.versions import VersionHistory
     from semsearch.search.comparison import ComparedHit, Comparison
     from semsearch.storage.corpus import Corpus
     from semsearch.storage.domains import DomainStore, Version
+    from semsearch.storage.labels import LabelLog
 
 labels = typer.Typer(
     no_args_is_help=True, help="Import, export or retract the labels and clicks recorded for an index."
@@ -44,15 +47,33 @@ LabelsFile = Annotated[
     Path | None,
     typer.Option(
         help="Labels to import first: a folder with queries.jsonl (_id, text) and qrels.tsv (query-id, corpus-id,"
-        " score), where corpus-id is a document's id in the index; or a file of JSON lines.",
+        " score), where corpus-id is a document's id in the index; or any file that `semsearch labels import` reads.",
         show_default=False,
     ),
 ]
+QueriesFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--queries",
+        help="Texts of the queries that qrels name by ids: JSON lines with _id and text, or lines of id, tab and text.",
+        show_default=False,
+    ),
+]
+Strict = Annotated[
+    bool,
+    typer.Option(
+        "--strict", help="Stop at the first line that cannot be used, instead of leaving it out and listing it."
+    ),
+]
+MAX_LISTED = 50
+"""Lines that were left out and are listed one by one."""
 
 
 def adapt(
     index: Index,
     labels: LabelsFile = None,
+    queries: QueriesFile = None,
+    strict: Strict = False,
     domain: Domain = DEFAULT_DOMAIN,
     weights: WeightsFile = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the decision, and change nothing.")] = False,
@@ -68,13 +89,16 @@ def adapt(
     """
     from semsearch.storage.labels import EntryFilter
 
-    entries = read_labels(labels, domain=domain)
+    check_domain_name(domain)
+    reading = read_labels(labels, domain=domain, queries=queries)
     with open_registry(index, weights, device=device, threads=threads) as registry:
-        check_documents(entries, registry.engine.corpus)
+        entries = usable_entries(reading, registry.engine.corpus, registry.log, strict=strict)
         if dry_run:
-            logged = {label.id for _, label in registry.log.labels(EntryFilter(domain=domain))}
-            new = [entry for entry in entries if isinstance(entry, Label) and entry.id not in logged]
-            outcome, _ = registry.decide(domain, [label for label in new if label.domain == domain])
+            entry_filter = EntryFilter(domain=domain)
+            logged = {entry.id for _, entry in registry.log.labels(entry_filter)}
+            logged |= {entry.id for _, entry in registry.log.clicks(entry_filter)}
+            new = {entry.id: entry for entry in entries if entry.domain == domain and entry.id not in logged}
+            outcome, _ = registry.decide(domain, list(new.values()))
             out.print(outcome.explanation, soft_wrap=True, markup=False)
             return
         if entries:
@@ -159,31 +183,36 @@ def _comparison_table(comparison: Comparison, adaptation: DomainAdapter) -> Tabl
 @labels.command("import")
 def import_labels(
     index: Index,
-    path: Annotated[Path, typer.Argument(help="File of JSON lines, or folder with queries.jsonl and qrels.tsv.")],
+    path: Annotated[
+        Path,
+        typer.Argument(
+            help="File of JSON lines; table (CSV or TSV) with a header; qrels of BEIR or TREC; or folder with"
+            " queries.jsonl and qrels.tsv. Files may end in .gz or .xz."
+        ),
+    ],
+    queries: QueriesFile = None,
     domain: Annotated[str, typer.Option(help="Domain of the entries that name none.")] = DEFAULT_DOMAIN,
     source: Annotated[
         str | None,
         typer.Option(help="Source of the entries that name none. \\[default: the path's name]", show_default=False),
     ] = None,
     any_document: Annotated[
-        bool, typer.Option("--any-document", help="Also accept entries whose document is not in the index.")
+        bool, typer.Option("--any-document", help="Also import entries whose document is not in the index.")
     ] = False,
+    strict: Strict = False,
 ) -> None:
     """Import labels and clicks into an index's log. Entries that the log already has are not added twice.
+
+    Lines that cannot be used are left out and listed with their reasons.
 
     Example: semsearch labels import index/python docs/example --domain plain
     """
     from semsearch.storage.labels import LabelLog
 
-    entries = read_file(path, domain=domain, source=source or path.resolve().name)
-    with _open_corpus(index) as corpus:
-        missing = missing_entries(corpus, entries)
-    if missing and not any_document:
-        raise LabelError(
-            f"{len(missing)} of {len(entries)} entries are about documents that {index} does not have, the first about"
-            f" {missing[0].document!r}: correct them, or import them as they are with --any-document"
-        )
-    with closing(LabelLog(index)) as log:
+    check_domain_name(domain)
+    reading = read_labels(path, domain=domain, source=source, queries=queries)
+    with _open_corpus(index) as corpus, closing(LabelLog(index)) as log:
+        entries = usable_entries(reading, None if any_document else corpus, log, strict=strict)
         new = log.append(entries)
     out.print(f"{new} new, {len(entries) - new} already in the log")
 
@@ -214,7 +243,11 @@ def export_labels(
         labelled, clicks = log.labels(EntryFilter(domain=domain)), log.clicks(EntryFilter(domain=domain))
     if qrels:
         count = write_qrels(path, [label for _, label in labelled])
-        err.print(f"{count} labels written to {path}", soft_wrap=True)
+        err.print(f"{count} judgments of {len(labelled)} labels written to {path}", soft_wrap=True)
+        if without := sum(not label.query.strip() for _, label in labelled):
+            err.print(f"left out {without} labels without a query", soft_wrap=True)
+        if clicks:
+            err.print(f"left out {len(clicks)} clicks", soft_wrap=True)
         return
     entries: list[tuple[int, Label | Click]] = [*labelled, *clicks]
     records = [as_record(entry) for _, entry in sorted(entries, key=lambda numbered: numbered[0])]
@@ -446,32 +479,46 @@ def _open_corpus(index: Path) -> Iterator[Corpus]:
         yield Corpus.open(generation, threads=1)
 
 
-def read_file(path: Path, *, domain: str, source: str) -> list[Label | Click]:
-    """Read the labels and clicks of a file or a folder. Raises LabelError, as `read_entries`."""
-    from semsearch.domains.exchange import read_entries
+def read_labels(labels: Path | None, *, domain: str, source: str | None = None, queries: Path | None = None) -> Reading:
+    """Read the entries of --labels, none without it. source: of entries that name none, by default the path's name."""
+    from semsearch.domains.exchange import Reading, read_entries
 
-    return read_entries(path, domain=domain, source=source)
-
-
-def read_labels(labels: Path | None, *, domain: str) -> list[Label | Click]:
-    """Read the entries of --labels, none without it. The name of the file or folder is their source."""
-    return [] if labels is None else read_file(labels, domain=domain, source=labels.resolve().name)
-
-
-def check_documents(entries: Sequence[Label | Click], corpus: Corpus) -> None:
-    """Raise LabelError if an entry is about a document that the index does not have."""
-    if missing := missing_entries(corpus, entries):
-        raise LabelError(
-            f"the query {missing[0].query[:60]!r} is judged on {missing[0].document!r}, which the index does not have:"
-            " remove the label, or add the document"
-        )
+    if labels is None:
+        return Reading()
+    # a file name need not be valid Unicode
+    name = os.fsencode(labels.resolve().name).decode("utf-8", "replace")
+    return read_entries(labels, domain=domain, source=source or name, queries=queries)
 
 
-def missing_entries(corpus: Corpus, entries: Sequence[Label | Click]) -> list[Label | Click]:
-    """Return the entries that are about documents that the index does not have."""
-    about_documents = [entry for entry in entries if entry.document is not None]
-    known = corpus.existing_ids(str(entry.document) for entry in about_documents)
-    return [entry for entry in about_documents if entry.document not in known]
+def usable_entries(
+    reading: Reading, corpus: Corpus | None, log: LabelLog, *, strict: bool = False
+) -> list[Label | Click]:
+    """Return the entries that were read, without those that the corpus has no document for or the log cannot append.
+
+    What is left out is listed on stderr. corpus: None accepts every document. Raises LabelError if `strict` and
+    something is left out, or if nothing is left.
+    """
+    from semsearch.storage.labels import conflict
+
+    if corpus is not None:
+        reading.leave_out_missing(corpus.existing_ids(entry.document for entry in reading.entries if entry.document))
+    reading.leave_out({index: conflict(reading.entries[index]) for index in log.conflicting(reading.entries)})
+    reading.check(strict=strict)
+    for note in reading.notes:
+        err.print(note, soft_wrap=True, markup=False)
+    if reading.left_out:
+        err.print(f"left out {len(reading.left_out):,} of {reading.count:,} lines:", soft_wrap=True)
+        for line in reading.left_out[:MAX_LISTED]:
+            err.print(f"  {line}", soft_wrap=True, markup=False)
+        if len(reading.left_out) > MAX_LISTED:
+            err.print(f"  and {len(reading.left_out) - MAX_LISTED:,} more", soft_wrap=True)
+    return reading.entries
+
+
+def check_domain_name(domain: str) -> None:
+    """Raise typer.BadParameter for a name that no domain can have."""
+    if problem := domain_name_problem(domain):
+        raise typer.BadParameter(problem, param_hint="--domain")
 
 
 def _print_version(version: Version) -> None:

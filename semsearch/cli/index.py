@@ -30,8 +30,8 @@ Strict = Annotated[
     bool | None,
     typer.Option(
         "--strict/--skip-bad",
-        help="Stop at the first record or file that cannot be read, or leave them out, count and list them."
-        " \\[default: the recipe's, or --skip-bad]",
+        help="Stop at the first record or file that cannot be read, or leave out all that cannot, count and list them."
+        " \\[default: leave out up to --max-bad-share]",
         show_default=False,
     ),
 ]
@@ -71,8 +71,9 @@ def build(
     inputs: Annotated[
         list[Path],
         typer.Argument(
-            help="Files and folders to index: JSON, JSONL, CSV, TSV, Parquet, Markdown, HTML, PDF, Word, EPUB, plain text,"
-            " also compressed (.gz, .xz, .zst). Or one recipe (.toml), which names the files and settings of an index."
+            help="Files and folders to index: JSON, JSONL, CSV, TSV, Parquet, Markdown, HTML, PDF, Word, ODT, EPUB,"
+            " plain text, also compressed (.gz, .xz, .zst). Or one recipe (.toml), which names the files and settings of an"
+            " index."
         ),
     ],
     output: Annotated[
@@ -180,7 +181,7 @@ def update(
         index,
         chain.from_iterable(readings),
         prune=prune,
-        strict=recipe.stops_at_bad,
+        skip_bad=recipe.skips_bad,
         max_bad_share=recipe.max_bad_share,
         device=device,
         threads=threads,
@@ -422,7 +423,8 @@ def _print_left_out(console: Console, left_out: Sequence[LeftOut]) -> None:
     from semsearch.storage.left_out import summarize
 
     for entry in left_out[:SHOWN_LEFT_OUT]:
-        console.print(Text.assemble(("skipped: ", "yellow"), str(entry)), soft_wrap=True)
+        label = "note: " if entry.kind == "note" else "skipped: "
+        console.print(Text.assemble((label, "yellow"), str(entry)), soft_wrap=True)
     if not left_out:
         return
     rest = sum(entry.count for entry in left_out[SHOWN_LEFT_OUT:])
@@ -475,8 +477,8 @@ def _with_progress(events: Iterator[object]) -> Iterator[object]:
             match event:
                 case LoadingEncoder(name):
                     progress.update(task, description=f"loading {escape(name)}")
-                case Skipped():
-                    skipped += 1
+                case Skipped(record):
+                    skipped += not record.is_note
                 case Reading(documents, passages):
                     bad = f", {skipped:,} skipped" if skipped else ""
                     progress.update(

@@ -11,16 +11,18 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 
 from semsearch.cli.options import Device, Threads, err, out
+from semsearch.errors import LabelError
 
 # torch takes seconds to import: each command imports what it needs, so that --help answers at once
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from pydantic import JsonValue
 
     from semsearch.adapters.weights import Weights
     from semsearch.encoders.encoder import Encoder
     from semsearch.evaluation.report import Improvement
+    from semsearch.metalearn.datasets import LabelledTexts
     from semsearch.metalearn.episodes import Dataset
     from semsearch.metalearn.outer_loop import Step
     from semsearch.metalearn.training import GuardTrial
@@ -115,9 +117,15 @@ def learn(
     names = tuple(name.strip() for name in members.split(",") if name.strip())
     _check_members(names)
     settings = OuterLoopSettings(learners=names, steps=steps, episodes=episodes, seed=seed)
-    loaded, about = _load(domains, encoder=encoder, embeddings=embeddings, cache=cache, device=device, threads=threads)
-    if open_only:
-        loaded = [dataset for dataset in loaded if dataset.texts.open_licence]
+    loaded, about = _load(
+        domains,
+        encoder=encoder,
+        embeddings=embeddings,
+        cache=cache,
+        device=device,
+        threads=threads,
+        select=lambda texts: [each for each in texts if each.open_licence or not open_only],
+    )
     for path, left_out in _weights_files(loaded, output, folds, fold, seed):
         if left_out:
             err.print(f"[bold]{path.name}[/bold], without {', '.join(left_out)}", soft_wrap=True)
@@ -224,16 +232,43 @@ def evaluate(
     Example: semsearch evaluate data/domains/cisi --labels 0,8,32 --json cisi.json
     """
     from semsearch.adapters.weights import DEFAULT_WEIGHTS
-    from semsearch.evaluation.protocol import METHODS, Plan, chosen_methods, open_weights
+    from semsearch.evaluation.plots import check_plots, draw
+    from semsearch.evaluation.protocol import METHODS, Plan, chosen_methods, needs_weights, open_weights, weights_for
     from semsearch.evaluation.protocol import evaluate as run
-    from semsearch.evaluation.report import save_json, save_markdown, summary
+    from semsearch.evaluation.report import check_folder, save_json, save_markdown, summary
 
     numbers = _parse_label_numbers(labels)
     opened = open_weights(weights or DEFAULT_WEIGHTS)
     names = chosen_methods(METHODS if methods is None else [name.strip() for name in methods.split(",")])
     plan = Plan(numbers, seeds, names)
-    loaded, about = _load(domains, encoder=encoder, embeddings=embeddings, cache=cache, device=device, threads=threads)
-    loaded = [dataset for dataset in loaded if dataset.texts.labelled]
+    # what is missing is found before hours of encoding
+    if plots is not None:
+        check_plots(plots)
+    if json_out is not None:
+        check_folder(json_out.parent)
+
+    def select(texts: Sequence[LabelledTexts]) -> list[LabelledTexts]:
+        labelled = [each for each in texts if each.labelled]
+        if not labelled:
+            raise LabelError(f"none of {len(texts)} data sets has a qrels.tsv: there is nothing to measure")
+        for each in labelled:
+            weights_for(each, opened)
+        return labelled
+
+    def check_dimension(dimension: int) -> None:
+        if needs_weights(plan):
+            opened[0].check_dimension(dimension)
+
+    loaded, about = _load(
+        domains,
+        encoder=encoder,
+        embeddings=embeddings,
+        cache=cache,
+        device=device,
+        threads=threads,
+        select=select,
+        check_dimension=check_dimension,
+    )
     measurements = []
     with _progress() as progress:
         task = progress.add_task("measuring", total=len(loaded), counts="")
@@ -255,8 +290,6 @@ def evaluate(
         }
         save_json(json_out, measurements, lines, settings)
     if plots is not None:
-        from semsearch.evaluation.plots import draw
-
         for path in [*draw(plots, measurements, lines), save_markdown(plots / "table.md", lines, numbers)]:
             err.print(f"written {path}", soft_wrap=True)
 
@@ -320,12 +353,18 @@ def _load(
     cache: Path | None,
     device: str,
     threads: int | None,
+    select: Callable[[Sequence[LabelledTexts]], Sequence[LabelledTexts]],
+    check_dimension: Callable[[int], None] = lambda _: None,
 ) -> tuple[list[Dataset], dict[str, JsonValue]]:
-    """Return the data sets in the folders with their vectors, and the encoder's settings for the output files."""
+    """Return the data sets in the folders with their vectors, and the encoder's settings for the output files.
+
+    select: returns those to encode, once all are read. check_dimension: called with the dimension of the vectors before
+    anything is encoded.
+    """
     with err.status("starting"):
         from semsearch.encoders.encoder import Encoder as Model
         from semsearch.encoders.locate import DEFAULT_MODEL
-        from semsearch.metalearn.datasets import find_datasets
+        from semsearch.metalearn.datasets import find_datasets, read_texts
         from semsearch.metalearn.episodes import Vectorizer, default_cache
         from semsearch.system.threads import available_cores, limit_threads
 
@@ -334,16 +373,21 @@ def _load(
 
     @lru_cache(maxsize=1)
     def opened() -> Encoder:
-        return Model.open(name, device=device, threads=threads)
+        model = Model.open(name, device=device, threads=threads)
+        check_dimension(model.dimension)
+        return model
 
-    paths = find_datasets(folders)
+    with err.status("reading the data sets"):
+        folder_of = {folder.name: folder for folder in find_datasets(folders)}
+        texts = select([read_texts(folder) for folder in folder_of.values()])
     vectors = Vectorizer(opened, name, cache or default_cache(), embeddings)
     loaded = []
     with _progress() as progress:
-        task = progress.add_task("vectors", total=len(paths), counts="")
-        for folder in paths:
-            progress.update(task, counts=folder.name)
-            loaded.append(vectors.dataset(folder))
+        task = progress.add_task("vectors", total=len(texts), counts="")
+        for each in texts:
+            progress.update(task, counts=each.name)
+            loaded.append(vectors.vectorize(each, folder_of[each.name]))
+            check_dimension(loaded[-1].documents.shape[1])
             progress.update(task, advance=1)
     return loaded, {"encoder": name}
 

@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Table
 from rich.text import Text
 
-from semsearch.cli.domains import Domain, Index, check_documents, open_registry, read_labels
+from semsearch.cli.domains import Domain, Index, open_registry, read_labels, usable_entries
 from semsearch.cli.options import Device, Threads, WeightsFile, err, out
 from semsearch.errors import IndexFolderError, RecipeError
 from semsearch.types import DEFAULT_DOMAIN
@@ -105,9 +105,9 @@ def tune(
     recipe_path = _find_recipe(index, recipe)
     if not dry_run:
         _check_writable(index, recipe_path)
-    entries = read_labels(labels, domain=domain)
+    reading = read_labels(labels, domain=domain)
     with open_registry(index, weights, device=device, threads=threads) as registry:
-        check_documents(entries, registry.engine.corpus)
+        entries = usable_entries(reading, registry.engine.corpus, registry.log)
         judged = _judged_queries(registry, entries)
         from semsearch.domains.tuning import Budget
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from statistics import fmean
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from statistics import median
+from typing import TypeVar
 
 from semsearch.adapters.ndcg import ndcg
 from semsearch.domains.position_bias import PositionBias, click_relevance
+from semsearch.storage.entries import as_utc
 from semsearch.types import Click, Label
+
+Entry = TypeVar("Entry", Label, Click, Label | Click)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +36,15 @@ MAX_QUERIES = 512
 def judged_queries(labels: Sequence[Label], clicks: Sequence[Click], bias: PositionBias) -> list[JudgedQuery]:
     """Merge labels and clicks into one judged query per query text, sorted by text.
 
-    Each user's last label of a document for a query counts, and users are averaged. Clicks count for documents that
-    have no label for the query. Labels without a query are ignored. If there are more than MAX_QUERIES queries, those
-    with the most recent labels and clicks are returned.
+    Labels are merged as in `label_relevance`. Clicks count for documents that have no label for the query. If there are
+    more than MAX_QUERIES queries, those with the most recent labels and clicks are returned.
     """
+    clicks = [replace(click, query=click.query.strip()) for click in clicks if click.query.strip()]
     relevance: dict[str, dict[str, float]] = {
-        query.strip(): dict(rates) for query, rates in click_relevance(clicks, bias).items() if query.strip()
+        query: dict(rates) for query, rates in click_relevance(clicks, bias).items()
     }
     clicked = set(relevance)
-    for query, documents in _label_relevance(labels).items():
+    for query, documents in label_relevance(labels).items():
         relevance.setdefault(query, {}).update(documents)
     recent = _recent_queries([*labels, *clicks])
     return [
@@ -56,22 +60,32 @@ def judged_queries(labels: Sequence[Label], clicks: Sequence[Click], bias: Posit
     ]
 
 
-def _label_relevance(labels: Sequence[Label]) -> dict[str, dict[str, float]]:
-    """Return query → document → mean relevance over the users' last labels."""
-    last: defaultdict[str, defaultdict[str, dict[tuple[str, str], float]]] = defaultdict(lambda: defaultdict(dict))
-    for label in labels:
+def label_relevance(labels: Sequence[Label]) -> dict[str, dict[str, float]]:
+    """Return query → document → relevance, merged over time and over annotators.
+
+    An annotator is a user of a source. Of the labels that an annotator gave a document for a query, the latest counts;
+    of those with the same time, the last one in `labels`. The relevance is the median over annotators: what the
+    majority says, for grades as well. For an even number it is the mean of the two in the middle, so that one vote
+    against one is half relevant. Labels without a query are ignored.
+    """
+    latest: defaultdict[str, defaultdict[str, dict[tuple[str, str], float]]] = defaultdict(lambda: defaultdict(dict))
+    for label in by_time(labels):
         if label.query.strip():
-            last[label.query.strip()][label.document][label.source, label.user] = label.relevance
+            latest[label.query.strip()][label.document][label.source, label.user] = label.relevance
     return {
-        query: {document: fmean(by_user.values()) for document, by_user in documents.items()}
-        for query, documents in last.items()
+        query: {document: median(by_annotator.values()) for document, by_annotator in documents.items()}
+        for query, documents in latest.items()
     }
+
+
+def by_time(entries: Iterable[Entry]) -> list[Entry]:
+    """Return labels or clicks in the order of their times; those of the same time keep their order."""
+    return sorted(entries, key=lambda entry: as_utc(entry.at))
 
 
 def _recent_queries(entries: Sequence[Label | Click]) -> set[str]:
     """Return the at most MAX_QUERIES queries that were labelled or clicked last."""
-    judging = [entry for entry in entries if entry.document is not None and entry.query.strip()]
-    judging.sort(key=lambda entry: entry.at)
+    judging = by_time(entry for entry in entries if entry.document is not None and entry.query.strip())
     recent: dict[str, None] = {}
     for entry in reversed(judging):
         if len(recent) == MAX_QUERIES:

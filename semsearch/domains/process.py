@@ -60,7 +60,7 @@ class AdaptationProcess:
     ) -> Verdict:
         """As `Weights.adapt`. If the process has died, it is started again, once per call.
 
-        Raises BrokenProcessPool if it dies again, or `close` has ended it.
+        Raises BrokenProcessPool if it dies again, and that or CancelledError if `close` has ended it.
         """
         # as arrays: torch would share a tensor's memory with the other process instead of copying it
         tensors = {field.name: getattr(support, field.name) for field in fields(support)}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from semsearch.adapters.adapter import Adapter
 from semsearch.adapters.state import DomainState
 from semsearch.adapters.weights import Weights
 from semsearch.domains.adapting import Adaptation, AdaptFunction, Encode, adapt
-from semsearch.domains.judgments import JudgedQuery, judged_queries
+from semsearch.domains.judgments import JudgedQuery, by_time, judged_queries
 from semsearch.domains.position_bias import PositionBias, estimate_bias
 from semsearch.domains.recommending import Recommendations, recommend
 from semsearch.domains.versions import VersionHistory
@@ -91,10 +92,19 @@ class DomainRegistry:
     def adapt(self, domain: str) -> Version:
         """Adapt a domain to its log, serve the result as a new version, and return that.
 
-        If the log has no new entries and the state is the same, the current version is returned. Raises what `decide`
-        raises.
+        If the log has no new entries and the state is the same, the current version is returned. A domain that does not
+        exist is not created: version 0 is returned. Raises what `decide` raises.
         """
         with self._lock:
+            if not self.exists(domain):
+                return Version(
+                    number=0,
+                    at=datetime.now(UTC),
+                    event="declined",
+                    explanation=f"Not adapted: the domain {domain!r} has no labels or clicks.",
+                    state=None,
+                    learner="none",
+                )
             last_entry = self.log.last_number(domain)
             outcome, parent = self.decide(domain)
             current = self.store.record(domain).current
@@ -118,11 +128,16 @@ class DomainRegistry:
             self._serve(domain)
         return version
 
-    def decide(self, domain: str, more: Sequence[Label] = ()) -> tuple[Adaptation, str | None]:
+    def exists(self, domain: str) -> bool:
+        """Whether a domain has a record, or ever had a label or a click. Raises StateError as `DomainStore.record`."""
+        record = self.store.record(domain)
+        return bool(record.versions or record.parent is not None or self.log.last_number(domain))
+
+    def decide(self, domain: str, more: Sequence[Label | Click] = ()) -> tuple[Adaptation, str | None]:
         """Compute the adaptation of a domain, and the `DOMAIN/VERSION` it starts from; nothing is changed.
 
-        more: labels to use in addition to those of the log. Raises LabelError, WeightsError, StorageError, and
-        StateError if the domain's record is damaged.
+        more: labels and clicks to use in addition to those of the log. Raises LabelError, WeightsError, StorageError,
+        and StateError if the domain's record is damaged.
         """
         judged = self.judged_queries(domain, more)
         parent_domain = self.store.record(domain).parent
@@ -178,8 +193,8 @@ class DomainRegistry:
         labels = [label for _, label in self.log.labels(EntryFilter(domain=domain))]
         clicks = [click for _, click in self.log.clicks(EntryFilter(domain=domain))]
         relevance: dict[str, float] = {}
-        for label in labels:
-            relevance.pop(label.document, None)  # the last label decides, also on the order
+        for label in by_time(labels):
+            relevance.pop(label.document, None)  # the latest label decides, also on the order
             relevance[label.document] = label.relevance
         clicked = [click.document for click in clicks if click.document is not None and click.document not in relevance]
         seen = {*relevance, *clicked, *(document for click in clicks for document in click.shown)}

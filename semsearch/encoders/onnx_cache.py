@@ -18,6 +18,7 @@ from tokenizers import Tokenizer
 from semsearch.encoders.locate import ModelLocation, files_sha256
 from semsearch.encoders.runtime import ModelInfo, Runtime, RuntimeChoice
 from semsearch.encoders.speed import SpeedRecord, library_versions, machine
+from semsearch.system.extras import install_command
 from semsearch.system.files import cache_folder, sha256
 
 EXPORT_TIMEOUT_S = 900
@@ -55,7 +56,7 @@ def open_cached(location: ModelLocation, choice: RuntimeChoice, *, threads: int)
         return None, "it was asked for"
     missing = [name for name in ("onnxruntime", "onnxscript") if importlib.util.find_spec(name) is None]
     if missing:
-        return None, f"{missing[0]} is not installed: pip install 'semsearch[onnx]'"
+        return None, f"{missing[0]} is not installed: {install_command(missing[0], 'onnx')}"
     folder = location.folder
     if folder is None or not _is_transformer(folder):
         return None, "the model is not on this machine, or is not a transformer"

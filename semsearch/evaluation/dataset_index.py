@@ -58,13 +58,13 @@ class KnownQueries:
 def dataset_engine(dataset: Dataset, folder: Path, search: SearchOptions | None = None) -> SearchEngine:
     """An engine over a data set's documents, searched exactly.
 
-    Each document is one passage, its id is its row. Texts and full text are written to a file in `folder`, which must
+    Each document is one passage. Texts and full text are written to a file in `folder`, which must
     stay until the engine is no longer used. search: by default that of an index whose recipe says nothing.
     """
     path = folder / f"{dataset.name}.sqlite"
     with DocumentWriter(path) as writer:
         for row, text in enumerate(dataset.texts.documents):
-            writer.add(Document(str(row), "", text, ""), "", [(Passage(text, 0, len(text)), 1)])
+            writer.add(Document(_doc_id(row), "", text, ""), "", [(Passage(text, 0, len(text)), 1)])
         writer.close()
     vectors = VectorIndex.exact(dataset.documents.shape[1])
     vectors.add(dataset.documents)
@@ -88,10 +88,17 @@ def dataset_engine(dataset: Dataset, folder: Path, search: SearchOptions | None 
 def judged_queries(dataset: Dataset, rows: Sequence[int]) -> list[JudgedQuery]:
     """The queries in these rows with all their judgments; of queries with the same text only the first."""
     relevance = {
-        dataset.texts.queries[row]: {str(document): value for document, value in dataset.texts.judgments[row].items()}
+        dataset.texts.queries[row]: {
+            _doc_id(document): value for document, value in dataset.texts.judgments[row].items()
+        }
         for row in reversed(rows)
     }
     return [JudgedQuery(text, by_document) for text, by_document in relevance.items()]
+
+
+def _doc_id(row: int) -> str:
+    """The id of the document in a row; no query is an id, which would rank its document first."""
+    return f"row:{row}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

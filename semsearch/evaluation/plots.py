@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,8 @@ import numpy as np
 from semsearch.errors import InputError
 from semsearch.evaluation.measures import paired_interval
 from semsearch.evaluation.protocol import Measurement
-from semsearch.evaluation.report import Improvement, by_method, differences
+from semsearch.evaluation.report import Improvement, by_method, check_folder, differences
+from semsearch.system.extras import install_command
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,12 +25,11 @@ INK, QUIET, BEST = "#1b1f24", "#8a939c", "#0b6e4f"
 def draw(folder: Path, measurements: Sequence[Measurement], lines: Sequence[Improvement]) -> list[Path]:
     """Write gain.png, forest.png and chosen.png; returns their paths.
 
-    Raises InputError where matplotlib is not installed or the folder cannot be written.
+    Raises InputError as `check_plots`, and where the folder cannot be written.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise InputError("plots need matplotlib: pip install 'semsearch[evaluate]', or leave --plots out") from error
+    check_plots(folder)
+    from matplotlib.figure import Figure
+
     figures = {"gain.png": _improvement(lines, Figure)}
     if any(measurement.method == "semsearch" and measurement.labels for measurement in measurements):
         figures |= {"forest.png": _forest(measurements, Figure), "chosen.png": _chosen(measurements, Figure)}
@@ -39,6 +40,14 @@ def draw(folder: Path, measurements: Sequence[Measurement], lines: Sequence[Impr
     except OSError as error:
         raise InputError(f"plots cannot be written to {folder} ({error.strerror}): choose another --plots") from error
     return [folder / name for name in figures]
+
+
+def check_plots(folder: Path) -> None:
+    """Raise InputError if matplotlib is not installed, or if `folder` cannot be made."""
+    if find_spec("matplotlib") is None:
+        command = install_command("matplotlib", "evaluate")
+        raise InputError(f"plots need matplotlib: {command}, or leave --plots out")
+    check_folder(folder)
 
 
 def _improvement(lines: Sequence[Improvement], figure_of: type[Figure]) -> Figure:

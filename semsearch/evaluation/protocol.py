@@ -26,6 +26,7 @@ from semsearch.evaluation import baselines
 from semsearch.evaluation.baselines import Task
 from semsearch.evaluation.dataset_index import DatasetIndex
 from semsearch.evaluation.measures import Values, measure, measure_rankings
+from semsearch.metalearn.datasets import LabelledTexts
 from semsearch.metalearn.episodes import Dataset
 from semsearch.types import Rows, Scores
 
@@ -81,6 +82,11 @@ def chosen_methods(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(["frozen", *spelled]))
 
 
+def needs_weights(plan: Plan) -> bool:
+    """Whether a plan has a method that uses weights, and labels to use them on."""
+    return any(plan.labels) and not {*plan.methods} <= {*BASELINES}
+
+
 def evaluate(
     datasets: Sequence[Dataset], weights: Sequence[Weights], plan: Plan, *, processes: int = 1
 ) -> Iterator[list[Measurement]]:
@@ -89,7 +95,7 @@ def evaluate(
     weights: one, or several that left families out; a data set is measured with one that left its family out.
     Raises LabelError where several are given and none did.
     """
-    tasks = [(dataset, _weights_for(dataset, weights), plan) for dataset in datasets]
+    tasks = [(dataset, weights_for(dataset.texts, weights), plan) for dataset in datasets]
     # the largest first, so that the last process to finish does not begin with it
     tasks.sort(key=lambda task: -task[0].documents.size * len(task[0].queries))
     if processes == 1:
@@ -106,13 +112,14 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def _weights_for(dataset: Dataset, weights: Sequence[Weights]) -> Weights:
+def weights_for(texts: LabelledTexts, weights: Sequence[Weights]) -> Weights:
+    """The weights to measure a data set with. Raises LabelError if there are several and none left its family out."""
     if len(weights) == 1:
         return weights[0]
-    unseen = without(dataset.family, weights)
+    unseen = without(texts.family, weights)
     if unseen is not None:
         return unseen
-    raise LabelError(f"none of {len(weights)} weights left out the family {dataset.family!r} of {dataset.name}")
+    raise LabelError(f"none of {len(weights)} weights left out the family {texts.family!r} of {texts.name}")
 
 
 def without(family: str, weights: Sequence[Weights]) -> Weights | None:

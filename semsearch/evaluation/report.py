@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,6 +124,17 @@ def save_json(
         "rows": rows(measurements),
     }
     _write(path, json.dumps(content, ensure_ascii=False))
+
+
+def check_folder(folder: Path) -> None:
+    """Make a folder for results. Raises InputError if it cannot be made or written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        reason = "" if os.access(folder, os.W_OK) else "permission denied"
+    except OSError as error:
+        reason = str(error.strerror)
+    if reason:
+        raise InputError(f"{folder} cannot be written ({reason}): choose another path")
 
 
 def save_markdown(path: Path, lines: Sequence[Improvement], labels: Sequence[int]) -> Path:

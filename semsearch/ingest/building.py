@@ -28,7 +28,7 @@ from semsearch.ingest.readers.sources import read
 from semsearch.ingest.recipe import ChunkingOptions, IndexOptions, Recipe
 from semsearch.storage.documents import DocumentWriter, encoder_text
 from semsearch.storage.embedding_checkpoint import remove_checkpoint
-from semsearch.storage.generations import Generation, SegmentFiles, begin_build, publish
+from semsearch.storage.generations import Generation, SegmentFiles, begin_build, publish, write_errors
 from semsearch.storage.left_out import LeftOut, count_bad, summarize
 from semsearch.storage.manifest import FIRST_SEGMENT, EncoderRecord, IndexRecord, Manifest, SegmentRecord
 from semsearch.storage.projection import Projection
@@ -126,8 +126,8 @@ def build(
     serves.
     """
     threads = threads or available_cores()
-    report = InputReport(strict=recipe.stops_at_bad, max_bad_share=recipe.max_bad_share)
-    with begin_build(folder) as files:
+    report = InputReport(skip_bad=recipe.skips_bad, max_bad_share=recipe.max_bad_share)
+    with write_errors(folder), begin_build(folder) as files:
         segment = files.segment(FIRST_SEGMENT)
         segment.folder.mkdir()
         if records is None:

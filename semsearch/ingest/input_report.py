@@ -13,8 +13,8 @@ from semsearch.ingest.recipe import DEFAULT_MAX_BAD_SHARE
 from semsearch.storage.left_out import LeftOut, LeftOutKind
 from semsearch.types import Document
 
-MIN_COUNT = 20
-"""A table of fewer rows, or a folder of fewer files, has no largest share of bad ones, as long as one can be read."""
+MIN_FILES = 20
+"""A folder of fewer files has no largest share of bad ones."""
 MAX_ENTRIES = 1_000
 """Files and reasons that a report lists one by one; what comes later is counted together."""
 SHOWN_REASONS = 5
@@ -32,6 +32,8 @@ class _File:
     documents: int = 0
     bad: int = 0
     """Rows that are not documents."""
+    rejected: int = 0
+    """Those of them that were read, but have the id of another document."""
     first: BadRecord | None = None
     """The first bad row."""
     unreadable: BadRecord | None = None
@@ -63,15 +65,18 @@ class _Entry:
 class InputReport:
     """Counts the records of one build or update as they are read."""
 
-    def __init__(self, *, strict: bool = False, max_bad_share: float = DEFAULT_MAX_BAD_SHARE) -> None:
+    def __init__(self, *, skip_bad: bool | None = None, max_bad_share: float | None = None) -> None:
         """Start an empty report.
 
-        strict: whether the first bad record raises an error. max_bad_share: from 0 to 1, the largest share of a table's
-        rows, and of a folder's files, that may be bad. Raises RecipeError if it is none.
+        skip_bad: False makes the first bad record an error, True allows any number of them.
+        max_bad_share: from 0 to 1, the largest share of a table's rows, and of a folder's files, that may be bad; by
+        default DEFAULT_MAX_BAD_SHARE, or 1 if `skip_bad` is True. Raises RecipeError if it is no share.
         """
+        if max_bad_share is None:
+            max_bad_share = 1.0 if skip_bad else DEFAULT_MAX_BAD_SHARE
         if not 0 <= max_bad_share <= 1:
             raise RecipeError(f"max_bad_share is {max_bad_share}: give a share from 0 to 1")
-        self._strict = strict
+        self._strict = skip_bad is False
         self._max_bad_share = max_bad_share
         self._entries: dict[tuple[str, str, str], _Entry] = {}
         self._file = _File("")
@@ -97,6 +102,7 @@ class InputReport:
     def reject(self, record: BadRecord) -> None:
         """Count the document that `watch` has just yielded as a bad record. Raises InputError if strict."""
         self._file.documents -= 1
+        self._file.rejected += 1
         self._add_bad(record)
 
     def check(self) -> None:
@@ -104,15 +110,15 @@ class InputReport:
         share = self._max_bad_share
         too_much = list(self._too_much)
         for name, folder in self._folders.items():
-            if folder.files >= MIN_COUNT and folder.unreadable > share * folder.files:
+            if folder.files >= MIN_FILES and folder.unreadable > share * folder.files:
                 where = f"in {name}/" if name else "of the input"
                 reasons = _listed([str(record) for record in folder.first], folder.unreadable)
                 too_much.append(f"{folder.unreadable:,} of {folder.files:,} files {where} cannot be read: {reasons}")
         if too_much and share < 1:
             raise InputError(
-                f"{_listed(too_much, len(too_much))}\nNothing was written. Correct these files or leave them out (in a"
-                " recipe: sources.exclude); to index what can be read, allow a larger share of bad records, up to 1:"
-                f" --max-bad-share N, in a recipe max_bad_share = N (now {share:g})"
+                f"{_listed(too_much, len(too_much))}. Nothing was written: correct these files, leave them out (in a"
+                " recipe: sources.exclude), or index what can be read with --skip-bad, or with a larger share of bad"
+                f" records than {share:g}, --max-bad-share N (in a recipe: skip_bad = true, max_bad_share = N)"
             )
 
     @property
@@ -160,8 +166,8 @@ class InputReport:
         folder = record.folder.as_posix()
         self.files.add(folder)
         for suffix, count in record.suffixes.items():
-            what = f"files ending in {suffix}" if suffix else "files without a suffix"
-            self._list("format", folder, folder, f"{count:,} {what} were not read: their format is unknown", count)
+            what = f"ending in {suffix}" if suffix else "without a suffix"
+            self._list("format", folder, folder, f"files {what} are of an unknown format ({count:,} not read)", count)
 
     def _list(self, kind: LeftOutKind, file: str, location: str, reason: str, count: int = 1) -> None:
         key = (kind, file, _VARIABLE.sub("", reason))
@@ -183,7 +189,9 @@ class InputReport:
             return
         rows = file.documents + file.bad
         bad = file.unreadable or (file.first if not file.documents else None)
-        if file.bad and rows >= MIN_COUNT and file.bad > self._max_bad_share * rows:
+        # in a folder, a table without a readable row is a bad file
+        is_table = file.documents or file.rejected or file.named
+        if is_table and file.bad > self._max_bad_share * rows:
             self._too_much.append(f"{file.bad:,} of {rows:,} rows of {file.name} cannot be read: {file.first}")
         elif bad is not None and file.named and not file.documents:
             self._too_much.append(f"{bad}")

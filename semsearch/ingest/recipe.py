@@ -123,6 +123,14 @@ class Source(_Section):
     )
     exclude: tuple[str, ...] = Field((), description="In a folder, no file names that match one of these patterns")
     encoding: str = "utf-8"
+    delimiter: str | None = Field(
+        None,
+        min_length=1,
+        max_length=1,
+        pattern=r"""[^"\r\n]""",
+        description="Character between the columns of a CSV or TSV table; by default the one of , ; | and tab that fits"
+        " its first lines",
+    )
     fields: FieldNames = FieldNames()
     types: Mapping[str, FieldType] = Field(
         {},
@@ -162,9 +170,13 @@ class Recipe(_Section):
     )
     map: bool = Field(True, description="Whether to compute a map of the passages for the page")
     strict: bool = Field(False, description="Stop at the first record or file that cannot be read")
-    skip_bad: bool = Field(True, description="Former option: false is the same as strict = true")
-    max_bad_share: float = Field(
-        DEFAULT_MAX_BAD_SHARE,
+    skip_bad: bool | None = Field(
+        None,
+        description="true: leave out what cannot be read, however much; false: the same as strict = true; by default,"
+        " up to `max_bad_share`",
+    )
+    max_bad_share: float | None = Field(
+        None,
         ge=0,
         le=1,
         description="Largest share of a table's rows, or of a folder's files, that may be unreadable; 1: any",
@@ -179,9 +191,9 @@ class Recipe(_Section):
     )
 
     @property
-    def stops_at_bad(self) -> bool:
-        """Whether the first bad record ends a build."""
-        return self.strict or not self.skip_bad
+    def skips_bad(self) -> bool | None:
+        """Whether bad records are left out: always, never, or, if None, up to `max_bad_share`."""
+        return False if self.strict else self.skip_bad
 
     @classmethod
     def read(cls, path: Path) -> Recipe:

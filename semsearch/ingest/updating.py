@@ -34,7 +34,7 @@ from semsearch.ingest.encoding import Encoding, Resuming, encode_passages, encod
 from semsearch.ingest.index_selection import LinkingGraph
 from semsearch.ingest.input_report import InputReport, file_of
 from semsearch.ingest.readers.files import BadRecord, PassedOver, Record
-from semsearch.ingest.recipe import DEFAULT_MAX_BAD_SHARE, IndexOptions, Recipe
+from semsearch.ingest.recipe import IndexOptions, Recipe
 from semsearch.storage.corpus import Corpus, Segment, save_deleted
 from semsearch.storage.documents import DocumentWriter, StoredDocument
 from semsearch.storage.embedding_checkpoint import remove_checkpoint
@@ -98,8 +98,8 @@ def update(
     records: Iterable[Record],
     *,
     prune: bool = False,
-    strict: bool = False,
-    max_bad_share: float = DEFAULT_MAX_BAD_SHARE,
+    skip_bad: bool | None = None,
+    max_bad_share: float | None = None,
     opened: OpenIndex | None = None,
     device: str = "auto",
     threads: int | None = None,
@@ -107,14 +107,14 @@ def update(
     """Add documents to the index in `folder`; a document replaces the one of the same id if it differs.
 
     prune: delete all documents that are not among the records, except those of files and folders in which something
-    could not be read. strict, max_bad_share: as of `InputReport`. The work is done as the events are taken.
+    could not be read. skip_bad, max_bad_share: as of `InputReport`. The work is done as the events are taken.
 
-    Raises InputError if more of a table or of a folder is bad than may be, or, if strict, for the first bad record;
-    EncoderError; IndexFolderError if there is no index, if another process is writing it, if its encoder has changed,
-    or if the disk cannot be written. Whatever is raised, the index is as it was.
+    Raises InputError if more of a table or of a folder is bad than may be, or, if `skip_bad` is False, for the first
+    bad record; EncoderError; IndexFolderError if there is no index, if another process is writing it, if its encoder
+    has changed, or if the disk cannot be written. Whatever is raised, the index is as it was.
     """
     threads = threads or available_cores()
-    report = InputReport(strict=strict, max_bad_share=max_bad_share)
+    report = InputReport(skip_bad=skip_bad, max_bad_share=max_bad_share)
     with _begin(folder, opened) as change:
         recipe = Recipe.model_validate(change.manifest.recipe)
         encoder = yield from _load_encoder(folder, change.manifest, recipe, opened, device=device, threads=threads)

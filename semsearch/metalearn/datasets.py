@@ -6,16 +6,16 @@ Without qrels.tsv the corpus labels itself: each title, or first sentence, is a 
 
 from __future__ import annotations
 
-import csv
-import json
-import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic_core import from_json
+
 from semsearch.adapters.support import Judgments
 from semsearch.errors import LabelError
+from semsearch.metalearn.tables import BadLine, Layout, numbered, parse_number, read_rows
 
 
 @dataclass(frozen=True)
@@ -95,75 +95,106 @@ def read_labels(folder: Path) -> list[tuple[str, dict[str, float]]]:
     The documents need not exist. Raises LabelError, with file and line, if a file cannot be read.
     """
     records = read_records(folder / "queries.jsonl")
-    qrels = read_qrels(folder / "qrels.tsv", set(records), None, above=-1e-9)
-    return [(records[query_id]["text"], relevance) for query_id, relevance in qrels.items()]
+    labels: dict[str, dict[str, float]] = {}
+    for query_id, doc_id, relevance in _judgments(folder / "qrels.tsv", set(records), None):
+        labels.setdefault(query_id, {})[doc_id] = relevance
+    return [(records[query_id]["text"], relevance) for query_id, relevance in labels.items()]
 
 
 def read_records(path: Path) -> dict[str, dict[str, str]]:
     """Read corpus.jsonl or queries.jsonl: id → title and text. Raises LabelError, with file and line."""
     records: dict[str, dict[str, str]] = {}
-    try:
-        with path.open(encoding="utf-8") as lines:
-            for number, line in enumerate(lines, start=1):
-                try:
-                    record = json.loads(line)
-                    record_id, text, title = str(record["_id"]), record["text"], record.get("title") or ""
-                except (ValueError, KeyError, TypeError, AttributeError) as error:
-                    raise LabelError(f"{path}:{number}: not a record with _id and text ({error})") from error
-                if not isinstance(text, str) or not isinstance(title, str):
-                    raise LabelError(f"{path}:{number}: title and text must be strings")
-                if record_id in records:
-                    raise LabelError(f"{path}:{number}: the id {record_id!r} occurs twice")
-                records[record_id] = {"title": title, "text": text}
-    except (OSError, UnicodeDecodeError) as error:
-        raise LabelError(
-            f"{path} cannot be read ({error}): give a folder with corpus.jsonl and queries.jsonl"
-        ) from error
+    for record in parse_records(path):
+        if isinstance(record, BadLine):
+            raise LabelError(str(record))
+        record_id, values = record
+        records[record_id] = values
     return records
 
 
-def read_qrels(
-    path: Path, queries: set[str], documents: Mapping[str, int] | None, *, above: float = 0
-) -> dict[str, dict[str, float]]:
-    """Read qrels.tsv: query id → document id → relevance. Raises LabelError, with file and line.
+def parse_records(path: Path) -> Iterator[tuple[str, dict[str, str]] | BadLine]:
+    """Yield (id, title and text) of each line of corpus.jsonl or queries.jsonl, or a BadLine.
+
+    Raises LabelError if the file cannot be read at all.
+    """
+    seen: set[str] = set()
+    for number, line in numbered(path):
+        location = f"{path}:{number}"
+        record = _parse_record(line, location) if isinstance(line, str) else line
+        if not isinstance(record, BadLine):
+            if record[0] in seen:
+                record = BadLine(location, f"the id {record[0]!r} occurs twice")
+            else:
+                seen.add(record[0])
+        yield record
+
+
+def _parse_record(line: str, location: str) -> tuple[str, dict[str, str]] | BadLine:
+    try:
+        record = from_json(line)
+    except ValueError as error:
+        return BadLine(location, f"not JSON ({error}): write one object with _id and text on each line")
+    if not isinstance(record, dict) or "text" not in record or not isinstance(record.get("_id"), str | int):
+        return BadLine(location, "not an object with _id and text")
+    text, title = record["text"], record.get("title") or ""
+    if not isinstance(text, str) or not isinstance(title, str):
+        return BadLine(location, "title and text must be texts")
+    return str(record["_id"]), {"title": title, "text": text}
+
+
+def read_qrels(path: Path, queries: set[str], documents: Mapping[str, int] | None) -> dict[str, dict[str, float]]:
+    """Read qrels.tsv: query id → document id → relevance > 0. Raises LabelError, with file and line.
 
     queries: the ids that exist.
     documents: the ids that exist; None: not checked.
-    above: judgments of at most this relevance are left out.
     """
     qrels: dict[str, dict[str, float]] = {}
-    try:
-        with path.open(encoding="utf-8", newline="") as lines:
-            for number, columns in enumerate(csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE), start=1):
-                if number == 1 and columns[:1] == ["query-id"]:
-                    continue
-                try:
-                    query_id, doc_id, score = columns
-                    relevance = float(score)
-                except ValueError as error:
-                    raise LabelError(f"{path}:{number}: not query-id, corpus-id and score ({error})") from error
-                if not math.isfinite(relevance):
-                    raise LabelError(f"{path}:{number}: the score is {score}, not a finite number")
-                if query_id not in queries:
-                    raise LabelError(f"{path}:{number}: no query has the id {query_id!r}")
-                if documents is not None and doc_id not in documents:
-                    raise LabelError(f"{path}:{number}: no document has the id {doc_id!r}")
-                if relevance > above:
-                    qrels.setdefault(query_id, {})[doc_id] = relevance
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise LabelError(f"{path} cannot be read ({error}): separate query-id, corpus-id and score by tabs") from error
+    for query_id, doc_id, relevance in _judgments(path, queries, documents):
+        if relevance > 0:
+            qrels.setdefault(query_id, {})[doc_id] = relevance
     return qrels
+
+
+def _judgments(path: Path, queries: set[str], documents: Mapping[str, int] | None) -> Iterator[tuple[str, str, float]]:
+    """Yield query id, document id and relevance ≥ 0 of each line; a negative relevance, as TREC has it, is 0."""
+    for row in read_rows(path):
+        if isinstance(row, Layout):
+            continue
+        if isinstance(row, BadLine):
+            raise LabelError(str(row))
+        location, values = row
+        query_id, doc_id, score = values.get("query_id", ""), values.get("document", ""), values.get("relevance", "1")
+        relevance = parse_number(score)
+        if relevance is None:
+            raise LabelError(f"{location}: the relevance is {score!r}, not a finite number")
+        if query_id not in queries:
+            raise LabelError(f"{location}: no query has the id {query_id!r}")
+        if documents is not None and doc_id not in documents:
+            raise LabelError(f"{location}: no document has the id {doc_id!r}")
+        yield query_id, doc_id, max(relevance, 0.0)
 
 
 def _description(folder: Path) -> dict[str, object]:
     """Read family and licence from domains.json, in one of the two folders above, else from the folder's meta.json."""
     for path in (folder.parent / "domains.json", folder.parent.parent / "domains.json"):
-        if path.exists():
-            for row in json.loads(path.read_text(encoding="utf-8")):
-                if row.get("name") == folder.name:
-                    return dict(row)
+        rows = _read_json(path) if path.exists() else []
+        if not isinstance(rows, list):
+            raise LabelError(f"{path} is not a list of objects")
+        for row in rows:
+            if isinstance(row, dict) and row.get("name") == folder.name:
+                return row
     meta = folder / "meta.json"
-    return dict(json.loads(meta.read_text(encoding="utf-8"))) if meta.exists() else {}
+    description = _read_json(meta) if meta.exists() else {}
+    if not isinstance(description, dict):
+        raise LabelError(f"{meta} is not an object")
+    return description
+
+
+def _read_json(path: Path) -> object:
+    try:
+        return from_json(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise LabelError(f"{path} cannot be read as JSON ({error})") from error
 
 
 def _full_text(record: Mapping[str, str]) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -83,16 +84,27 @@ class Vectorizer:
     same encoder."""
 
     def dataset(self, folder: Path) -> Dataset:
-        """Read a data set and its vectors. Raises LabelError if it cannot be read, or its embeddings do not match."""
-        texts = read_texts(folder)
+        """Read a data set and its vectors. Raises LabelError if it cannot be read, and as `vectorize`."""
+        return self.vectorize(read_texts(folder), folder)
+
+    def vectorize(self, texts: LabelledTexts, folder: Path) -> Dataset:
+        """Return a data set that was read from `folder` with its vectors.
+
+        Raises LabelError if its embeddings do not match, or if the cache cannot be written.
+        """
         embeddings = self.embeddings / f"{texts.name}.npz" if self.embeddings and texts.labelled else None
         if embeddings is not None and embeddings.exists():
             return self._from_embeddings(texts, folder, embeddings)
         return Dataset(texts, self._vectors(texts.documents, "document"), self._vectors(texts.queries, "query"))
 
     def _from_embeddings(self, texts: LabelledTexts, folder: Path, path: Path) -> Dataset:
-        with np.load(path, allow_pickle=False) as arrays:
-            documents, queries = arrays["documents"].astype(np.float32), arrays["queries"].astype(np.float32)
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                documents, queries = arrays["documents"].astype(np.float32), arrays["queries"].astype(np.float32)
+        except (OSError, ValueError, KeyError, BadZipFile) as error:
+            raise LabelError(
+                f"{path} does not hold the arrays `documents` and `queries`: leave --embeddings out"
+            ) from error
         query_ids = list(read_records(folder / "queries.jsonl"))
         if len(documents) != len(texts.documents) or len(queries) != len(query_ids):
             raise LabelError(
@@ -110,10 +122,13 @@ class Vectorizer:
             return unit_rows(load_file(path)["vectors"].astype(np.float32))
         except (OSError, SafetensorError, KeyError):
             pass
+        try:
+            self.cache.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise LabelError(f"{self.cache} cannot be made ({error.strerror}): choose another --cache") from error
         encoder = self.encoder()
         # an empty text is encoded as a blank, so that it has a vector
         vectors = encoder.encode_all(kind, [text or " " for text in texts])
-        self.cache.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as unfinished:
             save_file({"vectors": vectors.astype(np.float16)}, unfinished)
         return unit_rows(vectors.astype(np.float16).astype(np.float32))

@@ -69,6 +69,7 @@ class _Listener(TcpWSGIServer):  # type: ignore[misc]
     """Accepts connections at one address."""
 
     channel_class = _Channel
+    next_channel_cleanup: float = 0
 
     def readable(self) -> bool:
         """Whether connections are accepted: always, as others are closed for them."""

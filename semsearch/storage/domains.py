@@ -29,6 +29,7 @@ from semsearch.adapters.state import DomainState
 from semsearch.errors import StateError, StorageError
 from semsearch.storage.former_names import accept_former_names
 from semsearch.system.files import atomic_write, sync_to_disk
+from semsearch.types import domain_name_problem
 
 FOLDER = "domains"
 RECORD = "domain.json"
@@ -51,7 +52,7 @@ class Version(BaseModel):
         accept_former_names(how="event", words="explanation", through="last_entry", of="restored")
     )
 
-    number: int = Field(ge=1)
+    number: int = Field(ge=0, description="From 1; 0 of a domain that does not exist, which is never stored")
     at: datetime
     event: VersionEvent
     explanation: str = Field(description="The reason, in a sentence")
@@ -102,9 +103,9 @@ class DomainStore:
         return sorted(unquote(path.parent.name) for path in self.folder.glob(f"*/{RECORD}"))
 
     def record(self, domain: str) -> DomainRecord:
-        """Return the domain's record; an empty one if there is none.
+        """Return the domain's record; an empty one if there is none, without creating anything.
 
-        Raises StateError if the record is damaged or belongs to another encoder.
+        Raises StateError if the record is damaged, or belongs to another encoder or domain.
         """
         path = self._folder(domain) / RECORD
         try:
@@ -116,6 +117,11 @@ class DomainStore:
             raise StateError(
                 f"{path} is not a domain's record ({reason}): remove {path.parent} and adapt the domain again"
             ) from error
+        if record.domain != domain and record.domain.casefold() == domain.casefold():
+            raise StateError(
+                f"{path.parent} belongs to the domain {record.domain!r}: this file system does not tell upper from"
+                f" lower case, so choose another name than {domain!r}"
+            )
         if record.encoder_sha256 != self._encoder:
             raise StateError(
                 f"{path.parent} was learned with another encoder than the index was built with: remove it and adapt"
@@ -188,6 +194,8 @@ class DomainStore:
                 raise StateError(
                     f"{parent!r} has {len(lineage) - 1} ancestors already: a domain can have at most {MAX_DEPTH - 1}"
                 )
+        if parent == self.record(domain).parent:
+            return  # no record for a domain that has no parent and gets none
         with self._locked_record(domain) as record:
             self._write(record.model_copy(update={"parent": parent}))
 
@@ -302,10 +310,6 @@ def _trim_history(versions: tuple[Version, ...]) -> tuple[tuple[Version, ...], s
 
 def _folder_name(domain: str) -> str:
     """The name of a domain's folder. Raises StateError if `domain` is not a valid name."""
-    name = quote(domain, safe="")
-    if not name or name.startswith(".") or len(name) > 200 or name in {"lock", "changed"}:
-        raise StateError(
-            f"{domain[:40]!r} cannot be a domain's name: use 1 to 200 bytes that do not begin with a dot, and not"
-            " `lock` or `changed`"
-        )
-    return name
+    if problem := domain_name_problem(domain):
+        raise StateError(problem)
+    return quote(domain, safe="")

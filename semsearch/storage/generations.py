@@ -203,33 +203,31 @@ def begin_build(folder: Path) -> Iterator[Generation]:
     """Yield the paths of a new generation, for the caller to fill and `publish`; it is removed if not published.
 
     Raises IndexBusyError if another process is writing the index, IndexFolderError if `folder` is not an index folder,
-    IndexWriteError if an error of the file system occurs, also in the caller's block. An index that was in the folder
-    before is then unchanged.
+    and OSError, which `write_errors` converts. An index that was in the folder before is then unchanged.
     """
-    with _write_errors(folder):
-        if folder.exists() and not folder.is_dir():
-            raise IndexFolderError(f"{folder} is a file: name a folder for the index")
-        if folder.is_dir() and not is_index(folder) and any(not _is_ours(path) for path in folder.iterdir()):
-            raise IndexFolderError(f"{folder} holds files that are not an index: name an empty or a new folder")
-        folder.mkdir(parents=True, exist_ok=True)
-        with _locked(folder):
-            _clean(folder)
-            unfinished = Path(tempfile.mkdtemp(prefix="building-", dir=folder))
-            try:
-                yield Generation(unfinished)
-            finally:
-                # an error here must not hide the one before, nor make a published index look unpublished
-                with suppress(OSError):
-                    shutil.rmtree(unfinished, ignore_errors=True)
-                    _clean(folder)
-                    if not is_index(folder):
-                        # the first build failed: leave nothing but the embedding checkpoint, which the next one reuses
-                        (folder / LOCK).unlink(missing_ok=True)
-                        folder.rmdir()
+    if folder.exists() and not folder.is_dir():
+        raise IndexFolderError(f"{folder} is a file: name a folder for the index")
+    if folder.is_dir() and not is_index(folder) and any(not _is_ours(path) for path in folder.iterdir()):
+        raise IndexFolderError(f"{folder} holds files that are not an index: name an empty or a new folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    with _locked(folder):
+        _clean(folder)
+        unfinished = Path(tempfile.mkdtemp(prefix="building-", dir=folder))
+        try:
+            yield Generation(unfinished)
+        finally:
+            # an error here must not hide the one before, nor make a published index look unpublished
+            with suppress(OSError):
+                shutil.rmtree(unfinished, ignore_errors=True)
+                _clean(folder)
+                if not is_index(folder):
+                    # the first build failed: leave nothing but the embedding checkpoint, which the next one reuses
+                    (folder / LOCK).unlink(missing_ok=True)
+                    folder.rmdir()
 
 
 @contextmanager
-def _write_errors(folder: Path) -> Iterator[None]:
+def write_errors(folder: Path) -> Iterator[None]:
     """Convert errors of the file system, and those that libraries raise for them, into IndexWriteError."""
     try:
         yield
@@ -248,10 +246,11 @@ def begin_update(folder: Path) -> Iterator[tuple[OpenGeneration, Generation]]:
     """Yield the current generation, open, and the paths of a new one, for the caller to fill and `publish`.
 
     Checksums of the current files are not verified: unchanged files keep them, and opening the index next detects any
-    damage. Raises IndexFolderError as `begin_build` and `open_current` do; the index then stays as it was.
+    damage. Raises IndexFolderError as `begin_build` and `open_current` do, and IndexWriteError if an error of the file
+    system occurs, also in the caller's block; the index then stays as it was.
     """
     current(folder)
-    with begin_build(folder) as files:
+    with write_errors(folder), begin_build(folder) as files:
         generation = open_current(folder, read_manifest(folder).files)
         try:
             yield generation, files

@@ -18,8 +18,9 @@ from time import monotonic, sleep
 from typing import Any
 from uuid import uuid4
 
-from semsearch.errors import ConflictError, StorageError
-from semsearch.types import Click, Label
+from semsearch.errors import ConflictError, LabelError, StorageError
+from semsearch.storage.entries import as_utc, check_entry
+from semsearch.types import Click, Label, is_unicode
 
 FILE = "labels.sqlite"
 LOG_VERSION = 1
@@ -65,6 +66,12 @@ class EntryFilter:
     user: str | None = None
     source: str | None = None
 
+    def __post_init__(self) -> None:
+        """Raise LabelError for a text that is not valid Unicode: no entry can have it, and SQLite cannot read it."""
+        for name, value in self._terms().items():
+            if not is_unicode(value):
+                raise LabelError(f"the {name} {value[:80]!r} holds half of a surrogate pair: give valid Unicode")
+
     @property
     def empty(self) -> bool:
         """Whether this matches every entry."""
@@ -106,26 +113,31 @@ class LabelLog:
     def append(self, entries: Sequence[Label | Click]) -> int:
         """Append entries, all or none, and return the number of new ones once they are on the disk.
 
-        An entry whose id the log has already is not appended again. Raises ConflictError if the log has the id with
-        other content, StorageError if the file cannot be written.
+        An entry whose id the log has already is not appended again. Raises LabelError for an entry that is not valid
+        (`entries.check_entry`), ConflictError if the log has the id with other content, StorageError if the file cannot
+        be written.
         """
+        for entry in entries:
+            check_entry(entry)
         with self._writing() as connection:
-            known = self._known(connection, [entry.id for entry in entries])
-            new: dict[str, Label | Click] = {}
-            for entry in entries:
-                earlier = new.get(entry.id) or known.get(entry.id)
-                if earlier is None:
-                    new[entry.id] = entry
-                elif _content(earlier) != _content(entry):
-                    raise ConflictError(
-                        f"the id {entry.id[:80]!r} is known with another content: send a new id, or retract that entry"
-                        " and send this one under a new id"
-                    )
+            new, conflicting = _split(entries, self._known(connection, [entry.id for entry in entries]))
+            if conflicting:
+                raise ConflictError(conflict(entries[conflicting[0]]))
             connection.executemany(
                 f"INSERT INTO events (kind, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
                 [_row(entry) for entry in new.values()],
             )
         return len(new)
+
+    def conflicting(self, entries: Sequence[Label | Click]) -> list[int]:
+        """Return the indices of entries whose id the log, or an earlier one of them, has with other content."""
+        with self._lock:
+            try:
+                ids = [entry.id for entry in entries]
+                known = self._known(self._open(), ids) if self._connection or self.path.exists() else {}
+            except sqlite3.Error as error:
+                raise StorageError(f"{self.path} cannot be read ({error}): restore it from a backup") from error
+        return _split(entries, known)[1]
 
     def retract(self, kind: str, entry_filter: EntryFilter, *, source: str) -> dict[str, list[int]]:
         """Retract the `label`s or `click`s that the filter selects. Returns the numbers of those retracted, by domain.
@@ -134,6 +146,8 @@ class LabelLog:
         Raises StorageError if the file cannot be written.
         """
         where, values = entry_filter.where()
+        if not self.path.exists():
+            return {}
         with self._writing() as connection:
             rows = connection.execute(
                 f"SELECT seq, domain FROM events WHERE kind = ?{where} AND {_NOT_RETRACTED}",  # noqa: S608
@@ -224,7 +238,7 @@ class LabelLog:
             [domain],
         )
         return [
-            Annotator(user, source, labels, clicks, datetime.fromisoformat(at))
+            Annotator(user, source, labels, clicks, as_utc(datetime.fromisoformat(at)))
             for user, source, labels, clicks, at in rows
         ]
 
@@ -352,13 +366,13 @@ def as_record(entry: Label | Click) -> dict[str, Any]:
         **specific,
         "user": entry.user,
         "source": entry.source,
-        "at": entry.at.isoformat(),
+        "at": as_utc(entry.at).isoformat(),
     }
 
 
 def _row(entry: Label | Click) -> tuple[Any, ...]:
     leading = (entry.id, entry.domain, entry.query, entry.document)
-    trailing = (entry.user, entry.source, entry.at.isoformat())
+    trailing = (entry.user, entry.source, as_utc(entry.at).isoformat())
     if isinstance(entry, Label):
         return ("label", *leading, entry.relevance, None, "[]", *trailing)
     return ("click", *leading, None, entry.position, json.dumps(entry.shown), *trailing)
@@ -366,10 +380,33 @@ def _row(entry: Label | Click) -> tuple[Any, ...]:
 
 def _entry(row: Sequence[Any]) -> Label | Click:
     kind, entry_id, domain, query, document, relevance, position, shown, user, source, at = row
-    time = datetime.fromisoformat(at)
+    time = as_utc(datetime.fromisoformat(at))  # semsearch 0.1 also stored times without an offset
     if kind == "label":
         return Label(entry_id, domain, query, document, relevance, user, source, time)
     return Click(entry_id, domain, query, document, position, tuple(json.loads(shown)), user, source, time)
+
+
+def conflict(entry: Label | Click) -> str:
+    """The reason given for an entry whose id is known with other content."""
+    return (
+        f"the id {entry.id[:80]!r} is known with another content: send a new id, or retract that entry and send this"
+        " one under a new id"
+    )
+
+
+def _split(
+    entries: Sequence[Label | Click], known: Mapping[str, Label | Click]
+) -> tuple[dict[str, Label | Click], list[int]]:
+    """Return the new entries by id, and the indices of those whose id has other content. known: entries of the log."""
+    new: dict[str, Label | Click] = {}
+    conflicting = []
+    for index, entry in enumerate(entries):
+        earlier = new.get(entry.id) or known.get(entry.id)
+        if earlier is None:
+            new[entry.id] = entry
+        elif _content(earlier) != _content(entry):
+            conflicting.append(index)
+    return new, conflicting
 
 
 def _content(entry: Label | Click) -> tuple[Any, ...]:

@@ -102,6 +102,13 @@ def test_lexical_scores_are_held_with_their_documents_and_added_to_the_cosines()
         torch.testing.assert_close(part.scores(part.queries), part.queries @ part.documents.T + part.lexical_scores)
 
 
+def test_queries_without_keyword_matches_have_no_lexical_scores_in_a_sampled_corpus() -> None:
+    lexical_scores: list[dict[int, float]] = [{}, {7: 0.5}, {}, {}, {}]
+    support = build_support(DOCUMENTS, QUERIES, JUDGMENTS, lexical_scores=lexical_scores, max_documents=120)
+    assert support.lexical_scores is not None
+    assert support.lexical_scores.sum() == 0.5
+
+
 def test_lexical_scores_change_the_ranking() -> None:
     lexical_scores = [{next(row for row, value in judged.items() if value): 3.0} for judged in JUDGMENTS]
     dense = build_support(DOCUMENTS, QUERIES, JUDGMENTS)

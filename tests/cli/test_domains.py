@@ -312,3 +312,102 @@ def test_the_index_settings_restrict_the_learners(
     done = command("adapt", copy_with_learners("listwise-c1-r1", "magic"), *options)
     assert done.returncode == 1
     assert "no learner 'magic'" in " ".join(done.stderr.split())
+
+
+def flat(text: str) -> str:
+    return " ".join(text.split())
+
+
+def test_an_import_leaves_bad_lines_out_lists_them_and_stops_if_strict(
+    shop: Path, tmp_path: Path, command: Command
+) -> None:
+    lines = [
+        {"query": "q", "document": "apple", "id": "one"},
+        {"query": "q", "document": "unicorn"},
+        {"query": "q", "document": "river", "id": "one"},
+        {"query": "q", "document": "river", "domain": "../../etc"},
+        {"kind": "click", "query": "q", "document": "river"},
+        {"query": "q", "document": "river", "relevance": -1},
+    ]
+    path = write_jsonl(tmp_path / "mixed.jsonl", lines)
+    path.write_text(path.read_text() + "[\n")
+    only = ("--domain", "mixed")
+    strict = command("labels", "import", shop, path, *only, "--strict")
+    assert strict.returncode == 1
+    assert "because of --strict" in flat(strict.stderr)
+    assert command("labels", "export", shop, "-", *only).stdout == ""
+    done = command("labels", "import", shop, path, *only)
+    assert (done.returncode, done.stdout) == (0, "2 new, 0 already in the log\n")
+    output = flat(done.stderr)
+    assert "left out 5 of 7 lines:" in output
+    assert "1 relevances below 0 were read as 0" in output
+    for number, reason in (
+        (2, "the index has no document 'unicorn'"),
+        (3, "the id 'one' is known with another content"),
+        (4, "'../../etc' cannot be a domain's name"),
+        (5, "a click on a document has no position"),
+        (7, "not JSON"),
+    ):
+        assert f"mixed.jsonl:{number}: " in output
+        assert reason in output
+    assert command("labels", "import", shop, path, *only, "--any-document").stdout.startswith("1 new, 2 already")
+    dry = command("adapt", shop, "--labels", path, *only, "--dry-run")
+    assert dry.returncode == 0, dry.stderr
+    assert "left out 5 of 7 lines:" in flat(dry.stderr)
+
+
+def test_trec_qrels_are_imported_with_their_queries(shop: Path, tmp_path: Path, command: Command) -> None:
+    (tmp_path / "qrels.txt").write_text("301 0 apple 1\n301 0 river -1\n302 0 stone 2\n303 0 cloud 1\n")
+    (tmp_path / "topics.tsv").write_text("301\tfruit\n302\trocks\n")
+    command_line = ("labels", "import", shop, tmp_path / "qrels.txt", "--domain", "trec")
+    refused = command(*command_line)
+    assert refused.returncode == 1
+    assert "with --queries FILE" in flat(refused.stderr)
+    done = command(*command_line, "--queries", tmp_path / "topics.tsv")
+    assert (done.returncode, done.stdout) == (0, "3 new, 0 already in the log\n")
+    assert "qrels.txt:4: no query has the id '303'" in flat(done.stderr)
+    stored = [
+        json.loads(line) for line in command("labels", "export", shop, "-", "--domain", "trec").stdout.splitlines()
+    ]
+    assert [(label["query"], label["document"], label["relevance"]) for label in stored] == [
+        ("fruit", "apple", 1.0),
+        ("fruit", "river", 0.0),
+        ("rocks", "stone", 2.0),
+    ]
+
+
+@pytest.mark.parametrize("name", ["../../etc", "", "a\0b", "\udcff", "lock", "x" * 300])
+def test_a_bad_name_of_a_domain_is_refused_by_every_command(
+    shop: Path, labels: Path, tmp_path: Path, name: str, command: Command
+) -> None:
+    before = sorted(shop.rglob("*"))
+    for arguments in (
+        ("adapt", shop, "--domain", name),
+        ("adapt", shop, "--labels", labels, "--domain", name),
+        ("labels", "import", shop, labels, "--domain", name),
+        ("compare", "a", "-i", shop, "--domain", name),
+        ("search", "a", "-i", shop, "--domain", name),
+        ("domains", "history", shop, name),
+        ("domains", "reset", shop, name),
+        ("domains", "parent", shop, "child", name),
+        ("domains", "export", shop, name, tmp_path / "x"),
+    ):
+        done = command(*arguments)
+        assert done.returncode in {1, 2}, arguments
+        assert "cannot be a domain's name" in flat(done.stderr.replace("│", " ")), arguments
+    assert sorted(shop.rglob("*")) == before
+
+
+def test_adapting_a_domain_without_entries_creates_nothing(shop: Path, weights: Path, command: Command) -> None:
+    before = sorted(shop.rglob("*"))
+    done = command("adapt", shop, "--domain", "nobody at all", "--weights", weights)
+    assert done.stdout == "Not adapted: the domain 'nobody at all' has no labels or clicks.\n"
+    assert command("domains", "parent", shop, "nobody at all").returncode == 0
+    assert sorted(shop.rglob("*")) == before
+
+
+def test_a_file_whose_name_is_not_utf_8_is_imported(shop: Path, tmp_path: Path, command: Command) -> None:
+    path = tmp_path / "caf\udce9.jsonl"
+    path.write_text('{"query": "q", "document": "apple"}\n')
+    assert command("labels", "import", shop, path, "--domain", "latin").stdout.startswith("1 new")
+    assert command("labels", "retract", shop, "--query", "\udce9").returncode == 1

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from semsearch.adapters.weights import DEFAULT_WEIGHTS
 from tests.adapters.worlds import domain
 from tests.conftest import Command
 
@@ -104,6 +106,55 @@ def test_mistakes_are_explained(
     done = command(*(argument.format(data=data, tmp=tmp_path) for argument in arguments), "--embeddings", data)
     assert done.returncode == code, done.stderr
     assert message in " ".join(done.stderr.replace("│", " ").split())
+
+
+@pytest.mark.parametrize(
+    ("options", "last", "message"),
+    [
+        ((), ("qrels.tsv", "q1\td1\tmany\n"), "is neither a header nor a judgment"),
+        ((), ("qrels.tsv", "q1\td1\t1\nq2\td99999\t1\n"), "no document has the id 'd99999'"),
+        ((), ("qrels.tsv", ""), "judges 0 queries"),
+        ((), ("meta.json", "{"), "meta.json cannot be read as JSON"),
+        ((), ("corpus.jsonl", "[]\n"), "corpus.jsonl:1: not an object with _id and text"),
+        (("--plots", "{tmp}/file/plots"), None, "cannot be written"),
+        (("--json", "{tmp}/file/x.json"), None, "cannot be written"),
+        (("--cache", "{tmp}/file/cache"), None, "choose another --cache"),
+        (("--weights", "{tmp}/folds"), None, "none of 2 weights left out the family"),
+        (("--only-self-labelled",), None, "there is nothing to measure"),
+    ],
+)
+def test_inputs_and_needs_are_checked_before_anything_is_encoded(
+    data: Path,
+    tmp_path: Path,
+    options: tuple[str, ...],
+    last: tuple[str, str] | None,
+    message: str,
+    command: Command,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def encode(*_args: object, **_options: object) -> None:
+        raise AssertionError("something is encoded")
+
+    monkeypatch.setattr("semsearch.encoders.encoder.Encoder.open", encode)
+    folders = tmp_path / "domains"
+    shutil.copytree(data / "domains", folders)
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folds").mkdir()
+    for number in range(2):
+        shutil.copy(DEFAULT_WEIGHTS, tmp_path / "folds" / f"fold-{number}.safetensors")
+    if "--only-self-labelled" in options:
+        options = ()
+        for path in folders.glob("*/qrels.tsv"):
+            path.unlink()
+    if last is not None:
+        name, content = last
+        (folders / "w3" / name).write_text(content)  # the last one that is read
+    if "--cache" not in options:
+        options = (*options, "--cache", "{tmp}/cache")
+    done = command("evaluate", folders, *(option.format(tmp=tmp_path) for option in options))
+    assert done.returncode == 1, done.stderr
+    assert message in " ".join(done.stderr.split())
+    assert not (tmp_path / "cache").exists()
 
 
 @pytest.mark.parametrize("name", ["adapt", "learn", "evaluate"])

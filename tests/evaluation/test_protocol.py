@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -14,10 +15,10 @@ from semsearch.adapters.weights import Weights
 from semsearch.domains.adapting import adapt
 from semsearch.domains.judgments import ranking_ndcg
 from semsearch.errors import InputError, LabelError
-from semsearch.evaluation.dataset_index import dataset_engine, judged_queries
-from semsearch.evaluation.plots import draw
+from semsearch.evaluation.dataset_index import DatasetIndex, dataset_engine, judged_queries
+from semsearch.evaluation.plots import check_plots, draw
 from semsearch.evaluation.protocol import BASELINES, METHODS, Measurement, Plan, chosen_methods, evaluate
-from semsearch.evaluation.report import Improvement, save_json, save_markdown, summary
+from semsearch.evaluation.report import Improvement, check_folder, save_json, save_markdown, summary
 from semsearch.metalearn.outer_loop import OuterLoopSettings
 from semsearch.metalearn.training import train
 from semsearch.types import Query
@@ -166,6 +167,52 @@ def test_a_family_the_weights_have_seen_is_marked(weights: Weights) -> None:
     plan = Plan(labels=(8,), seeds=1, methods=("frozen",))
     [[measurement]] = evaluate([domain(0, family="f30", queries=40)], [weights], plan)
     assert measurement.seen
+
+
+@pytest.mark.parametrize(
+    ("queries", "documents", "texts"),
+    [
+        (["?", "…", "🙂", " ", "\x00", '"', "query"], 40, "document"),
+        (["?", "…", " ", "query", "document 3", "3", "0", "row:3"], 40, "?"),
+        (["a", "b"], 2, ""),
+        (["?"] * 6, 1, "document"),
+        (["query", "?", " ", "other"] * 5, 2100, "query"),
+    ],
+)
+def test_queries_and_documents_without_words_are_measured(
+    weights: Weights, queries: list[str], documents: int, texts: str
+) -> None:
+    dataset = domain(0, queries=len(queries), documents=max(documents, 2))
+    judgments = [{row % documents: 1.0} for row in range(len(queries))]
+    dataset = replace(
+        dataset,
+        documents=dataset.documents[:documents],
+        texts=replace(dataset.texts, documents=[texts] * documents, queries=queries, judgments=judgments),
+    )
+    plan = Plan(labels=(0, 1, 8), seeds=2, methods=chosen_methods([*METHODS]))
+    measured = [measurement for results in evaluate([dataset], [weights], plan) for measurement in results]
+    for measurement in measured:
+        for values in measurement.values.values():
+            assert np.isfinite(values).all(), measurement.method
+    assert all(np.isfinite([line.mean, line.low, line.high]).all() for line in summary(measured))
+
+
+def test_a_query_that_is_a_number_is_not_taken_for_the_id_of_a_document(tmp_path: Path) -> None:
+    dataset = domain(0, queries=2, documents=4)
+    dataset = replace(dataset, texts=replace(dataset.texts, queries=["3", "3 cats"], documents=["3 cats", "", "", ""]))
+    with DatasetIndex.build(dataset) as index:
+        assert [rows.tolist() for rows in index.search_keywords(np.array([0, 1]))] == [[0], [0]]
+
+
+def test_plots_without_their_library_are_refused_with_a_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("semsearch.evaluation.plots.find_spec", lambda _name: None)
+    with pytest.raises(InputError, match=r"plots need matplotlib: .* -m pip install .*matplotlib"):
+        check_plots(tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="file cannot be written"):
+        check_folder(tmp_path / "file")
 
 
 def test_an_unknown_method_is_refused_by_name() -> None:

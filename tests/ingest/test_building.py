@@ -69,7 +69,7 @@ def test_a_rebuild_takes_the_old_ones_place(old: Path, tmp_path: Path, tiny_mode
 @pytest.mark.parametrize(
     ("lines", "complaint"),
     [
-        ('{"id": "a", "text": "x"}\n{bad', r"new.jsonl:2: not JSON .*strict"),
+        ('{"id": "a", "text": "x"}\n{bad', r"new.jsonl:2: not JSON .*(--skip-bad|strict)"),
         (
             '{"id": "a", "text": "x"}\n{"id": "a", "text": "y"}',
             r"new.jsonl:2: a second document of id 'a'; .*new.jsonl:1",
@@ -77,7 +77,7 @@ def test_a_rebuild_takes_the_old_ones_place(old: Path, tmp_path: Path, tiny_mode
         ("", r"no documents in .*new.jsonl: 1 empty file"),
     ],
 )
-@pytest.mark.parametrize("option", [{"strict": True}, {"skip_bad": False}])
+@pytest.mark.parametrize("option", [{}, {"strict": True}, {"skip_bad": False}])
 def test_bad_input_is_named_and_the_old_index_serves(
     old: Path,
     tmp_path: Path,
@@ -95,7 +95,7 @@ def test_bad_input_is_named_and_the_old_index_serves(
 
 def test_bad_records_are_left_out_counted_and_listed(tmp_path: Path, tiny_model: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"id": 1, "text": "x"}\n{bad\n{"id": 1, "text": "y"}\n{"id": 2, "text": "z"}\n')
-    events = list(build(recipe(tmp_path / "a.jsonl", tiny_model), tmp_path / "index", device="cpu"))
+    events = list(build(recipe(tmp_path / "a.jsonl", tiny_model, skip_bad=True), tmp_path / "index", device="cpu"))
     assert [event.record.location[-2:] for event in events if isinstance(event, Skipped)] == [":2", ":3"]
     last = events[-1]
     assert isinstance(last, Published)
@@ -193,3 +193,22 @@ def test_what_another_encoder_left_or_is_damaged_is_not_taken_up(
     (tmp_path / "index" / "unfinished.sqlite").write_bytes(b"no database" * 500)
     build_index(tmp_path / "index", source, model=tiny_model)
     assert len(done) == 12
+
+
+def test_an_interrupted_build_does_not_wait_for_batches_that_have_not_begun(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting: list[Future[Vectors]] = []
+
+    def never(_encoder: Encoder, _texts: Sequence[str]) -> Future[Vectors]:
+        waiting.append(Future())
+        if len(waiting) == 2:
+            raise KeyboardInterrupt
+        return waiting[-1]
+
+    monkeypatch.setattr(Encoder, "submit", never)
+    prompted = {"model": str(tiny_model), "batch_tokens": 30}
+    source = write_jsonl(tmp_path / "animals.jsonl", ANIMALS)
+    with pytest.raises(KeyboardInterrupt):
+        list(build(recipe(source, tiny_model, encoder=prompted), tmp_path / "index", device="cpu", threads=1))
+    assert waiting[0].cancelled()

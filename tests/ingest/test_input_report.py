@@ -31,8 +31,8 @@ GOOD = '{{"id": "{0}", "text": "word{0}"}}'
 PAGE = "# Page\n\nSome text."
 
 
-def report_of(*records: Record, max_bad_share: float = 0.1) -> InputReport:
-    report = InputReport(max_bad_share=max_bad_share)
+def report_of(*records: Record, **options: Any) -> InputReport:
+    report = InputReport(**options)
     list(report.watch(records))
     return report
 
@@ -55,8 +55,9 @@ def pages(folder: str, *, good: int, bad: int) -> list[Record]:
 TOO_MUCH: list[tuple[str, Sequence[Record], str | None]] = [
     ("2 of 20 rows", rows("a.csv", good=18, bad=2), None),
     ("3 of 20 rows", rows("a.csv", good=17, bad=3), "3 of 20 rows of a.csv cannot be read: /data/a.csv:17: row 0"),
-    ("18 of 19 rows", rows("a.csv", good=1, bad=18), None),
-    ("a folder with one odd table", [*rows("docs/a.csv", good=0, bad=1), *pages("docs", good=3, bad=0)], None),
+    ("1 of 2 rows", rows("a.csv", good=1, bad=1), "1 of 2 rows of a.csv cannot be read: /data/a.csv:1: row 0 is bad"),
+    ("1 of 10 rows", rows("a.csv", good=9, bad=1), None),
+    ("a folder with one odd table", [unreadable("docs/a.csv"), *pages("docs", good=3, bad=0)], None),
     ("a table of 25 rows in a folder", rows("docs/a.csv", good=20, bad=5), "5 of 25 rows of docs/a.csv"),
     ("2 of 20 files", pages("docs", good=18, bad=2), None),
     ("3 of 20 files", pages("docs", good=17, bad=3), "3 of 20 files in docs/ cannot be read: /data/docs/bad0.md: cann"),
@@ -82,6 +83,7 @@ def test_too_many_bad_records_are_an_error_with_counts_reasons_and_remedy(
         assert str(raised.value).startswith(error)
         assert "--max-bad-share N" in str(raised.value)
         report_of(*records, max_bad_share=1).check()
+        report_of(*records, skip_bad=True).check()
 
 
 def test_a_share_out_of_range_is_refused() -> None:
@@ -136,7 +138,7 @@ def test_the_index_holds_the_good_documents_and_the_report_counts_the_bad_ones(
     if cut:
         whole = gzip.compress("\n".join(GOOD.format(f"z{n}") for n in range(50)).encode(), mtime=0)
         (docs / "z.jsonl.gz").write_bytes(whole[:-8])
-    recipe = Recipe(sources=(Source(path=docs),), map=False)
+    recipe = Recipe(sources=(Source(path=docs),), map=False, skip_bad=True)
     *_, last = build(recipe, folder / "index", encoder=tiny_encoder, threads=1)
     assert isinstance(last, Published)
     ids = set(ids_of(folder / "index", tiny_encoder))
@@ -173,8 +175,8 @@ def ids_of(index: Path, encoder: Encoder) -> list[str]:
         engine.close()
 
 
-def pruned(index: Path, source: Path, encoder: Encoder, **options: float) -> UpdateResult:
-    *_, last = update(index, read(Source(path=source)), prune=True, device="cpu", threads=1, **options)  # type: ignore[arg-type]
+def pruned(index: Path, source: Path, encoder: Encoder) -> UpdateResult:
+    *_, last = update(index, read(Source(path=source)), prune=True, skip_bad=True, device="cpu", threads=1)
     assert isinstance(last, UpdateResult)
     return last
 
@@ -291,7 +293,7 @@ def test_an_update_replaces_what_was_left_out_of_the_files_that_it_reads(
 
 
 def updated(index: Path, source: Path, *, root: Path | None) -> UpdateResult:
-    *_, last = update(index, read(Source(path=source), root), device="cpu", threads=1)
+    *_, last = update(index, read(Source(path=source), root), skip_bad=True, device="cpu", threads=1)
     assert isinstance(last, UpdateResult)
     return last
 
@@ -356,7 +358,7 @@ def test_a_build_lists_what_was_left_out_and_so_does_info(tmp_path: Path, tiny_m
     assert len(listed) == 3
     assert f"{folder}/a.csv:42: 3 fields in a table of 2 columns (2 records)" in listed[0]
     assert "left out: 2 records, 1 empty file, 3 files of unknown formats" in done.stderr
-    assert "3 files ending in .png" in done.stderr
+    assert "files ending in .png are of an unknown format (3 not read)" in done.stderr
     shown = command("info", tmp_path / "index").stdout
     assert [line for line in shown.splitlines() if line.startswith("skipped: ")] == listed
     left_out = json.loads(command("info", tmp_path / "index", "--json").stdout)["left_out"]

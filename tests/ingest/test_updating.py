@@ -16,7 +16,7 @@ from semsearch.errors import IndexBusyError, IndexFolderError, InputError
 from semsearch.ingest import updating
 from semsearch.ingest.building import Skipped
 from semsearch.ingest.encoding import Encoding
-from semsearch.ingest.readers.files import BadRecord
+from semsearch.ingest.readers.files import BadRecord, Record
 from semsearch.ingest.updating import UpdateResult, compact, delete, update
 from semsearch.search.engine import SearchEngine
 from semsearch.storage import fulltext
@@ -277,14 +277,16 @@ def test_what_two_states_have_in_common_is_opened_once(
 def test_bad_records_end_a_change_or_are_left_out(index: Path) -> None:
     before = current(index)
     bad = BadRecord("a.jsonl:2", "not JSON")
-    for records, complaint in (
-        ([OWL, bad], r"a.jsonl:2: not JSON .*strict"),
+    cases: list[tuple[list[Record], str]] = [
+        ([OWL, bad], r"a.jsonl:2: not JSON .*(--skip-bad|strict)"),
         ([OWL, OWL], "a second document of id 'owl'"),
-    ):
-        with pytest.raises(InputError, match=complaint):
-            list(update(index, records, strict=True, device="cpu", threads=1))
+    ]
+    for records, complaint in cases:
+        for skip_bad in (None, False):
+            with pytest.raises(InputError, match=complaint):
+                list(update(index, records, skip_bad=skip_bad, device="cpu", threads=1))
     assert current(index) == before
-    events = list(update(index, [OWL, bad, OWL], device="cpu", threads=1))
+    events = list(update(index, [OWL, bad, OWL], skip_bad=True, device="cpu", threads=1))
     assert [event.record.location for event in events if isinstance(event, Skipped)] == ["a.jsonl:2", "test"]
     assert read_manifest(index).documents == 7
 

@@ -69,12 +69,13 @@ def test_family_comes_from_meta_json_otherwise(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"corpus": "{"}, r"corpus.jsonl:1: not a record"),
+        ({"corpus": "{"}, r"corpus.jsonl:1: not JSON"),
         ({"corpus": '{"_id": 1, "text": "a"}\n{"_id": "1", "text": "b"}'}, r"corpus.jsonl:2: the id '1' occurs twice"),
-        ({"corpus": '{"_id": 1, "text": null}'}, r"corpus.jsonl:1: title and text must be strings"),
-        ({"queries": "[]"}, r"queries.jsonl:1: not a record"),
-        ({"qrels": "q1\td1\n"}, r"qrels.tsv:1: not query-id"),
-        ({"qrels": "q1\td1\tmuch\n"}, r"qrels.tsv:1: not query-id"),
+        ({"corpus": '{"_id": 1, "text": null}'}, r"corpus.jsonl:1: title and text must be texts"),
+        ({"queries": "[]"}, r"queries.jsonl:1: not an object with _id and text"),
+        ({"qrels": "q1\td1\n"}, r"qrels.tsv:1: .* is neither a header nor a judgment"),
+        ({"qrels": "q1\td1\tmuch\n"}, r"qrels.tsv:1: .* is neither a header nor a judgment"),
+        ({"qrels": "q1\td1\t1\nq1\td2\tmuch\n"}, r"qrels.tsv:2: the relevance is 'much', not a finite number"),
         ({"qrels": "q1\td9\t1\n"}, r"qrels.tsv:1: no document has the id 'd9'"),
         ({"qrels": "q9\td1\t1\n"}, r"qrels.tsv:1: no query has the id 'q9'"),
         ({"qrels": "q1\td1\t1\n"}, r"qrels.tsv judges 1 queries"),

@@ -48,7 +48,12 @@ class Server:
         """Run a call on the thread of the connections."""
         done = threading.Event()
         listener = next(one for one in self.waitress.map.values() if hasattr(one, "maintenance"))
-        listener.trigger.pull_trigger(lambda: (call(listener), done.set()))
+
+        def run_and_report() -> None:
+            call(listener)
+            done.set()
+
+        listener.trigger.pull_trigger(run_and_report)
         assert done.wait(LONG_S)
 
 

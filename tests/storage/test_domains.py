@@ -46,9 +46,24 @@ def test_unusual_names_are_kept_and_invalid_ones_are_refused(store: DomainStore)
     for name in names[1:]:
         store.append(name, "adapted", explanation="", state=state(1))
     assert store.names() == sorted(names[1:])
-    for name in ("", "..a", "lock", "changed", "x" * 201, "ü" * 60):
+    for name in ("", "..a", "lock", "changed", "x" * 201, "ü" * 60, "a/../b", "/a", "\0", "\ud800"):
         with pytest.raises(StateError, match="cannot be a domain's name"):
             store.append(name, "adapted", explanation="", state=state(1))
+
+
+def test_names_that_differ_in_case_are_two_domains_and_never_share_a_folder(store: DomainStore) -> None:
+    store.append("Team", "adapted", explanation="", state=state(1))
+    store.append("team", "adapted", explanation="", state=state(2))
+    assert store.names() == ["Team", "team"]
+    # as on a file system that does not tell upper from lower case
+    (store.folder / "TEAM").symlink_to(store.folder / "team")
+    with pytest.raises(StateError, match=r"belongs to the domain 'team': .* choose another name than 'TEAM'"):
+        store.append("TEAM", "adapted", explanation="", state=state(3))
+
+
+def test_setting_no_parent_creates_no_record(store: DomainStore, tmp_path: Path) -> None:
+    store.set_parent("ann", None)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_old_states_are_removed_and_their_versions_name_no_file(store: DomainStore) -> None:

@@ -49,7 +49,7 @@ def test_a_log_without_entries_is_empty_and_creates_no_file(tmp_path: Path) -> N
 def test_an_id_is_appended_once_and_other_content_under_it_refuses_all_entries(tmp_path: Path) -> None:
     log = LabelLog(tmp_path)
     assert log.append([label("a"), label("a")]) == 1
-    assert log.append([label("a", at=datetime(2027, 1, 1, tzinfo=UTC), source="another")]) == 0
+    assert log.append([label("a", at=datetime(2026, 1, 1, tzinfo=UTC), source="another")]) == 0
     with pytest.raises(ConflictError, match="'a' is known with another content"):
         log.append([label("b"), label("a", relevance=2.0)])
     assert [entry.id for _, entry in log.labels(EntryFilter())] == ["a"]

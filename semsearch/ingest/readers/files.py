@@ -6,13 +6,11 @@ No function reads more of a file into memory than the largest record may have, w
 from __future__ import annotations
 
 import codecs
-import gzip
-import lzma
 import re
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, time
+from decimal import Decimal
 from io import BufferedReader, RawIOBase, TextIOWrapper
 from math import isfinite
 from pathlib import Path
@@ -21,13 +19,10 @@ from typing import IO, Any, TypeAlias, cast
 from pydantic import JsonValue
 
 from semsearch.errors import InputError
+from semsearch.ingest.readers.compression import COMPRESSED, DAMAGED, open_compressed
 from semsearch.ingest.recipe import Source
+from semsearch.system.extras import install_command
 from semsearch.types import MAX_METADATA_DEPTH, Document, document_problem, is_unicode
-
-try:
-    import zstandard
-except ImportError:
-    zstandard = None  # type: ignore[assignment, unused-ignore]
 
 MAX_RECORD_BYTES = 32 * 2**20
 """Size of a file, line or row that is one document; a larger one is reported as bad and not read into memory."""
@@ -41,10 +36,8 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 
-UNREADABLE: tuple[type[Exception], ...] = (OSError, EOFError, InputError, lzma.LZMAError, zlib.error)
+UNREADABLE: tuple[type[Exception], ...] = (OSError, InputError, *DAMAGED)
 """What opening and decompressing a file may raise."""
-if zstandard is not None:
-    UNREADABLE = (*UNREADABLE, zstandard.ZstdError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +60,6 @@ class BadRecord:
     """The file as the `source` of its documents names it; `readers.sources.read` sets it."""
     named: bool = False
     """Whether the file was named itself, not found in a folder; `readers.sources.read` sets it."""
-    incomplete: bool = False
-    """Whether the file was read only up to here: an earlier version of it may have held records that are missing."""
 
     def __str__(self) -> str:
         return f"{self.location}: {self.reason}"
@@ -95,27 +86,9 @@ Record: TypeAlias = Document | BadRecord | PassedOver
 """What reading a source yields."""
 
 
-def _gzip(path: Path) -> IO[bytes]:
-    return cast("IO[bytes]", gzip.open(path))
-
-
-def _xz(path: Path) -> IO[bytes]:
-    return cast("IO[bytes]", lzma.open(path))
-
-
-def _zstd(path: Path) -> IO[bytes]:
-    if zstandard is None:
-        raise InputError(missing("zstandard", "zstd"))
-    return cast("IO[bytes]", zstandard.open(path, "rb"))
-
-
-COMPRESSED: Mapping[str, Callable[[Path], IO[bytes]]] = {".gz": _gzip, ".xz": _xz, ".zst": _zstd}
-"""By suffix, how a compressed file is opened; the suffix before it tells the format."""
-
-
 def missing(package: str, extra: str) -> str:
     """The reason given if an optional library is not installed."""
-    return f"reading it needs {package}: pip install 'semsearch[{extra}]'"
+    return f"reading it needs {package}: {install_command(package, extra)}"
 
 
 def kind(path: Path) -> str:
@@ -137,7 +110,7 @@ def printable(name: str) -> str:
 
 def open_bytes(path: Path) -> IO[bytes]:
     """Open a file; it is decompressed as it is read. Raises OSError, InputError."""
-    return COMPRESSED.get(path.suffix.lower(), _plain)(path)
+    return open_compressed(path) if path.suffix.lower() in COMPRESSED else path.open("rb")
 
 
 def open_text(path: Path, encoding: str) -> IO[str]:
@@ -215,16 +188,16 @@ def as_json(value: Any, depth: int = MAX_METADATA_DEPTH + 1) -> JsonValue:
 
     depth: what is nested deeper becomes None; `checked` refuses a document with metadata of that depth.
     """
-    if isinstance(value, dict | list | tuple | set) and not depth:
-        return None
     if isinstance(value, dict):
-        return {str(key): as_json(inner, depth - 1) for key, inner in value.items()}
+        return {str(key): as_json(inner, depth - 1) for key, inner in value.items()} if depth else None
     if isinstance(value, list | tuple | set):
-        return [as_json(inner, depth - 1) for inner in value]
-    if isinstance(value, bytes) or (isinstance(value, float) and not isfinite(value)):
+        return [as_json(inner, depth - 1) for inner in value] if depth else None
+    if isinstance(value, bytes) or (isinstance(value, float | Decimal) and not isfinite(value)):
         return None
     if isinstance(value, datetime | date | time):
         return value.isoformat()
+    if isinstance(value, Decimal):
+        value = int(value) if value == value.to_integral_value() else float(value)
     return value if isinstance(value, bool | int | float | str | None) else str(value)
 
 
@@ -245,7 +218,3 @@ def unreadable(path: Path, error: BaseException) -> BadRecord:
     """The bad record of a file that cannot be read."""
     reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
     return BadRecord(str(path), f"cannot be read ({reason})", whole_file=True)
-
-
-def _plain(path: Path) -> BufferedReader:
-    return path.open("rb")

@@ -42,6 +42,19 @@ VOID = frozenset(
 """Elements that have no end tag."""
 RAW_TEXT = ("title", "textarea", "script", "style", "xmp", "iframe", "noembed", "noframes")
 """Elements whose text a parser reads up to their end tag, whatever it contains."""
+SUPERSETS = {
+    "ascii": "cp1252",
+    "iso8859-1": "cp1252",
+    "iso8859-9": "cp1254",
+    "iso8859-11": "cp874",
+    "tis-620": "cp874",
+    "shift_jis": "cp932",
+    "gb2312": "gb18030",
+    "gbk": "gb18030",
+    "euc_kr": "cp949",
+    "big5": "big5hkscs",
+}
+"""By declared encoding, the one with more characters that browsers use for it: pages are written in these."""
 
 _RAW_TEXT_TAG = re.compile(rf"<({'|'.join(RAW_TEXT)})\b[^<>]*?(/?)>", re.IGNORECASE)
 _RAW_TEXT_END = {tag: re.compile(rf"</{tag}\s*>", re.IGNORECASE) for tag in RAW_TEXT}
@@ -96,6 +109,8 @@ def decode_html(raw: bytes, encoding: str = "utf-8") -> str:
     are replaced.
     """
     for mark, name in (
+        (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16, whose mark it begins with
+        (codecs.BOM_UTF32_BE, "utf-32-be"),
         (codecs.BOM_UTF8, "utf-8"),
         (codecs.BOM_UTF16_LE, "utf-16-le"),
         (codecs.BOM_UTF16_BE, "utf-16-be"),
@@ -112,18 +127,26 @@ def decode_html(raw: bytes, encoding: str = "utf-8") -> str:
         names.insert(0, encoding)
     for name in names:
         try:
-            return raw.decode("cp1252" if name != encoding and _is_latin1(name) else name)
+            return raw.decode(name if name == encoding else _superset(name))
         except (LookupError, ValueError):
             continue
-    return raw.decode(detect_encoding(raw) or "utf-8", "replace")
+    detected = detect_encoding(raw) or "utf-8"
+    return raw.decode("cp949" if detected == "utf-8" and _is_korean(raw) else _superset(detected), "replace")
 
 
-def _is_latin1(name: str) -> bool:
-    # as browsers do: pages that declare Latin-1 or ASCII are written in its superset Windows-1252
+def _superset(name: str) -> str:
+    """The encoding that browsers use for a declared one. Raises LookupError for one that Python does not know."""
+    codec = codecs.lookup(name).name
+    return SUPERSETS.get(codec, codec)
+
+
+def _is_korean(raw: bytes) -> bool:
+    """Whether most of the characters in a page's encoding for Korean are Hangul; the detection never finds it."""
     try:
-        return codecs.lookup(name).name in {"iso8859-1", "ascii"}
-    except LookupError:
+        characters = [character for character in raw.decode("cp949") if character > "\x7f"]
+    except UnicodeDecodeError:
         return False
+    return 2 * sum("가" <= character <= "힣" for character in characters) > len(characters)
 
 
 def _close_elements(html: str) -> str:

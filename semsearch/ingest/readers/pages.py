@@ -1,4 +1,4 @@
-"""Reads files that are one document each: text, Markdown, HTML, PDF, Word, EPUB.
+"""Reads files that are one document each: text, Markdown, HTML, PDF, Word, OpenDocument, EPUB.
 
 A file's headings and dates become metadata.
 """
@@ -19,6 +19,7 @@ from resiliparse.parse.html import HTMLTree
 from semsearch.errors import first_line
 from semsearch.ingest.readers.content import MAX_PACKED_BYTES, Content, RefusedError, refuse_bombs
 from semsearch.ingest.readers.decoding import NotTextError, decode_text, strip_terminal_codes
+from semsearch.ingest.readers.docx import parse_docx
 from semsearch.ingest.readers.files import (
     MAX_RECORD_BYTES,
     BadRecord,
@@ -32,7 +33,7 @@ from semsearch.ingest.readers.files import (
 from semsearch.ingest.readers.front_matter import split_front_matter
 from semsearch.ingest.readers.html import decode_html, parse_html
 from semsearch.ingest.readers.markdown import parse_markdown
-from semsearch.ingest.readers.office import parse_docx
+from semsearch.ingest.readers.odt import parse_odt
 from semsearch.ingest.readers.pdf import parse_pdf
 from semsearch.ingest.recipe import Source
 from semsearch.types import Document
@@ -95,13 +96,18 @@ def read_html(path: Path, name: str, source: Source) -> Reading:
 
 
 def read_pdf(path: Path, name: str, source: Source) -> Reading:  # noqa: ARG001 - the signature of a reader
-    """PDF: the text of all pages."""
-    yield from _parse(path, name, parse_pdf, "PDF", library=("pypdf", "pdf"))
+    """PDF: the text of all pages, with the values of forms."""
+    yield from _parse(path, name, parse_pdf, "PDF", library=("pypdfium2", "pdf"))
 
 
 def read_docx(path: Path, name: str, source: Source) -> Reading:  # noqa: ARG001 - the signature of a reader
-    """Word: paragraphs and tables, in order."""
-    yield from _parse(path, name, parse_docx, "a Word document", library=("python-docx", "docx"))
+    """Word: what the printed pages show, in order."""
+    yield from _parse(path, name, parse_docx, "a Word document", library=None)
+
+
+def read_odt(path: Path, name: str, source: Source) -> Reading:  # noqa: ARG001 - the signature of a reader
+    """OpenDocument text: what the printed pages show, in order."""
+    yield from _parse(path, name, parse_odt, "an OpenDocument text", library=None)
 
 
 def read_epub(path: Path, name: str, source: Source) -> Reading:  # noqa: ARG001 - the signature of a reader
@@ -130,6 +136,9 @@ def _parse(
     except Exception as error:  # noqa: BLE001 - a parser may raise anything for a damaged file
         yield BadRecord(str(path), f"cannot be read as {kind} ({first_line(error)[:200]})", whole_file=True)
     else:
+        if content.losses and not content.text.strip():
+            yield BadRecord(str(path), f"no text could be read: {'; '.join(content.losses)[:500]}", whole_file=True)
+            return
         yield _document(
             path,
             name,

@@ -17,8 +17,8 @@ from pathlib import Path
 from semsearch.errors import InputError, first_line
 from semsearch.ingest.readers import python_docs
 from semsearch.ingest.readers.column_types import typed_columns, with_types
+from semsearch.ingest.readers.compression import COMPRESSED
 from semsearch.ingest.readers.files import (
-    COMPRESSED,
     BadRecord,
     PassedOver,
     Reader,
@@ -28,7 +28,7 @@ from semsearch.ingest.readers.files import (
     printable,
     unreadable,
 )
-from semsearch.ingest.readers.pages import read_docx, read_epub, read_html, read_markdown, read_pdf, read_text
+from semsearch.ingest.readers.pages import read_docx, read_epub, read_html, read_markdown, read_odt, read_pdf, read_text
 from semsearch.ingest.readers.tables import read_csv, read_json, read_jsonl, read_parquet
 from semsearch.ingest.recipe import Source
 from semsearch.types import Document, is_unicode
@@ -47,6 +47,10 @@ READERS: Mapping[str, Reader] = {
     ".xhtml": read_html,
     ".pdf": read_pdf,
     ".docx": read_docx,
+    ".docm": read_docx,
+    ".odt": read_odt,
+    ".ott": read_odt,
+    ".fodt": read_odt,
     ".epub": read_epub,
     ".txt": read_text,
     ".text": read_text,

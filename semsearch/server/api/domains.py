@@ -52,7 +52,8 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
         keys.source(request)
         params = from_body(AdaptRequest, optional=True)
         index = service.index(params.index)
-        index.domains.store.check_name(domain)
+        if not index.domains.exists(domain):
+            return _domain(service, index, domain)
         with index.changing():
             future = service.worker.adapt(index.name, domain)
             if params.wait:

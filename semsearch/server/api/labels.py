@@ -8,6 +8,7 @@ from uuid import uuid4
 
 from flask import Blueprint, Response, request
 
+from semsearch.errors import StateError
 from semsearch.server.errors import FieldProblem
 from semsearch.server.http import answer, body_has, from_body, from_query_string
 from semsearch.server.runtime.served_index import ServedIndex
@@ -29,6 +30,7 @@ from semsearch.server.schemas.feedback import (
 )
 from semsearch.server.schemas.search import FieldError
 from semsearch.server.security import WriteKeys
+from semsearch.storage.entries import click_position, entry_problems
 from semsearch.storage.labels import EntryFilter
 from semsearch.types import Click, Label, is_unicode
 
@@ -68,7 +70,7 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
                 params.domain,
                 entry.query,
                 entry.document,
-                entry.document_position,
+                click_position(entry.document, entry.position, entry.shown),
                 entry.shown,
                 entry.user,
                 source,
@@ -109,7 +111,6 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
 
 def _store(service: SearchService, params: TargetRequest, entries: Sequence[Label | Click]) -> Response:
     index, domain = service.index(params.index), params.domain
-    index.domains.store.check_name(domain)
     if errors := _entry_errors(index, entries):
         raise FieldProblem(errors)
     with index.changing() as domains:
@@ -129,22 +130,18 @@ def _store(service: SearchService, params: TargetRequest, entries: Sequence[Labe
 
 
 def _entry_errors(index: ServedIndex, entries: Sequence[Label | Click]) -> list[FieldError]:
-    """Return an error for each entry with an unknown document, and for each with invalid Unicode."""
-    doc_ids = index.engine.corpus.existing_ids(entry.document for entry in entries if entry.document is not None)
+    """Return an error for each rule that an entry does not meet, and for each unknown document."""
+    named = [entry.document for entry in entries if entry.document is not None and is_unicode(entry.document)]
+    doc_ids = index.engine.corpus.existing_ids(named)
     several = len(entries) > 1
-    errors = [
-        FieldError(
-            field=f"{number}.document" if several else "document",
-            message=f"the index {index.name!r} has no document {entry.document[:200]!r}",
-        )
-        for number, entry in enumerate(entries)
-        if entry.document is not None and entry.document not in doc_ids
-    ]
-    errors += [
-        FieldError(field=f"{number}" if several else "", message="holds half of a surrogate pair: send valid Unicode")
-        for number, entry in enumerate(entries)
-        if not is_unicode(f"{entry.query}{entry.id}{entry.user}{entry.domain}")
-    ]
+    errors = []
+    for number, entry in enumerate(entries):
+        problems = list(entry_problems(entry))
+        if entry.document is not None and entry.document not in doc_ids:
+            problems.append(("document", f"the index {index.name!r} has no document {entry.document[:200]!r}"))
+        errors += [
+            FieldError(field=f"{number}.{field}" if several else field, message=message) for field, message in problems
+        ]
     return errors
 
 
@@ -161,7 +158,10 @@ def _retract(service: SearchService, kind: str, source: str) -> Response:
     for domain, numbers in retracted.items():
         # checked before the record is read: a running adaptation may have read the retracted entries
         running = service.worker.busy(index.name, domain)
-        current = domains.store.record(domain).current
+        try:
+            current = domains.store.record(domain).current
+        except StateError:
+            continue  # a damaged record, or a name that an earlier version accepted: no state is served
         # a state that was adapted to retracted entries must be replaced
         if running or (current is not None and current.last_entry >= numbers[0]):
             service.worker.adapt(index.name, domain)

@@ -197,7 +197,7 @@ def _operation_object(operation: Operation, schemas: Json) -> Json:
     """Return the OpenAPI object of an operation."""
     response = operation.response
     content = {"application/octet-stream": {}} if response is None else _content(response.__name__)
-    others = {str(status): {"description": _OTHER_DESCRIPTIONS[status]} for status in operation.other_statuses}
+    others: Json = {str(status): {"description": _OTHER_DESCRIPTIONS[status]} for status in operation.other_statuses}
     if 202 in operation.other_statuses:
         others["202"]["content"] = content
     described: Json = {

@@ -6,10 +6,11 @@ from typing import Self
 from urllib.parse import quote, urlencode, urlsplit
 
 from flask import Flask, Response, render_template, request
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from semsearch.server.errors import FieldProblem
 from semsearch.server.i18n import Languages, texts
+from semsearch.server.schemas.search import DomainName
 from semsearch.types import DEFAULT_DOMAIN
 
 MAX_TITLE_CHARS = 200
@@ -22,7 +23,7 @@ class TargetParameters(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     index: str | None = None
-    domain: str = Field(DEFAULT_DOMAIN, max_length=200)
+    domain: DomainName = DEFAULT_DOMAIN
 
     @classmethod
     def of_request(cls) -> Self:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TypeGuard
 
 from flask import Blueprint, Response
 from pydantic import Field, JsonValue, field_validator, model_validator
@@ -12,6 +13,7 @@ from semsearch.errors import QueryError
 from semsearch.filters.expression import parse_optional_filter, write_filter
 from semsearch.filters.tree import Comparison as FieldComparison
 from semsearch.filters.tree import Filter, conjunction, parts_of, without_field
+from semsearch.filters.values import typed
 from semsearch.search.comparison import ComparedHit, Comparison, compared
 from semsearch.search.engine import SORT_DEPTH
 from semsearch.search.facets import Facet
@@ -184,14 +186,14 @@ def _facet_values(field: str, facet: Facet, current: Filter | None) -> list[Face
 
 def _sort_fields(facets: Iterable[str], hits: Iterable[Hit], current_sort: str) -> list[str]:
     """Fields to sort by: the title, the current one, the index's facets and the fields of the hits."""
-    hit_fields = [field for hit in hits for field, value in hit.metadata.items() if _is_short(field, value)]
+    hit_fields = [field for hit in hits for field, value in hit.metadata.items() if _is_short(value, field)]
     fields = dict.fromkeys(["title", current_sort.removeprefix("-"), *facets, *hit_fields])
     return [field for field in fields if field][:MAX_SORT_FIELDS]
 
 
 def _hit_values(hit: Hit, query: str) -> dict[str, object]:
     """Template values of a hit."""
-    fields = [(field, str(value)) for field, value in hit.metadata.items() if _is_short(field, value)]
+    fields = [(field, typed(value).text) for field, value in hit.metadata.items() if _is_short(value, field)]
     return {
         "hit": hit,
         "segments": snippet(hit.passage.text, query).segments,
@@ -206,6 +208,6 @@ def _compared_values(hits: Iterable[ComparedHit], query: str) -> list[dict[str, 
     return [{**_hit_values(compared_hit.hit, query), "other_rank": compared_hit.other_rank} for compared_hit in hits]
 
 
-def _is_short(field: str, value: JsonValue) -> bool:
+def _is_short(value: JsonValue, field: str) -> TypeGuard[str | int | float]:
     """Whether a metadata value fits below a hit; the web address is shown as a link instead."""
     return isinstance(value, str | int | float) and len(str(value)) <= MAX_FIELD_CHARS and field != "url"

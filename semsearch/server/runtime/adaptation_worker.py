@@ -15,7 +15,7 @@ import torch
 
 from semsearch.domains.process import NICENESS
 from semsearch.domains.registry import DomainRegistry
-from semsearch.errors import SemsearchError
+from semsearch.errors import SemsearchError, StateError
 from semsearch.storage.domains import Version
 
 log = structlog.get_logger("semsearch.server")
@@ -156,8 +156,10 @@ class AdaptationWorker:
             domains.refresh()
             self._last_seen[index], changed_domains = domains.log.changed(self._last_seen[index])
             for domain in changed_domains:
-                if self.is_due(index, domain):
-                    self.adapt(index, domain)
+                # a damaged domain does not keep the others from being adapted
+                with suppress(StateError):
+                    if self.is_due(index, domain):
+                        self.adapt(index, domain)
 
     def _prefetch(self, index: str, domain: str, queries: Sequence[str]) -> None:
         for query in queries:

@@ -20,7 +20,7 @@ from pydantic import (
 from semsearch.errors import FilterError, QueryError
 from semsearch.filters.expression import parse_optional_filter
 from semsearch.filters.tree import Filter, check_size
-from semsearch.types import DEFAULT_DOMAIN, Mode, Sort
+from semsearch.types import DEFAULT_DOMAIN, Mode, Sort, domain_name_problem
 
 MAX_METADATA_DEPTH = 100
 """Depth to which nested metadata is returned; serializers have limits of their own, and fail beyond them."""
@@ -91,6 +91,16 @@ def _check_sort(value: str | None) -> str | None:
 SortField = Annotated[str | None, Field(max_length=200), AfterValidator(_check_sort)]
 
 
+def _check_domain(name: str) -> str:
+    """Return a domain's name unchanged. Raises ValueError if it is not valid."""
+    if problem := domain_name_problem(name):
+        raise ValueError(problem)
+    return name
+
+
+DomainName = Annotated[str, Field(max_length=200), AfterValidator(_check_domain)]
+
+
 class SearchRequest(BaseModel):
     """One query, or several that share all other fields."""
 
@@ -100,7 +110,7 @@ class SearchRequest(BaseModel):
     queries: tuple[str, ...] | None = Field(None, description="Several queries, answered in their order")
     k: int = Field(10, ge=1, description="Number of documents to return for each query")
     offset: int = Field(0, ge=0, description="Number of top documents to skip, for paging")
-    domain: str = Field(DEFAULT_DOMAIN, min_length=1, max_length=200, description="Domain whose adaptation is applied")
+    domain: DomainName = Field(DEFAULT_DOMAIN, description="Domain whose adaptation is applied")
     index: str | None = Field(None, max_length=200, description="Index to search; by default the first one served")
     mode: Mode | None = Field(None, description="Semantic, keyword or hybrid search; by default the index's own mode")
     explain: bool = Field(

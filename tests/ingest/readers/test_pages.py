@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import lzma
-import random
 import zipfile
 from collections.abc import Callable
 from datetime import date, datetime
@@ -17,7 +16,6 @@ import pyarrow
 import pyarrow.parquet
 import pypdf
 import pytest
-import zstandard
 from pypdf.generic import DecodedStreamObject, DictionaryObject, NameObject
 
 from semsearch.ingest.readers import content as limits
@@ -28,6 +26,7 @@ from semsearch.ingest.readers.sources import read
 from semsearch.ingest.recipe import Recipe, Source
 from semsearch.types import Document
 from tests.conftest import write_jsonl
+from tests.ingest.readers.samples import compress_zstd
 
 PAGE = """<!doctype html><html lang="en"><head><title>How to reset – Acme</title>
 <meta property="article:published_time" content="2024-03-01T10:00:00Z"><style>p{}</style></head><body>
@@ -206,9 +205,7 @@ def test_parquet_is_read_by_row(tmp_path: Path) -> None:
     assert (third.location, third.whole_file) == (f"{tmp_path / 'a.parquet'}:3", False)
 
 
-@pytest.mark.parametrize(
-    ("ending", "pack"), [(".gz", gzip.compress), (".xz", lzma.compress), (".zst", zstandard.compress)]
-)
+@pytest.mark.parametrize(("ending", "pack"), [(".gz", gzip.compress), (".xz", lzma.compress), (".zst", compress_zstd)])
 def test_packed_files_are_read_as_what_is_in_them(tmp_path: Path, ending: str, pack: Callable[[bytes], bytes]) -> None:
     for name, content in (
         ("a.jsonl", '{"id": 1, "text": "ä"}\n{bad\n'),
@@ -235,10 +232,10 @@ def test_packed_files_are_read_as_what_is_in_them(tmp_path: Path, ending: str, p
         ("a.docx", b"no zip", "cannot be read as a Word document"),
         ("a.epub", b"no zip", "cannot be read as EPUB"),
         ("a.parquet", b"PAR1 no parquet PAR1", "cannot be read as Parquet"),
-        ("a.txt.gz", b"no gzip", "cannot be read (Not a gzipped file"),
-        ("a.csv.gz", gzip.compress(b"id,text\n1,x\n" * 999)[:40], "cannot be read (Compressed file ended"),
-        ("a.jsonl.xz", b"no xz", "cannot be read (Input format not supported"),
-        ("a.md.zst", b"no zstd", "cannot be read (zstd decompress"),
+        ("a.txt.gz", b"no gzip", "cannot be read (not compressed by gzip"),
+        ("a.csv.gz", gzip.compress(b"id,text\n1,x\n" * 999)[:40], "cannot be read (it is cut off"),
+        ("a.jsonl.xz", b"no xz", "cannot be read (not compressed by xz"),
+        ("a.md.zst", b"no zstd", "cannot be read (not compressed by zstd"),
         ("a.txt", b"\n\x80\x81 \xa5\xa6", "not UTF-8"),
         ("a.html", b"<p></p>", "an empty document"),
     ],
@@ -260,21 +257,6 @@ def test_a_file_of_a_folder_that_cannot_be_read_does_not_end_the_build(
     *_, alone = read(Source(path=folder / name))
     assert isinstance(alone, BadRecord)
     assert alone.named
-
-
-def test_damage_of_any_kind_is_told_and_never_raised(tmp_path: Path) -> None:
-    table = tmp_path / "a.parquet"
-    pyarrow.parquet.write_table(pyarrow.table({"id": ["1", "2"], "text": ["x", "y"]}), table)
-    draw, told = random.Random(3), 0
-    for path in (pdf(tmp_path / "a.pdf", "Salt"), word(tmp_path / "a.docx"), epub(tmp_path / "a.epub"), table):
-        sound = path.read_bytes()
-        for _ in range(60):
-            content = bytearray(sound)
-            for _ in range(draw.choice([1, 3, 20])):
-                content[draw.randrange(len(content))] = draw.randrange(256)
-            path.write_bytes(content)
-            told += sum(isinstance(record, BadRecord) for record in read(Source(path=path)))
-    assert told > 100
 
 
 def test_what_is_locked_or_holds_no_text_is_told(tmp_path: Path) -> None:
@@ -307,15 +289,14 @@ def test_a_file_that_decompresses_to_too_much_is_refused(tmp_path: Path, monkeyp
 
 @pytest.mark.parametrize(
     ("name", "library"),
-    [("a.pdf", "pypdf"), ("a.docx", "docx"), ("a.parquet", "pyarrow.parquet"), ("a.txt.zst", "zstandard")],
+    [("a.pdf", "pypdfium2"), ("a.parquet", "pyarrow.parquet")],
 )
 def test_a_missing_library_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, library: str) -> None:
     monkeypatch.setitem(__import__("sys").modules, library, None)
-    monkeypatch.setattr(opening, "zstandard", None)
     (tmp_path / name).write_bytes(b"x")
     bad = one(tmp_path / name)
     assert isinstance(bad, BadRecord)
-    assert "pip install 'semsearch[" in bad.reason
+    assert " -m pip install " in bad.reason
 
 
 def test_fields_are_named_by_one_name_or_by_many(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from semsearch.errors import InputError
+from semsearch.ingest.readers import delimited, pages, tables
 from semsearch.ingest.readers import files as opening
-from semsearch.ingest.readers import pages, tables
 from semsearch.ingest.readers.files import BadRecord, Record
 from semsearch.ingest.readers.sources import read
 from semsearch.ingest.recipe import Source
@@ -99,7 +99,7 @@ def test_plain_text_is_titled_by_its_file(tmp_path: Path) -> None:
 def test_what_is_no_document_is_told_with_its_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, content: bytes, place: str, reason: str
 ) -> None:
-    for module in (opening, pages, tables):
+    for module in (opening, delimited, pages, tables):
         monkeypatch.setattr(module, "MAX_RECORD_BYTES", 200)
     path = tmp_path / name
     path.write_bytes(content)

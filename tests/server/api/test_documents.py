@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
 from pathlib import Path
 from time import monotonic, sleep
@@ -59,6 +60,27 @@ def test_added_documents_are_found_at_once(client: FlaskClient, index: Path) -> 
     assert (document["metadata"], document["source"]) == ({"kind": "bird"}, "local")
     assert client.put("/api/documents", json={"documents": [OWL]}).get_json()["unchanged"] == 1
     assert check(index).problems == ()
+
+
+def test_an_index_that_cannot_be_written_is_a_clear_error_and_searches_go_on(
+    client: FlaskClient, index: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tempfile, "mkdtemp", refuse)
+        full = client.put("/api/documents", json={"documents": [OWL]})
+    assert (full.status_code, "disk is full" in full.get_json()["detail"]) == (507, True)
+    assert client.put("/api/documents", json={"documents": [OWL]}).status_code == 200
+    index.rename(index.with_name("moved"))
+    for response in (
+        client.put("/api/documents", json={"documents": [{**OWL, "text": "Something else."}]}),
+        client.delete("/api/documents?id=bee"),
+    ):
+        assert (response.status_code, "is missing" in response.get_json()["detail"]) == (503, True)
+    assert search(client, "hunts mice at night")[0] == "owl"
+    assert not index.exists()
 
 
 def test_deleted_documents_are_not_found_any_more(client: FlaskClient) -> None:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
+from urllib.parse import quote
 
+import numpy as np
 import pytest
 from flask.testing import FlaskClient
 
 from semsearch.adapters.state import DomainState
+from semsearch.search.engine import SearchEngine
 from semsearch.server.security import WriteKeyError, WriteKeys
 from semsearch.storage.domains import DomainStore
+from semsearch.types import Query, Vectors
 from tests.conftest import Command
 from tests.server.conftest import Serve
 
@@ -134,6 +139,129 @@ def test_invalid_requests_are_refused_and_store_nothing(
     assert client.get("/api/labels").get_json()["labels"] == []
     assert client.get("/api/clicks").get_json()["clicks"] == []
     assert client.get("/api/domains").get_json()["domains"] == []
+
+
+BAD_NAMES = [
+    *("../../etc", "..", ".", ".x", "a/../b", "/etc/passwd", "a//b", "a/", "..\\x", " ", "a\0b", "a\nb", "\x7f"),
+    *("lock", "changed", "x" * 201, "ü" * 40, "\ufffd"),
+]
+"""Names that no domain can have."""
+
+
+@pytest.mark.parametrize("name", BAD_NAMES)
+def test_a_bad_name_of_a_domain_is_refused_everywhere_with_a_reason(
+    client: FlaskClient, index: Path, name: str
+) -> None:
+    before = sorted(index.rglob("*"))
+    query = {"query": "a", "domain": name}
+    path = f"/api/domains/{quote(name, safe='')}"
+    answers = [
+        client.get("/api/search", query_string=query),
+        client.post("/api/search", json=query),
+        client.post("/api/compare", json=query),
+        client.get("/api/recommend", query_string={"domain": name}),
+        client.get("/api/suggestions", query_string=query),
+        client.get("/api/map/query", query_string=query),
+        client.post("/api/labels", json=label(domain=name)),
+        client.post("/api/clicks", json={"query": "a", "document": "bee", "position": 1, "domain": name}),
+        client.post("/api/domains/ann/parent", json={"parent": name}),
+    ]
+    if not {"", ".", ".."}.intersection(name.split("/")):  # clients and servers change such paths
+        answers += [
+            client.get(path),
+            client.post(f"{path}/adapt"),
+            client.post(f"{path}/rollback"),
+            client.post(f"{path}/reset"),
+            client.post(f"{path}/parent", json={"parent": "team"}),
+            client.get(f"{path}/state"),
+            client.put(f"{path}/state", data=b"x"),
+        ]
+    for answer in answers:
+        assert answer.status_code in {400, 404, 422}, (answer.request.path, answer.status_code)
+        assert answer.status_code == 404 or "domain" in answer.text or "parent" in answer.text
+    if name.strip():  # the page takes a blank name for the default domain
+        assert client.get("/", query_string=query).status_code == 422
+        assert client.get("/learned", query_string={"domain": name}).status_code == 422
+    assert len(name) > 200 or "cannot be a domain's name: it " in answers[1].text
+    assert sorted(index.rglob("*")) == before
+
+
+def test_a_name_that_is_not_utf_8_is_refused(client: FlaskClient) -> None:
+    answer = client.get("/api/domains/%FF%FE")
+    assert answer.status_code in {400, 422}
+    assert "UTF-8" in answer.text
+
+
+def test_a_request_to_search_or_to_adapt_creates_no_domain(client: FlaskClient, index: Path) -> None:
+    service = client.application.extensions["semsearch"]
+    domains = service.index("zoo").domains
+    before = sorted(index.rglob("*"))
+    for number in range(10_000):
+        name = f"nobody-{number}"
+        adaptation = domains.engine.search_vectors([Query("a", domain=name)], frozen_vector(domains.engine))[
+            0
+        ].adaptation
+        assert adaptation.domain is None
+        if number % 10 == 0:  # these read the disk
+            assert domains.adapt(name).number == 0
+            assert domains.reset(name) is None
+    for number in range(30):
+        path = f"/api/domains/other-{number}"
+        assert applied_adaptation(client, f"other-{number}")["version"] == 0
+        for body in ({}, {"wait": False}):
+            assert client.post(f"{path}/adapt", json=body).get_json()["history"] == []
+        assert client.post(f"{path}/reset").get_json()["history"] == []
+        assert client.post(f"{path}/parent", json={"parent": None}).get_json()["parent"] is None
+        assert client.get(path).get_json()["adaptation"]["version"] == 0
+        assert client.delete(f"/api/labels?domain=other-{number}").get_json()["retracted"] == {}
+    assert sorted(index.rglob("*")) == before
+    assert (len(domains.engine.adapter), service.worker.waiting) == (0, 0)
+    assert client.get("/api/domains").get_json()["domains"] == []
+
+
+def frozen_vector(engine: SearchEngine) -> Vectors:
+    return np.eye(1, engine.encoder.dimension, dtype=np.float32)
+
+
+NESTED = [
+    "[" * 200_000,
+    '{"labels":' * 20_000,
+    "[" * 100_000 + "]" * 100_000,
+    '{"query":' + "[" * 100_000 + "]" * 100_000 + "}",
+]
+
+
+@pytest.mark.parametrize("body", NESTED)
+def test_a_deeply_nested_body_is_refused_by_every_route(client: FlaskClient, body: str) -> None:
+    for method, path in [(method, path) for method, path, sent in ROUTES if sent is not None] + [
+        ("post", "/api/search")
+    ]:
+        if path.endswith("/state"):
+            continue
+        answer = client.open(path, method=method, data=body, content_type="application/json")
+        assert answer.status_code in {400, 422}, (path, answer.status_code)
+        assert len(answer.text) < 2_000
+
+
+def test_an_older_log_with_a_time_without_an_offset_and_a_bad_name_is_served(index: Path, serve: Serve) -> None:
+    client = serve(after=1)
+    client.post("/api/labels", json=label(domain="team", document="salmon", id="new"))
+    with sqlite3.connect(index / "labels.sqlite") as file:
+        for number, domain in enumerate(["../x", "team"]):
+            file.execute(
+                "INSERT INTO events (kind, id, domain, query, document, gain, shown, user, source, at)"
+                " VALUES ('label', ?, ?, 'an animal', 'bee', 1, '[]', 'bob', 'old', '2020-01-01T00:00:00')",
+                [f"old-{number}", domain],
+            )
+    file.close()
+    status = wait_for(client, "team", lambda status: bool(status["history"]) and not status["pending"])
+    assert (status["labels"], status["adaptation"]["learner"]) == (2, "memory")
+    assert [entry["at"] for entry in client.get("/api/labels?source=old").get_json()["labels"]] == [
+        "2020-01-01T00:00:00Z"
+    ] * 2
+    assert client.get("/learned?domain=team").status_code == 200
+    assert [domain["domain"] for domain in client.get("/api/domains").get_json()["domains"]] == ["team"]
+    assert client.delete("/api/labels?domain=../x").get_json()["retracted"] == {"../x": 1}
 
 
 def test_labels_adapt_their_own_domain_only_and_a_rollback_undoes_it(client: FlaskClient) -> None:
@@ -334,7 +462,7 @@ def test_routes_lists_every_operation_that_requires_a_key(client: FlaskClient) -
         (method, path.replace("{domain}", "x"))
         for path, methods in client.get("/api/openapi.json").get_json()["paths"].items()
         for method, operation in methods.items()
-        if "security" in operation
+        if "security" in operation and method != "head"
     }
     assert operations == {(method, path.partition("?")[0]) for method, path, _ in ROUTES}
 

@@ -198,7 +198,8 @@ def test_the_largest_values_of_every_body_are_answered_alone_and_together(wide: 
 
 def wrong_types(needed: dict[str, object], every: dict[str, object]) -> Iterator[dict[str, object]]:
     for name in every:
-        for value in (None, "", "\0", 0, -1, 1.5, 10**30, [], {}, [[]], {"a": {}}):
+        values_: tuple[object, ...] = (None, "", "\0", 0, -1, 1.5, 10**30, [], {}, [[]], {"a": {}})
+        for value in values_:
             yield {**needed, name: value}
 
 
