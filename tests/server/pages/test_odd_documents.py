@@ -44,10 +44,15 @@ ODD: Mapping[str, Mapping[str, Any]] = {
     "x" * 1_000: {"y" * 5_000: "z"},
     "<script>": {"<b>": "</script>"},
     "//evil.example": {"url": "//evil.example"},
-    "150 deep": {"d": nested(150)},
-    "150 lists": {"d": nested(150, as_list=True)},
+    "32 deep": {"d": nested(32)},
+    "32 lists": {"d": nested(32, as_list=True)},
 }
-DEEP = {"240 deep": ('{"a":', 240, "}"), "700 deep": ('{"a":', 700, "}"), "900 lists": ("[", 900, "]")}
+DEEP = {
+    "150 deep": ('{"a":', 150, "}"),
+    "240 deep": ('{"a":', 240, "}"),
+    "700 deep": ('{"a":', 700, "}"),
+    "900 lists": ("[", 900, "]"),
+}
 """Metadata that is written past the readers, as an earlier version may have done."""
 IDS = [*ODD, *DEEP]
 
@@ -134,8 +139,8 @@ def test_labels_and_recommendations_show_them(client: FlaskClient) -> None:
 def test_metadata_is_returned_as_it_is_down_to_a_depth(client: FlaskClient) -> None:
     for doc_id, metadata in ODD.items():
         returned = client.get("/api/document", query_string={"id": doc_id}).get_json()["metadata"]
-        assert (returned == metadata) == (not doc_id.startswith("150"))
-    for doc_id in ("150 deep", *DEEP):
+        assert returned == metadata
+    for doc_id in DEEP:
         response = client.get("/api/document", query_string={"id": doc_id})
         assert "…" in response.text
         assert "end" not in response.text
