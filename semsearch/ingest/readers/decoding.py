@@ -78,7 +78,7 @@ def decode_text(raw: bytes, encoding: str = "utf-8") -> Decoded:
         if named is not None:
             return _decoded(raw.decode(named))
     except UnicodeDecodeError as error:
-        if named != "utf-8":
+        if named is not None and named != "utf-8":
             line = raw.count(b"\n", 0, error.start) + 1
             raise NotTextError(f"not {named.upper()}, which is its encoding according to its first bytes or to the"
                                " recipe: name the right one (sources.encoding)", line) from None  # fmt: skip

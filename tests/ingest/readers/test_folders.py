@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from semsearch.encoders.encoder import Encoder
 from semsearch.errors import InputError
 from semsearch.ingest.building import Published, build
 from semsearch.ingest.readers.files import BadRecord, PassedOver, printable
 from semsearch.ingest.readers.sources import read
 from semsearch.ingest.recipe import Recipe, Source
 from semsearch.types import Document
-from tests.conftest import Encoder
 
 
 def test_files_of_unknown_formats_are_counted_by_suffix(tmp_path: Path) -> None:
