@@ -60,6 +60,8 @@ class BadRecord:
     """The file as the `source` of its documents names it; `readers.sources.read` sets it."""
     named: bool = False
     """Whether the file was named itself, not found in a folder; `readers.sources.read` sets it."""
+    incomplete: bool = False
+    """Whether the file was read only up to here: an earlier version of it may have held records that are missing."""
 
     def __str__(self) -> str:
         return f"{self.location}: {self.reason}"

@@ -17,8 +17,8 @@ from pathlib import Path
 from semsearch.errors import InputError, first_line
 from semsearch.ingest.readers import python_docs
 from semsearch.ingest.readers.column_types import typed_columns, with_types
+from semsearch.ingest.readers.compression import COMPRESSED
 from semsearch.ingest.readers.files import (
-    COMPRESSED,
     BadRecord,
     PassedOver,
     Reader,
