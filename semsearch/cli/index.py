@@ -71,8 +71,8 @@ def build(
     inputs: Annotated[
         list[Path],
         typer.Argument(
-            help="Files and folders to index: JSONL, CSV, TSV, Parquet, Markdown, HTML, PDF, Word, ODT, EPUB, plain"
-            " text, also compressed (.gz, .xz, .zst). Or one recipe (.toml), which names the files and settings of an"
+            help="Files and folders to index: JSON, JSONL, CSV, TSV, Parquet, Markdown, HTML, PDF, Word, ODT, EPUB,"
+            " plain text, also compressed (.gz, .xz, .zst). Or one recipe (.toml), which names the files and settings of an"
             " index."
         ),
     ],
