@@ -72,8 +72,8 @@ def build(
         list[Path],
         typer.Argument(
             help="Files and folders to index: JSON, JSONL, CSV, TSV, Parquet, Markdown, HTML, PDF, Word, ODT, EPUB,"
-            " plain text, also compressed (.gz, .xz, .zst). Or one recipe (.toml), which names the files and settings of"
-            " an index."
+            " plain text, also compressed (.gz, .xz, .zst). Or one recipe (.toml), which names the files and settings"
+            " of an index."
         ),
     ],
     output: Annotated[
