@@ -146,8 +146,9 @@ def descriptions(cache: Path) -> Path:
     folder = cache / "descriptions"
     folder.mkdir(parents=True, exist_ok=True)
     for found in importlib.metadata.distributions():
-        text = str(found.metadata.get_payload() or found.metadata.get("Description") or "")
-        suffix = ".md" if "markdown" in (found.metadata.get("Description-Content-Type") or "") else ".rst"
+        fields = found.metadata.json  # its description is the file's body
+        suffix = ".md" if "markdown" in str(fields.get("description_content_type")) else ".rst"
+        text = str(fields.get("description", ""))
         (folder / f"{found.metadata['Name']}{suffix}").write_text(text, encoding="utf-8")
     return folder
 
@@ -293,6 +294,13 @@ def report(measurements: Sequence[Measurement], console: Console) -> bool:
     return reached
 
 
+def suitable_sources(paths: Sequence[Path], visible: dict[Path, VisibleText]) -> list[Path]:
+    """Choose the files, neither short nor long, of which documents of other formats are made."""
+    least, most = SOURCE_WORDS
+    counts = {path: words_of(visible[path].main).total() for path in paths if path in visible}
+    return spread([path for path, count in counts.items() if least <= count <= most], SOURCES)
+
+
 def choose_files(reader: IndependentReader, options: argparse.Namespace, console: Console) -> dict[Path, VisibleText]:
     """Choose and make the files, and read them independently."""
     cache: Path = options.cache
@@ -312,16 +320,9 @@ def choose_files(reader: IndependentReader, options: argparse.Namespace, console
 
     for name, paths in chosen.items():
         read(paths, name)
-    sources = [
-        spread(
-            [path for path in chosen[name] if path in visible
-             and SOURCE_WORDS[0] <= words_of(visible[path].main).total() <= SOURCE_WORDS[1]],
-            SOURCES,
-        )
-        for name in ("HTML", "Markdown")
-    ]  # fmt: skip
-    console.print(f"making documents of {sum(map(len, sources))} files")
-    read(make_documents(*sources, cache), "documents")
+    pages, notes = (suitable_sources(chosen[name], visible) for name in ("HTML", "Markdown"))
+    console.print(f"making documents of {len(pages) + len(notes)} files")
+    read(make_documents(pages, notes, cache), "documents")
     return visible
 
 

@@ -5,13 +5,11 @@ A row whose quotation mark is never closed costs only itself: the lines after it
 
 from __future__ import annotations
 
-import codecs
 import csv
 import re
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-from io import TextIOWrapper
 from itertools import islice
 from pathlib import Path
 from typing import IO
@@ -21,7 +19,7 @@ from semsearch.ingest.readers.files import (
     UNREADABLE,
     BadRecord,
     kind,
-    open_bytes,
+    open_text,
     unreadable,
     wrong_encoding,
 )
@@ -66,7 +64,7 @@ def read_rows(
     csv.field_size_limit(MAX_RECORD_BYTES)
     lines = None
     try:
-        with _open(path, encoding) as file:
+        with open_text(path, encoding) as file:
             lines = _Lines(file)
             yield from _checked(_split(lines, path, delimiter, known), path, encoding)
     except UnicodeError:
@@ -167,7 +165,9 @@ class _Lines:
             while len(self.again) < count and chars > 0 and (line := self._read()):
                 self.again.append(line if self.again else line.removeprefix("\ufeff"))
                 chars -= len(line)
-        except (*UNREADABLE, UnicodeError) as error:
+        except UNREADABLE as error:
+            self._error = error
+        except UnicodeError as error:
             self._error = error
         return list(islice(self.again, count))
 
@@ -181,20 +181,6 @@ class _Lines:
                 pass
         # null characters mean nothing, and csv cannot read some of them
         return line.replace("\x00", "") or (line and "\n")
-
-
-def _open(path: Path, encoding: str) -> IO[str]:
-    file = open_bytes(path)
-    try:
-        first = file.peek(4)[:4] if hasattr(file, "peek") else b""
-        name = encoding
-        if codecs.lookup(encoding).name == "utf-8":
-            is_utf16 = first.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-            name = "utf-16" if is_utf16 else "utf-8-sig"
-        return TextIOWrapper(file, encoding=name, errors="surrogateescape", newline="")
-    except BaseException:
-        file.close()
-        raise
 
 
 def _split(lines: _Lines, path: Path, delimiter: str | None, known: Collection[str]) -> Iterator[Row | BadRecord]:

@@ -58,9 +58,9 @@ def parse_pdf(raw: bytes) -> Content:
     if broken:
         losses.append(f"its {_listed(broken)} cannot be read ({next(iter(broken.values()))})")
     if scanned := [number for number, page in enumerate(pages, start=1) if page.get("has_images")]:
-        losses.append(f"its {_listed(scanned)} are images without text: run text recognition (OCR) first")
+        losses.append(f"images without text: its {_listed(scanned)}; run text recognition (OCR) first")
     if len(pages) < count:
-        losses.append(f"its {_listed(range(len(pages) + 1, count + 1))} were not read ({failure})")
+        losses.append(f"not read: its {_listed(range(len(pages) + 1, count + 1))} ({failure})")
     text = join_broken_words("\n\n".join(page.get("text", "").translate(_LIGATURES) for page in pages))
     if not text.strip() and len(scanned) == len(losses):
         raise RefusedError(f"no text in its {count} pages: if they are images, run text recognition (OCR) first")
