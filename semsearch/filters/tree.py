@@ -120,9 +120,8 @@ class Comparison(_Node):
     @property
     def kinds(self) -> set[Kind]:
         """The kinds of the values that the comparison can match; empty if it does not depend on the kind."""
-        of_ranges = (
-            {Kind(kind) for one in self.ranges for kind in range(one.first, one.last + 1)} if self.bounds else set()
-        )
+        ranges = self.ranges if self.bounds else ()
+        of_ranges = {kind for values in ranges for kind in Kind if values.first <= kind <= values.last}
         return {value.kind for value in self.values} | of_ranges
 
     @property

@@ -192,7 +192,7 @@ def _known_names(model: type[BaseModel], path: Sequence[str | int]) -> list[str]
         if isinstance(key, str):
             fields = [field for parent in models for name, field in _fields(parent) if name == key]
             models = list(dict.fromkeys(inner for field in fields for inner in _models_in(field.annotation)))
-    return list(dict.fromkeys(name for one in models for name, _ in _fields(one)))
+    return list(dict.fromkeys(name for parent in models for name, _ in _fields(parent)))
 
 
 def _fields(model: type[BaseModel]) -> Iterator[tuple[str, Any]]:

@@ -157,7 +157,9 @@ class _Document:
     def parts(self, kind: str) -> list[str]:
         """The names of the parts of a kind."""
         return list(
-            dict.fromkeys(part_name(self._folder, target) for found, target in self._targets.values() if found == kind)
+            dict.fromkeys(
+                part_name(self._folder, target) for target_kind, target in self._targets.values() if target_kind == kind
+            )
         )
 
     def parse(self, part: str, handler: XmlHandler) -> None:
