@@ -19,6 +19,7 @@ from semsearch.ingest.readers.files import MAX_RECORD_BYTES
 
 BLANK = " \t\r\n\ufeff"
 """What may stand around a record."""
+NOT_AN_OBJECT = "not an object with a text"
 _CHUNK_CHARS = 2**20
 _STRING_PART = re.compile(r'(?:[^"\\]++|\\.)*+', re.DOTALL)
 _INSIDE = re.compile(rf'(?:[^"\[\]{{}}]++|"{_STRING_PART.pattern}")*+', re.DOTALL)
@@ -61,7 +62,7 @@ def parse_object(text: str) -> tuple[dict[str, JsonValue], list[str]]:
             raise ValueError("an integer of too many digits: write it as text") from None
         raise ValueError(f"not JSON ({error})") from None
     if not isinstance(values, dict):
-        raise ValueError(f"a JSON {type(values).__name__}, not an object with a text")  # noqa: TRY004 - a bad record
+        raise ValueError(f"a JSON {type(values).__name__}, {NOT_AN_OBJECT}")  # noqa: TRY004 - a bad record
     return values, list(dict.fromkeys(repeated))
 
 

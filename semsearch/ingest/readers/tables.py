@@ -28,7 +28,7 @@ from semsearch.ingest.readers.files import (
     unreadable,
     wrong_encoding,
 )
-from semsearch.ingest.readers.json_text import BLANK, parse_object, split_records
+from semsearch.ingest.readers.json_text import BLANK, NOT_AN_OBJECT, parse_object, split_records
 from semsearch.ingest.recipe import FieldNames, Source
 from semsearch.types import Document, is_unicode
 
@@ -50,43 +50,52 @@ def read_jsonl(path: Path, name: str, source: Source) -> Reading:
 def read_json(path: Path, name: str, source: Source) -> Reading:
     """JSON: an array of objects, objects one after the other, or one object; each is a document, counted from 1.
 
-    Objects without a text are no bad records if no other in the file has one, as in a settings file: then the file
-    holds no documents.
+    A file that was read whole, and of which no record is an object with a text, holds no documents, such as a settings
+    file. If one is, the others are bad records.
     """
-    without_text: list[Document | BadRecord] | None = []
-    """The first records, as long as they have no text."""
+    waiting: list[BadRecord] = []
+    """The first records without a text, until there is another record."""
+    count = 0
+    """Number of records without a text so far."""
+    is_decided = False
+    for record in _json_records(path, name, source):
+        if not is_decided and isinstance(record, BadRecord) and _is_without_text(record, source.fields):
+            count += 1
+            if count <= BATCH_ROWS:
+                waiting.append(record)
+            continue
+        if not is_decided:
+            is_decided = True
+            yield from waiting
+            if count > len(waiting):
+                yield BadRecord(str(path), f"{count - len(waiting):,} more of its first records have no text")
+        yield record
+    if count and not is_decided:
+        reason = f"it holds no documents: {_no_text(source.fields)}; if they are in a list within it, write that alone"
+        yield BadRecord(str(path), reason, whole_file=True, is_empty=True)
+
+
+def _json_records(path: Path, name: str, source: Source) -> Reading:
     try:
         with open_text(path, source.encoding) as file:
             for number, record in enumerate(split_records(file), start=1):
                 location = f"{path}:{record.line}"
                 if record.is_cut_off:
                     yield BadRecord(location, "cut off: its array has no end", whole_file=True)
-                    continue
-                if record.text is None:
+                elif record.text is None:
                     yield BadRecord(location, f"longer than {MAX_RECORD_BYTES} characters: split it")
-                    continue
-                if not is_unicode(record.text):
+                elif not is_unicode(record.text):
                     yield BadRecord(location, wrong_encoding(source.encoding))
-                    continue
-                for read in _from_json(record.text, source, location=location, default_id=f"{name}:{number}"):
-                    if without_text is None:
-                        yield read
-                        continue
-                    without_text.append(read)
-                    if not _is_without_text(read, source.fields) or len(without_text) == BATCH_ROWS:
-                        yield from without_text
-                        without_text = None
+                else:
+                    yield from _from_json(record.text, source, location=location, default_id=f"{name}:{number}")
     except UnicodeError:
         yield BadRecord(str(path), wrong_encoding(source.encoding), whole_file=True)
     except UNREADABLE as error:
         yield unreadable(path, error)
-    if without_text:
-        reason = f"it holds no documents: {_no_text(source.fields)}; if they are in a list within it, write that alone"
-        yield BadRecord(str(path), reason, whole_file=True, is_empty=True)
 
 
-def _is_without_text(read: Document | BadRecord, fields: FieldNames) -> bool:
-    return isinstance(read, BadRecord) and read.reason.endswith(_no_text(fields))
+def _is_without_text(record: BadRecord, fields: FieldNames) -> bool:
+    return record.reason.endswith((_no_text(fields), NOT_AN_OBJECT))
 
 
 def _no_text(fields: FieldNames) -> str:

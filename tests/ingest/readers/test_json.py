@@ -95,7 +95,9 @@ def test_marked_unicode_is_read(tmp_path: Path, encoding: str) -> None:
         ('[{"text": "a"}, {bad}, {"text": "c"}]', ["a", "!not JSON", "c"]),
         ('[{"text": "a",}, {"text": "b"}]', ["!not JSON", "b"]),
         ('[1, null, {"text": "c"}]', ["!a JSON int", "!a JSON NoneType", "c"]),
-        ('[[{"text": "a"}]]', ["!a JSON list"]),
+        ('[[{"text": "a"}]]', ["!!it holds no documents"]),
+        (json.dumps(["a"] * 1_500), ["!!it holds no documents"]),
+        ('[{"v": 1}, {"v": 2', ["!an empty document", "!not JSON", "!!cut off"]),
         ('[{"v": 1}, {"text": "a"}, {"v": 2}]', ["!an empty document", "a", "!an empty document"]),
         ('[{"text": "a"}, {"text": "b"', ["a", "!not JSON", "!!cut off"]),
         ('[{"text": "a"},', ["a", "!!cut off"]),
@@ -138,6 +140,12 @@ def test_a_file_without_documents_is_one_empty_file(tmp_path: Path) -> None:
     assert isinstance(document, Document)
     assert isinstance(settings, BadRecord)
     assert settings.is_empty  # so that it does not count as a file that could not be read
+
+
+def test_records_without_text_before_the_first_document_are_counted(tmp_path: Path) -> None:
+    found = results(tmp_path / "a.json", json.dumps([1] * 1_500 + [{"text": "a"}, 2]))
+    assert found[999:1_001] == ["!a JSON int, not an object with a text", "!500 more of its first records have no text"]
+    assert found[1_001:] == ["a", "!a JSON int, not an object with a text"]
 
 
 def test_a_record_that_is_too_long_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
