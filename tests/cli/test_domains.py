@@ -321,7 +321,7 @@ def flat(text: str) -> str:
 def test_an_import_leaves_bad_lines_out_lists_them_and_stops_if_strict(
     shop: Path, tmp_path: Path, command: Command
 ) -> None:
-    lines = [
+    lines: list[dict[str, object]] = [
         {"query": "q", "document": "apple", "id": "one"},
         {"query": "q", "document": "unicorn"},
         {"query": "q", "document": "river", "id": "one"},
