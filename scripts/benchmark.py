@@ -45,7 +45,7 @@ from servers import Client, start
 from semsearch import SearchEngine
 from semsearch.encoders.encoder import Encoder
 from semsearch.encoders.locate import DEFAULT_MODEL, locate
-from semsearch.encoders.onnx_cache import machine
+from semsearch.encoders.speed import machine
 from semsearch.storage.vectors import VectorIndex
 from semsearch.types import Mode
 

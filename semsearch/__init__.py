@@ -12,6 +12,7 @@ from semsearch.errors import (
     FilterError,
     IndexBusyError,
     IndexFolderError,
+    IndexWriteError,
     InputError,
     LabelError,
     OverloadedError,
@@ -22,7 +23,6 @@ from semsearch.errors import (
     StorageError,
     WeightsError,
 )
-from semsearch.types import Click, Document, Hit, Label, Mode, Passage, Query, ScoreBreakdown, Sort
 
 if TYPE_CHECKING:
     from semsearch.api import AdaptResult, Domain, Index, IndexInfo
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from semsearch.ingest.recipe import Recipe
     from semsearch.search.comparison import Comparison
     from semsearch.search.engine import Outcome, SearchEngine
+    from semsearch.types import Click, Document, Hit, Label, Mode, Passage, Query, ScoreBreakdown, Sort
 
 __version__ = "0.1.0"
 
@@ -51,6 +52,7 @@ __all__ = [
     "IndexBusyError",
     "IndexFolderError",
     "IndexInfo",
+    "IndexWriteError",
     "InputError",
     "Label",
     "LabelError",
@@ -77,13 +79,16 @@ __all__ = [
 _LAZY_IMPORTS = {
     **dict.fromkeys(("AdaptResult", "Domain", "Index", "IndexInfo"), "semsearch.api"),
     **dict.fromkeys(("Outcome", "SearchEngine"), "semsearch.search.engine"),
+    **dict.fromkeys(
+        ("Click", "Document", "Hit", "Label", "Mode", "Passage", "Query", "ScoreBreakdown", "Sort"), "semsearch.types"
+    ),
     "Comparison": "semsearch.search.comparison",
     "Filter": "semsearch.filters.tree",
     "Recipe": "semsearch.ingest.recipe",
     "TextEncoder": "semsearch.encoders.custom",
     "parse_filter": "semsearch.filters.expression",
 }
-"""Name → module, imported at its first use, because torch and FAISS take seconds."""
+"""Name → module, imported at its first use, because torch, FAISS and NumPy take seconds."""
 
 
 def __getattr__(name: str) -> Any:

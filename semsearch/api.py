@@ -11,6 +11,7 @@ It uses the same functions as the command line and the server.
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import tempfile
@@ -37,7 +38,7 @@ from semsearch.filters.tree import Filter
 from semsearch.ingest import updating
 from semsearch.ingest.building import BuildEvent, build
 from semsearch.ingest.documents import Documents, records_of
-from semsearch.ingest.readers.files import BadRecord
+from semsearch.ingest.readers.files import Record
 from semsearch.ingest.recipe import EncoderOptions, Recipe
 from semsearch.ingest.updating import OpenIndex, UpdateResult
 from semsearch.search.comparison import Comparison, compared
@@ -45,8 +46,11 @@ from semsearch.search.engine import Outcome, SearchEngine
 from semsearch.storage.domains import Version
 from semsearch.storage.entries import check_entry, click_position
 from semsearch.storage.labels import EntryFilter
+from semsearch.storage.left_out import LeftOut
 from semsearch.storage.manifest import Manifest
 from semsearch.types import DEFAULT_DOMAIN, Click, Document, Hit, Label, Mode, Query, Sort
+
+log = logging.getLogger("semsearch")
 
 FolderPath: TypeAlias = str | os.PathLike[str]
 SOURCE = "python"
@@ -222,6 +226,11 @@ class IndexInfo:
         """Number of passages."""
         return self.manifest.passages
 
+    @property
+    def left_out(self) -> tuple[LeftOut, ...]:
+        """What could not be read of the input of the build and of later updates, with reasons."""
+        return self.manifest.left_out
+
     def __str__(self) -> str:
         manifest = self.manifest
         return (
@@ -267,6 +276,8 @@ class Index:
         title: str = "",
         encoder: str | TextEncoder | Encoder | None = None,
         vectors: npt.ArrayLike | None = None,
+        strict: bool | None = None,
+        max_bad_share: float | None = None,
         weights: FolderPath | None = None,
         device: str = "auto",
         threads: int | None = None,
@@ -281,10 +292,16 @@ class Index:
         `encode_documents` and `dimension`; by default the recipe's, else all-MiniLM-L6-v2.
         vectors: (n, dim), one from this encoder for each document, in their order; then nothing is encoded, and every
         document is one passage.
+        strict: True makes the first bad record an error, False leaves out any number of them. By default an invalid
+        mapping or `Document` is an error, and what cannot be read of files is left out up to `max_bad_share`; `info`
+        says what was left out, and why. A recipe has its own setting.
+        max_bad_share: from 0 to 1, the largest share of the rows of a table, or of the files of a folder of 20 or more,
+        that may be bad; by default the recipe's, else 0.1.
         weights: a file that `semsearch learn` wrote; by default the one that comes with semsearch.
 
         An earlier index in the folder stays in use until the new one is complete. Raises InputError naming the document
-        that cannot be indexed, RecipeError, EncoderError, IndexFolderError.
+        that cannot be indexed, or the files of which too much cannot be read, RecipeError, EncoderError,
+        IndexFolderError.
         """
         opened = _encoder(encoder)
         temporary = None
@@ -298,6 +315,8 @@ class Index:
                 title=title,
                 encoder=opened or encoder,
                 vectors=vectors,
+                strict=strict,
+                max_bad_share=max_bad_share,
                 device=device,
                 threads=threads,
             ):
@@ -318,6 +337,8 @@ class Index:
         title: str = "",
         encoder: str | TextEncoder | Encoder | None = None,
         vectors: npt.ArrayLike | None = None,
+        strict: bool | None = None,
+        max_bad_share: float | None = None,
         device: str = "auto",
         threads: int | None = None,
     ) -> Iterator[BuildEvent]:
@@ -327,7 +348,11 @@ class Index:
         """
         if documents is None:
             raise QueryError("there is nothing to index: give documents, paths or a recipe after the folder")
-        recipe, records = _recipe_and_records(documents)
+        recipe, records = _recipe_and_records(documents, strict)
+        if strict is not None:
+            recipe = recipe.model_copy(update={"strict": strict, "skip_bad": not strict})
+        if max_bad_share is not None:
+            recipe = recipe.model_copy(update={"max_bad_share": max_bad_share})
         if title:
             recipe = recipe.model_copy(update={"title": title})
         if isinstance(encoder, str):
@@ -394,6 +419,8 @@ class Index:
     ) -> list[Hit]:
         """Return the best documents for a query, best first.
 
+        A quoted phrase that no passage contains is searched as words: `execute` returns it in `unmatched_phrases`.
+
         k: number of documents. offset: number of best documents to skip, for later pages.
         domain: name of the domain whose adaptation is used.
         filter: an expression that documents' metadata must match, such as `year >= 2020 and not lang in (de, fr)`, or a
@@ -402,7 +429,8 @@ class Index:
         passages: number of passages of each document. collapse: whether to list near-duplicates under the best of them.
         sort: a metadata field, or `title`, to order the 100 best documents by; prefix `-` for descending order.
 
-        Raises QueryError or FilterError for an invalid query or filter, and EncoderError.
+        Raises QueryError or FilterError for an invalid query or filter, or a field that no document has, and
+        EncoderError. A filter that compares a field with values of another kind finds nothing and logs a warning.
         """
         return self.search_many(
             [query],
@@ -442,7 +470,10 @@ class Index:
             collapse=collapse,
             sort=None if sort is None else Sort.parse(sort),
         )
-        return [list(outcome.hits) for outcome in self.execute([replace(template, text=text) for text in queries])]
+        outcomes = self.execute([replace(template, text=text) for text in queries])
+        for note in {note: None for outcome in outcomes for note in outcome.notes}:
+            log.warning(note)
+        return [list(outcome.hits) for outcome in outcomes]
 
     def execute(self, queries: Sequence[Query], *, explain: bool = False) -> list[Outcome]:
         """Answer `Query` objects with complete outcomes: hits, mode, adaptation, comparison, timings.
@@ -463,14 +494,23 @@ class Index:
         """Return the whole document of this id, or None."""
         return self._engine.document(doc_id)
 
-    def add(self, documents: Documents) -> UpdateResult:
-        """Add documents, and replace documents with the same id. documents: as for `Index.build`.
+    def add(
+        self, documents: Documents, *, strict: bool | None = None, max_bad_share: float | None = None
+    ) -> UpdateResult:
+        """Add documents, and replace documents with the same id. documents, strict, max_bad_share: as for `build`.
 
-        Raises InputError, EncoderError, and IndexBusyError if another process is writing the index.
+        The result's `left_out` says what could not be read of files. Raises InputError, EncoderError, IndexFolderError
+        if the index cannot be written, and IndexBusyError if another process is writing it.
         """
         encoder = self._engine.encoder
         opened = OpenIndex(self._engine.corpus, encoder, lambda texts: encoder.encode_all("document", texts))
-        *_, result = updating.update(self.folder, records_of(documents), opened=opened)
+        *_, result = updating.update(
+            self.folder,
+            records_of(documents, strict=strict is not False),
+            skip_bad=None if strict is None else not strict,
+            max_bad_share=max_bad_share,
+            opened=opened,
+        )
         assert isinstance(result, UpdateResult)
         self.refresh()
         return result
@@ -501,7 +541,7 @@ class Index:
         self._registry.refresh()
 
     def info(self) -> IndexInfo:
-        """Return a description of the index: documents, encoder, search settings."""
+        """Return a description of the index: documents, encoder, search settings, and what was left out."""
         return IndexInfo(self.folder, self._engine.manifest)
 
     def close(self) -> None:
@@ -534,14 +574,12 @@ def _remove(folder: Path | None) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _recipe_and_records(
-    documents: Documents | Recipe,
-) -> tuple[Recipe, Iterator[Document | BadRecord] | None]:
+def _recipe_and_records(documents: Documents | Recipe, strict: bool | None) -> tuple[Recipe, Iterator[Record] | None]:
     if isinstance(documents, Recipe):
         return documents, None
     if isinstance(documents, str | os.PathLike) and Path(documents).suffix == ".toml":
         return Recipe.read(Path(documents)), None
-    return Recipe(), records_of(documents)
+    return Recipe(), records_of(documents, strict=strict is not False)
 
 
 def _encoder(encoder: str | TextEncoder | Encoder | None) -> Encoder | None:

@@ -15,9 +15,18 @@ class SemsearchError(Exception):
 class QueryError(SemsearchError):
     """A query that is not valid."""
 
+    def __init__(self, message: str, *, field: str = "query") -> None:
+        """field: the part of the query that is not valid, under the name that requests have for it."""
+        super().__init__(message)
+        self.field = field
+
 
 class FilterError(QueryError):
-    """A filter that cannot be parsed or is too large."""
+    """A filter that cannot be parsed, is too large, or names a field that no document has."""
+
+    def __init__(self, message: str) -> None:
+        """Take the message."""
+        super().__init__(message, field="filter")
 
 
 class InputError(SemsearchError):
@@ -34,6 +43,10 @@ class EncoderError(SemsearchError):
 
 class IndexFolderError(SemsearchError):
     """An index on disk that is missing, damaged, busy or of another format."""
+
+
+class IndexWriteError(IndexFolderError):
+    """An index that cannot be written, because its disk is full or its folder is read-only or gone; it is unchanged."""
 
 
 class IndexBusyError(IndexFolderError):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -31,6 +32,8 @@ LexicalWeight: TypeAlias = float | Literal["rrf"]
 """The cosine that a query's best lexical match is worth, at least 0; or `rrf` for ranks in place of scores."""
 
 DEFAULT_DOMAIN = "default"
+MAX_METADATA_DEPTH = 32
+"""Levels of lists and objects in the value of a metadata field; parsers of JSON refuse a few hundred."""
 MAX_DOMAIN_BYTES = 200
 """Length of a domain's name when it is percent-encoded."""
 RESERVED_DOMAINS = frozenset({"lock", "changed"})
@@ -236,6 +239,37 @@ def is_unicode(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def document_problem(document: Document) -> str | None:
+    """Why a document cannot be stored and returned by a search, and what to do about it; None if it can.
+
+    Its metadata must be JSON of limited depth, with finite numbers, and all of its texts valid Unicode. Takes time in
+    proportion to its size, whatever its metadata hold, also if they contain themselves.
+    """
+    if _is_deeper(document.metadata.values(), MAX_METADATA_DEPTH):
+        return f"its metadata are nested more than {MAX_METADATA_DEPTH} levels deep: nest them less"
+    try:
+        metadata = json.dumps(dict(document.metadata), allow_nan=False, ensure_ascii=False)
+    except TypeError as error:
+        return f"its metadata are not JSON ({error}): use text, numbers, booleans, lists and mappings"
+    except ValueError:
+        return "its metadata have a number that is not finite or has too many digits: leave it out or write it as text"
+    if not all(map(is_unicode, (document.id, document.title, document.text, document.source, metadata))):
+        return "it has half of a surrogate pair: write valid Unicode"
+    return None
+
+
+def _is_deeper(values: Iterable[object], depth: int) -> bool:
+    """Whether values contain more than `depth` levels of lists and mappings."""
+    level = [value for value in values if isinstance(value, dict | list | tuple)]
+    while level and depth:
+        depth -= 1
+        # a value that occurs many times on a level is looked at once
+        distinct = {id(value): value for value in level}.values()
+        children = (child for value in distinct for child in (value.values() if isinstance(value, dict) else value))
+        level = [child for child in children if isinstance(child, dict | list | tuple)]
+    return bool(level)
 
 
 def unit_rows(vectors: Vectors) -> Vectors:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 import semsearch
 from semsearch.errors import DeadlineError, OverloadedError, QueryError, SemsearchError
-from semsearch.types import Query, is_unicode
+from semsearch.types import MAX_METADATA_DEPTH, Document, Query, document_problem, is_unicode
 
 
 @pytest.mark.parametrize(
@@ -26,6 +28,51 @@ def test_an_invalid_query_is_refused_with_the_reason(values: dict[str, object], 
 
 def test_a_lone_surrogate_is_not_unicode() -> None:
     assert (is_unicode("😀 \x00"), is_unicode("\udc80")) == (True, False)
+
+
+def nested(depth: int) -> Any:
+    value: Any = "x"
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+def containing_itself() -> Any:
+    value: list[Any] = []
+    value += [value, {"a": value}]
+    return value
+
+
+def doubled(depth: int) -> Any:
+    """A list of 2 ** depth texts that takes depth * 2 references."""
+    value: Any = "x"
+    for _ in range(depth):
+        value = [value, value]
+    return value
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        pytest.param("x", None, id="text"),
+        pytest.param({"a": [1, 2.5, None, True, {"b": "é"}]}, None, id="mixed"),
+        pytest.param(10**400, None, id="long integer"),
+        pytest.param(nested(MAX_METADATA_DEPTH), None, id="deepest"),
+        pytest.param(nested(MAX_METADATA_DEPTH + 1), "nested more than 32 levels", id="too deep"),
+        pytest.param(nested(200_000), "nested more than 32 levels", id="far too deep"),
+        pytest.param(containing_itself(), "nested more than 32 levels", id="contains itself"),
+        pytest.param(doubled(100), "nested more than 32 levels", id="doubled"),
+        pytest.param(float("inf"), "not finite", id="infinite"),
+        pytest.param([{"a": float("nan")}], "not finite", id="nan"),
+        pytest.param(10**5_000, "too many digits", id="too many digits"),
+        pytest.param("\udc80", "surrogate", id="surrogate"),
+        pytest.param({"\ud800": 1}, "surrogate", id="surrogate in a key"),
+        pytest.param({1, 2}, "not JSON", id="set"),
+    ],
+)
+def test_metadata_that_no_search_could_return_are_refused(value: Any, problem: str | None) -> None:
+    found = document_problem(Document("a", "", "text", "a", {"field": value}))
+    assert found == problem or (found is not None and problem is not None and problem in found)
 
 
 def test_every_error_has_the_same_base_class() -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
 from rich.markup import escape
 from rich.text import Text
 
@@ -18,11 +19,39 @@ from semsearch.cli.options import Device, Threads, err, out
 if TYPE_CHECKING:
     from semsearch.ingest.recipe import FieldNames, Recipe, Source
     from semsearch.ingest.updating import UpdateResult
+    from semsearch.storage.left_out import LeftOut
     from semsearch.storage.manifest import Manifest
 
+SHOWN_LEFT_OUT = 20
+"""Entries of what was left out that are printed."""
+
 Index = Annotated[Path, typer.Argument(help="Folder of a built index.")]
-SkipBad = Annotated[
-    bool, typer.Option("--skip-bad", help="Skip and list records that cannot be read, instead of stopping.")
+Strict = Annotated[
+    bool | None,
+    typer.Option(
+        "--strict/--skip-bad",
+        help="Stop at the first record or file that cannot be read, or leave out all that cannot, count and list them."
+        " \\[default: leave out up to --max-bad-share]",
+        show_default=False,
+    ),
+]
+MaxBadShare = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        max=1,
+        help="Largest share of the rows of a table, or of the files of a folder, that may be unreadable; more is an"
+        " error. 1: any number. \\[default: the recipe's, or 0.1]",
+        show_default=False,
+    ),
+]
+IdPrefix = Annotated[
+    str | None,
+    typer.Option(
+        help="Text before the id of every document, so that tables with the same ids can be indexed together."
+        " {file} stands for the file's name: --id-prefix '{file}:'",
+        show_default=False,
+    ),
 ]
 IdField = Annotated[
     str | None, typer.Option(help="Field or column with the document's id. \\[default: id, _id]", show_default=False)
@@ -42,8 +71,9 @@ def build(
     inputs: Annotated[
         list[Path],
         typer.Argument(
-            help="Files and folders to index: JSONL, CSV, TSV, Parquet, Markdown, HTML, PDF, Word, EPUB, plain text,"
-            " also compressed (.gz, .xz, .zst). Or one recipe (.toml), which names the files and settings of an index."
+            help="Files and folders to index: JSON, JSONL, CSV, TSV, Parquet, Markdown, HTML, PDF, Word, ODT, EPUB,"
+            " plain text, also compressed (.gz, .xz, .zst). Or one recipe (.toml), which names the files and settings"
+            " of an index."
         ),
     ],
     output: Annotated[
@@ -64,7 +94,9 @@ def build(
             show_default=False,
         ),
     ] = None,
-    skip_bad: SkipBad = False,
+    strict: Strict = None,
+    max_bad_share: MaxBadShare = None,
+    id_prefix: IdPrefix = None,
     id_field: IdField = None,
     title_field: TitleField = None,
     text_field: TextField = None,
@@ -79,13 +111,17 @@ def build(
     The new index replaces an existing one only when it is complete, so a build that fails or is killed changes nothing.
     Running the same command again continues an interrupted build.
 
+    Records and files that cannot be read are left out, counted and listed at the end, and later by `semsearch info`.
+    It is an error if no document can be read of a file that is named here, or if more than a tenth of a table's rows
+    (of 20 or more), or of a folder's files (of 20 or more), cannot be read.
+
     Example: semsearch build docs/ faq.jsonl --out index/help
     """
-    recipe, folder = _recipe(inputs, output, _named_fields(id=id_field, title=title_field, text=text_field))
+    named = _named_fields(id=id_field, title=title_field, text=text_field)
+    recipe, folder = _recipe(inputs, output, named, id_prefix)
     if encoder:
         recipe = recipe.model_copy(update={"encoder": recipe.encoder.model_copy(update={"model": encoder})})
-    if skip_bad:
-        recipe = recipe.model_copy(update={"skip_bad": True})
+    recipe = _with_limits(recipe, strict, max_bad_share)
     build_recipe(recipe, folder, resume=resume, device=device, threads=threads)
 
 
@@ -98,10 +134,14 @@ def update(
     prune: Annotated[
         bool,
         typer.Option(
-            "--prune", help="Delete every document that the inputs do not contain; the inputs must be complete."
+            "--prune",
+            help="Delete every document that the inputs do not contain; the inputs must be complete. Documents of files"
+            " and folders that cannot be read whole are kept.",
         ),
     ] = False,
-    skip_bad: SkipBad = False,
+    strict: Strict = None,
+    max_bad_share: MaxBadShare = None,
+    id_prefix: IdPrefix = None,
     id_field: IdField = None,
     title_field: TitleField = None,
     text_field: TextField = None,
@@ -111,7 +151,8 @@ def update(
     """Add documents to an index, and replace those with the same id.
 
     Documents that did not change are not encoded again, so updating from a whole folder costs only as much as its
-    changes. A running server switches to the new state within a second, without losing a request.
+    changes. A running server switches to the new state within a second, without losing a request. What cannot be read
+    is left out and listed, as by `semsearch build`.
 
     Example: semsearch update index/help docs/ --prune
     """
@@ -127,16 +168,23 @@ def update(
     named = _named_fields(id=id_field, title=title_field, text=text_field)
     built = Recipe.model_validate(read_manifest(index).recipe)
     if any(path.suffix == ".toml" for path in inputs):
-        recipe = _recipe_alone(inputs, named)
+        recipe = _recipe_alone(inputs, named, id_prefix)
         _check_same(index, built, recipe, inputs[0])
         sources: list[tuple[Source, Path | None]] = [(source, None) for source in recipe.sources]
-        skip_bad = skip_bad or recipe.skip_bad
     else:
-        sources = sources_for(built, inputs, named)
+        recipe = built
+        sources = sources_for(built, inputs, named, id_prefix=id_prefix)
+    recipe = _with_limits(recipe, strict, max_bad_share)
     started = monotonic()
     readings = [read(source, root) for source, root in sources]
     events = update_index(
-        index, chain.from_iterable(readings), prune=prune, skip_bad=skip_bad, device=device, threads=threads
+        index,
+        chain.from_iterable(readings),
+        prune=prune,
+        skip_bad=recipe.skips_bad,
+        max_bad_share=recipe.max_bad_share,
+        device=device,
+        threads=threads,
     )
     last = _consume(events)
     assert isinstance(last, UpdateResult)
@@ -245,6 +293,7 @@ def info(
     for name, value in rows.items():
         if value:
             out.print(Text.assemble((f"{name:12}", "bold"), value), soft_wrap=True)
+    _print_left_out(out, manifest.left_out)
 
 
 def _segments(manifest: Manifest) -> str:
@@ -266,7 +315,15 @@ def _named_fields(**fields: str | None) -> FieldNames | None:
     return FieldNames.model_validate(named) if named else None
 
 
-def _recipe_alone(inputs: list[Path], named: FieldNames | None) -> Recipe:
+def _with_limits(recipe: Recipe, strict: bool | None, max_bad_share: float | None) -> Recipe:
+    """Return the recipe with the options that the command line gives."""
+    given: dict[str, object] = {} if strict is None else {"strict": strict, "skip_bad": not strict}
+    if max_bad_share is not None:
+        given["max_bad_share"] = max_bad_share
+    return recipe.model_copy(update=given)
+
+
+def _recipe_alone(inputs: list[Path], named: FieldNames | None, id_prefix: str | None) -> Recipe:
     from semsearch.ingest.recipe import Recipe
 
     if len(inputs) > 1:
@@ -275,18 +332,22 @@ def _recipe_alone(inputs: list[Path], named: FieldNames | None) -> Recipe:
         )
     if named:
         raise typer.BadParameter("a recipe names its fields itself: set sources.fields in it", param_hint="--*-field")
+    if id_prefix is not None:
+        raise typer.BadParameter("set sources.id_prefix in the recipe instead", param_hint="--id-prefix")
     return Recipe.read(inputs[0])
 
 
-def _recipe(inputs: list[Path], output: Path | None, named: FieldNames | None) -> tuple[Recipe, Path]:
+def _recipe(
+    inputs: list[Path], output: Path | None, named: FieldNames | None, id_prefix: str | None
+) -> tuple[Recipe, Path]:
     """Return the recipe to build, and the folder of the index."""
     from semsearch.ingest.recipe import FieldNames, Recipe, Source
 
     if any(path.suffix == ".toml" for path in inputs):
-        return _recipe_alone(inputs, named), output or inputs[0].with_suffix("")
+        return _recipe_alone(inputs, named, id_prefix), output or inputs[0].with_suffix("")
     if output is None:
         raise typer.BadParameter("name the folder of the index, for example --out index/mine", param_hint="--out")
-    sources = tuple(Source(path=path, fields=named or FieldNames()) for path in inputs)
+    sources = tuple(Source(path=path, fields=named or FieldNames(), id_prefix=id_prefix or "") for path in inputs)
     return Recipe(sources=sources), output
 
 
@@ -320,6 +381,12 @@ def _print_result(result: UpdateResult, seconds: float) -> None:
         )
         if count
     ] + ["compacted"] * result.compacted
+    _print_left_out(err, result.left_out)
+    if result.protected:
+        err.print(
+            f"kept: {result.protected:,} documents that were not read, because their files could not be read whole",
+            soft_wrap=True,
+        )
     for doc_id in result.unknown:
         err.print(Text.assemble(("no such document: ", "yellow"), doc_id), soft_wrap=True)
     manifest = result.manifest
@@ -341,6 +408,7 @@ def build_recipe(recipe: Recipe, folder: Path, *, resume: bool = True, device: s
     last = _consume(build_index(recipe, folder, resume=resume, device=device, threads=threads))
     assert isinstance(last, Published)
     manifest = last.manifest
+    _print_left_out(err, manifest.left_out)
     skipped = f", {manifest.skipped:,} bad records skipped" if manifest.skipped else ""
     err.print(
         f"[bold green]built[/bold green] {escape(str(last.folder))}:"
@@ -350,16 +418,27 @@ def build_recipe(recipe: Recipe, folder: Path, *, resume: bool = True, device: s
     )
 
 
+def _print_left_out(console: Console, left_out: Sequence[LeftOut]) -> None:
+    """Print what was left out, with reasons: the first entries, and the counts of all."""
+    from semsearch.storage.left_out import summarize
+
+    for entry in left_out[:SHOWN_LEFT_OUT]:
+        label = "note: " if entry.kind == "note" else "skipped: "
+        console.print(Text.assemble((label, "yellow"), str(entry)), soft_wrap=True)
+    if not left_out:
+        return
+    rest = sum(entry.count for entry in left_out[SHOWN_LEFT_OUT:])
+    more = f"; {rest:,} of them are not listed here, but in the index's manifest" if rest else ""
+    console.print(Text.assemble(("left out: ", "bold yellow"), f"{summarize(left_out)}{more}"), soft_wrap=True)
+
+
 def _consume(events: Iterator[object]) -> object:
-    """Run a build or a change to its end, print its events as they come, and return the last one."""
-    from semsearch.ingest.building import Skipped
+    """Run a build or a change to its end with a progress bar, and return the last event."""
     from semsearch.ingest.encoding import Resuming
 
     last: object = None
     for last in _with_progress(events):
-        if isinstance(last, Skipped):
-            err.print(Text.assemble(("skipped: ", "yellow"), str(last.record)), soft_wrap=True)
-        elif isinstance(last, Resuming):
+        if isinstance(last, Resuming):
             err.print(
                 f"[bold]resuming[/bold]: an interrupted build has encoded {last.passages:,} of {last.of_passages:,}"
                 " passages",
@@ -379,7 +458,7 @@ def _with_progress(events: Iterator[object]) -> Iterator[object]:
         TimeRemainingColumn,
     )
 
-    from semsearch.ingest.building import LoadingEncoder, ProjectingMap, Reading
+    from semsearch.ingest.building import LoadingEncoder, ProjectingMap, Reading, Skipped
     from semsearch.ingest.encoding import Encoding
     from semsearch.ingest.index_selection import LinkingGraph
 
@@ -391,15 +470,19 @@ def _with_progress(events: Iterator[object]) -> Iterator[object]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
+    skipped = 0
     with Progress(*columns, console=err, refresh_per_second=4, transient=True) as progress:
         task = progress.add_task("starting", total=None, counts="")
         for event in events:
             match event:
                 case LoadingEncoder(name):
                     progress.update(task, description=f"loading {escape(name)}")
+                case Skipped(record):
+                    skipped += not record.is_note
                 case Reading(documents, passages):
+                    bad = f", {skipped:,} skipped" if skipped else ""
                     progress.update(
-                        task, description="reading", counts=f"{documents:,} documents, {passages:,} passages"
+                        task, description="reading", counts=f"{documents:,} documents, {passages:,} passages{bad}"
                     )
                 case Encoding(passages=0, of_tokens=of_tokens):
                     # a new task, so that the remaining time is estimated from encoding alone; counted in tokens,

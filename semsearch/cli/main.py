@@ -141,6 +141,24 @@ def serve(
             show_default=False,
         ),
     ] = None,
+    root_path: Annotated[
+        str,
+        typer.Option(
+            envvar="SEMSEARCH_ROOT_PATH",
+            help="Path at which a reverse proxy serves the server, such as /search; the proxy may pass it on or remove"
+            " it. \\[default: none]",
+            show_default=False,
+        ),
+    ] = "",
+    trusted_proxy: Annotated[
+        str | None,
+        typer.Option(
+            envvar="SEMSEARCH_TRUSTED_PROXY",
+            help="IP address of a reverse proxy whose X-Forwarded-Prefix, -Host and -Proto are used; * for any address."
+            " \\[default: none]",
+            show_default=False,
+        ),
+    ] = None,
     max_body_bytes: Annotated[int, _limit("max_body_bytes")] = DEFAULTS.max_body_bytes,
     max_query_chars: Annotated[int, _limit("max_query_chars")] = DEFAULTS.max_query_chars,
     max_queries: Annotated[int, _limit("max_queries")] = DEFAULTS.max_queries,
@@ -182,6 +200,7 @@ def serve(
     Example: semsearch serve index/help index/python --port 9000
     """
     from semsearch.domains.position_bias import PositionBias
+    from semsearch.server.root_path import parse_root_path
     from semsearch.server.security import WriteKeys
 
     keys = WriteKeys.parse(write_key or [], refuse_all=read_only)
@@ -203,6 +222,8 @@ def serve(
         port=port,
         limits=limits,
         trusted_hosts=trusted_host,
+        root_path=parse_root_path(root_path),
+        trusted_proxy=trusted_proxy,
         keys=keys,
         weights=weights,
         after=adapt_after,
@@ -267,7 +288,8 @@ def search(
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
-    """Search an index and print the best documents. A phrase in quotation marks must occur word for word.
+    """Search an index and print the best documents. A phrase in quotation marks must occur word for word; one that no
+    passage contains is searched as words.
 
     Example: semsearch search "split text at commas" --index index/python -k 5 --filter "kind = method"
     """
@@ -292,6 +314,10 @@ def search(
         engine = SearchEngine.open(folder, device=device, threads=threads)
     with closing(engine):
         [outcome] = engine.search([query], explain=explain)
+    for note in outcome.notes:
+        err.print(Text.assemble(("note: ", "yellow"), note), soft_wrap=True)
+    for phrase in outcome.unmatched_phrases:
+        err.print(escape(f'the phrase "{phrase}" was not found: its words were searched'), soft_wrap=True)
     attributions = outcome.attributions or [()] * len(outcome.hits)
     for rank, (hit, shares) in enumerate(zip(outcome.hits, attributions, strict=True), start=offset + 1):
         if as_json:
@@ -360,6 +386,8 @@ def _serve(
     keys: WriteKeys,
     limits: Limits = DEFAULTS,
     trusted_hosts: list[str] | None = None,
+    root_path: str = "",
+    trusted_proxy: str | None = None,
     weights: Path | None = None,
     after: int = 8,
     bias: PositionBias | None = None,
@@ -373,10 +401,12 @@ def _serve(
             from semsearch.server.run import bind, open_indexes
             from semsearch.server.run import serve as serve_indexes
             from semsearch.server.runtime.service import AdaptationSettings
+            from semsearch.system.signals import ended_by_signals
 
             sockets = stack.enter_context(bind(host, port, keys))
             adaptation = AdaptationSettings(weights or DEFAULT_WEIGHTS, own_process=True, after=after, bias=bias)
-            engines = open_indexes(folders, device=device, threads=threads, runtime=runtime)
+            with ended_by_signals():
+                engines = open_indexes(folders, device=device, threads=threads, runtime=runtime)
 
         names = ", ".join(engines)
 
@@ -389,6 +419,8 @@ def _serve(
             host=host,
             limits=limits,
             trusted_hosts=trusted_hosts,
+            root_path=root_path,
+            trusted_proxy=trusted_proxy,
             keys=keys,
             adaptation=adaptation,
             announce=announce,

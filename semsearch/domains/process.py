@@ -16,6 +16,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import fields
 from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,8 @@ class AdaptationProcess:
         weights: the meta-trained weights file.
         """
         self._path = weights
+        self._closed = False
+        self._process: BaseProcess | None = None
         self._pool = self._start()
 
     def __call__(
@@ -55,18 +58,26 @@ class AdaptationProcess:
         parent: DomainState | None = None,
         learners: Sequence[str] | None = None,
     ) -> Verdict:
-        """As `Weights.adapt`. If the process has died, it is started again, once per call."""
+        """As `Weights.adapt`. If the process has died, it is started again, once per call.
+
+        Raises BrokenProcessPool if it dies again, and that or CancelledError if `close` has ended it.
+        """
         # as arrays: torch would share a tensor's memory with the other process instead of copying it
         tensors = {field.name: getattr(support, field.name) for field in fields(support)}
         arrays = {name: tensor.numpy() for name, tensor in tensors.items() if tensor is not None}
         try:
             return self._pool.submit(_adapt, basis, arrays, parent, learners).result()
         except BrokenProcessPool:
+            if self._closed:
+                raise
             self._pool = self._start()
             return self._pool.submit(_adapt, basis, arrays, parent, learners).result()
 
     def close(self) -> None:
-        """End the process when the adaptation under way is done."""
+        """End the process, also in the midst of an adaptation: its domain stays as it is."""
+        self._closed = True
+        if self._process is not None:
+            self._process.kill()
         self._pool.shutdown(cancel_futures=True)
 
     def _start(self) -> ProcessPoolExecutor:
@@ -77,8 +88,11 @@ class AdaptationProcess:
         # libraries read these on import, before the initializer runs; a second thread would only spin
         before = {name: os.environ.get(name) for name in THREADS}
         os.environ.update(dict.fromkeys(THREADS, "1"))
+        children = multiprocessing.active_children()
         try:
             pool.submit(os.getpid)  # the pool starts its process with the first task
+            started = [child for child in multiprocessing.active_children() if child not in children]
+            self._process = started[0] if started else None
         finally:
             for name, value in before.items():
                 if value is None:

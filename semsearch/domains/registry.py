@@ -77,6 +77,7 @@ class DomainRegistry:
         bias: position bias of clicks; by default it is estimated from the index's log.
         """
         self.engine = engine
+        self.folder = index
         self.log = LabelLog(index)
         self.store = DomainStore(index, encoder_sha256=engine.manifest.encoder.weights_sha256)
         self.history = VersionHistory(self.store, self.log, dimension=engine.adapter.basis.dimension)

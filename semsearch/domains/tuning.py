@@ -6,7 +6,7 @@ fold are ranked over the whole index. Does not depend on files or recipes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from statistics import median
@@ -76,7 +76,8 @@ class Trial:
 class Progress:
     """The number of settings tried so far."""
 
-    done: int
+    done: float
+    """With the tried share of the present one."""
     total: int
 
 
@@ -86,6 +87,8 @@ class TuningResult:
 
     trials: Sequence[Trial]
     """The first one is of the present setting."""
+    untried: int
+    """Number of settings that were not tried, because tuning was stopped."""
     chosen: Trial
     improvement: float
     """Expected change of nDCG@10 by this procedure, measured on queries that the choice did not use."""
@@ -103,6 +106,7 @@ class TuningResult:
             "queries": self.queries,
             "domains": self.domains,
             "folds": FOLDS,
+            "untried": self.untried,
             "gain": round(self.improvement, 4),
             "interval": [round(self.low, 4), round(self.high, 4)],
             "trials": [
@@ -122,8 +126,9 @@ class TuningResult:
 def candidate_settings(present: Setting, weights: Weights | None, ef_search: int | None) -> list[Setting]:
     """Return the settings to try, the present one first.
 
-    The others are semantic search, and hybrid search with each lexical weight, each combined with every choice of
-    learners; keyword search; and the present setting with a larger `ef_search`.
+    The others are keyword search; semantic search, and hybrid search with each lexical weight, each combined with every
+    choice of learners; and the present setting with a larger `ef_search`. If tuning is stopped early, it has tried all
+    searches without learners, then with all of them, and at last with each learner alone.
 
     weights: None if there are no weights for the index's encoder; there are then no learners. ef_search: the number of
     candidates that a search of the index's graph keeps; None if the index has no graph.
@@ -136,9 +141,9 @@ def candidate_settings(present: Setting, weights: Weights | None, ef_search: int
     learners: list[tuple[str, ...] | None] = [()]
     if weights is not None:
         learners += [None, *((candidate.name,) for candidate in weights.candidates)]
-    settings = [Setting(search, AdaptationOptions(learners=names)) for search in searches for names in learners]
     keyword_search = present.search.model_copy(update={"mode": Mode.KEYWORD})
-    settings.append(Setting(keyword_search, AdaptationOptions(learners=())))
+    settings = [Setting(keyword_search, AdaptationOptions(learners=()))]
+    settings += [Setting(search, AdaptationOptions(learners=names)) for names in learners for search in searches]
     if ef_search is not None:
         settings += [
             replace(present, search=present.search.model_copy(update={"ef_search": factor * ef_search}))
@@ -148,17 +153,24 @@ def candidate_settings(present: Setting, weights: Weights | None, ef_search: int
 
 
 def tune(
-    engine: SearchEngine, weights: Weights | None, judged: Mapping[str, Sequence[JudgedQuery]], budget: Budget
+    engine: SearchEngine,
+    weights: Weights | None,
+    judged: Mapping[str, Sequence[JudgedQuery]],
+    budget: Budget,
+    *,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Progress | TuningResult]:
     """Try all candidate settings; yield the progress, and the result at the end. The engine is not changed.
 
     weights: None if there are no weights for the index's encoder. judged: judged queries by domain.
+    should_stop: called before each adaptation and each search; once it returns true, the result is that of the settings
+    tried so far, without the one that is being tried.
 
     `reality_check` chooses among the settings within the budget, with the present setting as the baseline, or, if that
     is over the budget, the best one within it. `bias_corrected_cv` estimates the improvement.
 
-    Raises LabelError if no domain has MIN_QUERIES judged queries with a relevant document, or no setting is within the
-    budget.
+    Raises LabelError if no domain has MIN_QUERIES judged queries with a relevant document, no setting is within the
+    budget, or tuning was stopped before the present setting had been tried.
     """
     answered = {domain: [query for query in queries if query.relevance] for domain, queries in sorted(judged.items())}
     answered = {domain: queries for domain, queries in answered.items() if len(queries) >= MIN_QUERIES}
@@ -167,40 +179,54 @@ def tune(
             f"no domain has {MIN_QUERIES} judged queries with a relevant document, which cross-validation needs: label"
             " more queries, or give labels with --labels"
         )
-    trial_runner = _TrialRunner(engine, weights)
+    trial_runner = _TrialRunner(engine, weights, should_stop)
     present = Setting(engine.manifest.search, engine.manifest.adaptation)
     settings = candidate_settings(present, weights, engine.ef_search)
     trials: list[Trial] = []
     for setting in settings:
-        yield Progress(len(trials), len(settings))
-        trials.append(trial_runner.run(setting, answered))
-    yield Progress(len(settings), len(settings))
-    yield _choose(trials, budget, len(answered))
+        trial = yield from trial_runner.run(setting, answered, Progress(len(trials), len(settings)))
+        if trial is None:
+            break
+        trials.append(trial)
+    if not trials:
+        raise LabelError(
+            "tuning was stopped before the present setting had been tried, with which the others are compared: allow"
+            " more time"
+        )
+    yield _choose(trials, budget, domains=len(answered), untried=len(settings) - len(trials))
 
 
 class _TrialRunner:
     """Tries settings on one index. Each query is encoded and matched by keywords only once."""
 
-    def __init__(self, engine: SearchEngine, weights: Weights | None) -> None:
+    def __init__(self, engine: SearchEngine, weights: Weights | None, should_stop: Callable[[], bool]) -> None:
         self._engine = engine
         self._weights = weights
+        self._should_stop = should_stop
         self._encode = cache(engine.encode_label)
         self._match = cache(engine.match_label)
 
-    def run(self, setting: Setting, judged: Mapping[str, Sequence[JudgedQuery]]) -> Trial:
-        """Cross-validate one setting."""
+    def run(
+        self, setting: Setting, judged: Mapping[str, Sequence[JudgedQuery]], before: Progress
+    ) -> Generator[Progress, None, Trial | None]:
+        """Cross-validate one setting; None if it was stopped. Yields the progress before each fold, from `before`."""
         engine = self._engine_with(setting)
         values: list[float] = []
         seconds: list[float] = []
         kib: list[float] = []
-        for queries in judged.values():
+        for number, queries in enumerate(judged.values()):
             fold_of = np.random.default_rng(len(queries)).permutation(len(queries)) % FOLDS
             ndcg = np.empty(len(queries))
             for fold in range(FOLDS):
+                yield replace(before, done=before.done + (number + fold / FOLDS) / len(judged))
+                if self._should_stop():
+                    return None
                 state = self._adapt(engine, [queries[index] for index in np.flatnonzero(fold_of != fold).tolist()])
                 kib.append(0.0 if state is None else state.nbytes / 1024)
                 engine.adapter = Adapter(engine.adapter.basis, {TRIAL_DOMAIN: DomainAdapter(state)})
                 for index in np.flatnonzero(fold_of == fold).tolist():
+                    if self._should_stop():
+                        return None
                     started = perf_counter()
                     doc_ids = self._rank(engine, queries[index])
                     seconds.append(perf_counter() - started)
@@ -253,8 +279,8 @@ class _CachedVectors:
         return self.engine.token_attributions(pages)
 
 
-def _choose(trials: Sequence[Trial], budget: Budget, domains: int) -> TuningResult:
-    """Choose a trial within the budget. The first trial is of the present setting; domains: their number."""
+def _choose(trials: Sequence[Trial], budget: Budget, *, domains: int, untried: int) -> TuningResult:
+    """Choose a trial within the budget. The first one is of the present setting; domains, untried: as in the result."""
     affordable = [trial for trial in trials if trial.within(budget)]
     if not affordable:
         cheapest = min(trials, key=lambda trial: (trial.search_ms, trial.domain_kib))
@@ -269,4 +295,13 @@ def _choose(trials: Sequence[Trial], budget: Budget, domains: int) -> TuningResu
     rng = np.random.default_rng(0)
     chosen = reality_check(values, baseline, rng=rng)
     improvement, low, high = bias_corrected_cv(values, baseline, before=present.values, rng=rng)
-    return TuningResult(trials, affordable[chosen], improvement, low, high, len(values), domains)
+    return TuningResult(
+        trials,
+        untried,
+        affordable[chosen],
+        improvement,
+        low,
+        high,
+        queries=len(values),
+        domains=domains,
+    )

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-import platform
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
-from importlib.metadata import version
+from datetime import UTC, datetime
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -17,15 +17,11 @@ from tokenizers import Tokenizer
 
 from semsearch.encoders.locate import ModelLocation, files_sha256
 from semsearch.encoders.runtime import ModelInfo, Runtime, RuntimeChoice
+from semsearch.encoders.speed import SpeedRecord, library_versions, machine
 from semsearch.system.extras import install_command
 from semsearch.system.files import cache_folder, sha256
-from semsearch.system.threads import available_cores
 
-EXPORT_LIBRARIES = ("torch", "sentence-transformers", "onnxscript", "onnxruntime")
-"""Libraries that a graph depends on: with other versions the model is exported and checked again."""
 EXPORT_TIMEOUT_S = 900
-MIN_INT8_SPEEDUP = 1.2
-"""8-bit integers change the vectors slightly: they are used only if this many times as fast as float32."""
 GRAPHS = {"onnx": "model.onnx", "onnx-int8": "model-int8.onnx"}
 ABOUT, TOKENIZER = "about.json", "tokenizer.json"
 
@@ -50,46 +46,11 @@ class ExportRecord(BaseModel):
     """By runtime, of the graph's file."""
 
 
-class Speed(BaseModel):
-    """Speed of a runtime on a machine, for queries of ten tokens."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    lone_ms: float
-    """Median milliseconds of a single query."""
-    rate: float
-    """Queries per second with all cores busy."""
-    batch_tokens: int
-    """Tokens of the smallest batches that nearly reach this rate."""
-    overhead_tokens: int
-    """The fixed cost of a batch, in tokens."""
-
-
-class SpeedRecord(BaseModel):
-    """`measured-….json`: the speeds of a model's runtimes on a machine."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    machine: str
-    speeds: Mapping[str, Speed]
-    """By runtime; only those whose vectors are close enough to torch's."""
-
-    def best(self, *, exact: bool) -> str:
-        """The fastest runtime. exact: leave out 8-bit integers."""
-        fastest = max(
-            (name for name in ("torch", "onnx") if name in self.speeds),
-            key=lambda name: self.speeds[name].rate / self.speeds[name].lone_ms,
-        )
-        int8 = self.speeds.get("onnx-int8")
-        return (
-            "onnx-int8" if not exact and int8 and int8.rate > MIN_INT8_SPEEDUP * self.speeds[fastest].rate else fastest
-        )
-
-
 def open_cached(location: ModelLocation, choice: RuntimeChoice, *, threads: int) -> tuple[Runtime | None, str]:
     """Open a model with ONNX Runtime on a CPU; return (None, reason) if torch is to run it.
 
     A model that has not been exported on this machine is exported now, in a separate process, which takes some seconds.
+    If the choice depends on the speed, it is measured again in such a process where the record of it is not current.
     """
     if choice == "torch":
         return None, "it was asked for"
@@ -102,9 +63,14 @@ def open_cached(location: ModelLocation, choice: RuntimeChoice, *, threads: int)
     try:
         entry = cache_root() / _key(folder)
         records = _read_records(entry)
-        if records is None:
-            _export(folder, entry)
-            records = _read_records(entry)
+        if records is None or _should_measure(entry, records[1], choice):
+            try:
+                _export(folder, entry)
+            except (OSError, RuntimeError):
+                if records is None:
+                    raise
+                # an old measurement is better than none
+            records = _read_records(entry) or records
         if records is None:
             return None, f"{entry} is damaged: remove it"
         return _open(entry, *records, choice, threads=threads)
@@ -115,20 +81,6 @@ def open_cached(location: ModelLocation, choice: RuntimeChoice, *, threads: int)
 def cache_root() -> Path:
     """The folder of exported models."""
     return cache_folder("encoders")
-
-
-def machine() -> str:
-    """What speed depends on: the processor and its number of cores."""
-    cpu = {"model name": platform.processor()}
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
-            key, _, value = line.partition(":")
-            cpu[key.strip()] = value.strip()
-    except OSError:
-        pass
-    # processors of the same name differ in their instructions for small integers
-    flags = [flag for flag in cpu.get("flags", "").split() if "vnni" in flag or "amx" in flag or flag == "avx512f"]
-    return ", ".join([cpu["model name"], *sorted(flags), f"{available_cores()} cores"])
 
 
 def speed_file() -> str:
@@ -148,7 +100,7 @@ def _is_transformer(folder: Path) -> bool:
 
 
 def _key(folder: Path) -> str:
-    versions = ",".join(f"{name} {version(name)}" for name in EXPORT_LIBRARIES)
+    versions = ",".join(f"{name} {installed}" for name, installed in library_versions().items())
     return hashlib.sha256(f"{files_sha256(folder)}, {versions}".encode()).hexdigest()[:32]
 
 
@@ -160,8 +112,16 @@ def _read_records(entry: Path) -> tuple[ExportRecord, SpeedRecord] | None:
         return None
 
 
+def _should_measure(entry: Path, measured: SpeedRecord, choice: RuntimeChoice) -> bool:
+    """Whether to measure again: the speed decides, the record is not current, and a new one can be stored."""
+    return choice not in GRAPHS and not measured.is_current(datetime.now(UTC)) and os.access(entry, os.W_OK)
+
+
 def _export(folder: Path, entry: Path) -> None:
-    """Export in a child process, whose memory and libraries are released with it. Raises OSError, RuntimeError."""
+    """Export and measure, or measure what is exported, in a child process, which takes its memory with it.
+
+    Raises OSError, RuntimeError.
+    """
     entry.parent.mkdir(parents=True, exist_ok=True)
     try:
         done = subprocess.run(
@@ -183,12 +143,14 @@ def _open(
 ) -> tuple[Runtime | None, str]:
     from semsearch.encoders.onnx_runtime import OnnxRuntime
 
-    name = choice if choice in GRAPHS else measured.best(exact=choice == "auto")
+    exact = choice == "auto"
+    name, reason = (
+        (choice, "it was asked for") if choice in GRAPHS else (measured.best(exact=exact), measured.reason(exact=exact))
+    )
     if name in record.refused:
         return None, record.refused[name]
-    rates = ", ".join(f"{other} {speed.rate:.0f} queries/s" for other, speed in measured.speeds.items())
     if name == "torch":
-        return None, record.refused.get("onnx", f"it was the fastest on this machine: {rates}")
+        return None, record.refused.get("onnx", reason)
     graph = entry / GRAPHS[name]
     if sha256(graph) != record.sha256[name]:
         return None, f"{graph} is damaged: remove {entry}"
@@ -204,10 +166,10 @@ def _open(
         graph,
         info,
         name=name,
-        reason=f"as measured on this machine: {rates}",
+        reason=reason,
         threads=threads,
         query_tokens=measured.speeds[name].batch_tokens,
         overhead_tokens=measured.speeds[name].overhead_tokens,
         pad=record.pad,
     )
-    return runtime, runtime.reason
+    return runtime, reason

@@ -9,11 +9,9 @@ import logging
 import shutil
 import sys
 import tempfile
-import threading
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -25,13 +23,11 @@ from semsearch.encoders.onnx_cache import (
     GRAPHS,
     TOKENIZER,
     ExportRecord,
-    Speed,
-    SpeedRecord,
-    machine,
     speed_file,
 )
 from semsearch.encoders.onnx_runtime import OnnxRuntime
 from semsearch.encoders.runtime import Batch, Kind, ModelInfo, Runtime
+from semsearch.encoders.speed import measure
 from semsearch.encoders.torch_runtime import TorchRuntime
 from semsearch.errors import EncoderError, first_line
 from semsearch.system.files import atomic_write, sha256
@@ -62,17 +58,6 @@ PROBES = (
 )
 """Texts on which tokenizers and models differ: short, long, beyond the window, of several scripts, empty."""
 
-QUERY = "how do I reset my lost card pin"
-BATCH_SIZES = (1, 4, 16, 32)
-"""Numbers of queries in the batches that are measured."""
-ROUNDS = 3
-ROUND_S = 0.2
-"""Seconds of each throughput measurement in each round."""
-SINGLE_QUERIES = 10
-"""Single queries timed in each round."""
-NEARLY = 0.97
-"""The smallest batches whose rate is at least this share of the highest rate are used."""
-
 
 def export(folder: Path, entry: Path) -> None:
     """Write the cache entry that `onnx_cache.open_cached` reads; it appears once it is complete.
@@ -89,7 +74,7 @@ def export(folder: Path, entry: Path) -> None:
     record = ExportRecord.model_validate_json((entry / ABOUT).read_bytes())
     usable = [name for name in record.sha256 if name not in record.refused]
     runtimes = {name: _open_graph(entry, name, model.info, record.pad) for name in usable}
-    measured = SpeedRecord(machine=machine(), speeds=measure_speeds({"torch": model, **runtimes}))
+    measured = measure({"torch": model, **runtimes})
     with atomic_write(entry / speed_file()) as file:
         file.write_text(measured.model_dump_json(indent=2), encoding="utf-8")
 
@@ -219,64 +204,6 @@ def _compare(model: TorchRuntime, graph: Runtime) -> tuple[float, float]:
         means = unit_rows(np.stack([rows.mean(axis=0) for rows in graph.tokens(batch)]))
         cosines += (means * unit_rows(graph.vectors(batch))).sum(axis=1).tolist()
     return (min(cosines), float(np.mean(cosines))) if np.isfinite(cosines).all() else (-1.0, -1.0)
-
-
-def measure_speeds(runtimes: Mapping[str, Runtime]) -> dict[str, Speed]:
-    """Measure the speed of each runtime with queries of ten tokens.
-
-    The runtimes take turns, so that other load on the machine affects all of them alike.
-    """
-    single_s: dict[str, list[float]] = {name: [] for name in runtimes}
-    rates: dict[tuple[str, int], list[float]] = {(name, size): [] for name in runtimes for size in BATCH_SIZES}
-    batches = {size: _batch(next(iter(runtimes.values())).info, "query", [QUERY] * size) for size in BATCH_SIZES}
-    for _ in range(ROUNDS):
-        for name, runtime in runtimes.items():
-            single_s[name] += [_seconds(runtime, batches[1]) for _ in range(SINGLE_QUERIES)]
-            for size in BATCH_SIZES:
-                rates[name, size].append(_rate(runtime, batches[size]))
-    tokens = len(batches[1].encodings[0].ids)
-    speeds = {}
-    for name in runtimes:
-        by_size = {size: float(np.median(rates[name, size])) for size in BATCH_SIZES}
-        best = max(by_size.values())
-        smallest = next(size for size in BATCH_SIZES if by_size[size] >= NEARLY * best)
-        # the time of a batch is linear in its tokens: two sizes give the slope and the fixed cost
-        largest = BATCH_SIZES[-1]
-        one_s, full_s = float(np.median(single_s[name])), largest * runtimes[name].workers / by_size[largest]
-        token_s = max(1e-9, (full_s - one_s) / ((largest - 1) * tokens))
-        speeds[name] = Speed(
-            lone_ms=round(1000 * one_s, 3),
-            rate=round(best, 1),
-            batch_tokens=smallest * tokens,
-            overhead_tokens=max(0, round(one_s / token_s - tokens)),
-        )
-    return speeds
-
-
-def _seconds(runtime: Runtime, batch: Batch) -> float:
-    started = perf_counter()
-    runtime.vectors(batch)
-    return perf_counter() - started
-
-
-def _rate(runtime: Runtime, batch: Batch) -> float:
-    """Texts per second with as many threads as the runtime has workers."""
-    counts: list[int] = []
-    started = perf_counter()
-
-    def encode() -> None:
-        count = 0
-        while perf_counter() < started + ROUND_S:
-            runtime.vectors(batch)
-            count += len(batch.texts)
-        counts.append(count)
-
-    threads = [threading.Thread(target=encode) for _ in range(runtime.workers)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return sum(counts) / (perf_counter() - started)
 
 
 if __name__ == "__main__":

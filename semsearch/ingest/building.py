@@ -18,16 +18,18 @@ import numpy as np
 
 from semsearch.adapters.basis import SpectralBasis
 from semsearch.encoders.encoder import Encoder
-from semsearch.errors import IndexFolderError, InputError
+from semsearch.errors import InputError
 from semsearch.ingest.chunking import Chunker
 from semsearch.ingest.encoding import Encoding, PipelinedEncoder, Resuming, encode_resumable, open_checkpoint
 from semsearch.ingest.index_selection import LinkingGraph, SelectedIndex, select_index
-from semsearch.ingest.readers.files import BadRecord
+from semsearch.ingest.input_report import InputReport, file_of
+from semsearch.ingest.readers.files import BadRecord, PassedOver, Record
 from semsearch.ingest.readers.sources import read
 from semsearch.ingest.recipe import ChunkingOptions, IndexOptions, Recipe
 from semsearch.storage.documents import DocumentWriter, encoder_text
 from semsearch.storage.embedding_checkpoint import remove_checkpoint
-from semsearch.storage.generations import Generation, SegmentFiles, begin_build, publish
+from semsearch.storage.generations import Generation, SegmentFiles, begin_build, publish, write_errors
+from semsearch.storage.left_out import LeftOut, count_bad, summarize
 from semsearch.storage.manifest import FIRST_SEGMENT, EncoderRecord, IndexRecord, Manifest, SegmentRecord
 from semsearch.storage.projection import Projection
 from semsearch.system.files import drop_pages, temp_memmap
@@ -52,7 +54,7 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A bad record was skipped."""
+    """A bad record was left out."""
 
     record: BadRecord
 
@@ -89,8 +91,6 @@ class _Content:
     vectors: Vectors
     """(passages, dim) float32, unit rows."""
     documents: int
-    skipped: int
-    """Number of bad records."""
     queries: Sequence[str]
     """Queries on which to measure recall."""
 
@@ -99,7 +99,7 @@ def build(
     recipe: Recipe,
     folder: Path,
     *,
-    records: Iterable[Document | BadRecord] | None = None,
+    records: Iterable[Record] | None = None,
     vectors: Vectors | None = None,
     encoder: Encoder | None = None,
     name: str = "",
@@ -118,66 +118,62 @@ def build(
 
     Memory holds the encoder, the vectors once, as (passages, dim) float32, and a few batches of texts.
 
-    Raises InputError naming file, line and reason for the first bad record, unless the recipe skips bad records, and if
-    the vectors do not fit the records; RecipeError; EncoderError; IndexFolderError if the folder cannot be written.
-    Whatever is raised, an index that was in `folder` before still serves.
+    Bad records are left out; the manifest says which, and why.
+
+    Raises InputError if more of a table or of a folder is bad than the recipe allows, if it is strict for the first bad
+    record, naming file, line and reason, and if the vectors do not fit the records; RecipeError; EncoderError;
+    IndexFolderError if the folder cannot be written. Whatever is raised, an index that was in `folder` before still
+    serves.
     """
     threads = threads or available_cores()
-    with begin_build(folder) as files:
-        try:
-            segment = files.segment(FIRST_SEGMENT)
-            segment.folder.mkdir()
-            if records is None:
-                records = chain.from_iterable([read(source) for source in recipe.sources])
-            if encoder is None:
-                yield LoadingEncoder(recipe.encoder.model)
-                encoder = Encoder.open(
-                    recipe.encoder.model,
-                    device=device,
-                    threads=threads,
-                    prompts=recipe.encoder.prompts,
-                    document_tokens=recipe.encoder.batch_tokens,
-                )
-            content = yield from _write_documents(recipe, files, records, encoder, vectors, resume=resume)
-            basis = SpectralBasis.from_vectors(content.vectors)
-            basis.save(files.basis)
-            if recipe.map:
-                yield ProjectingMap(len(content.vectors))
-                projection = Projection.fit(content.vectors, basis, threads=threads)
-                projection.save(files.map)
-                save_map_points(segment, projection, content.vectors)
-            drop_pages(content.vectors)
-            encode_queries = partial(encoder.encode_queries, content.queries)
-            record = yield from write_vector_index(
-                content.vectors, encode_queries, recipe.index, segment, threads=threads
+    report = InputReport(skip_bad=recipe.skips_bad, max_bad_share=recipe.max_bad_share)
+    with write_errors(folder), begin_build(folder) as files:
+        segment = files.segment(FIRST_SEGMENT)
+        segment.folder.mkdir()
+        if records is None:
+            records = chain.from_iterable([read(source) for source in recipe.sources])
+        if encoder is None:
+            yield LoadingEncoder(recipe.encoder.model)
+            encoder = Encoder.open(
+                recipe.encoder.model,
+                device=device,
+                threads=threads,
+                prompts=recipe.encoder.prompts,
+                document_tokens=recipe.encoder.batch_tokens,
             )
-            manifest = publish(files, _manifest(recipe, name or folder.name, encoder, content, record))
-            remove_checkpoint(folder)
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise IndexFolderError(
-                f"the index could not be written to {folder} ({reason}): make room or choose another folder with"
-                " --out; an index that was there before is untouched"
-            ) from error
+        content = yield from _write_documents(recipe, files, records, encoder, vectors, report=report, resume=resume)
+        basis = SpectralBasis.from_vectors(content.vectors)
+        basis.save(files.basis)
+        if recipe.map:
+            yield ProjectingMap(len(content.vectors))
+            projection = Projection.fit(content.vectors, basis, threads=threads)
+            projection.save(files.map)
+            save_map_points(segment, projection, content.vectors)
+        drop_pages(content.vectors)
+        encode_queries = partial(encoder.encode_queries, content.queries)
+        record = yield from write_vector_index(content.vectors, encode_queries, recipe.index, segment, threads=threads)
+        manifest = publish(files, _manifest(recipe, name or folder.name, encoder, content, record, report))
+        remove_checkpoint(folder)
     yield Published(folder, manifest)
 
 
 def _write_documents(
     recipe: Recipe,
     files: Generation,
-    records: Iterable[Document | BadRecord],
+    records: Iterable[Record],
     encoder: Encoder,
     vectors: Vectors | None,
     *,
+    report: InputReport,
     resume: bool,
 ) -> Generator[BuildEvent, None, _Content]:
     """Store the records as the first segment and return its content. vectors: as of `build`."""
     with DocumentWriter(files.segment(FIRST_SEGMENT).documents) as writer:
         if vectors is None:
-            vectors, skipped = yield from _write_encoded(recipe, files, records, encoder, writer, resume=resume)
+            vectors = yield from _write_encoded(recipe, files, records, encoder, writer, report=report, resume=resume)
         else:
-            vectors, skipped = (yield from _write_given(records, encoder, writer, vectors)), 0
-        content = _Content(vectors, writer.documents, skipped, sample_queries(writer))
+            vectors = yield from _write_given(records, encoder, writer, vectors)
+        content = _Content(vectors, writer.documents, sample_queries(writer))
         writer.close()
     drop_pages(vectors)
     return content
@@ -186,33 +182,30 @@ def _write_documents(
 def _write_encoded(
     recipe: Recipe,
     files: Generation,
-    records: Iterable[Document | BadRecord],
+    records: Iterable[Record],
     encoder: Encoder,
     writer: DocumentWriter,
     *,
+    report: InputReport,
     resume: bool,
-) -> Generator[BuildEvent, None, tuple[Vectors, int]]:
-    """Cut, store and encode the records; return the passages' vectors and the number of bad records."""
-    skipped = 0
+) -> Generator[BuildEvent, None, Vectors]:
+    """Cut, store and encode the records; return the passages' vectors."""
     with open_checkpoint(files.folder.parent, encoder, fresh=not resume) as checkpoint:
-        pipeline = PipelinedEncoder(encoder, writer, checkpoint)
-        for event in store_documents(records, encoder, recipe.chunking, writer, skip_bad=recipe.skip_bad):
-            skipped += isinstance(event, Skipped)
-            pipeline.poll()
-            yield event
-        pipeline.finish()
-        if not writer.documents:
-            raise InputError(
-                f"no documents in {_source_names(recipe)}"
-                + (f": all {skipped} records were bad" if skipped else ": nothing to index")
-            )
+        with PipelinedEncoder(encoder, writer, checkpoint) as pipeline:
+            for event in store_documents(report.watch(records), encoder, recipe.chunking, writer, report=report):
+                pipeline.poll()
+                yield event
+            if not writer.documents:
+                raise InputError(f"no documents in {_source_names(recipe)}: {_why_empty(report.left_out)}")
+            report.check()
+            pipeline.finish()
         vectors = temp_memmap(files.folder, (writer.passages, encoder.dimension))
         yield from encode_resumable(encoder, writer, vectors, checkpoint, pipelined=pipeline.passages)
-    return vectors, skipped
+    return vectors
 
 
 def _write_given(
-    records: Iterable[Document | BadRecord], encoder: Encoder, writer: DocumentWriter, given: Vectors
+    records: Iterable[Record], encoder: Encoder, writer: DocumentWriter, given: Vectors
 ) -> Generator[BuildEvent, None, Vectors]:
     """Store each record as one passage and return the caller's vectors as unit rows."""
     vectors = np.asarray(given, np.float32)
@@ -228,6 +221,8 @@ def _write_given(
             f"the vector of document {invalid[0]} is zero or not finite: leave the document out, or encode it"
         )
     for record in records:
+        if isinstance(record, PassedOver):
+            continue
         document = _without_duplicate(record, writer)
         if isinstance(document, BadRecord):
             raise InputError(f"{document} (with vectors, every record must be a document)")
@@ -239,7 +234,9 @@ def _write_given(
     return unit_rows(vectors)
 
 
-def _manifest(recipe: Recipe, name: str, encoder: Encoder, content: _Content, index: IndexRecord) -> Manifest:
+def _manifest(
+    recipe: Recipe, name: str, encoder: Encoder, content: _Content, index: IndexRecord, report: InputReport
+) -> Manifest:
     segment = SegmentRecord(name=FIRST_SEGMENT, documents=content.documents, passages=len(content.vectors), index=index)
     return Manifest(
         built_by=version("semsearch"),
@@ -248,7 +245,8 @@ def _manifest(recipe: Recipe, name: str, encoder: Encoder, content: _Content, in
         facets=recipe.facets,
         encoder=EncoderRecord.of(encoder),
         segments=(segment,),
-        skipped=content.skipped,
+        skipped=count_bad(report.left_out),
+        left_out=report.left_out,
         search=recipe.search,
         adaptation=recipe.adaptation,
         recipe=recipe.located().model_dump(mode="json", exclude_defaults=True),
@@ -256,28 +254,35 @@ def _manifest(recipe: Recipe, name: str, encoder: Encoder, content: _Content, in
 
 
 def store_documents(
-    records: Iterable[Document | BadRecord],
+    records: Iterable[Record],
     encoder: Encoder,
     chunking: ChunkingOptions,
     writer: DocumentWriter,
     *,
-    skip_bad: bool,
+    report: InputReport,
 ) -> Iterator[Reading | Skipped]:
     """Cut documents into passages and store them.
 
-    Raises InputError for a bad record, unless bad records are skipped, or it stands for a whole file of a folder or for
-    a lost part of a document;
-    RecipeError if the encoder's window is too short for the chunking.
+    records: as `report` yields them; it receives those whose id occurs twice.
+
+    Raises RecipeError if the encoder's window is too short for the chunking, and what the report raises.
     """
     chunker = Chunker(encoder, max_tokens=chunking.max_tokens, overlap_tokens=chunking.overlap_tokens)
     for record in records:
+        if isinstance(record, PassedOver):
+            continue
         document = _without_duplicate(record, writer)
         if isinstance(document, BadRecord):
-            if not (skip_bad or document.whole_file or document.is_loss):
-                raise InputError(f"{document} (--skip-bad leaves such records out and goes on)")
+            if document is not record:
+                report.reject(document)
             yield Skipped(document)
             continue
-        heading, passages = chunker.cut(document.title, document.text)
+        heading, passages = chunker.heading(document.title), list[tuple[Passage, int]]()
+        for some in chunker.passages(heading, document.text):
+            if passages:
+                # a document of many MiB: show that it is being read
+                yield Reading(writer.documents, writer.passages + len(passages))
+            passages += some
         writer.add(document, heading, passages)
         yield Reading(writer.documents, writer.passages)
 
@@ -291,7 +296,12 @@ def _without_duplicate(record: Document | BadRecord, writer: DocumentWriter) -> 
 
 def duplicate_id(record: Document, first: str) -> BadRecord:
     """The bad record for a document whose id occurs twice. first: location of the first document of that id."""
-    return BadRecord(record.source, f"a second document of id {record.id!r}; the first one is {first}: ids are unique")
+    return BadRecord(
+        record.source,
+        f"a second document of id {record.id!r}; the first one is {first}: ids are unique. To put"
+        " each file's name before its ids: --id-prefix '{file}:', in a recipe sources.id_prefix",
+        file=file_of(record.source),
+    )
 
 
 def write_vector_index(
@@ -320,6 +330,13 @@ def sample_queries(writer: DocumentWriter) -> list[str]:
     """Realistic queries for measuring recall: the first words of some of the stored passages."""
     rows = np.random.default_rng(0).permutation(writer.passages)[:RECALL_QUERIES]
     return [" ".join(text.split()[:QUERY_WORDS]) or text for text in writer.texts(np.sort(rows))]
+
+
+def _why_empty(left_out: Sequence[LeftOut]) -> str:
+    if not left_out:
+        return "nothing to index"
+    bad = count_bad(left_out)
+    return f"all {bad} records were bad: {left_out[0]}" if bad else f"{summarize(left_out)}: {left_out[0]}"
 
 
 def _source_names(recipe: Recipe) -> str:

@@ -42,6 +42,7 @@ class Chunker:
             )
         self.max_tokens = max_tokens or available
         """Tokens of a passage, its title included."""
+        self._max_chars = MAX_CHARS_PER_TOKEN * self.max_tokens
         self._heading_tokens = self.max_tokens // HEADING_SHARE
         self._overlap = overlap_tokens
         self._splitters: dict[int, TextSplitter] = {}
@@ -57,20 +58,27 @@ class Chunker:
         The heading is the title, cut to its share; the tokens include it. Together the passages cover the text, except
         for whitespace between them. A text that fits is one passage.
         """
-        heading = self._heading(title)
-        total, heading_tokens = self._encoder.count_tokens([encoder_text(heading, text), heading])
-        if self._fits(total, len(text)):
-            return heading, [(Passage(text, 0, len(text)), total)]
+        heading = self.heading(title)
+        return heading, [passage for passages in self.passages(heading, text) for passage in passages]
+
+    def passages(self, heading: str, text: str) -> Iterator[list[tuple[Passage, int]]]:
+        """Yield the passages of `cut` by and by, in their order; `heading` is the result of the method of that name."""
+        # counting the tokens of a text of many MiB would take minutes, in which nothing could interrupt it
+        if len(text) <= self._max_chars:
+            (total,) = self._encoder.count_tokens([encoder_text(heading, text)])
+            if total <= self.max_tokens:
+                yield [(Passage(text, 0, len(text)), total)]
+                return
+        (heading_tokens,) = self._encoder.count_tokens([heading])
         splitter = self._splitter(self.max_tokens - heading_tokens)
-        spans = [
-            (begin + start, begin + start + len(part))
-            for begin, end in _slabs(text)
-            for start, part in splitter.chunk_indices(text[begin:end])
-        ]
-        fitting = sorted(
-            (start, stop, tokens) for span in spans for start, stop, tokens in self._halved(heading, text, *span)
-        )
-        return heading, [(Passage(text[start:stop], start, stop), tokens) for start, stop, tokens in fitting]
+        for begin, end in _slabs(text):
+            spans = [
+                (begin + start, begin + start + len(part)) for start, part in splitter.chunk_indices(text[begin:end])
+            ]
+            fitting = sorted(
+                (start, stop, tokens) for span in spans for start, stop, tokens in self._halved(heading, text, *span)
+            )
+            yield [(Passage(text[start:stop], start, stop), tokens) for start, stop, tokens in fitting]
 
     def _halved(self, heading: str, text: str, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
         """Yield (start, stop, tokens) of a span, halved until it fits; only spans with very long words need halving."""
@@ -91,7 +99,8 @@ class Chunker:
             )
         return self._splitters[capacity]
 
-    def _heading(self, title: str) -> str:
+    def heading(self, title: str) -> str:
+        """Return the heading that precedes every passage: the title, cut to its share."""
         title = title[: MAX_CHARS_PER_TOKEN * self._heading_tokens]
         encoding = self._encoder.tokenizer.encode(title, add_special_tokens=False)
         if len(encoding) <= self._heading_tokens:
@@ -99,15 +108,15 @@ class Chunker:
         return title[: encoding.offsets[self._heading_tokens - 1][1]]
 
     def _fits(self, tokens: int, characters: int) -> bool:
-        return tokens <= self.max_tokens and characters <= MAX_CHARS_PER_TOKEN * self.max_tokens
+        return tokens <= self.max_tokens and characters <= self._max_chars
 
 
-def _slabs(text: str) -> list[tuple[int, int]]:
+def _slabs(text: str) -> Iterator[tuple[int, int]]:
     """(start, stop) of spans of at most SLAB_CHARS characters, ending between paragraphs, lines, sentences or words."""
-    slabs, begin = [], 0
+    begin = 0
     while len(text) - begin > SLAB_CHARS:
         ends = (text.rfind(mark, begin + SLAB_CHARS // 2, begin + SLAB_CHARS) for mark in ("\n\n", "\n", ". ", " "))
         end = next((end + 1 for end in ends if end >= 0), begin + SLAB_CHARS)
-        slabs.append((begin, end))
+        yield begin, end
         begin = end
-    return [*slabs, (begin, len(text))]
+    yield begin, len(text)

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from types import TracebackType
+from typing import Self, TypeAlias
 
 import numpy as np
 
@@ -46,7 +47,10 @@ LOOKUP_PASSAGES = 1_000
 
 
 class PipelinedEncoder:
-    """Encodes passages while others are still being read, into the checkpoint, where `encode_resumable` finds them."""
+    """Encodes passages while others are still being read, into the checkpoint, where `encode_resumable` finds them.
+
+    A context manager: at its end, batches that wait for a thread are dropped.
+    """
 
     def __init__(self, encoder: Encoder, writer: DocumentWriter, checkpoint: EmbeddingCheckpoint) -> None:
         self._encoder = encoder
@@ -57,6 +61,15 @@ class PipelinedEncoder:
         self._waiting: deque[tuple[list[str], Future[Vectors]]] = deque()
         self.passages = 0
         """Number of passages encoded so far."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for _, vectors in self._waiting:
+            vectors.cancel()
 
     def poll(self) -> None:
         """Collect vectors that are ready and submit passages that were stored since; does not wait."""
@@ -136,13 +149,19 @@ def encode_resumable(
 def encode_in_parallel(encoder: Encoder, batches: Iterable[Sequence[str]]) -> Iterator[tuple[Sequence[str], Vectors]]:
     """Yield each batch with its vectors, in order. At most two batches per worker of the encoder are taken ahead."""
     waiting: deque[tuple[Sequence[str], Future[Vectors]]] = deque()
-    for texts in batches:
-        waiting.append((texts, encoder.submit(texts)))
-        if len(waiting) >= 2 * encoder.workers:
+    try:
+        for texts in batches:
+            waiting.append((texts, encoder.submit(texts)))
+            if len(waiting) >= 2 * encoder.workers:
+                first, vectors = waiting.popleft()
+                yield first, vectors.result()
+        while waiting:
             first, vectors = waiting.popleft()
             yield first, vectors.result()
-    for texts, vectors in waiting:
-        yield texts, vectors.result()
+    finally:
+        # the process ends only when its threads do
+        for _, vectors in waiting:
+            vectors.cancel()
 
 
 def open_checkpoint(folder: Path, encoder: Encoder, *, fresh: bool = False) -> EmbeddingCheckpoint:

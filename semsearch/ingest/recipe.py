@@ -1,7 +1,7 @@
 """The recipe of an index: what to index and how, in one TOML file. Does not depend on readers or encoding.
 
 title = "Support articles"
-skip_bad = false
+strict = false
 
 [encoder]
 model = "all-MiniLM-L6-v2"
@@ -16,9 +16,9 @@ path = "../articles"
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import tomlkit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -27,6 +27,9 @@ from semsearch.encoders.locate import DEFAULT_MODEL
 from semsearch.errors import RecipeError
 from semsearch.storage.manifest import AdaptationOptions, SearchOptions
 from semsearch.system.files import atomic_write
+
+DEFAULT_MAX_BAD_SHARE = 0.1
+"""More than this share of the rows of a table, or of the files of a folder, that cannot be read ends a build."""
 
 
 class _Section(BaseModel):
@@ -107,6 +110,9 @@ class FieldNames(_Section):
         return "text" in self.model_fields_set if self.join_text is None else self.join_text
 
 
+FieldType: TypeAlias = Literal["text", "number", "boolean"]
+
+
 class Source(_Section):
     """Documents to read: a path, or the standard library of the running Python."""
 
@@ -117,7 +123,31 @@ class Source(_Section):
     )
     exclude: tuple[str, ...] = Field((), description="In a folder, no file names that match one of these patterns")
     encoding: str = "utf-8"
+    delimiter: str | None = Field(
+        None,
+        min_length=1,
+        max_length=1,
+        pattern=r"""[^"\r\n]""",
+        description="Character between the columns of a CSV or TSV table; by default the one of , ; | and tab that fits"
+        " its first lines",
+    )
     fields: FieldNames = FieldNames()
+    types: Mapping[str, FieldType] = Field(
+        {},
+        description="Types of metadata fields, such as year = 'number'; by default those of the file, and for a column"
+        " of a CSV or TSV table, number or boolean if all its values are",
+    )
+    id_prefix: str = Field(
+        "",
+        description="Text before the ids of the source's documents, so that they differ from those of other sources;"
+        " {file} stands for the file's name, and leaves ids that begin with it unchanged",
+    )
+
+    def prefixed_id(self, doc_id: str, *, file: str) -> str:
+        """Return the id with `id_prefix`. file: the file's name, as the document's `source` has it."""
+        if "{file}" in self.id_prefix and doc_id.startswith(file):
+            return doc_id
+        return self.id_prefix.replace("{file}", file) + doc_id
 
     @model_validator(mode="after")
     def _path_or_python(self) -> Source:
@@ -139,7 +169,18 @@ class Recipe(_Section):
         (), max_length=10, description="Metadata fields whose values the page offers as filters"
     )
     map: bool = Field(True, description="Whether to compute a map of the passages for the page")
-    skip_bad: bool = Field(False, description="Skip bad records instead of stopping")
+    strict: bool = Field(False, description="Stop at the first record or file that cannot be read")
+    skip_bad: bool | None = Field(
+        None,
+        description="true: leave out what cannot be read, however much; false: the same as strict = true; by default,"
+        " up to `max_bad_share`",
+    )
+    max_bad_share: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Largest share of a table's rows, or of a folder's files, that may be unreadable; 1: any",
+    )
     encoder: EncoderOptions = EncoderOptions()
     chunking: ChunkingOptions = ChunkingOptions()
     index: IndexOptions = IndexOptions()
@@ -148,6 +189,11 @@ class Recipe(_Section):
     sources: tuple[Source, ...] = Field(
         (), description="Where to read documents; empty for documents that a program passes"
     )
+
+    @property
+    def skips_bad(self) -> bool | None:
+        """Whether bad records are left out: always, never, or, if None, up to `max_bad_share`."""
+        return False if self.strict else self.skip_bad
 
     @classmethod
     def read(cls, path: Path) -> Recipe:
@@ -194,12 +240,12 @@ class _RecipeFile(Recipe):
 
 
 def sources_for(
-    recipe: Recipe, paths: Sequence[Path], fields: FieldNames | None = None
+    recipe: Recipe, paths: Sequence[Path], fields: FieldNames | None = None, *, id_prefix: str | None = None
 ) -> list[tuple[Source, Path | None]]:
     """Return the source of each path, with the `root` that `readers.sources.read` takes.
 
     A path within a source of the recipe is read with that source's options, and its documents are named relative to it.
-    Other paths are read with default options. fields: replaces the fields of all.
+    Other paths are read with default options. fields, id_prefix: replace those of all.
     """
     sources: list[tuple[Source, Path | None]] = []
     for path in (path.resolve() for path in paths):
@@ -208,7 +254,11 @@ def sources_for(
             if candidate.path is not None and path.is_relative_to(candidate.path.resolve()):
                 source, root = candidate, candidate.path.resolve()
                 break
-        values = {"path": path} if fields is None else {"path": path, "fields": fields}
+        values: dict[str, object] = {"path": path}
+        if fields is not None:
+            values["fields"] = fields
+        if id_prefix is not None:
+            values["id_prefix"] = id_prefix
         sources.append((source.model_copy(update=values), root))
     return sources
 

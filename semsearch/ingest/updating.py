@@ -32,17 +32,20 @@ from semsearch.ingest.building import (
 )
 from semsearch.ingest.encoding import Encoding, Resuming, encode_passages, encode_resumable, open_checkpoint
 from semsearch.ingest.index_selection import LinkingGraph
-from semsearch.ingest.readers.files import BadRecord
+from semsearch.ingest.input_report import InputReport, file_of
+from semsearch.ingest.readers.files import BadRecord, PassedOver, Record
 from semsearch.ingest.recipe import IndexOptions, Recipe
 from semsearch.storage.corpus import Corpus, Segment, save_deleted
 from semsearch.storage.documents import DocumentWriter, StoredDocument
 from semsearch.storage.embedding_checkpoint import remove_checkpoint
 from semsearch.storage.generations import Generation, OpenGeneration, SegmentFiles, begin_update, publish
+from semsearch.storage.left_out import LeftOut
 from semsearch.storage.manifest import IndexRecord, Manifest, SegmentRecord
 from semsearch.storage.projection import Projection
 from semsearch.storage.vectors import VectorIndex
 from semsearch.system.files import drop_pages, temp_memmap
 from semsearch.system.threads import available_cores
+from semsearch.text.tokens import TOKENIZER_VERSION
 from semsearch.types import Document, Rows, Vectors
 
 MAX_SMALL_SEGMENT = 10_000
@@ -67,6 +70,10 @@ class UpdateResult:
     """Documents that did not change; which row of a file they are is not compared."""
     unknown: tuple[str, ...] = ()
     """Ids to delete that no document has."""
+    left_out: tuple[LeftOut, ...] = ()
+    """What an update could not read."""
+    protected: int = 0
+    """Documents that pruning kept because their files could not be read whole."""
     compacted: bool = False
     """Whether all segments were merged into one."""
 
@@ -88,34 +95,44 @@ class OpenIndex:
 
 def update(
     folder: Path,
-    records: Iterable[Document | BadRecord],
+    records: Iterable[Record],
     *,
     prune: bool = False,
-    skip_bad: bool = False,
+    skip_bad: bool | None = None,
+    max_bad_share: float | None = None,
     opened: OpenIndex | None = None,
     device: str = "auto",
     threads: int | None = None,
 ) -> Iterator[UpdateEvent]:
     """Add documents to the index in `folder`; a document replaces the one of the same id if it differs.
 
-    prune: delete all documents that are not among the records, except those of files in which something could not be
-    read. The work is done as the events are taken.
+    prune: delete all documents that are not among the records, except those of files and folders in which something
+    could not be read. skip_bad, max_bad_share: as of `InputReport`. The work is done as the events are taken.
 
-    Raises InputError for the first bad record, unless bad records are skipped; EncoderError; IndexFolderError if there
-    is no index, if another process is writing it, if its encoder has changed, or if the disk cannot be written.
-    Whatever is raised, the index is as it was.
+    Raises InputError if more of a table or of a folder is bad than may be, or, if `skip_bad` is False, for the first
+    bad record; EncoderError; IndexFolderError if there is no index, if another process is writing it, if its encoder
+    has changed, or if the disk cannot be written. Whatever is raised, the index is as it was.
     """
     threads = threads or available_cores()
+    report = InputReport(skip_bad=skip_bad, max_bad_share=max_bad_share)
     with _begin(folder, opened) as change:
         recipe = Recipe.model_validate(change.manifest.recipe)
         encoder = yield from _load_encoder(folder, change.manifest, recipe, opened, device=device, threads=threads)
         files = change.new_segment()
-        changes = ChangeSet(change.corpus)
+        changes = ChangeSet(change.corpus, report)
         with DocumentWriter(files.documents) as writer:
-            yield from store_documents(changes.select(records), encoder, recipe.chunking, writer, skip_bad=skip_bad)
+            selected = changes.select(report.watch(records))
+            yield from store_documents(selected, encoder, recipe.chunking, writer, report=report)
+            report.check()
             deleted = changes.to_delete(folder, prune=prune)
             if not writer.documents and not deleted:
-                yield UpdateResult(folder, change.manifest, unchanged=changes.unchanged)
+                yield UpdateResult(
+                    folder,
+                    change.manifest,
+                    unchanged=changes.unchanged,
+                    left_out=report.left_out,
+                    protected=changes.protected,
+                )
                 return
             change.delete(deleted)
             if writer.documents:
@@ -123,6 +140,7 @@ def update(
         if not writer.documents:
             files.documents.unlink()
             files.folder.rmdir()
+        change.manifest = change.manifest.with_left_out(report.left_out, report.files, complete=prune)
         manifest = change.publish()
         remove_checkpoint(folder)
         replaced = len(changes.replaced)
@@ -133,6 +151,8 @@ def update(
             replaced=replaced,
             deleted=len(deleted) - replaced,
             unchanged=changes.unchanged,
+            left_out=report.left_out,
+            protected=changes.protected,
         )
 
 
@@ -209,6 +229,8 @@ def compact(
 ) -> Iterator[UpdateEvent]:
     """Merge all segments into one without the deleted documents, and select its index and compute its basis again.
 
+    Full text that a former tokenizer wrote is written again, also if there is only one segment.
+
     encoder: an open encoder of the index, for the queries on which recall is measured; by default it is loaded.
 
     Needs the memory of the vectors, and time in proportion to the index; nothing is encoded again. Raises
@@ -217,7 +239,9 @@ def compact(
     threads = threads or available_cores()
     with _begin(folder, None) as change:
         segments = change.corpus.segments
-        if not change.corpus.documents or (len(segments) == 1 and not change.corpus.deleted):
+        is_former = any(segment.fulltext.tokenizer_version < TOKENIZER_VERSION for segment in segments)
+        is_compact = len(segments) == 1 and not change.corpus.deleted and not is_former
+        if not change.corpus.documents or is_compact:
             yield UpdateResult(folder, change.manifest)
             return
         built_with, recipe = change.manifest.encoder, Recipe.model_validate(change.manifest.recipe)
@@ -253,25 +277,27 @@ class ChangeSet:
     """Compares the records of an update with the documents of the index."""
 
     corpus: Corpus
+    report: InputReport
     seen: dict[str, str] = field(default_factory=dict)
     """Id → location of each record."""
     replaced: list[str] = field(default_factory=list)
     """Ids of documents that differ from their record."""
-    bad_files: list[str] = field(default_factory=list)
-    """Files in which something could not be read."""
+    protected: int = 0
+    """Documents without a record that are kept, because their files could not be read whole."""
     new: int = 0
     """Records to be written: added and replaced documents."""
     unchanged: int = 0
 
-    def select(self, records: Iterable[Document | BadRecord]) -> Iterator[Document | BadRecord]:
-        """Yield the records that are bad, new or changed."""
+    def select(self, records: Iterable[Record]) -> Iterator[Record]:
+        """Yield the records that are bad, new or changed, and the counts of files passed over."""
         for record in records:
-            if isinstance(record, BadRecord):
-                self.bad_files.append(_file_of(record.location))
+            if isinstance(record, PassedOver | BadRecord):
                 yield record
                 continue
             if record.id in self.seen:
-                yield duplicate_id(record, self.seen[record.id])
+                duplicate = duplicate_id(record, self.seen[record.id])
+                self.report.reject(duplicate)
+                yield duplicate
                 continue
             self.seen[record.id] = record.source
             indexed = self.corpus.document(record.id)
@@ -286,32 +312,27 @@ class ChangeSet:
     def to_delete(self, folder: Path, *, prune: bool) -> list[str]:
         """Ids to delete from the present segments: replaced documents and, if pruning, documents without a record.
 
-        Raises InputError if pruning would empty the index because nothing was read.
+        Raises InputError if pruning would empty the index although no file was read whole.
         """
         if not prune:
             return self.replaced
-        if not self.seen:
-            raise InputError(f"nothing was read: {folder} would lose all that it holds; look at what is named")
+        if not self.seen and not self.report.was_read_whole:
+            raise InputError(
+                f"nothing was read: {folder} would lose all that it holds; check that the inputs are complete, or"
+                " delete documents by their ids with `semsearch delete`"
+            )
         return self.replaced + self._without_record()
 
     def _without_record(self) -> list[str]:
         """Ids of documents that had no record, except those of files that could not be read whole."""
         unseen = [doc_id for doc_id in self.corpus.all_doc_ids() if doc_id not in self.seen]
-        if not self.bad_files:
-            return unseen
         without = []
         for doc_id in unseen:
             document = self.corpus.document(doc_id)
-            source = "" if document is None else _file_of(document.source)
-            if not any(bad == source or bad.endswith(f"/{source}") for bad in self.bad_files):
+            if document is None or not self.report.may_hold(document.source):
                 without.append(doc_id)
+        self.protected = len(unseen) - len(without)
         return without
-
-
-def _file_of(location: str) -> str:
-    """The file of a location such as `file` or `file:line`."""
-    file, _, line = location.rpartition(":")
-    return file if line.isdecimal() else location
 
 
 def _is_same(indexed: Document, record: Document) -> bool:
@@ -320,7 +341,7 @@ def _is_same(indexed: Document, record: Document) -> bool:
 
 def _comparable(document: Document) -> tuple[str, str, str, str]:
     # a row of a file has not changed if it moved within the file, or to another one
-    source = "" if _file_of(document.source) != document.source else document.source
+    source = "" if file_of(document.source) != document.source else document.source
     # as JSON, in which 1, 1.0 and true differ
     return document.title, document.text, source, json.dumps(dict(document.metadata), sort_keys=True)
 

@@ -21,6 +21,9 @@ from semsearch.adapters.state import DomainState
 from semsearch.encoders.encoder import Encoder, RunBatch, run_now
 from semsearch.errors import EncoderError, IndexFolderError
 from semsearch.filters.tree import Filter
+from semsearch.filters.values import Key, Kind, TypedValue, document_values, normalize
+from semsearch.search.facets import Facet, count_facets
+from semsearch.search.fields import check_facets, check_filter, check_sort, filter_notes
 from semsearch.search.ranking import (
     FUSION_DEPTH,
     KEYWORD_DEPTH,
@@ -81,6 +84,10 @@ class Outcome:
     """The hits without the domain's adaptation, best first; None unless the query asks for the comparison."""
     attributions: Attributions | None
     """For each hit, which words made it similar; None if not requested or not available."""
+    facets: Mapping[str, Facet]
+    """By field, the values of the documents that the query matches, for the requested fields."""
+    notes: Sequence[str]
+    """Why a condition of the filter cannot match any document; usually empty."""
     seconds: Mapping[str, float]
     """Seconds of the stages `rank`, `fetch` and `explain` for this query; `dense.times` has those of its batch."""
 
@@ -93,6 +100,11 @@ class Outcome:
     def adaptation(self) -> DomainAdapter:
         """The adapter of the query; its reason tells why, if it was not adapted."""
         return self.page.adaptation
+
+    @property
+    def unmatched_phrases(self) -> tuple[str, ...]:
+        """Quoted phrases that no passage contains, so that keyword search used their words."""
+        return self.page.unmatched_phrases
 
 
 class SearchEngine:
@@ -203,7 +215,7 @@ class SearchEngine:
         releases its files once nothing refers to it. Raises IndexFolderError as `open` does, and if the index was
         built again with another encoder.
         """
-        if self.folder is None or self._generation is None or current(self.folder) == self._generation.files.folder:
+        if self.folder is None or self._generation is None or self._generation.is_at(current(self.folder)):
             return None
         generation = open_current(self.folder, self.manifest.files)
         return self._from_generation(
@@ -220,20 +232,28 @@ class SearchEngine:
         queries: Sequence[Query],
         *,
         explain: bool = False,
+        facets: Sequence[str] = (),
         stages: EncoderStages | None = None,
         on_encoder_error: Callable[[EncoderError], None] | None = None,
     ) -> list[Outcome]:
         """Answer queries. Returns one outcome for each, in their order.
 
         explain: also find which words of each hit made it similar.
+        facets: fields whose values are counted for each query, see `count_facets`.
         stages: runs the stages that need the encoder; by default this engine.
         on_encoder_error: called if the encoder fails and no query has the mode `semantic`; keyword search then answers
         alone. By default the error is raised.
 
-        Raises EncoderError, and any error of `stages`.
+        Raises FilterError or QueryError for a field that no document has, EncoderError, and any error of `stages`.
         """
         stages = stages or self
+        check_facets(self.corpus, facets)
+        for sort in {query.sort for query in queries}:
+            check_sort(self.corpus, sort)
+        notes: dict[Filter | None, Sequence[str]] = {}
         for query_filter in {query.filter for query in queries}:
+            check_filter(self.corpus, query_filter)
+            notes[query_filter] = filter_notes(self.corpus, query_filter)
             # fills the cache here: with other `stages`, one thread runs them for all searches
             self.corpus.allowed_rows(query_filter)
         dense: dict[int, DenseResult] = {}
@@ -256,11 +276,12 @@ class SearchEngine:
             if failed and index in encoded:
                 page = replace(page, adaptation=ENCODER_FAILED)
             frozen_page = self.rank(query, result.frozen) if query.compare and result is not None else page
+            counts = count_facets(query, facets, result, page.mode, self.corpus) if facets else {}
             ranked = perf_counter()
             hits = self.fetch(page, passages=query.passages)
             frozen = self.fetch(frozen_page) if query.compare else None
             seconds = {"rank": ranked - started, "fetch": perf_counter() - ranked, "explain": 0.0}
-            outcomes.append(Outcome(query, hits, page, result, frozen, None, seconds))
+            outcomes.append(Outcome(query, hits, page, result, frozen, None, counts, notes[query.filter], seconds))
         if not explain:
             return outcomes
         started = perf_counter()
@@ -430,12 +451,19 @@ class SearchEngine:
         return [results[index] for index in range(len(queries))]
 
     def _sorted(self, page: ResultPage, sort: Sort) -> list[int]:
-        """Indices of a page's documents in the order of a field; those without it come last."""
+        """Indices of a page's documents in the order of a field; those without it come last.
+
+        Of several values, the first in the order counts.
+        """
         hits = self.corpus.hits([(row, 0.0) for row in page.passages.tolist()])
-        values = [hit.title or None if sort.field == "title" else hit.metadata.get(sort.field) for hit in hits]
-        present = [index for index, value in enumerate(values) if isinstance(value, str | int | float)]
-        absent = sorted({*range(len(hits))} - {*present})
-        return [*sorted(present, key=lambda index: _sort_key(values[index]), reverse=sort.descending), *absent]
+        field, best = normalize(sort.field), max if sort.descending else min
+        keys: dict[int, tuple[int, Key]] = {}
+        for index, hit in enumerate(hits):
+            fields = document_values(doc_id=hit.id, title=hit.title, source=hit.source, metadata=hit.metadata)
+            if values := [value for name, value in fields if name == field]:
+                keys[index] = best(map(_sort_key, values))
+        absent = [index for index in range(len(hits)) if index not in keys]
+        return [*sorted(keys, key=lambda index: keys[index], reverse=sort.descending), *absent]
 
     def _depth(self, query: Query) -> int:
         """Number of nearest documents that answering the query needs."""
@@ -445,9 +473,9 @@ class SearchEngine:
         return max(depth, FUSION_DEPTH) if self.mode(query) is Mode.HYBRID or self.ef_search is not None else depth
 
 
-def _sort_key(value: object) -> tuple[bool, object]:
-    """A key that orders numbers before texts, and texts without regard to case."""
-    return (True, value.casefold()) if isinstance(value, str) else (False, value)
+def _sort_key(value: TypedValue) -> tuple[int, Key]:
+    """A key that orders values as filters compare them, but texts without regard to case."""
+    return value.kind, value.key.casefold() if value.kind is Kind.TEXT and isinstance(value.key, str) else value.key
 
 
 def _sum_by_word(text: str, attributions: Sequence[tuple[int, int, float]]) -> list[tuple[str, float]]:

@@ -12,6 +12,7 @@ from semsearch.search.fusion import fuse
 from semsearch.storage.corpus import AllowedRows, Corpus
 from semsearch.storage.vectors import SCORE_DECIMALS
 from semsearch.text.duplicates import collapse_duplicates
+from semsearch.text.normalization import remove_invisible
 from semsearch.types import LexicalWeight, Mode, Rows, ScoreBreakdown, Scores, Vectors
 
 FUSION_DEPTH = 100
@@ -68,6 +69,8 @@ class ResultPage:
     lexical_scores: Mapping[int, float]
     """BM25 by passage row, of all passages that keyword search returned."""
     lexical_weight: LexicalWeight
+    unmatched_phrases: tuple[str, ...] = ()
+    """Quoted phrases that no passage contains, so that their words were searched."""
 
     def select(self, indices: Sequence[int]) -> ResultPage:
         """Return a page of the documents at these indices, in this order."""
@@ -99,6 +102,8 @@ class RankedCandidates:
     """Document rows in the order of BM25 alone."""
     lexical_scores: Mapping[int, float]
     """BM25 by passage row, of all passages that keyword search returned."""
+    unmatched_phrases: tuple[str, ...] = ()
+    """Quoted phrases that no passage contains, so that their words were searched."""
 
     def collapse(self, corpus: Corpus, wanted: int) -> tuple[Rows, dict[int, Rows]]:
         """Collapse near-duplicates until `wanted` documents remain or all documents are considered.
@@ -155,6 +160,7 @@ class RankedCandidates:
             vector=vector,
             lexical_scores=self.lexical_scores,
             lexical_weight=lexical_weight,
+            unmatched_phrases=self.unmatched_phrases,
         )
 
 
@@ -188,6 +194,7 @@ def rank_lexical(text: str, wanted: int, corpus: Corpus, allowed: AllowedRows) -
                 dense_order=documents[:0],
                 lexical_order=documents,
                 lexical_scores=_by_row(rows, bm25),
+                unmatched_phrases=corpus.unmatched_phrases(text, allowed=allowed),
             )
         considered *= 4
 
@@ -195,7 +202,7 @@ def rank_lexical(text: str, wanted: int, corpus: Corpus, allowed: AllowedRows) -
 def rank_hybrid(
     text: str, dense: DenseResult, weight: LexicalWeight, corpus: Corpus, allowed: AllowedRows
 ) -> RankedCandidates:
-    """Rank by fused scores. If the query quotes a phrase, only passages that contain it have a BM25 score."""
+    """Rank by fused scores. If passages contain the query's quoted phrases, only these have a BM25 score."""
     pinned = _pinned_row(text, corpus, allowed)
     lexical_rows, lexical_scores = _with_pinned(pinned, *corpus.search_keywords(text, KEYWORD_DEPTH, allowed=allowed))
     candidates = np.union1d(dense.passages[:FUSION_DEPTH], lexical_rows)
@@ -217,6 +224,7 @@ def rank_hybrid(
         dense_order=corpus.document_of[dense.passages],
         lexical_order=_distinct(corpus.document_of[lexical_rows]),
         lexical_scores=_by_row(lexical_rows, lexical_scores),
+        unmatched_phrases=corpus.unmatched_phrases(text, allowed=allowed),
     )
 
 
@@ -281,6 +289,9 @@ class _PassageTexts:
 def _pinned_row(text: str, corpus: Corpus, allowed: AllowedRows) -> int:
     """The row of the first passage of the document whose id is the query; -1 if there is none or it is not allowed."""
     rows = corpus.passage_rows(text.strip())
+    if not len(rows):
+        # an id that was copied from a page may hold invisible characters
+        rows = corpus.passage_rows(remove_invisible(text).strip())
     return int(rows[0]) if len(rows) and allowed.passages[rows[0]] else -1
 
 

@@ -16,12 +16,14 @@ from semsearch.search.engine import SearchEngine
 from semsearch.server import errors
 from semsearch.server.api import compare, documents, domains, labels, suggest
 from semsearch.server.api import search as search_api
+from semsearch.server.http import check_encoding
 from semsearch.server.i18n import Languages
 from semsearch.server.pages import document as document_page
 from semsearch.server.pages import domain as domain_page
 from semsearch.server.pages import map as map_page
 from semsearch.server.pages import rendering, status
 from semsearch.server.pages import search as search_page
+from semsearch.server.root_path import RootPathMiddleware, parse_root_path
 from semsearch.server.runtime.metrics import Metrics
 from semsearch.server.runtime.service import AdaptationSettings, SearchService
 from semsearch.server.schemas.search import Limits
@@ -50,6 +52,8 @@ def create_app(
     trusted_hosts: Sequence[str] | None = None,
     keys: WriteKeys | None = None,
     adaptation: AdaptationSettings | None = None,
+    root_path: str = "",
+    trusted_proxy: str | None = None,
 ) -> Flask:
     """Create an app that serves indexes. This starts the threads that encode, search and adapt.
 
@@ -58,10 +62,14 @@ def create_app(
     machine can reach, a list keeps other sites' pages from reading responses through a host name of their own.
     keys: the write keys; None: every client that reaches the server may write.
     adaptation: how domains are adapted; None: with the meta-learned weights that come with semsearch.
+    root_path: path at which a reverse proxy serves the app, such as `/search`; the proxy may remove it from requests.
+    trusted_proxy: IP address of a proxy whose X-Forwarded-Prefix replaces `root_path`; `*`: any; None: none.
+
+    Raises RootPathError for an invalid `root_path`.
 
     `app.extensions["semsearch"]` is the `SearchService`. The caller closes it.
     """
-    limits, keys = limits or Limits(), keys or WriteKeys({})
+    limits, keys, root = limits or Limits(), keys or WriteKeys({}), parse_root_path(root_path)
     web = _web_folder()
     app = _flask_app(web, limits)
     metrics = Metrics()
@@ -72,6 +80,7 @@ def create_app(
     app.context_processor(lambda: {"key_required": keys.required})
     errors.register(app)
     _register_request_hooks(app, metrics, trusted_hosts)
+    app.wsgi_app = RootPathMiddleware(app.wsgi_app, root, trusted_proxy)  # type: ignore[method-assign]
     return app
 
 
@@ -85,6 +94,9 @@ def _flask_app(web: Path, limits: Limits) -> Flask:
         root_path=str(web),
     )
     app.config["MAX_CONTENT_LENGTH"] = limits.max_body_bytes
+    # a redirect to the address without a doubled slash would be an HTML page, and rename a domain
+    app.url_map.merge_slashes = False
+    app.url_map.converters["domain"] = domains.DomainConverter
     # the URL of a static file changes with its content
     app.config["SEND_FILE_MAX_AGE_DEFAULT"] = 365 * 24 * 3600
     app.config["COMPRESS_MIMETYPES"] = COMPRESSED
@@ -119,9 +131,10 @@ def _register_request_hooks(app: Flask, metrics: Metrics, trusted_hosts: Sequenc
         g.started = perf_counter()
 
     @app.before_request
-    def _check_host() -> None:
+    def _check_request() -> None:
         if trusted_hosts:
             check_host(request.headers.get("Host", ""), trusted_hosts)
+        check_encoding()
 
     @app.after_request
     def _finish(response: Response) -> Response:

@@ -16,24 +16,28 @@ from typing import Any
 
 import structlog
 from flask import Flask
-from waitress.server import create_server
 
 from semsearch.encoders.encoder import Encoder
 from semsearch.encoders.runtime import RuntimeChoice
-from semsearch.errors import IndexFolderError, SemsearchError
+from semsearch.errors import EncoderError, IndexFolderError, SemsearchError
 from semsearch.search.engine import SearchEngine
 from semsearch.server.admission import Dispatcher
 from semsearch.server.app import create_app
+from semsearch.server.connections import create_server
+from semsearch.server.root_path import parse_root_path
 from semsearch.server.runtime.service import AdaptationSettings, SearchService
 from semsearch.server.schemas.search import Limits
 from semsearch.server.security import WriteKeys
 from semsearch.storage.generations import read_manifest
+from semsearch.system.signals import ended_by_signals
 from semsearch.system.threads import available_cores, limit_arenas, limit_threads
 
 log = structlog.get_logger("semsearch.server")
 
 BODY_SLACK = 8
 """Waitress reads bodies up to this multiple of the limit, so that the app can answer them with a proper error."""
+MAX_HEADER_BYTES = 64 * 1024
+"""Size of a request's first line and headers."""
 
 
 class ListenError(SemsearchError):
@@ -61,16 +65,28 @@ def open_indexes(
         name = folder.resolve().name
         if name in engines:
             raise IndexFolderError(f"two indexes are called {name!r}: rename one of the folders")
-        record = read_manifest(folder).encoder
-        key = record.model_dump_json()
-        if key not in encoders:
-            encoders[key] = Encoder.open(
-                record.name, device=device, threads=threads, prompts=record.prompts, runtime=runtime
-            )
-        threads_per_worker = max(1, threads // encoders[key].workers)
-        engines[name] = SearchEngine.open(folder, encoder=encoders[key], threads=threads_per_worker)
-        limit_threads(threads_per_worker)
+        with _named(folder):
+            record = read_manifest(folder).encoder
+            key = record.model_dump_json()
+            if key not in encoders:
+                encoders[key] = Encoder.open(
+                    record.name, device=device, threads=threads, prompts=record.prompts, runtime=runtime
+                )
+            threads_per_worker = max(1, threads // encoders[key].workers)
+            engines[name] = SearchEngine.open(folder, encoder=encoders[key], threads=threads_per_worker)
+            limit_threads(threads_per_worker)
     return engines
+
+
+@contextmanager
+def _named(folder: Path) -> Iterator[None]:
+    """Name the index in errors of the block that do not."""
+    try:
+        yield
+    except (IndexFolderError, EncoderError) as error:
+        if str(folder) in str(error):
+            raise
+        raise type(error)(f"the index {folder} cannot be opened: {error}") from error
 
 
 @contextmanager
@@ -137,6 +153,8 @@ def serve(
     trusted_hosts: Sequence[str] | None = None,
     keys: WriteKeys,
     adaptation: AdaptationSettings,
+    root_path: str = "",
+    trusted_proxy: str | None = None,
     announce: Callable[[str], None] = lambda _address: None,
 ) -> None:
     """Answer requests until SIGINT or SIGTERM, then release all resources.
@@ -146,18 +164,30 @@ def serve(
     announce: called with the server's URL once it answers requests. Other parameters: as in `create_app`.
     """
     _log_to_stderr()
-    app = create_app(
-        engines, limits=limits, trusted_hosts=trusted_hosts or _loopback_names(host), keys=keys, adaptation=adaptation
-    )
+    with ended_by_signals():
+        app = create_app(
+            engines,
+            limits=limits,
+            trusted_hosts=trusted_hosts or _loopback_names(host),
+            keys=keys,
+            adaptation=adaptation,
+            root_path=root_path,
+            trusted_proxy=trusted_proxy,
+        )
     service: SearchService = app.extensions["semsearch"]
     for index in service.indexes.values():
         runtime = index.engine.encoder.runtime
         log.info("opened", index=index.name, runtime=runtime.name, why=runtime.reason)
     # a reference to an engine keeps the files of its state open, even after the index has changed
     engines.clear()
-    dispatcher = Dispatcher(limits.threads, service.metrics)
+    dispatcher = Dispatcher(
+        limits.threads,
+        service.metrics,
+        max_body_bytes=limits.max_body_bytes,
+        root_path=parse_root_path(root_path),
+    )
     try:
-        server = _create_server(app, dispatcher, sockets, limits=limits)
+        server = _create_server(app, dispatcher, sockets, limits=limits, trusted_proxy=trusted_proxy)
         signal.signal(signal.SIGTERM, _exit)
         url_host = f"[{host}]" if ":" in host else host
         announce(f"http://{url_host}:{sockets[0].getsockname()[1]}/")
@@ -169,22 +199,32 @@ def serve(
             index.engine.close()
 
 
-def _create_server(app: Flask, dispatcher: Dispatcher, sockets: Sequence[socket.socket], *, limits: Limits) -> Any:
-    """Create a waitress server on bound sockets. Raises ListenError if another server listens there by now."""
+def _create_server(
+    app: Flask,
+    dispatcher: Dispatcher,
+    sockets: Sequence[socket.socket],
+    *,
+    limits: Limits,
+    trusted_proxy: str | None,
+) -> Any:
+    """Create a server on bound sockets. Raises ListenError if another server listens there by now."""
+    # the client's address is left alone: the app compares it with that of the trusted proxy
+    proxy = {"trusted_proxy": trusted_proxy, "trusted_proxy_headers": "x-forwarded-proto x-forwarded-host"}
     try:
         return create_server(
             app,
-            _dispatcher=dispatcher,
-            sockets=list(sockets),
+            sockets,
+            dispatcher,
             ident="semsearch",
             # refusals must be sent too: more connections than threads may be open
             connection_limit=4 * limits.threads,
             # needed to detect that a client has disconnected
             channel_request_lookahead=1,
             max_request_body_size=BODY_SLACK * limits.max_body_bytes,
-            max_request_header_size=64 * 1024,
+            max_request_header_size=MAX_HEADER_BYTES,
             expose_tracebacks=False,
             clear_untrusted_proxy_headers=True,
+            **(proxy if trusted_proxy else {}),
         )
     except OSError as error:
         host, port = sockets[0].getsockname()[:2]

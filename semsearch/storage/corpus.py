@@ -9,7 +9,6 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from semsearch.errors import IndexFolderError
-from semsearch.filters.tree import FieldValue, Filter
+from semsearch.filters.tree import Comparison, Filter
+from semsearch.filters.values import OWN_FIELDS, Kind, TypedValue, normalize
 from semsearch.storage.documents import DocumentStore, passage_rows_of
 from semsearch.storage.fulltext import FullText
 from semsearch.storage.generations import OpenGeneration
@@ -25,11 +25,15 @@ from semsearch.storage.manifest import FileRecord, IndexRecord, Manifest, Segmen
 from semsearch.storage.projection import Points
 from semsearch.storage.vectors import VectorIndex
 from semsearch.system.threads import available_cores
-from semsearch.text.tokens import parse_query
+from semsearch.text.tokens import KeywordQuery, quoted_phrases
 from semsearch.types import Document, Hit, Mask, Passage, Rows, ScoreBreakdown, Scores, Vectors
 
 OWN_FREQUENCIES_FROM = 5_000
 """Number of passages from which on BM25 uses a segment's own term frequencies."""
+CACHED_FIELDS = 1_000
+"""Names of fields that are known to exist."""
+LISTED_FIELDS = 1_000
+"""Names of fields that are read of each segment to list them."""
 CACHED_FILTERS = 16
 """Filters whose allowed rows are kept in memory, one byte per passage."""
 
@@ -44,9 +48,9 @@ class Segment:
         documents: DocumentStore,
         fulltext: FullText,
         index: IndexRecord,
-        map_points_path: Path | None = None,
+        map_points: Points | None = None,
     ) -> None:
-        """Tie open parts together. map_points_path: the file with the map points of its passages."""
+        """Tie open parts together. map_points: as the attribute."""
         self.name = name
         self.vectors = vectors
         self.documents = documents
@@ -55,20 +59,9 @@ class Segment:
         """The type of its vector index."""
         self.file_records: Mapping[str, FileRecord] = {}
         """Size and checksum of its files by name, which identify it; empty for a segment outside any generation."""
-        self._map_points_path = map_points_path
+        self.map_points = map_points
+        """(rows, 2) float16 in [0, 1], the map points of its passages; None for an index without a map."""
         self.close = weakref.finalize(self, _close, documents, fulltext)
-
-    @cached_property
-    def map_points(self) -> Points | None:
-        """(rows, 2) float16 in [0, 1], the map points of its passages; None if they are missing."""
-        path = self._map_points_path
-        if path is None or not path.exists():
-            return None
-        try:
-            points = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise IndexFolderError(f"{path} cannot be read ({error}): build the index again") from error
-        return points if points.shape == (self.vectors.count, 2) else None
 
     @classmethod
     def open(cls, generation: OpenGeneration, record: SegmentRecord, *, threads: int) -> Segment:
@@ -80,15 +73,27 @@ class Segment:
             DocumentStore(files.documents),
             FullText(files.documents, connections=available_cores()),
             record.index,
-            files.map_points,
+            _open_map_points(files.map_points),
         )
         segment.file_records = _segment_files(generation.manifest, record.name)
         passage_counts = {segment.vectors.count, len(segment.documents.document_of), record.passages}
+        if segment.map_points is not None:
+            passage_counts.add(len(segment.map_points))
         if len(passage_counts) > 1 or segment.documents.count != record.documents:
             raise IndexFolderError(
                 f"the parts of {files.folder} have different numbers of passages or documents: build the index again"
             )
         return segment
+
+
+def _open_map_points(path: Path) -> Points | None:
+    """Map the file into memory now: later generations share the segment, and this one's folder may be removed."""
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise IndexFolderError(f"{path} cannot be read ({error}): build the index again") from error
 
 
 def _segment_files(manifest: Manifest, segment: str) -> dict[str, FileRecord]:
@@ -149,6 +154,7 @@ class Corpus:
         self._is_live = is_live
         self._live = self._allow_documents(is_live)
         self._filter_cache: dict[Filter, AllowedRows] = {}
+        self._known_fields: set[str] = set()
         # small segments take their term frequencies from this one
         self._largest = max(self.segments, key=lambda segment: len(segment.documents.document_of))
 
@@ -269,12 +275,16 @@ class Corpus:
         return rows, self.vectors(rows)
 
     def search_keywords(self, query: str, k: int, *, allowed: AllowedRows | None = None) -> tuple[Rows, Scores]:
-        """As `FullText.search`, over all segments; a small segment uses the term frequencies of the largest."""
-        parsed = parse_query(query)
+        """As `FullText.search`, over all segments; a small segment uses the term frequencies of the largest.
+
+        Quoted phrases that `unmatched_phrases` returns are searched as words.
+        """
+        as_words = self.unmatched_phrases(query, allowed=allowed)
         rows: list[int] = []
         scores: list[float] = []
         for segment, segment_mask in self._allowed_segments(allowed):
             fulltext = segment.fulltext
+            parsed = fulltext.parse(query, as_words=as_words)
             if segment is self._largest or fulltext.count >= OWN_FREQUENCIES_FROM:
                 segment_rows, segment_scores = fulltext.search(parsed, k, allowed=segment_mask)
             else:
@@ -287,6 +297,22 @@ class Corpus:
         all_rows, all_scores = np.array(rows, np.int64), np.array(scores, np.float32)
         order = np.lexsort((all_rows, -all_scores))[:k]
         return all_rows[order], all_scores[order]
+
+    def unmatched_phrases(self, query: str, *, allowed: AllowedRows | None = None) -> tuple[str, ...]:
+        """Return the quoted phrases of a query that no allowed passage contains; all, if no passage has all others."""
+        phrases = quoted_phrases(query)
+        unmatched = tuple(phrase for phrase in phrases if not self._is_in_a_passage({phrase}, query, allowed))
+        matched = {*phrases} - {*unmatched}
+        return unmatched if len(matched) <= 1 or self._is_in_a_passage(matched, query, allowed) else phrases
+
+    def _is_in_a_passage(self, phrases: set[str], query: str, allowed: AllowedRows | None) -> bool:
+        """Whether an allowed passage contains all of these phrases of a query."""
+        others = {*quoted_phrases(query)} - phrases
+        for segment, segment_mask in self._allowed_segments(allowed):
+            required = KeywordQuery(segment.fulltext.parse(query, as_words=others).phrases, ())
+            if len(segment.fulltext.search(required, 1, allowed=segment_mask)[0]):
+                return True
+        return False
 
     def hits(
         self, ranked: Sequence[tuple[int, float]], breakdowns: Sequence[ScoreBreakdown | None] | None = None
@@ -367,20 +393,36 @@ class Corpus:
                 if self._live.passages[first + row]:
                     yield passage
 
-    def facet_counts(self, name: str, query_filter: Filter | None = None) -> dict[FieldValue, int]:
-        """Count the live documents that match the filter, by their value of the metadata field `name`."""
-        total: dict[FieldValue, int] = {}
-        for index, (segment, deleted_rows) in enumerate(zip(self.segments, self._deleted, strict=True)):
-            if query_filter is None and not len(deleted_rows):
-                document_rows = None
-            else:
-                start, stop = self._first_document[index], self._first_document[index + 1]
-                document_rows = np.flatnonzero(self._is_live[start:stop])
-                if query_filter is not None:
-                    document_rows = np.intersect1d(document_rows, segment.documents.matching(query_filter))
-            for value, count in segment.documents.facet_counts(name, document_rows).items():
+    def facet_counts(self, name: str, documents: Rows) -> dict[TypedValue, int]:
+        """Count the documents in (n,) rows by their value of the metadata field `name`."""
+        total: dict[TypedValue, int] = {}
+        for index, segment in enumerate(self.segments):
+            start, stop = self._first_document[index], self._first_document[index + 1]
+            of_segment = documents[(documents >= start) & (documents < stop)] - start
+            for value, count in segment.documents.facet_counts(normalize(name), of_segment).items():
                 total[value] = total.get(value, 0) + count
         return total
+
+    def has_field(self, name: str) -> bool:
+        """Whether documents have a field of this name, or an object that begins with it."""
+        if name not in self._known_fields and (
+            name in OWN_FIELDS or any(segment.documents.has_field(normalize(name)) for segment in self.segments)
+        ):
+            if len(self._known_fields) >= CACHED_FIELDS:
+                self._known_fields.clear()
+            self._known_fields.add(name)
+        return name in self._known_fields
+
+    def field_names(self) -> list[str]:
+        """Return the names of the documents' fields: `id`, `title` and `source`, and the first of the metadata's."""
+        names = (name for segment in self.segments for name in segment.documents.field_names(LISTED_FIELDS))
+        return list(OWN_FIELDS) + sorted({*names} - {*OWN_FIELDS})
+
+    def unmet_kinds(self, comparison: Comparison) -> set[Kind]:
+        """Return the kinds of a field's values if the comparison can match none of them, otherwise an empty set."""
+        wanted = comparison.kinds
+        kinds = {kind for segment in self.segments for kind in segment.documents.kinds(comparison.field)}
+        return set() if not wanted or wanted & kinds else kinds
 
     @property
     def deleted(self) -> dict[str, Rows]:

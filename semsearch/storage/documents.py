@@ -6,7 +6,7 @@ import json
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -15,7 +15,8 @@ import numpy as np
 from pydantic import JsonValue
 
 from semsearch.errors import IndexFolderError
-from semsearch.filters.tree import FieldValue, Filter, field_values
+from semsearch.filters.tree import Filter
+from semsearch.filters.values import Kind, TypedValue, document_values, numbers_from_texts
 from semsearch.storage import fulltext
 from semsearch.storage import metadata as metadata_table
 from semsearch.types import Document, Hit, Passage, Rows
@@ -91,7 +92,7 @@ class DocumentWriter:
         self._connection = sqlite3.connect(path, isolation_level=None)
         self._execute("PRAGMA journal_mode = OFF")
         self._execute("PRAGMA synchronous = OFF")
-        for statement in (*SCHEMA.split(";"), fulltext.SCHEMA, metadata_table.SCHEMA):
+        for statement in (*SCHEMA.split(";"), *fulltext.SCHEMA.split(";"), metadata_table.SCHEMA):
             self._execute(statement)
         self._execute("BEGIN")
 
@@ -119,9 +120,8 @@ class DocumentWriter:
             "INSERT INTO documents VALUES (?, ?, ?, ?, ?, ?, ?)",
             (self.documents, document.id, document.title, heading, document.text, document.source, metadata),
         )
-        fields = {"id": document.id, "title": document.title, "source": document.source, **document.metadata}
-        for name, value in field_values(fields):
-            self._execute(metadata_table.ADD, (name, value, self.documents))
+        for name, value in values_of(document):
+            self._execute(metadata_table.ADD, metadata_table.row(name, value, self.documents))
         for passage, tokens in passages:
             self._execute(
                 "INSERT INTO passages VALUES (?, ?, ?, ?, ?, ?)",
@@ -168,6 +168,8 @@ class DocumentStore:
             rows = self._connection.execute("SELECT document FROM passages ORDER BY row")
             self.document_of: Rows = np.fromiter((document for (document,) in rows), np.int64, passages)
             """(passages,) the document row of each passage row."""
+            self._is_former = not metadata_table.has_kinds(self._connection)
+            self._has_values = not self._is_former
         except sqlite3.Error as error:
             raise IndexFolderError(f"{path} is not a document store ({error}): build the index again") from error
 
@@ -202,8 +204,11 @@ class DocumentStore:
                     "SELECT text, start, stop, tokens FROM passages WHERE row BETWEEN ? AND ? ORDER BY row",
                     (int(passage_rows[0]), int(passage_rows[-1])),
                 ).fetchall()
+            document = _document(*fields[:-1])
+            if self._is_former:
+                document = replace(document, metadata=numbers_from_texts(document.metadata))
             yield StoredDocument(
-                _document(*fields[:-1]),
+                document,
                 fields[-1],
                 [(Passage(text, start, stop), tokens) for text, start, stop, tokens in passages],
                 passage_rows,
@@ -235,21 +240,38 @@ class DocumentStore:
     def matching(self, tree: Filter) -> Rows:
         """Return the (n,) rows, ascending, of the documents that match a filter."""
         test, values = metadata_table.where(tree)
-        with self._lock:
-            rows = self._connection.execute(f"SELECT row FROM documents WHERE {test} ORDER BY row", values)  # noqa: S608
-            return np.array([row for (row,) in rows], np.int64)
+        rows = self._select_values(f"SELECT row FROM documents WHERE {test} ORDER BY row", values)  # noqa: S608
+        return np.array([row for (row,) in rows], np.int64)
 
-    def facet_counts(self, name: str, documents: Rows | None = None) -> dict[FieldValue, int]:
-        """Count the documents by their value of the metadata field `name`.
+    def has_field(self, name: str) -> bool:
+        """Whether any document has a value of this field, or of a field of this object."""
+        test, values = metadata_table.has_field(name)
+        return bool(self._select_values(f"SELECT {test}", values)[0][0])
 
-        documents: (n,) rows of the documents to count; None counts all.
-        """
-        select, values = "SELECT value, count(*) FROM facts WHERE name = ?", [name]
-        if documents is not None:
-            select += " AND document IN (SELECT value FROM json_each(?))"
-            values.append(json.dumps(documents.tolist()))
-        with self._lock:
-            return dict(self._connection.execute(f"{select} GROUP BY value", values).fetchall())
+    def field_names(self, most: int) -> list[str]:
+        """Return the names of the documents' fields, sorted, at most `most`."""
+        # one step in the table's order for each name
+        names = self._select_values(
+            "WITH RECURSIVE names(name) AS (SELECT min(name) FROM facts UNION ALL"
+            " SELECT (SELECT min(name) FROM facts WHERE facts.name > names.name) FROM names WHERE name IS NOT NULL)"
+            " SELECT name FROM names WHERE name IS NOT NULL LIMIT ?",
+            [most],
+        )
+        return [name for (name,) in names]
+
+    def kinds(self, name: str) -> set[Kind]:
+        """Return the kinds of the values of the metadata field `name`."""
+        test = "EXISTS (SELECT 1 FROM facts WHERE name = ? AND kind = ?)"
+        return {kind for kind in Kind if self._select_values(f"SELECT {test}", [name, int(kind)])[0][0]}
+
+    def facet_counts(self, name: str, documents: Rows) -> dict[TypedValue, int]:
+        """Count the documents in (n,) rows by their value of the metadata field `name`."""
+        counts = self._select_values(
+            "SELECT kind, value, min(text), count(*) FROM facts"
+            " WHERE name = ? AND document IN (SELECT value FROM json_each(?)) GROUP BY kind, value",
+            [name, json.dumps(documents.tolist())],
+        )
+        return {metadata_table.typed_value(kind, key, text): count for kind, key, text, count in counts}
 
     def doc_ids(self, rows: Rows) -> list[str]:
         """Return the document id of each passage row, n for (n,) rows."""
@@ -279,9 +301,34 @@ class DocumentStore:
         with self._lock:
             return _texts(self._connection, rows)
 
+    def _select_values(self, select: str, parameters: Sequence[object]) -> list[Any]:
+        """Run a statement that reads the metadata values."""
+        with self._lock:
+            if not self._has_values:
+                rows = self._connection.execute("SELECT id, title, text, source, metadata, row FROM documents")
+                metadata_table.replace_for_connection(
+                    self._connection,
+                    (
+                        metadata_table.row(name, value, row)
+                        for *fields, row in rows
+                        for name, value in values_of(_document(*fields), numbers_in_texts=True)
+                    ),
+                )
+                self._has_values = True
+            return self._connection.execute(select, parameters).fetchall()
+
     def close(self) -> None:
         """Close the file."""
         self._connection.close()
+
+
+def values_of(document: Document, *, numbers_in_texts: bool = False) -> Iterator[tuple[str, TypedValue]]:
+    """Yield (field name, value) of a document, as filters see them.
+
+    numbers_in_texts: as in indexes of semsearch 0.1, whose tables had only texts, texts of metadata may be numbers.
+    """
+    metadata = numbers_from_texts(document.metadata) if numbers_in_texts else document.metadata
+    return document_values(doc_id=document.id, title=document.title, source=document.source, metadata=metadata)
 
 
 def passage_rows_of(document: int, document_of: Rows) -> Rows:
@@ -323,5 +370,9 @@ def _document(doc_id: str, title: str, text: str, source: str, metadata: str) ->
 
 
 def _parse_metadata(metadata: str) -> Mapping[str, JsonValue]:
-    values: dict[str, JsonValue] = json.loads(metadata)
+    try:
+        values: dict[str, JsonValue] = json.loads(metadata)
+    except RecursionError:
+        # nested just less deeply than what could be written, and read at a deeper point of the stack: kept as a text
+        return {"metadata": metadata}
     return values

@@ -279,7 +279,9 @@ class DomainStore:
         """Yield the domain's record and hold the lock, so that no other process or thread changes it."""
         folder = self._folder(domain)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            # not the index's folder: one that was moved or deleted is not to be replaced by an empty one
+            self.folder.mkdir(exist_ok=True)
+            folder.mkdir(exist_ok=True)
             with (self.folder / "lock").open("a") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 yield self.record(domain)

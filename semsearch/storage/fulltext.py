@@ -11,7 +11,7 @@ import json
 import math
 import sqlite3
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, TypeAlias
@@ -19,14 +19,15 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from semsearch.errors import IndexFolderError
-from semsearch.text.tokens import KeywordQuery, tokenize
+from semsearch.text import former_tokens
+from semsearch.text.normalization import normalize
+from semsearch.text.tokens import SIGNS, TOKENIZER_VERSION, KeywordQuery, Token, parse_query, segment
 from semsearch.types import Mask, Rows, Scores
 
 # the stems are normalized already: the tokenizer only splits at spaces
-SCHEMA = """
-CREATE VIRTUAL TABLE words USING fts5 (
-    stems, content = '', tokenize = "unicode61 remove_diacritics 0 categories 'L* N* M*'"
-)
+SCHEMA = f"""
+CREATE VIRTUAL TABLE words USING fts5 (stems, content = '', tokenize = "ascii tokenchars '{SIGNS}'");
+CREATE TABLE tokenizer AS SELECT {TOKENIZER_VERSION} AS version
 """
 ADD = "INSERT INTO words (rowid, stems) VALUES (?, ?)"
 FINISH = "INSERT INTO words (words) VALUES ('optimize')"
@@ -47,6 +48,8 @@ _BEST_LISTED = (
 )
 _ALL = "SELECT rowid, -bm25(words) FROM words WHERE words MATCH ?"
 _COUNT = "SELECT count(*) FROM words WHERE words MATCH ?"
+_SEGMENTERS: Mapping[int, Callable[[str], list[Token]]] = {1: former_tokens.segment, TOKENIZER_VERSION: segment}
+"""Tokenizer by version."""
 _NOTHING = np.empty(0, np.int64), np.empty(0, np.float32)
 
 
@@ -70,9 +73,21 @@ class FullText:
                 self._free.put(connection)
             [(self.count,)] = self._fetch("SELECT count(*) FROM passages")
             """Number of passages."""
+            self.tokenizer_version = self._read_tokenizer_version()
+            """Version of the tokenizer that wrote the stems; 1 for files from before it was recorded."""
         except sqlite3.Error as error:
             self.close()
             raise IndexFolderError(f"{path} has no full text ({error}): build the index again") from error
+        if self.tokenizer_version not in _SEGMENTERS:
+            self.close()
+            raise IndexFolderError(
+                f"{path} has full text of tokenizer version {self.tokenizer_version}, but this semsearch reads up to"
+                f" {TOKENIZER_VERSION}: use the semsearch that built it, or build the index again"
+            )
+
+    def parse(self, query: str, *, as_words: Collection[str] = ()) -> KeywordQuery:
+        """Parse a query with the tokenizer that wrote this file. as_words: as in `parse_query`."""
+        return parse_query(query, as_words=as_words, segment=_SEGMENTERS[self.tokenizer_version])
 
     def search(self, query: KeywordQuery, k: int, *, allowed: Mask | None = None) -> tuple[Rows, Scores]:
         """Return the k best passages by BM25: rows (n,) and scores (n,) > 0, n ≤ k, best first, ties by row number.
@@ -135,6 +150,11 @@ class FullText:
             self._frequencies[stems] = frequency
         return frequency
 
+    def _read_tokenizer_version(self) -> int:
+        [(is_recorded,)] = self._fetch("SELECT count(*) FROM sqlite_master WHERE name = 'tokenizer'")
+        [(version,)] = self._fetch("SELECT version FROM tokenizer") if is_recorded else [(1,)]
+        return int(version)
+
     def _select_scored(self, select: str, *values: object) -> list[tuple[int, float]]:
         [(rows,)] = self._fetch(select_as_json(select, 2), *values)
         return json.loads(rows)  # type: ignore[no-any-return]
@@ -168,11 +188,11 @@ def select_as_json(select: str, columns: int) -> str:
 
 def stem_text(text: str) -> str:
     """Return the stems of a text, separated by spaces, as `ADD` stores them."""
-    return " ".join(token.stem for token in tokenize(text))
+    return " ".join(token.stem for token in segment(normalize(text).text))
 
 
 def _fts_string(stems: Stems) -> str:
-    """The stems as a phrase in FTS5's syntax. They hold letters, digits and marks only, so that no quote ends it."""
+    """The stems as a phrase in FTS5's syntax. They hold letters, digits, marks and SIGNS: no quote ends it."""
     return f'"{" ".join(stems)}"'
 
 

@@ -21,6 +21,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -31,7 +32,9 @@ from io import BufferedReader
 from pathlib import Path
 from time import monotonic, sleep
 
-from semsearch.errors import IndexBusyError, IndexFolderError
+from safetensors import SafetensorError
+
+from semsearch.errors import IndexBusyError, IndexFolderError, IndexWriteError, first_line
 from semsearch.storage.embedding_checkpoint import FILE as CHECKPOINT
 from semsearch.storage.manifest import FileRecord, Manifest, parse_manifest
 from semsearch.system.files import sha256, sync_to_disk
@@ -132,6 +135,15 @@ class OpenGeneration:
     locked_manifest: BufferedReader
     """The open manifest file, with a shared lock."""
 
+    def is_at(self, folder: Path) -> bool:
+        """Whether `folder` is this generation's, and not that of another index that was put in its place."""
+        try:
+            return folder == self.files.folder and os.path.samestat(
+                os.fstat(self.locked_manifest.fileno()), self.files.manifest.stat()
+            )
+        except FileNotFoundError:
+            return False
+
     def close(self) -> None:
         """Release the files."""
         self.locked_manifest.close()
@@ -190,7 +202,8 @@ def read_manifest(folder: Path) -> Manifest:
 def begin_build(folder: Path) -> Iterator[Generation]:
     """Yield the paths of a new generation, for the caller to fill and `publish`; it is removed if not published.
 
-    Raises IndexBusyError if another process is writing the index, IndexFolderError if `folder` is not an index folder.
+    Raises IndexBusyError if another process is writing the index, IndexFolderError if `folder` is not an index folder,
+    and OSError, which `write_errors` converts. An index that was in the folder before is then unchanged.
     """
     if folder.exists() and not folder.is_dir():
         raise IndexFolderError(f"{folder} is a file: name a folder for the index")
@@ -203,13 +216,29 @@ def begin_build(folder: Path) -> Iterator[Generation]:
         try:
             yield Generation(unfinished)
         finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
-            _clean(folder)
-            if not is_index(folder):
-                # the first build failed: leave nothing but the embedding checkpoint, which the next build reuses
-                (folder / LOCK).unlink(missing_ok=True)
-                with suppress(OSError):
+            # an error here must not hide the one before, nor make a published index look unpublished
+            with suppress(OSError):
+                shutil.rmtree(unfinished, ignore_errors=True)
+                _clean(folder)
+                if not is_index(folder):
+                    # the first build failed: leave nothing but the embedding checkpoint, which the next one reuses
+                    (folder / LOCK).unlink(missing_ok=True)
                     folder.rmdir()
+
+
+@contextmanager
+def write_errors(folder: Path) -> Iterator[None]:
+    """Convert errors of the file system, and those that libraries raise for them, into IndexWriteError."""
+    try:
+        yield
+    except (OSError, sqlite3.Error, SafetensorError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or first_line(error)
+        path = str(error.filename or "") if isinstance(error, OSError) else ""
+        reason += f", {path}" if path and path != str(folder) else ""
+        raise IndexWriteError(
+            f"{folder} cannot be written ({reason}): make room on its disk, or make its folder writable; an index that"
+            " was there before is untouched"
+        ) from error
 
 
 @contextmanager
@@ -217,18 +246,14 @@ def begin_update(folder: Path) -> Iterator[tuple[OpenGeneration, Generation]]:
     """Yield the current generation, open, and the paths of a new one, for the caller to fill and `publish`.
 
     Checksums of the current files are not verified: unchanged files keep them, and opening the index next detects any
-    damage. Raises IndexFolderError as `begin_build` and `open_current` do, and if the disk cannot be written; the index
-    then stays as it was.
+    damage. Raises IndexFolderError as `begin_build` and `open_current` do, and IndexWriteError if an error of the file
+    system occurs, also in the caller's block; the index then stays as it was.
     """
     current(folder)
-    with begin_build(folder) as files:
+    with write_errors(folder), begin_build(folder) as files:
         generation = open_current(folder, read_manifest(folder).files)
         try:
             yield generation, files
-        except OSError as error:
-            raise IndexFolderError(
-                f"{folder} cannot be written ({error.strerror or error}): free disk space; the index is unchanged"
-            ) from error
         finally:
             generation.close()
 

@@ -108,6 +108,7 @@ class LabelLog:
         self.path = index / FILE
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
+        self._file_id: tuple[int, int] | None = None
 
     def append(self, entries: Sequence[Label | Click]) -> int:
         """Append entries, all or none, and return the number of new ones once they are on the disk.
@@ -274,7 +275,7 @@ class LabelLog:
     def _select(self, statement: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
         with self._lock:
             try:
-                if self._connection is None and not self.path.exists():
+                if not self.path.exists():
                     return []
                 return self._open().execute(statement, values).fetchall()
             except sqlite3.Error as error:
@@ -301,6 +302,10 @@ class LabelLog:
                 ) from error
 
     def _open(self) -> sqlite3.Connection:
+        if self._connection is not None and _file_id(self.path) != self._file_id:
+            # the folder was moved, deleted or replaced: entries in its former file would be lost
+            self._connection.close()
+            self._connection = None
         if self._connection is None:
             with suppress(OSError):
                 # other users of the machine must not read the queries; SQLite reports a file that cannot be created
@@ -311,8 +316,17 @@ class LabelLog:
             except BaseException:
                 connection.close()
                 raise
-            self._connection = connection
+            self._connection, self._file_id = connection, _file_id(self.path)
         return self._connection
+
+
+def _file_id(path: Path) -> tuple[int, int] | None:
+    """Device and inode of a file; None if there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _prepare_with_retries(connection: sqlite3.Connection, path: Path) -> None:

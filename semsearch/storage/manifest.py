@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, m
 
 from semsearch.errors import IndexFolderError
 from semsearch.storage.former_names import accept_former_names
+from semsearch.storage.left_out import LeftOut, count_bad
 from semsearch.types import Mode
 
 # importing the encoder takes seconds, and an index can be read without it
@@ -138,7 +139,8 @@ class Manifest(BaseModel):
     facets: tuple[str, ...] = Field((), description="Metadata fields that the page offers as facets")
     encoder: EncoderRecord
     segments: tuple[SegmentRecord, ...] = Field(min_length=1)
-    skipped: int = Field(0, ge=0, description="Number of bad records that the build skipped")
+    skipped: int = Field(0, ge=0, description="Number of bad records and files that were skipped")
+    left_out: tuple[LeftOut, ...] = Field((), description="What the build and the updates since left out, with reasons")
     search: SearchOptions = SearchOptions()
     adaptation: AdaptationOptions = AdaptationOptions()
     tuned: dict[str, JsonValue] | None = Field(None, description="Why `search` and `adaptation` were chosen")
@@ -164,6 +166,16 @@ class Manifest(BaseModel):
     def index(self) -> IndexRecord:
         """The vector index of the first segment, which a build or a compaction wrote."""
         return self.segments[0].index
+
+    def with_left_out(self, entries: Sequence[LeftOut], files: Collection[str], *, complete: bool) -> Manifest:
+        """Return the manifest with what an update left out.
+
+        files: those that the update read; what was left out of them before is replaced. complete: whether the update
+        read everything that the index holds, so that nothing else counts.
+        """
+        stays = [] if complete else [entry for entry in self.left_out if entry.file not in files]
+        before = 0 if complete else self.skipped - count_bad(self.left_out) + count_bad(stays)
+        return self.model_copy(update={"left_out": (*stays, *entries), "skipped": max(0, before) + count_bad(entries)})
 
     def with_segments(self, segments: Sequence[SegmentRecord]) -> Manifest:
         """Return the manifest with other segments, changed now."""

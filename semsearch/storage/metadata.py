@@ -2,28 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import sqlite3
+from collections.abc import Iterable
+from typing import Any, TypeAlias
 
-from semsearch.filters.tree import And, Comparison, FieldValue, Filter, Not, Or, normalize_value
+from semsearch.filters.tree import And, Comparison, Filter, Not, Or, Range
+from semsearch.filters.values import Kind, TypedValue, normalize
 
-SCHEMA = """
-CREATE TABLE facts (
+_COLUMNS = """(
     name TEXT NOT NULL,
+    kind INTEGER NOT NULL,
     value ANY NOT NULL,
+    text TEXT,
     document INTEGER NOT NULL REFERENCES documents (row),
-    PRIMARY KEY (name, value, document)
-) STRICT, WITHOUT ROWID
-"""
-ADD = "INSERT OR IGNORE INTO facts VALUES (?, ?, ?)"
+    PRIMARY KEY (name, kind, value, document)
+) STRICT, WITHOUT ROWID"""
+SCHEMA = f"CREATE TABLE facts {_COLUMNS}"
+ADD = "INSERT OR IGNORE INTO facts VALUES (?, ?, ?, ?, ?)"
 
-# SQLite orders all numbers before all texts: each kind is one range of values
-_TEXT = "value >= ''"
-_NUMBER = "value < ''"
-_DATE = "value >= '0' AND value < ':'"
+Parameters: TypeAlias = list[Any]
 
 
-def where(tree: Filter) -> tuple[str, list[Any]]:
+def row(name: str, value: TypedValue, document: int) -> tuple[object, ...]:
+    """Return the row of a value, for `ADD`. The text is kept if it is not the key itself."""
+    return name, int(value.kind), value.key, None if value.kind is Kind.TEXT else value.text, document
+
+
+def typed_value(kind: int, key: str | int | float, text: str | None) -> TypedValue:
+    """Return the value of a row."""
+    return TypedValue(Kind(kind), key, str(key) if text is None else text)
+
+
+def has_kinds(connection: sqlite3.Connection) -> bool:
+    """Whether the file's values have a kind. Those of semsearch 0.1 have none."""
+    columns = connection.execute("SELECT name FROM pragma_table_info('facts', 'main')").fetchall()
+    return ("kind",) in columns
+
+
+def replace_for_connection(connection: sqlite3.Connection, rows: Iterable[tuple[object, ...]]) -> None:
+    """Give the connection other values, in a temporary table that it uses instead of the file's."""
+    connection.execute(f"CREATE TEMP TABLE facts {_COLUMNS.replace(' REFERENCES documents (row)', '')}")
+    connection.executemany(ADD.replace("facts", "temp.facts"), rows)
+
+
+def where(tree: Filter) -> tuple[str, Parameters]:
     """Return a filter as an SQL expression over `documents.row`, and its parameters."""
     if isinstance(tree, Not):
         inner, values = where(tree.operand)
@@ -37,27 +59,56 @@ def where(tree: Filter) -> tuple[str, list[Any]]:
     return f"row {within} (SELECT document FROM facts WHERE {test})", values  # noqa: S608 (names and values are bound)
 
 
-def _comparison_test(tree: Comparison) -> tuple[str, list[Any]]:
-    name = tree.field
+def has_field(name: str) -> tuple[str, Parameters]:
+    """Return an SQL expression that tells whether any document has the field or a field of the object `name`."""
+    test, values = _exists_test(name)
+    return f"EXISTS (SELECT 1 FROM facts WHERE {test})", values  # noqa: S608 (the name is bound)
+
+
+def _comparison_test(tree: Comparison) -> tuple[str, Parameters]:
     if tree.exists is not None:
-        # a nested object has no value itself, but its fields do: their names begin with `name.`, and `/` follows `.`
-        return "name = ? OR (name >= ? AND name < ?)", [name, f"{name}.", f"{name}/"]
-    if tree.eq is not None:
-        return "name = ? AND value = ?", [name, normalize_value(tree.eq)]
-    if tree.one_of is not None:
-        values = [normalize_value(value) for value in tree.one_of]
-        return f"name = ? AND value IN ({','.join('?' * len(values))})", [name, *values]
+        return _exists_test(tree.field)
     if tree.prefix is not None:
-        return "name = ? AND value >= ? AND value < ?", [name, tree.prefix, f"{tree.prefix}\U0010ffff"]
-    test, values = _bounds_test(tree.bounds)
-    year_bounds = tree.year_bounds
-    if not year_bounds:
-        return f"name = ? AND {test}", [name, *values]
-    # a year is compared with numbers as a number, and with dates as a text
-    date_test, date_values = _bounds_test(year_bounds)
-    return f"name = ? AND (({test}) OR ({_DATE} AND {date_test}))", [name, *values, *date_values]
+        test, values = _prefix_test(tree.prefix)
+    elif equal := tree.values:
+        test = f"(kind, value) IN (VALUES {','.join(['(?, ?)'] * len(equal))})"
+        values = [part for value in equal for part in (int(value.kind), value.key)]
+    else:
+        ranges = [_range_test(values_range) for values_range in tree.ranges]
+        test = " OR ".join(f"({range_test})" for range_test, _ in ranges)
+        values = [value for _, range_values in ranges for value in range_values]
+    return f"name = ? AND ({test})", [tree.field, *values]
 
 
-def _bounds_test(bounds: Mapping[str, FieldValue]) -> tuple[str, list[Any]]:
-    same_kind = _TEXT if any(isinstance(bound, str) for bound in bounds.values()) else _NUMBER
-    return " AND ".join([same_kind, *(f"value {sign} ?" for sign in bounds)]), list(bounds.values())
+def _exists_test(name: str) -> tuple[str, Parameters]:
+    # a nested object has no value itself, but its fields do: their names begin with `name.`, and `/` follows `.`
+    return "name = ? OR (name >= ? AND name < ?)", [name, f"{name}.", f"{name}/"]
+
+
+def _range_test(values: Range) -> tuple[str, Parameters]:
+    tests = ["kind BETWEEN ? AND ?"]
+    parameters: Parameters = [int(values.first), int(values.last)]
+    for sign, kind, key in values.bounds:
+        tests.append(f"(kind, value) {sign} (?, ?)")
+        parameters += [int(kind), key]
+    return " AND ".join(tests), parameters
+
+
+def _prefix_test(prefix: str) -> tuple[str, Parameters]:
+    prefix = normalize(prefix)
+    after = _after(prefix)
+    tests, parameters = [], []
+    for kinds, column in (("kind = ?", "value"), ("kind <> ?", "text")):
+        tests.append(f"({kinds} AND {column} >= ?" + (f" AND {column} < ?)" if after else ")"))
+        parameters += [int(Kind.TEXT), prefix, *([after] if after else [])]
+    return " OR ".join(tests), parameters
+
+
+def _after(prefix: str) -> str:
+    """The first text that follows all texts with this prefix; empty if there is none."""
+    stem = prefix.rstrip("\U0010ffff")
+    if not stem:
+        return ""
+    last = ord(stem[-1]) + 1
+    # the code points of surrogates are not valid in texts
+    return stem[:-1] + chr(0xE000 if 0xD800 <= last <= 0xDFFF else last)

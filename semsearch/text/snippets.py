@@ -5,6 +5,7 @@ A word is marked if it has the stem of a query word that is not a function word.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 from semsearch.text.tokens import content_stems, match_spans
@@ -60,11 +61,22 @@ def _window(text: str, matches: list[tuple[int, int, str]], width: int) -> tuple
     if len(text) <= width:
         return 0, len(text)
 
-    def stem_count(begin: int) -> int:
-        return len({stem for start, stop, stem in matches if begin <= start and stop <= begin + width})
-
-    candidates = [0, *(_word_start(text, start - LEAD) for start, _, _ in matches)]
-    begin = max(candidates, key=lambda candidate: (stem_count(candidate), -candidate))
+    # both the candidates and the matches ascend, so that one pass counts the stems in every window
+    occurrences: Counter[str] = Counter()
+    begin = most = distinct = first = last = 0
+    for candidate in [0, *(_word_start(text, start - LEAD) for start, _, _ in matches)]:
+        while last < len(matches) and matches[last][1] <= candidate + width:
+            stem = matches[last][2]
+            distinct += not occurrences[stem]
+            occurrences[stem] += 1
+            last += 1
+        while first < last and matches[first][0] < candidate:
+            stem = matches[first][2]
+            occurrences[stem] -= 1
+            distinct -= not occurrences[stem]
+            first += 1
+        if distinct > most:
+            begin, most = candidate, distinct
     end = begin + width
     if end >= len(text):
         return begin, len(text)

@@ -1,51 +1,87 @@
 """Tokenizing for full text and snippets: tokens with their stems and offsets, and the parsing of keyword queries.
 
-Does not depend on files or on ranking. Scripts without spaces between words (Chinese, Japanese, Korean, Thai and
-others) are tokenized by character and looked up by bigrams.
+Does not depend on files or on ranking. Text is normalized first (`semsearch.text.normalization`). Scripts without
+spaces between words (Chinese, Japanese, Korean, Thai and others) are tokenized by character and looked up by bigrams.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import TypeAlias
 
 import regex
 from Stemmer import Stemmer
 
+from semsearch.text.normalization import normalize
+
+TOKENIZER_VERSION = 2
+"""Recorded with each full text. Any change of a stem needs a new version, and the former one for older full texts."""
 MAX_TERMS = 128
 """Different terms of a query that are looked up; of a longer query, the first ones."""
 
 _SCRIPTS = ["Han", "Hiragana", "Katakana", "Hangul", "Thai", "Lao", "Khmer", "Myanmar"]
-_UNSPACED = "".join(rf"\p{{Script_Extensions={script}}}" for script in _SCRIPTS)
+UNSPACED = "".join(rf"\p{{Script_Extensions={script}}}" for script in _SCRIPTS)
+"""Characters of scripts without spaces between words, for the inside of a character set."""
+_SPACED = rf"[[\p{{L}}\p{{N}}]--[{UNSPACED}]]"
 _WORD = regex.compile(
-    rf"(?P<unspaced>[[{_UNSPACED}]&&[\p{{L}}\p{{N}}]]\p{{M}}*)"
-    rf"|[[\p{{L}}\p{{N}}]--[{_UNSPACED}]][[\p{{L}}\p{{N}}\p{{M}}]--[{_UNSPACED}]]*",
+    rf"(?P<unspaced>[[{UNSPACED}]&&[\p{{L}}\p{{N}}]]\p{{M}}*)"
+    rf"|(?P<sign>(?<![[{_SPACED}\p{{M}}_.#@\p{{Sc}}+\-]])(?:[.#@\p{{Sc}}]|--?))?"
+    rf"(?P<word>{_SPACED}[[\p{{L}}\p{{N}}\p{{M}}]--[{UNSPACED}]]*)"
+    rf"(?P<mark>\+\+(?![{_SPACED}&&\p{{L}}])|\+(?![{_SPACED}\+])|\#(?!{_SPACED}))?",
     regex.V1,
 )
-_PLAIN_WORD = re.compile("[A-Za-z0-9]+")
-"""Equal to `_WORD` for ASCII text, and twice as fast."""
-_QUOTED = regex.compile(r'"([^"]+)"|\u201c([^\u201d]+)\u201d')
-_SIGNS = frozenset({0, 9})
-"""Canonical combining classes of vowel signs and of the virama."""
-_FUNCTION_WORDS = frozenset(
+_PLAIN_WORD = re.compile(
+    r"(?P<sign>(?<![A-Za-z0-9_.#@$+-])(?:[.#@$]|--?))?(?P<word>[A-Za-z0-9]+)"
+    r"(?P<mark>\+\+(?![A-Za-z])|\+(?![A-Za-z0-9+])|#(?![A-Za-z0-9]))?"
+)
+"""Equal to `_WORD` for ASCII text, and faster."""
+SIGNS = ".#@$-+"
+"""The ASCII characters other than letters and digits that a stem may hold."""
+_KEPT_CLASSES = frozenset({0, 7, 8, 9, *range(84, 133)})
+"""Canonical combining classes of the marks that bear meaning as letters do: vowel signs, nuktas, voicing marks,
+viramas, and the vowels and tones of Telugu, Thai, Lao and Tibetan. Accents and Hebrew and Arabic points are others."""
+_DEVANAGARI_NUKTA = "\u093c"
+_FOLDED_LETTERS = str.maketrans("ıёѐѝ", "iееи")
+FUNCTION_WORDS = frozenset(
     """
     a an and are as at be been but by can could did do does for from get had has have how i if in into is it its me
     my no not of on one or our should so some than that the their them then there these they this those to use was
     we were what when where which while who why will with without would you your
     """.split()  # noqa: SIM905 (a list of seventy strings is no easier to read)
 )
+_QUOTATION_MARKS = {
+    '"': '"',
+    "\u201c": "\u201d",
+    "\u201d": "\u201d",
+    "\u201e": "\u201c\u201d",
+    "«": "»",
+    "»": "«",
+    "「": "」",
+    "『": "』",
+}
+"""Opening mark → marks that may close it. Normalization has written fullwidth and halfwidth marks as these."""
+_QUOTATION_MARK = regex.compile(
+    rf"(?P<opens>(?<=^|[\s\p{{Ps}}{UNSPACED}]))?["
+    + "".join(sorted({*_QUOTATION_MARKS, *"".join(_QUOTATION_MARKS.values())}))
+    + rf"](?P<closes>(?=$|[\s\p{{P}}\p{{S}}{UNSPACED}]))?",
+    regex.V1,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """One word, or one character of a script without spaces."""
+    """One word, or one character of a script without spaces.
+
+    A word with a sign, such as `.net` or `notepad++`, is followed by the token of the word without it.
+    """
 
     stem: str
-    """Used for comparing: letters and digits only, without case, accents or English endings."""
+    """Used for comparing: letters, digits and signs, without case, accents or English endings."""
     start: int
     """First character in the text."""
     stop: int
@@ -71,27 +107,32 @@ class KeywordQuery:
 
 
 def tokenize(text: str) -> list[Token]:
-    """Return the tokens of the text, in order."""
-    if text.isascii():
-        return [
-            Token(_stem(word := match.group().lower()), match.start(), match.end(), False, word in _FUNCTION_WORDS)
-            for match in _PLAIN_WORD.finditer(text)
-        ]
+    """Return the tokens of the text, in order. Their offsets are those of the text as it is given."""
+    normalized = normalize(text)
+    tokens = segment(normalized.text)
+    if normalized.starts is None:
+        return tokens
     return [
-        Token(stem, match.start(), match.end(), match["unspaced"] is not None, word in _FUNCTION_WORDS)
-        for match in _WORD.finditer(text)
-        if (stem := _stem(word := _plain(match.group())))
+        Token(token.stem, *normalized.original_span(token.start, token.stop), token.unspaced, token.is_function_word)
+        for token in tokens
     ]
 
 
+def segment(text: str) -> list[Token]:
+    """Return the tokens of a normalized text, in order."""
+    return list(_ascii_tokens(text) if text.isascii() else _tokens(text))
+
+
 def match_spans(text: str, stems: frozenset[str]) -> list[tuple[int, int, str]]:
-    """Return (first character, one past the last, stem) of every word in the text that has one of the stems."""
-    matches: Iterator[re.Match[str] | regex.Match[str]]
-    if text.isascii():
-        matches = _PLAIN_WORD.finditer(text)
-        return [(*match.span(), stem) for match in matches if (stem := _stem(match.group().lower())) in stems]
-    matches = _WORD.finditer(text)
-    return [(*match.span(), stem) for match in matches if (stem := _stem(_plain(match.group()))) in stems]
+    """Return (first character, one past the last, stem) of every word in the text that has one of the stems.
+
+    Of a word with a sign and the same word without it, both among the stems, only the first is returned.
+    """
+    spans: list[tuple[int, int, str]] = []
+    for token in tokenize(text):
+        if token.stem in stems and not (spans and token.start < spans[-1][1]):
+            spans.append((token.start, token.stop, token.stem))
+    return spans
 
 
 @lru_cache(maxsize=256)
@@ -100,32 +141,116 @@ def content_stems(query: str) -> frozenset[str]:
     return frozenset(token.stem for token in tokenize(query) if not token.is_function_word)
 
 
-def parse_query(query: str) -> KeywordQuery:
+def quoted_phrases(query: str) -> tuple[str, ...]:
+    """Return the quoted phrases of a query that have a word, normalized, each once."""
+    text = normalize(query).text
+    phrases = (text[start:stop].strip() for start, stop in _quotations(text))
+    return tuple(dict.fromkeys(phrase for phrase in phrases if segment(phrase)))
+
+
+def parse_query(
+    query: str, *, as_words: Collection[str] = (), segment: Callable[[str], list[Token]] = segment
+) -> KeywordQuery:
     """Parse a query into phrases and terms for the keyword search.
 
     Function words count only if the query has no other terms. Words joined without a space, as in `os.path`,
     `SKU-1234` or `read_csv`, are also looked up as neighbours, so that exact names rank above their parts.
+
+    as_words: quoted phrases, as `quoted_phrases` returns them, that are read as if they were not quoted.
+    segment: cuts normalized text into tokens.
     """
+    text = normalize(query).text
+    phrases: list[Term] = []
+    unquoted, end = list[str](), 0
+    for start, stop in _quotations(text):
+        phrase = text[start:stop].strip()
+        # the quotation marks are left out
+        unquoted += text[end : start - 1], phrase if phrase in as_words else ""
+        end = stop + 1
+        if phrase not in as_words and (stems := _stems(segment(phrase))):
+            phrases.append(stems)
     terms: dict[Term, None] = {}
     function_words: dict[Term, None] = {}
-    for part in _QUOTED.sub(" ", query).split():
-        tokens = tokenize(part)
+    for part in " ".join((*unquoted, text[end:])).split():
+        tokens = segment(part)
         terms |= dict.fromkeys(_compounds(tokens))
         for term, is_function_word in _words_and_bigrams(tokens):
             (function_words if is_function_word else terms)[term] = None
-    return KeywordQuery(_phrases(query), tuple(terms or function_words)[:MAX_TERMS])
+    return KeywordQuery(tuple(phrases), tuple(terms or function_words)[:MAX_TERMS])
 
 
-def _phrases(query: str) -> tuple[Term, ...]:
-    """The stems of each quoted part that has any."""
-    phrases = (_stems(tokenize(straight or curly)) for straight, curly in _QUOTED.findall(query))
-    return tuple(phrase for phrase in phrases if phrase)
+def _quotations(text: str) -> list[tuple[int, int]]:
+    """The (first character, one past the last) of what stands between quotation marks at word borders, in order.
+
+    A mark may open at the start, after a space, an opening bracket or a character of a script without spaces, and
+    close before the end, a space, punctuation or such a character. Straight marks touch the words that they quote.
+    A mark after a number or inside a word, such as an inch mark or a Hebrew abbreviation's, does neither.
+    """
+    opened: dict[str, int] = {}  # closing mark → one past its opening mark
+    pairs: list[tuple[int, int]] = []
+    for match in _QUOTATION_MARK.finditer(text):
+        mark, position = match.group(), match.start()
+        start = opened.get(mark)
+        is_straight = mark in _QUOTATION_MARKS.get(mark, "")
+        if (
+            start is not None
+            and match["closes"] is not None
+            and not (is_straight and text[position - 1 : position].isspace())
+        ):
+            pairs.append((start, position))
+            del opened[mark]
+        elif match["opens"] is not None and not (is_straight and text[position + 1 : position + 2].isspace()):
+            opened |= dict.fromkeys(_QUOTATION_MARKS.get(mark, ""), position + 1)
+    quotations: list[tuple[int, int]] = []
+    # of nested quotations, the outer one
+    for start, stop in sorted(pairs):
+        if not quotations or start > quotations[-1][1]:
+            quotations.append((start, stop))
+    return quotations
+
+
+def _ascii_tokens(text: str) -> Iterator[Token]:
+    for match in _PLAIN_WORD.finditer(text):
+        sign, word, mark = match.groups()
+        plain = word.lower()
+        if sign or mark:
+            yield from _signed_tokens(match, plain, sign, mark)
+        else:
+            yield Token(stem_word(plain), match.start(), match.end(), False, plain in FUNCTION_WORDS)
+
+
+def _tokens(text: str) -> Iterator[Token]:
+    for match in _WORD.finditer(text):
+        character, sign, word, mark = match.groups()
+        if not (plain := _plain(character or word)):
+            continue
+        if sign or mark:
+            yield from _signed_tokens(match, plain, sign, mark)
+        else:
+            yield Token(stem_word(plain), match.start(), match.end(), character is not None, plain in FUNCTION_WORDS)
+
+
+def _signed_tokens(
+    match: re.Match[str] | regex.Match[str], plain: str, sign: str | None, mark: str | None
+) -> Iterator[Token]:
+    """Yield the tokens of a word with a sign before it or a mark after it.
+
+    A single letter with a mark is another word than the letter (C, C++, C#); any other word is also found without it.
+    """
+    stem, (start, stop) = stem_word(plain), match.span("word")
+    if sign:
+        yield Token(sign + stem, match.start(), stop, False, False)
+    if mark and not plain.isdigit():
+        yield Token(stem + mark, start, match.end(), False, False)
+        if len(plain) == 1:
+            return
+    yield Token(stem, start, stop, False, plain in FUNCTION_WORDS)
 
 
 def _compounds(tokens: list[Token]) -> list[Term]:
-    """All words of a part without spaces as one term, if there are several."""
-    is_compound = len(tokens) > 1 and not any(token.unspaced for token in tokens)
-    return [_stems(tokens)] if is_compound else []
+    """All tokens of a part without spaces as one term, if it has several words."""
+    has_several = any(token.stop <= following.start for token, following in pairwise(tokens))
+    return [_stems(tokens)] if has_several and not any(token.unspaced for token in tokens) else []
 
 
 def _words_and_bigrams(tokens: list[Token]) -> Iterator[tuple[Term, bool]]:
@@ -147,7 +272,8 @@ def _stems(tokens: list[Token]) -> Term:
 
 
 @lru_cache(maxsize=65_536)
-def _stem(plain: str) -> str:
+def stem_word(plain: str) -> str:
+    """Return a lower-case word without its English ending."""
     # threads must not share a stemmer; making one is cheap
     stem: str = Stemmer("english", 0).stemWord(plain)
     return stem
@@ -155,14 +281,22 @@ def _stem(plain: str) -> str:
 
 @lru_cache(maxsize=65_536)
 def _plain(word: str) -> str:
-    """Return a word without case, accents and compatibility forms."""
+    """Return a normalized word without case, accents and points."""
     if word.isascii():
         return word.lower()
-    parts = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", word).casefold())
-    # drop accents and vowel points, but keep vowel signs: they carry meaning as letters do
-    letters = (part for part in parts if part.isalnum() or (_is_mark(part) and unicodedata.combining(part) in _SIGNS))
-    return unicodedata.normalize("NFC", "".join(letters))
+    folded = unicodedata.normalize("NFKC", word.casefold()).translate(_FOLDED_LETTERS)
+    parts = "".join(part if _is_cyrillic(part) else unicodedata.normalize("NFKD", part) for part in folded)
+    return unicodedata.normalize("NFC", "".join(part for part in parts if part.isalnum() or _is_kept_mark(part)))
 
 
-def _is_mark(character: str) -> bool:
-    return unicodedata.category(character)[0] == "M"
+def _is_cyrillic(character: str) -> bool:
+    """Whether it is a Cyrillic letter: й and ї are letters of their own, not и and і with an accent."""
+    return "\u0400" <= character <= "\u052f"
+
+
+def _is_kept_mark(character: str) -> bool:
+    return (
+        unicodedata.category(character) in {"Mn", "Mc"}
+        and unicodedata.combining(character) in _KEPT_CLASSES
+        and character != _DEVANAGARI_NUKTA
+    )

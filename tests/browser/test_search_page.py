@@ -49,6 +49,16 @@ def test_typing_searches_and_the_address_can_be_shared(page: Page, browser: Brow
     shared.context.close()
 
 
+def test_the_meter_of_a_similarity_fills_the_height_of_its_track(page: Page) -> None:
+    page.goto("/?query=kitten&mode=semantic")
+    for hit in page.locator(".hits .score").all()[:3]:
+        track, bar = hit.locator("svg").bounding_box(), hit.locator("rect").bounding_box()
+        assert track is not None
+        assert bar is not None
+        assert (bar["y"], bar["height"]) == (track["y"], track["height"])
+        assert bar["width"] / track["width"] == pytest.approx(float(hit.inner_text().split()[-1]), abs=0.02)
+
+
 def test_back_and_forward_restore_query_and_results(page: Page) -> None:
     page.goto("/")
     for query, title in (("kitten", "Cat"), ("pollinates flowers", "Bee")):

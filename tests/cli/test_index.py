@@ -119,6 +119,6 @@ def test_wrong_usage_is_reported(built: Path, command: Command, tmp_path: Path) 
     assert "no index at" in command("delete", tmp_path / "nowhere", "x").stderr
     (tmp_path / "b.jsonl").write_text('{"id": 1}\n')
     done = command("update", built, tmp_path / "b.jsonl", "--device", "cpu")
-    assert (done.returncode, "--skip-bad" in done.stderr) == (1, True)
-    done = command("update", built, tmp_path / "b.jsonl", "--skip-bad", "--device", "cpu")
+    assert (done.returncode, "--max-bad-share" in done.stderr) == (1, True)
+    done = command("update", built, tmp_path / "b.jsonl", "--max-bad-share", "1", "--device", "cpu")
     assert (done.returncode, "skipped:" in done.stderr, "nothing to change" in done.stderr) == (0, True, True)

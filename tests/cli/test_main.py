@@ -195,3 +195,10 @@ def test_a_taken_port_is_reported_before_anything_is_loaded(animals: Path) -> No
     assert done.returncode == 1
     assert "choose another with --port" in done.stderr
     assert "opened" not in done.stderr
+
+
+def test_a_phrase_that_was_not_found_is_named(command: Command, animals: Path) -> None:
+    done = command("search", '"prey of bird" [b]', "-i", animals, "--mode", "keyword", "--device", "cpu")
+    assert "Eagle" in done.stdout
+    assert 'the phrase "prey of bird" was not found: its words were searched' in done.stderr
+    assert "was not found" not in command("search", '24" or 27" bird', "-i", animals, "--device", "cpu").stderr

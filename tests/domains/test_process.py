@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
+import threading
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,3 +54,19 @@ def test_it_gives_the_same_verdicts_restarts_after_a_crash_and_passes_errors_on(
             process(domain(1, dimension=16).basis, complete, None)
     finally:
         process.close()
+
+
+def test_closing_ends_it_in_the_midst_of_an_adaptation(path: Path) -> None:
+    world = domain(1, dialect=1.0)
+    support = world.support(np.arange(30), max_documents=500)
+    process = AdaptationProcess(path)
+    process(world.basis, support)
+    [worker] = process._pool._processes
+    os.kill(worker, signal.SIGSTOP)  # an adaptation that does not end
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(process, world.basis, support)
+        while not process._pool._pending_work_items:
+            threading.Event().wait(0.01)
+        process.close()
+        assert isinstance(running.exception(10), BrokenProcessPool | CancelledError)
+    assert not multiprocessing.active_children()

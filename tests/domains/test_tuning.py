@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 import shutil
+import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.progress import Progress as Bar
 
+from semsearch.cli.tune import SPEED_PERIOD_S, _Clock, _TimeLeft
 from semsearch.domains.judgments import JudgedQuery
 from semsearch.domains.model_selection import reality_check
-from semsearch.domains.tuning import Budget, Progress, TuningResult, tune
+from semsearch.domains.tuning import FOLDS, Budget, Progress, TuningResult, tune
 from semsearch.encoders.encoder import Encoder
 from semsearch.errors import LabelError
 from semsearch.ingest.recipe import Recipe
@@ -188,6 +194,120 @@ def test_the_command_writes_its_choice_to_index_and_recipe(
     again = command("tune", copy, "--labels", labels, "--max-ms", "1000")
     assert "The present setting stays" in again.stdout
     assert copy.with_suffix(".toml").read_text() == text
+
+
+class StopAfter:
+    """Says to stop from its nth call on."""
+
+    def __init__(self, calls: int) -> None:
+        self.left = calls
+
+    def __call__(self) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+
+def test_stopping_gives_the_best_of_the_settings_tried_so_far(engine: SearchEngine) -> None:
+    judged = {"d": [JudgedQuery(query_for(name), {name: 1.0}) for name in NAMES]}
+    calls = len(NAMES) + FOLDS  # of one setting: before each adaptation and each search
+    full = tuned(engine, judged)
+    for tried, more in ((1, 0), (1, calls - 1), (2, 3)):
+        *events, result = tune(engine, None, judged, ROOMY, should_stop=StopAfter(tried * calls + more))
+        assert isinstance(result, TuningResult)
+        assert len(result.trials) == tried
+        assert len(result.trials) + result.untried == len(full.trials)
+        assert [trial.setting for trial in result.trials] == [trial.setting for trial in full.trials[:tried]]
+        progress = [event.done for event in events if isinstance(event, Progress)]
+        assert progress == sorted(progress)
+        assert tried <= progress[-1] < tried + 1
+        assert (result.chosen is result.trials[0]) is (tried == 1)
+        assert result.as_json()["untried"] == result.untried
+    with pytest.raises(LabelError, match=r"stopped before the present setting had been tried.*allow more time"):
+        list(tune(engine, None, judged, ROOMY, should_stop=StopAfter(calls - 1)))
+
+
+def test_progress_counts_the_folds_of_each_domain(engine: SearchEngine) -> None:
+    judged = {name: [JudgedQuery(query_for(name), {name: 1.0}) for name in NAMES[:10]] for name in "ab"}
+    first = [event.done for event in tune(engine, None, judged, ROOMY) if isinstance(event, Progress)][: 2 * FOLDS]
+    assert first == pytest.approx([number / (2 * FOLDS) for number in range(2 * FOLDS)])
+
+
+@pytest.mark.parametrize(("options", "written"), [((), True), (("--dry-run",), False)])
+def test_at_the_end_of_its_time_the_command_keeps_the_best_so_far(
+    copy: Path, labels: Path, monkeypatch: pytest.MonkeyPatch, command: Command, options: tuple[str, ...], written: bool
+) -> None:
+    stop = StopAfter(3 * (len(NAMES) + FOLDS))
+    monkeypatch.setattr("semsearch.cli.tune._Clock.should_stop", lambda _clock: stop())
+    before = (copy / "current").read_text()
+    done = command("tune", copy, "--labels", labels, *options)
+    assert done.returncode == 0, done.stderr
+    assert "best 3 of 3 settings; stopped before" in done.stdout
+    assert "Chosen: " in done.stdout
+    assert ((copy / "current").read_text() != before) is written
+
+
+def test_an_interrupt_prints_the_best_so_far_and_writes_nothing(
+    copy: Path, labels: Path, monkeypatch: pytest.MonkeyPatch, command: Command
+) -> None:
+    stop = StopAfter(3 * (len(NAMES) + FOLDS))
+    before = {path: path.stat().st_mtime_ns for path in (copy / "current", copy.with_suffix(".toml"))}
+
+    def should_stop(clock: _Clock) -> bool:
+        if stop():
+            signal.raise_signal(signal.SIGINT)
+        return clock.interrupted.is_set()
+
+    monkeypatch.setattr("semsearch.cli.tune._Clock.should_stop", should_stop)
+    handler = signal.getsignal(signal.SIGINT)
+    done = command("tune", copy, "--labels", labels)
+    assert done.returncode == 130
+    assert "Chosen: " in done.stdout
+    assert "interrupted: nothing was written" in done.stderr
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+@pytest.mark.parametrize(
+    ("budget_s", "shown"), [(math.inf, "1:00:00 left"), (30.0, "0:00:30 left"), (0.0, "0:00:00 left")]
+)
+def test_the_time_left_is_that_of_all_settings_or_of_the_budget(budget_s: float, shown: str) -> None:
+    clock = _Clock(budget_s, threading.Event())
+    column = _TimeLeft(clock)
+    now = 0.0
+    bar = Bar(column, get_time=lambda: now, disable=True, speed_estimate_period=SPEED_PERIOD_S)
+    task_id = bar.add_task("", total=84)
+    for now in (1800.0, 3600.0):  # noqa: B007 - the bar's clock
+        bar.update(task_id, advance=21.0)
+    assert column.render(bar.tasks[task_id]).plain == shown
+    clock.interrupted.set()
+    assert column.render(bar.tasks[task_id]).plain == "stopping"
+
+
+def test_the_time_left_is_limited_by_the_budget() -> None:
+    clock = _Clock(5.0, threading.Event())
+    assert 0 < clock.left_s <= 5
+    assert not clock.should_stop()
+    assert _Clock(0.0, threading.Event()).should_stop()
+    clock.interrupted.set()
+    assert clock.should_stop()
+
+
+@pytest.mark.parametrize(
+    "options", [("--budget", "0"), ("--budget", "nan"), ("--max-ms", "nan"), ("--max-kib", "-1"), ("--budget", "soon")]
+)
+def test_a_limit_that_is_no_limit_is_refused_at_once(copy: Path, options: tuple[str, ...], command: Command) -> None:
+    done = command("tune", copy, *options)
+    assert done.returncode == 2
+    assert options[0] in done.stderr
+
+
+def test_a_choice_that_could_not_be_written_is_not_looked_for(
+    copy: Path, labels: Path, monkeypatch: pytest.MonkeyPatch, command: Command
+) -> None:
+    monkeypatch.setattr("os.access", lambda path, mode: mode != os.W_OK or Path(path) != copy)
+    monkeypatch.setattr("semsearch.cli.tune.open_registry", lambda *_, **__: pytest.fail("opened"))
+    done = command("tune", copy, "--labels", labels)
+    assert (done.returncode, "cannot be written: change its permissions, or use --dry-run" in done.stderr) == (1, True)
 
 
 @pytest.mark.parametrize(

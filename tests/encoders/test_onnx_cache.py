@@ -13,8 +13,9 @@ import pytest
 from semsearch.encoders import onnx_cache, onnx_export
 from semsearch.encoders.encoder import Encoder
 from semsearch.encoders.locate import ModelLocation, files_sha256, locate
-from semsearch.encoders.onnx_cache import GRAPHS, Speed, SpeedRecord, open_cached
+from semsearch.encoders.onnx_cache import GRAPHS, open_cached
 from semsearch.encoders.runtime import Batch, RuntimeChoice
+from semsearch.encoders.speed import SpeedRecord
 from semsearch.encoders.torch_runtime import TorchRuntime
 from semsearch.errors import EncoderError
 from semsearch.types import Vectors
@@ -135,24 +136,31 @@ def test_other_vectors_are_not_trusted(by_torch: Encoder, by: float, trusted: bo
     assert all(np.array(found) >= onnx_export.MIN_COSINE["onnx"]) is trusted
 
 
-@pytest.mark.parametrize(
-    ("torch", "onnx", "small", "exact", "fastest"),
-    [
-        ((6, 700), (3, 1600), (1, 3000), "onnx", "onnx-int8"),
-        ((6, 700), (3, 1600), (3, 1700), "onnx", "onnx"),
-        ((3, 1600), (6, 1000), (1, 3000), "torch", "onnx-int8"),
-    ],
-)
-def test_the_fastest_is_chosen(
-    torch: tuple[float, float], onnx: tuple[float, float], small: tuple[float, float], exact: str, fastest: str
+def test_a_measurement_that_is_not_current_is_repeated_without_another_export(
+    copied: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    speeds = {
-        name: Speed(lone_ms=ms, rate=rate, batch_tokens=100, overhead_tokens=10)
-        for name, (ms, rate) in {"torch": torch, "onnx": onnx, "onnx-int8": small}.items()
-    }
-    measured = SpeedRecord(machine="m", speeds=speeds)
-    assert (measured.best(exact=True), measured.best(exact=False)) == (exact, fastest)
-    assert SpeedRecord(machine="m", speeds={"torch": speeds["torch"]}).best(exact=False) == "torch"
+    [path] = copied.glob("measured-*.json")
+    graph = (copied / GRAPHS["onnx"]).stat().st_mtime_ns
+    first = SpeedRecord.model_validate_json(path.read_bytes())
+    old = SpeedRecord(machine=first.machine, speeds=first.speeds)  # as an earlier version wrote it
+    path.write_text(old.model_dump_json(include={"machine", "speeds"}))
+    encoder = Encoder.open(device="cpu")
+    measured = SpeedRecord.model_validate_json(path.read_bytes())
+    assert (measured.cores, dict(measured.versions)) == (first.cores, dict(first.versions))
+    assert measured.measured_at > first.measured_at
+    assert (copied / GRAPHS["onnx"]).stat().st_mtime_ns == graph
+    assert (encoder.runtime.name, encoder.runtime.reason) == (measured.best(exact=True), measured.reason(exact=True))
+    # a current one is kept, and so is any that decides nothing or cannot be replaced
+    monkeypatch.setattr(onnx_cache, "_export", lambda *_: pytest.fail("measured again"))
+    open_cached(locate("all-MiniLM-L6-v2"), "auto", threads=1)
+    path.write_text(old.model_dump_json(include={"machine", "speeds"}))
+    assert open_cached(locate("all-MiniLM-L6-v2"), "onnx", threads=1)[1] == "it was asked for"
+
+    def fails(*_: object) -> None:
+        raise RuntimeError("no memory")
+
+    monkeypatch.setattr(onnx_cache, "_export", fails)
+    assert open_cached(locate("all-MiniLM-L6-v2"), "auto", threads=1)[1] == old.reason(exact=True)
 
 
 def test_models_are_told_apart_by_what_they_are_loaded_from(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -69,20 +69,27 @@ def test_a_rebuild_takes_the_old_ones_place(old: Path, tmp_path: Path, tiny_mode
 @pytest.mark.parametrize(
     ("lines", "complaint"),
     [
-        ('{"id": "a", "text": "x"}\n{bad', r"new.jsonl:2: not JSON .*--skip-bad"),
+        ('{"id": "a", "text": "x"}\n{bad', r"new.jsonl:2: not JSON .*(--skip-bad|strict)"),
         (
             '{"id": "a", "text": "x"}\n{"id": "a", "text": "y"}',
             r"new.jsonl:2: a second document of id 'a'; .*new.jsonl:1",
         ),
-        ("", r"no documents in .*new.jsonl"),
+        ("", r"no documents in .*new.jsonl: 1 empty file"),
     ],
 )
+@pytest.mark.parametrize("option", [{}, {"strict": True}, {"skip_bad": False}])
 def test_bad_input_is_named_and_the_old_index_serves(
-    old: Path, tmp_path: Path, tiny_model: Path, tiny_encoder: Encoder, lines: str, complaint: str
+    old: Path,
+    tmp_path: Path,
+    tiny_model: Path,
+    tiny_encoder: Encoder,
+    lines: str,
+    complaint: str,
+    option: Mapping[str, bool],
 ) -> None:
     (tmp_path / "new.jsonl").write_text(lines)
     with pytest.raises(InputError, match=complaint):
-        list(build(recipe(tmp_path / "new.jsonl", tiny_model), old, device="cpu"))
+        list(build(recipe(tmp_path / "new.jsonl", tiny_model, **option), old, device="cpu"))
     assert_serves(old, tiny_encoder)
 
 
@@ -93,6 +100,7 @@ def test_bad_records_are_left_out_counted_and_listed(tmp_path: Path, tiny_model:
     last = events[-1]
     assert isinstance(last, Published)
     assert (last.manifest.documents, last.manifest.skipped) == (2, 2)
+    assert [(entry.kind, entry.count) for entry in last.manifest.left_out] == [("record", 1), ("record", 1)]
 
 
 def test_nothing_but_bad_records_is_an_error(tmp_path: Path, tiny_model: Path) -> None:
@@ -185,3 +193,22 @@ def test_what_another_encoder_left_or_is_damaged_is_not_taken_up(
     (tmp_path / "index" / "unfinished.sqlite").write_bytes(b"no database" * 500)
     build_index(tmp_path / "index", source, model=tiny_model)
     assert len(done) == 12
+
+
+def test_an_interrupted_build_does_not_wait_for_batches_that_have_not_begun(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting: list[Future[Vectors]] = []
+
+    def never(_encoder: Encoder, _texts: Sequence[str]) -> Future[Vectors]:
+        waiting.append(Future())
+        if len(waiting) == 2:
+            raise KeyboardInterrupt
+        return waiting[-1]
+
+    monkeypatch.setattr(Encoder, "submit", never)
+    prompted = {"model": str(tiny_model), "batch_tokens": 30}
+    source = write_jsonl(tmp_path / "animals.jsonl", ANIMALS)
+    with pytest.raises(KeyboardInterrupt):
+        list(build(recipe(source, tiny_model, encoder=prompted), tmp_path / "index", device="cpu", threads=1))
+    assert waiting[0].cancelled()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from itertools import pairwise
 
 import pytest
 
 from semsearch.encoders.encoder import Encoder
 from semsearch.errors import RecipeError
-from semsearch.ingest.chunking import Chunker
+from semsearch.ingest.chunking import SLAB_CHARS, Chunker
 from semsearch.storage.documents import encoder_text
 
 
@@ -56,3 +57,19 @@ def test_an_endless_word_is_cut_all_the_same(real_encoder: Encoder) -> None:
 def test_options_that_cannot_work_are_refused(real_encoder: Encoder, options: dict[str, int], complaint: str) -> None:
     with pytest.raises(RecipeError, match=complaint):
         Chunker(real_encoder, max_tokens=options["max_tokens"], overlap_tokens=options.get("overlap_tokens", 0))
+
+
+def test_no_call_takes_a_large_text_as_a_whole(real_encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: list[int] = []
+    count_tokens = Encoder.count_tokens
+
+    def counting(self: Encoder, texts: Sequence[str]) -> list[int]:
+        counted.extend(map(len, texts))
+        return count_tokens(self, texts)
+
+    monkeypatch.setattr(Encoder, "count_tokens", counting)
+    text = "Words of a large text. " * 20_000
+    parts = list(Chunker(real_encoder).passages("", text))
+    # control returns between the parts, so that a build can be interrupted and shows progress
+    assert len(parts) >= len(text) // SLAB_CHARS
+    assert max(counted) < SLAB_CHARS

@@ -16,13 +16,16 @@ from semsearch.errors import IndexBusyError, IndexFolderError, InputError
 from semsearch.ingest import updating
 from semsearch.ingest.building import Skipped
 from semsearch.ingest.encoding import Encoding
-from semsearch.ingest.readers.files import BadRecord
+from semsearch.ingest.readers.files import BadRecord, Record
 from semsearch.ingest.updating import UpdateResult, compact, delete, update
 from semsearch.search.engine import SearchEngine
+from semsearch.storage import fulltext
 from semsearch.storage.checking import check
 from semsearch.storage.generations import begin_build, current, open_current, read_manifest
+from semsearch.text import former_tokens
 from semsearch.types import Document, Mode, Query
 from tests.conftest import ANIMALS, build_index, hits_of, write_jsonl
+from tests.storage.test_fulltext import FORMER_SCHEMA
 
 QUERIES = ["nectar and honey", "swims up rivers", "animal of the sea", "a bird of prey", "loyal", "purrs"]
 
@@ -274,10 +277,14 @@ def test_what_two_states_have_in_common_is_opened_once(
 def test_bad_records_end_a_change_or_are_left_out(index: Path) -> None:
     before = current(index)
     bad = BadRecord("a.jsonl:2", "not JSON")
-    with pytest.raises(InputError, match=r"a.jsonl:2: not JSON .*--skip-bad"):
-        added(index, [OWL, bad])
-    with pytest.raises(InputError, match="a second document of id 'owl'"):
-        added(index, [OWL, OWL])
+    cases: list[tuple[list[Record], str]] = [
+        ([OWL, bad], r"a.jsonl:2: not JSON .*(--skip-bad|strict)"),
+        ([OWL, OWL], "a second document of id 'owl'"),
+    ]
+    for records, complaint in cases:
+        for skip_bad in (None, False):
+            with pytest.raises(InputError, match=complaint):
+                list(update(index, records, skip_bad=skip_bad, device="cpu", threads=1))
     assert current(index) == before
     events = list(update(index, [OWL, bad, OWL], skip_bad=True, device="cpu", threads=1))
     assert [event.record.location for event in events if isinstance(event, Skipped)] == ["a.jsonl:2", "test"]
@@ -327,3 +334,30 @@ def test_a_damaged_segment_is_seen_at_the_next_opening(index: Path) -> None:
     with pytest.raises(IndexFolderError, match="has changed since it was built"):
         open_current(index)
     assert "has changed since" in check(index).problems[0]
+
+
+def test_a_compaction_writes_full_text_of_a_former_tokenizer_again(
+    tmp_path: Path, tiny_model: Path, tiny_encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "index"
+    source = write_jsonl(tmp_path / "a.jsonl", [{"id": "cpp", "text": "Learn C++."}, {"id": "c", "text": "Learn C."}])
+    with monkeypatch.context() as former:
+        former.setattr(fulltext, "SCHEMA", FORMER_SCHEMA)
+        former.setattr(fulltext, "stem_text", lambda text: " ".join(t.stem for t in former_tokens.segment(text)))
+        build_index(folder, source, model=tiny_model)
+
+    def keyword_ids(query: str) -> list[str]:
+        engine = SearchEngine.open(folder, encoder=tiny_encoder, threads=1)
+        [hits] = hits_of(engine, [Query(query, mode=Mode.KEYWORD)])
+        engine.close()
+        return sorted(hit.id for hit in hits)
+
+    assert keyword_ids("C++") == keyword_ids("C") == ["c", "cpp"]
+    *_, last = compact(folder, device="cpu", threads=1)
+    assert isinstance(last, UpdateResult)
+    assert last.compacted
+    assert [keyword_ids(query) for query in ("C++", "C", "C#")] == [["cpp"], ["c"], []]
+    *_, last = compact(folder, device="cpu", threads=1)
+    assert isinstance(last, UpdateResult)
+    assert not last.compacted
+    assert check(folder).problems == ()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from semsearch.encoders.encoder import Encoder
 from semsearch.errors import IndexFolderError
+from semsearch.filters.expression import parse_filter
 from semsearch.search.engine import SearchEngine
 from semsearch.types import Mode, Query
 from tests.conftest import ANIMALS, build_index, hits_of, write_jsonl
@@ -127,7 +129,40 @@ def test_only_passages_with_the_quoted_phrase_have_a_lexical_score(catalogue: Se
     assert {hit.id for hit in hybrid if hit.score_breakdown is not None and hit.score_breakdown.lexical_score} == {
         hit.id for hit in lexical
     }
-    assert hits_of(catalogue, [Query('"chair red"', mode=Mode.KEYWORD)]) == [[]]
+
+
+@pytest.mark.parametrize("mode", [Mode.KEYWORD, Mode.HYBRID])
+@pytest.mark.parametrize(
+    ("query", "words", "unmatched"),
+    [
+        ('"chair red" lamp', "chair red lamp", ("chair red",)),
+        ('"red chair" "no such text"', '"red chair" no such text', ("no such text",)),
+        ('"red chair" "blue chair"', "red chair blue chair", ("red chair", "blue chair")),
+        ('24" or 27" chair', "24 or 27 chair", ()),
+        ('"red chair"', '"red chair"', ()),
+    ],
+)
+def test_a_phrase_that_no_passage_contains_is_searched_as_words(
+    catalogue: SearchEngine, mode: Mode, query: str, words: str, unmatched: tuple[str, ...]
+) -> None:
+    quoted, unquoted = catalogue.search([Query(text, k=20, mode=mode) for text in (query, words)])
+    assert quoted.unmatched_phrases == unmatched
+    assert unquoted.unmatched_phrases == ()
+    assert quoted.page.lexical_scores
+    assert quoted.page.lexical_scores == unquoted.page.lexical_scores
+
+
+def test_a_phrase_that_no_allowed_document_contains_is_searched_as_words(engine: SearchEngine) -> None:
+    query = Query('"bird of prey" animal', mode=Mode.KEYWORD)
+    everywhere, filtered = engine.search([query, replace(query, filter=parse_filter("kind = mammal"))])
+    assert ([hit.id for hit in everywhere.hits], everywhere.unmatched_phrases) == (["eagle"], ())
+    assert {hit.id for hit in filtered.hits} == {"cat", "dog", "whale"}
+    assert filtered.unmatched_phrases == ("bird of prey",)
+
+
+def test_an_id_is_found_with_invisible_characters(catalogue: SearchEngine) -> None:
+    [hits] = hits_of(catalogue, [Query("\ufeffSKU-\u200b12", k=1)])
+    assert hits[0].id == "SKU-12"
 
 
 def test_a_hit_has_the_breakdown_of_its_score(catalogue: SearchEngine) -> None:

@@ -46,3 +46,17 @@ def serve(index: Path, tiny_encoder: Encoder) -> Iterator[Serve]:
 @pytest.fixture
 def client(serve: Serve) -> FlaskClient:
     return serve()
+
+
+@pytest.fixture(scope="module")
+def shared_client(
+    tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, tiny_encoder: Encoder
+) -> Iterator[FlaskClient]:
+    """A client of one server for all tests of a module: for requests that leave no trace which another test can see."""
+    folder = tmp_path_factory.mktemp("shared")
+    build_index(folder / "zoo", write_jsonl(folder / "animals.jsonl", ANIMALS), model=tiny_model)
+    engine = SearchEngine.open(folder / "zoo", encoder=tiny_encoder)
+    app = create_app({"zoo": engine}, adaptation=AdaptationSettings(after=0))
+    yield app.test_client()
+    app.extensions["semsearch"].close()
+    engine.close()

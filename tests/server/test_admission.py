@@ -40,7 +40,7 @@ class BusyServer:
 @pytest.fixture
 def busy() -> Iterator[BusyServer]:
     metrics = Metrics()
-    server = BusyServer(metrics, Dispatcher(1, metrics))
+    server = BusyServer(metrics, Dispatcher(1, metrics, max_body_bytes=1000))
     app = Flask("busy")
 
     @app.get("/api/search")

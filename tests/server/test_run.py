@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from semsearch.server.run import ListenError, bind
+from semsearch.errors import IndexFolderError
+from semsearch.server.run import ListenError, bind, open_indexes
 from semsearch.server.security import WriteKeys
+from semsearch.storage.generations import current, republish
 from tests.conftest import NEEDS_IPV6
 
 NO_KEYS = WriteKeys({})
@@ -53,3 +58,32 @@ def test_a_taken_port_is_refused_until_it_is_free_again() -> None:
             pass
     with bind("127.0.0.1", port, NO_KEYS) as sockets:
         assert sockets[0].getsockname()[1] == port
+
+
+def break_vectors(folder: Path) -> None:
+    (current(folder) / "s-000001" / "vectors.faiss").write_bytes(b"")
+
+
+def break_current(folder: Path) -> None:
+    (folder / "current").unlink()
+
+
+def break_encoder(folder: Path) -> None:
+    republish(
+        folder,
+        lambda manifest: manifest.model_copy(
+            update={"encoder": manifest.encoder.model_copy(update={"weights_sha256": 64 * "0"})}
+        ),
+    )
+
+
+@pytest.mark.parametrize("damage", [break_vectors, break_current, break_encoder])
+def test_of_two_indexes_the_one_that_cannot_be_opened_is_named(
+    animals: Path, tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    whole, broken = (Path(shutil.copytree(animals, tmp_path / name)) for name in ("whole", "broken"))
+    damage(broken)
+    with pytest.raises(IndexFolderError) as caught:
+        open_indexes([whole, broken], device="cpu", threads=1)
+    assert str(broken) in str(caught.value)
+    assert str(whole) not in str(caught.value)

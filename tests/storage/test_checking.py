@@ -60,7 +60,7 @@ def test_a_sound_index_has_no_problems(copy: Path) -> None:
             sql("INSERT INTO words (rowid, stems) VALUES (77, 'x')"),
             "1 passages have no full text",
         ),
-        (sql("INSERT INTO facts VALUES ('kind', 'x', 99)"), "1 metadata values belong to no document"),
+        (sql("INSERT INTO facts VALUES ('kind', 5, 'x', NULL, 99)"), "1 metadata values belong to no document"),
         (
             sql("DELETE FROM passages WHERE row = 5", "DELETE FROM documents WHERE row = 5"),
             "different numbers of passages",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from semsearch.errors import IndexFolderError
+from semsearch.filters.expression import parse_filter
 from semsearch.storage.documents import DocumentStore, DocumentWriter
 from semsearch.types import Document, Passage
 
@@ -82,3 +84,40 @@ def test_a_file_that_is_not_a_store_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "documents").write_bytes(b"no database at all" * 100)
     with pytest.raises(IndexFolderError, match="documents is not a document store"):
         DocumentStore(tmp_path / "documents")
+
+
+def write_former_documents(path: Path) -> Path:
+    """Documents as semsearch 0.1 wrote them: the values of tables are texts, and have no kind."""
+    with DocumentWriter(path) as writer:
+        for number, year in enumerate(["2019", "2021", "1.10", "n.d."]):
+            writer.add(Document(f"d{number}", "", "text", "f.csv", {"year": year}), "", [(Passage("text", 0, 4), 1)])
+        writer.close()
+    connection = sqlite3.connect(path)
+    connection.executescript(
+        "DROP TABLE facts;"
+        " CREATE TABLE facts (name TEXT NOT NULL, value ANY NOT NULL, document INTEGER NOT NULL,"
+        " PRIMARY KEY (name, value, document)) STRICT, WITHOUT ROWID;"
+        " INSERT INTO facts VALUES ('year', 2019, 0), ('year', 2021, 1), ('year', 1.1, 2), ('year', 'n.d.', 3)"
+    )
+    connection.close()
+    return path
+
+
+def test_a_file_of_semsearch_0_1_is_filtered_as_before(tmp_path: Path) -> None:
+    store = DocumentStore(write_former_documents(tmp_path / "documents"))
+    for expression, rows in (
+        ("year > 2020", [1]),
+        ("year <= 2021", [0, 1]),
+        ('year = "n.d."', [3]),
+        ('year = "1.10"', [2]),
+        ("id = d3", [3]),
+        ("not year exists", []),
+    ):
+        assert store.matching(parse_filter(expression)).tolist() == rows, expression
+    assert store.field_names(10) == ["id", "source", "year"]
+    counts = store.facet_counts("year", np.arange(4))
+    assert {value.value: count for value, count in counts.items()} == {2019: 1, 2021: 1, "1.10": 1, "n.d.": 1}
+    # a compaction writes the values with the kinds that the filters saw
+    assert [stored.document.metadata["year"] for stored in store.documents(range(4))] == [2019, 2021, "1.10", "n.d."]
+    assert store.hits([0])[0].metadata == {"year": "2019"}
+    store.close()

@@ -6,6 +6,7 @@ import random
 import sqlite3
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from math import log
 from pathlib import Path
 
@@ -13,8 +14,9 @@ import numpy as np
 import pytest
 
 from semsearch.errors import IndexFolderError
-from semsearch.storage.documents import DocumentWriter
+from semsearch.storage.documents import DocumentWriter, encoder_text
 from semsearch.storage.fulltext import FullText
+from semsearch.text import former_tokens
 from semsearch.text.tokens import parse_query
 from semsearch.types import Document, Passage
 
@@ -127,3 +129,71 @@ def test_a_file_without_full_text_is_refused(tmp_path: Path) -> None:
     sqlite3.connect(tmp_path / "other").execute("CREATE TABLE a (b)").connection.close()
     with pytest.raises(IndexFolderError, match="has no full text"):
         FullText(tmp_path / "other")
+
+
+FORMER_SCHEMA = """
+CREATE VIRTUAL TABLE words USING fts5 (
+    stems, content = '', tokenize = "unicode61 remove_diacritics 0 categories 'L* N* M*'"
+)
+"""
+
+
+def rewrite_as_former(path: Path) -> None:
+    """Make the full text of a file what semsearch wrote before it recorded a tokenizer's version."""
+    with closing(sqlite3.connect(path)) as connection:
+        rows = connection.execute(
+            "SELECT passages.row, heading, passages.text FROM passages JOIN documents ON documents.row = document"
+        ).fetchall()
+        connection.executescript(f"DROP TABLE words; DROP TABLE tokenizer; {FORMER_SCHEMA}")
+        for row, heading, text in rows:
+            stems = " ".join(token.stem for token in former_tokens.segment(encoder_text(heading, text)))
+            connection.execute("INSERT INTO words (rowid, stems) VALUES (?, ?)", (row, stems))
+        connection.commit()
+
+
+def write_texts(path: Path, texts: list[str]) -> None:
+    with DocumentWriter(path) as writer:
+        for number, text in enumerate(texts):
+            writer.add(Document(str(number), "", text, ""), "", [(Passage(text, 0, len(text)), 1)])
+        writer.close()
+
+
+def test_full_text_of_a_former_tokenizer_answers_as_it_was_built(tmp_path: Path) -> None:
+    texts = ["C++ and мой чай", "C and ガイド", "the .NET guide", "NET weight", "an ısparta carpet", "plain words"]
+    write_texts(tmp_path / "documents", texts)
+    new = FullText(tmp_path / "documents")
+    rows = {
+        query: new.search(new.parse(query), 9)[0].tolist()
+        for query in ("C++", "C", "чай", "чаи", "カイ", ".NET", "isparta")
+    }
+    new.close()
+    assert rows == {"C++": [0], "C": [1], "чай": [0], "чаи": [], "カイ": [], ".NET": [2, 3], "isparta": [4]}
+    rewrite_as_former(tmp_path / "documents")
+    former = FullText(tmp_path / "documents")
+    assert former.tokenizer_version == 1
+    for query, expected in {
+        "C++": {0, 1}, "c": {0, 1}, "чай": {0}, "чаи": {0}, "ガイド": {1}, "カイト": {1}, ".NET": {2, 3},
+        "ısparta": {4}, "isparta": set(),
+        '"net guide"': {2}, "plain": {5},
+    }.items():  # fmt: skip
+        assert {*former.search(former.parse(query), 9)[0].tolist()} == expected, query
+    former.close()
+
+
+def test_full_text_of_a_later_tokenizer_is_refused(tmp_path: Path) -> None:
+    write_texts(tmp_path / "documents", ["text"])
+    with closing(sqlite3.connect(tmp_path / "documents")) as connection:
+        connection.execute("UPDATE tokenizer SET version = 99")
+        connection.commit()
+    with pytest.raises(IndexFolderError, match="tokenizer version 99"):
+        FullText(tmp_path / "documents")
+
+
+def test_letters_that_sqlite_does_not_know_are_found(tmp_path: Path) -> None:
+    texts = ["𞤀𞤣𞤤𞤢𞤥 word", "word 𐲀𐲂", "Ⲁⲃⲅ c++ a.b@c.d $x --y"]
+    write_texts(tmp_path / "documents", texts)
+    fulltext = FullText(tmp_path / "documents")
+    for row, text in enumerate(texts):
+        for part in text.split():
+            assert row in fulltext.search(fulltext.parse(part), 9)[0].tolist()
+    fulltext.close()

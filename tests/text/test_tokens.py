@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from semsearch.text.tokens import MAX_TERMS, parse_query, tokenize
+from semsearch.text.tokens import MAX_TERMS, parse_query, quoted_phrases, tokenize
 
 
 @pytest.mark.parametrize(
@@ -14,7 +14,7 @@ from semsearch.text.tokens import MAX_TERMS, parse_query, tokenize
         ("Café naïve ﬁne İstanbul ＡＢＣ", ["cafe", "naiv", "fine", "istanbul", "abc"]),
         ("os.path_join(x2)", ["os", "path", "join", "x2"]),
         ("数据库abc", ["数", "据", "库", "abc"]),
-        ("データ", ["テ", "ー", "タ"]),
+        ("データ", ["デ", "ー", "タ"]),
         ("مُحَمَّد", ["محمد"]),
         ("किताबें", ["किताबें"]),
         ("ไทย", ["ไ", "ท", "ย"]),
@@ -55,3 +55,67 @@ def test_a_query_is_parsed_into_phrases_and_terms(query: str, phrases: list[str]
 
 def test_a_long_query_is_cut_to_its_first_terms() -> None:
     assert len(parse_query(" ".join(f"word{n}" for n in range(1000))).terms) == MAX_TERMS
+
+
+@pytest.mark.parametrize(
+    ("query", "phrases"),
+    [
+        # marks that quote nothing
+        ('24" or 27" monitor', []), ('27" monitor', []), ('24 " or 27 " monitor', []), ("24” or 27” monitor", []),
+        ('(24" or 27")', []), ('12"x15" tile', []), ('דו"ח', []), ('דו"ח וצה"ל', []), ("דו״ח", []),
+        ('תנ"ך ורמב"ם', []),
+        ("5' 10\" tall", []), ("5'10\" and 6'2\"", []), ("rock 'n' roll", []), ("it's the dogs' house", []),
+        ("'single quotes'", []), ("‘curly single quotes’", []), ('a " b', []), ('"a', []), ('a"', []),
+        ('say "hello', []),
+        ('""', []), ('" "', []), ('"?!"', []), ('he"ll"o', []), ("a « b", []), ("a 」 b 「", []), ("“", []),
+        ('x="5"', []),
+        ("24“ oder 27“ Monitor", []), ("O´Brien `code`", []), ('한국"어', []),
+        # phrases
+        ('"read csv"', ["read csv"]), ('find "read csv" fast', ["read csv"]), ('("a b")', ["a b"]),
+        ('["a b"]', ["a b"]),
+        ('"a b".', ["a b"]), ('"a b", "c d"!', ["a b", "c d"]), ('"a b" "a b"', ["a b"]), ('"a b"?', ["a b"]),
+        ("“a b” c", ["a b"]), ("„a b“ c", ["a b"]), ("„a b” c", ["a b"]), ("”a b”", ["a b"]), ("«a b» c", ["a b"]),
+        ("« a b » c", ["a b"]), ("»a b« c", ["a b"]), ("＂a b＂", ["a b"]), ("｢全文｣", ["全文"]),
+        ("「全文検索」とは", ["全文検索"]),
+        ("これは『全文検索』です", ["全文検索"]), ("搜索“全文检索”功能", ["全文检索"]),
+        ('搜索"全文检索"功能', ["全文检索"]), ('"전문 검색"은', ["전문 검색"]),
+        ('"דו"ח שנתי"', ['דו"ח שנתי']), ('"5\' 10 tall"', ["5' 10 tall"]),
+        ('"gaming monitor" 27"', ["gaming monitor"]), ('27" "gaming monitor"', ["gaming monitor"]),
+        ('say "hello and "good bye"', ["good bye"]), ('“he said "hi" twice”', ['he said "hi" twice']),
+        ("\u200b\"a\u00ad b\"\ufeff", ["a b"]),
+        ('"C++ templates"', ["C++ templates"]), ('"it\'s here"', ["it's here"]), ('"the who"', ["the who"]),
+        ('"one"', ["one"]),
+    ],
+)  # fmt: skip
+def test_a_phrase_stands_between_balanced_marks_at_word_borders(query: str, phrases: list[str]) -> None:
+    assert list(quoted_phrases(query)) == phrases
+    assert len(parse_query(query).phrases) >= len(phrases)
+    assert bool(parse_query(query).phrases) == bool(phrases)
+    assert parse_query(query, as_words=phrases).phrases == ()
+
+
+def test_a_phrase_read_as_words_is_read_as_if_it_were_not_quoted() -> None:
+    assert parse_query('find "read csv" now', as_words=["read csv"]) == parse_query("find read csv now")
+
+
+@pytest.mark.parametrize(
+    ("text", "stems"),
+    [
+        ("C C++ C# F# g++ a+", ["c", "c++", "c#", "f#", "g++", "a+"]),
+        ("C++17, C++/CLI, C#; (C)", ["c++", "17", "c++", "cli", "c#", "c"]),
+        ("C言語 C++言語 C#です", ["c", "言", "語", "c++", "言", "語", "c#", "で", "す"]),
+        ("a+b a+1 5+ 1+2", ["a", "b", "a", "1", "5", "1", "2"]),
+        ("Notepad++ Disney+ CD4+", ["notepad++", "notepad", "disney+", "disney", "cd4+", "cd4"]),
+        (".NET NET ASP.NET", [".net", "net", "net", "asp", "net"]),
+        ("#hashtag @user $variable", ["#hashtag", "hashtag", "@user", "user", "$variabl", "variabl"]),
+        ("-v --verbose x-ray x86-64", ["-v", "v", "--verbos", "verbos", "x", "ray", "x86", "64"]),
+        ("$5 €5 -20 −20 10-20", ["$5", "5", "€5", "5", "-20", "20", "-20", "20", "10", "20"]),
+        ("R&D AT&T node.js 1.10 1.1", ["r", "d", "at", "t", "node", "js", "1", "10", "1", "1"]),
+        ("me@example.com /etc/hosts.txt", ["me", "exampl", "com", "etc", "host", "txt"]),
+        ("... and.So - item ## Title a -- b", ["and", "so", "item", "titl", "a", "b"]),
+        ("使用.NET框架", ["使", "用", ".net", "net", "框", "架"]),
+    ],
+)
+def test_a_sign_makes_another_word(text: str, stems: list[str]) -> None:
+    assert [token.stem for token in tokenize(text)] == stems
+    assert [token.stem for token in tokenize(f"{text} é")] == [*stems, "e"]

@@ -1,6 +1,7 @@
 // Marks on results (labels), adaptation and undo. The server stores each mark at once.
 
 import { showBefore } from "./compare.js";
+import { root } from "./page.js";
 import { call, isKeyMissing, messageOf } from "./server.js";
 import { t } from "./texts.js";
 
@@ -72,7 +73,7 @@ async function updateTray(context) {
   const params = new URLSearchParams({ index: context.index, domain: context.domain });
   const language = new URL(location).searchParams.get("lang");
   if (language) params.set("lang", language);
-  tray.querySelector("[data-marks]").href = `/learned?${params}`;
+  tray.querySelector("[data-marks]").href = `${root}/learned?${params}`;
 }
 
 async function mark(button) {

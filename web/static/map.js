@@ -1,6 +1,6 @@
 // The map of a corpus on a canvas: a point for each passage, with the results and the query highlighted.
 
-import { make, queryOf } from "./page.js";
+import { make, queryOf, root } from "./page.js";
 import { Points } from "./points.js";
 import { t } from "./texts.js";
 
@@ -96,13 +96,13 @@ export function openMap(canvas) {
     await new Promise((resolve) => setTimeout(resolve, HOVER_DELAY_MS));
     if (number !== latestPreview || row < 0) return;
     const params = new URLSearchParams({ index: canvas.dataset.index, generation, row });
-    const response = await fetch(`/api/map/passage?${params}`, { signal }).catch(() => null);
+    const response = await fetch(`${root}/api/map/passage?${params}`, { signal }).catch(() => null);
     if (!response || number !== latestPreview) return;
     if (!response.ok) return load(); // the index has changed
     const passage = await response.json();
     const address = new URLSearchParams({ index: canvas.dataset.index, id: passage.id, start: passage.start, stop: passage.stop, query: searchParameters().get("query") ?? "" });
     if (canvas.dataset.lang) address.set("lang", canvas.dataset.lang);
-    const link = make("a", { href: `/document?${address}#passage`, textContent: passage.title || passage.id, dir: "auto" });
+    const link = make("a", { href: `${root}/document?${address}#passage`, textContent: passage.title || passage.id, dir: "auto" });
     link.dataset.panel = "";
     tooltip.replaceChildren(link, make("span", { textContent: passage.snippet, dir: "auto" }));
     tooltip.hidden = false;
@@ -130,7 +130,7 @@ export function openMap(canvas) {
   }
 
   async function load() {
-    const response = await fetch(`/api/map/points?${new URLSearchParams({ index: canvas.dataset.index })}`, { signal });
+    const response = await fetch(`${root}/api/map/points?${new URLSearchParams({ index: canvas.dataset.index })}`, { signal });
     if (!response.ok) return;
     generation = response.headers.get("X-Generation");
     points = new Points(new Uint16Array(await response.arrayBuffer()));
@@ -142,7 +142,7 @@ export function openMap(canvas) {
     const params = searchParameters();
     highlights = { results: [], query: null, before: null };
     if (params.get("query")) {
-      const response = await fetch(`/api/map/query?${params}`, { signal });
+      const response = await fetch(`${root}/api/map/query?${params}`, { signal });
       if (response.ok) highlights = await response.json();
       if (response.ok && highlights.generation !== generation) await load();
     }

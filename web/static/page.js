@@ -2,6 +2,9 @@
 
 import { t } from "./texts.js";
 
+/** The path at which the server is reached, such as "/search" behind a proxy; empty without one. */
+export const root = document.documentElement.dataset.root;
+
 /** Create an element with properties (attributes where it has no such property) and children. */
 export function make(name, properties = {}, ...children) {
   const element = document.createElement(name);

@@ -1,13 +1,13 @@
 // The panel next to the results: a document, what a domain learned, or the map. Each is a page of its own whose <main>
 // is shown here. The page's address names the open one, so that it can be shared and the Back button works.
 
-import { failure, fetchPage, isBrowserClick, make, reveal } from "./page.js";
+import { failure, fetchPage, isBrowserClick, make, reveal, root } from "./page.js";
 import { askForKey, headers } from "./server.js";
 import { t } from "./texts.js";
 
 const panel = document.querySelector("#panel");
 /** Pages that the panel may show: a shared address must not open anything else. */
-const PAGES = new Set(["/document", "/learned", "/map"]);
+const PAGES = new Set(["/document", "/learned", "/map"].map((page) => root + page));
 /** Parameter of the page's address that holds the path of the open page; the name is part of shared links. */
 const PARAMETER = "beside";
 
@@ -41,7 +41,7 @@ export async function syncPanel({ again = false, focus = false } = {}) {
   if (url.href === shownAddress && !again) return;
   shownAddress = url.href;
   panel.hidden = false;
-  panel.classList.toggle("map", url.pathname === "/map");
+  panel.classList.toggle("map", url.pathname === `${root}/map`);
   document.body.classList.add("panel-open");
   panel.setAttribute("aria-busy", "true");
   if (!panel.firstChild) panel.append(make("p", { className: "note", textContent: t("panel.loading") }));
@@ -115,5 +115,5 @@ document.addEventListener("click", (event) => {
 
 // labels and adaptation change what a domain has learned
 document.addEventListener("shown", () => {
-  if (openAddress()?.pathname === "/learned") syncPanel({ again: true });
+  if (openAddress()?.pathname === `${root}/learned`) syncPanel({ again: true });
 });

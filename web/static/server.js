@@ -1,5 +1,6 @@
 // Requests to the API. If it requires a write key, the user is asked for one.
 
+import { root } from "./page.js";
 import { t } from "./texts.js";
 
 const dialog = document.querySelector("#key");
@@ -16,12 +17,12 @@ export function headers() {
   return key ? { Authorization: `Bearer ${key}` } : {};
 }
 
-/** Send a request and return the JSON response; throws an Error with the API's message. */
+/** Send a request to a path of the API and return the JSON response; throws an Error with the API's message. */
 export async function call(method, path, body) {
   for (let isRetry = false; ; isRetry = true) {
     const sentHeaders = { Accept: "application/json", ...headers() };
     if (body) sentHeaders["Content-Type"] = "application/json";
-    const response = await fetch(path, { method, headers: sentHeaders, body: body && JSON.stringify(body) });
+    const response = await fetch(root + path, { method, headers: sentHeaders, body: body && JSON.stringify(body) });
     if (response.status === 401 && !isRetry && (await askForKey())) continue;
     const answer = await response.json();
     if (!response.ok) throw new Error(answer.detail);

@@ -23,7 +23,7 @@ BANNERS = "body > header, body > footer, [role=banner], [role=contentinfo]"
 MAIN = "main, [role=main]"
 INVISIBLE = (
     '[hidden], [style*="display:none" i], [style*="display: none" i], dialog:not([open]),'
-    " noscript, img, input, select, textarea, rp, video, audio, object, iframe, svg title, svg desc"
+    " noscript, input, select, textarea, rp, video, audio, object, iframe, svg title, svg desc"
 )
 """Elements without text to read."""
 BLOCKS_IN_LINE = "summary, legend, option, svg text"
@@ -42,6 +42,19 @@ VOID = frozenset(
 """Elements that have no end tag."""
 RAW_TEXT = ("title", "textarea", "script", "style", "xmp", "iframe", "noembed", "noframes")
 """Elements whose text a parser reads up to their end tag, whatever it contains."""
+SUPERSETS = {
+    "ascii": "cp1252",
+    "iso8859-1": "cp1252",
+    "iso8859-9": "cp1254",
+    "iso8859-11": "cp874",
+    "tis-620": "cp874",
+    "shift_jis": "cp932",
+    "gb2312": "gb18030",
+    "gbk": "gb18030",
+    "euc_kr": "cp949",
+    "big5": "big5hkscs",
+}
+"""By declared encoding, the one with more characters that browsers use for it: pages are written in these."""
 
 _RAW_TEXT_TAG = re.compile(rf"<({'|'.join(RAW_TEXT)})\b[^<>]*?(/?)>", re.IGNORECASE)
 _RAW_TEXT_END = {tag: re.compile(rf"</{tag}\s*>", re.IGNORECASE) for tag in RAW_TEXT}
@@ -68,9 +81,15 @@ class Page:
     """Date of publication as the page has it; empty if it has none."""
 
 
-def parse_html(raw: bytes, encoding: str = "utf-8") -> Page:
-    """Parse a page; never raises for a damaged one. encoding: as of `decode_html`."""
+def parse_html(raw: bytes, encoding: str = "utf-8", *, alt_texts: bool = False) -> Page:
+    """Parse a page; never raises for a damaged one.
+
+    encoding: as of `decode_html`. alt_texts: whether the alternative texts of images are read, or left out.
+    """
     tree = HTMLTree.parse(_close_elements(decode_html(raw, encoding)))
+    if alt_texts:
+        _show_alt_texts(tree)
+    _remove(tree, "img")
     title = _one_line(tree.title or "") or next(_texts(tree, "h1"), "")
     root = next(_select(tree, "html"), None)
     language = (root.getattr("lang") or root.getattr("xml:lang") or "") if root is not None else ""
@@ -90,6 +109,8 @@ def decode_html(raw: bytes, encoding: str = "utf-8") -> str:
     are replaced.
     """
     for mark, name in (
+        (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16, whose mark it begins with
+        (codecs.BOM_UTF32_BE, "utf-32-be"),
         (codecs.BOM_UTF8, "utf-8"),
         (codecs.BOM_UTF16_LE, "utf-16-le"),
         (codecs.BOM_UTF16_BE, "utf-16-be"),
@@ -106,18 +127,26 @@ def decode_html(raw: bytes, encoding: str = "utf-8") -> str:
         names.insert(0, encoding)
     for name in names:
         try:
-            return raw.decode("cp1252" if name != encoding and _is_latin1(name) else name)
+            return raw.decode(name if name == encoding else _superset(name))
         except (LookupError, ValueError):
             continue
-    return raw.decode(detect_encoding(raw) or "utf-8", "replace")
+    detected = detect_encoding(raw) or "utf-8"
+    return raw.decode("cp949" if detected == "utf-8" and _is_korean(raw) else _superset(detected), "replace")
 
 
-def _is_latin1(name: str) -> bool:
-    # as browsers do: pages that declare Latin-1 or ASCII are written in its superset Windows-1252
+def _superset(name: str) -> str:
+    """The encoding that browsers use for a declared one. Raises LookupError for one that Python does not know."""
+    codec = codecs.lookup(name).name
+    return SUPERSETS.get(codec, codec)
+
+
+def _is_korean(raw: bytes) -> bool:
+    """Whether most of the characters in a page's encoding for Korean are Hangul; the detection never finds it."""
     try:
-        return codecs.lookup(name).name in {"iso8859-1", "ascii"}
-    except LookupError:
+        characters = [character for character in raw.decode("cp949") if character > "\x7f"]
+    except UnicodeDecodeError:
         return False
+    return 2 * sum("가" <= character <= "힣" for character in characters) > len(characters)
 
 
 def _close_elements(html: str) -> str:
@@ -168,6 +197,14 @@ def _visible_text(tree: HTMLTree) -> str:
         node.parent.replace_child(label, node)
     text = extract_plain_text(tree, list_bullets=False, alt_texts=True, form_fields=True, skip_elements=skipped)
     return text if text.strip() else ""
+
+
+def _show_alt_texts(tree: HTMLTree) -> None:
+    """Replace images by their alternative texts."""
+    for node in _select(tree, "img[alt]"):
+        text: Any = tree.create_element("span")
+        text.text = f" {node.getattr('alt')} "
+        node.parent.replace_child(text, node)
 
 
 def _remove(tree: HTMLTree, selector: str) -> None:

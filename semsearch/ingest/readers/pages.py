@@ -1,79 +1,87 @@
-"""Reads files that are one document each: text, Markdown, HTML, PDF, Word, EPUB.
+"""Reads files that are one document each: text, Markdown, HTML, PDF, Word, OpenDocument, EPUB.
 
 A file's headings and dates become metadata.
 """
 
 from __future__ import annotations
 
-import logging
 import posixpath
-import re
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Callable, Iterator, Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-import yaml
-from markdown_it import MarkdownIt
 from pydantic import JsonValue
 from resiliparse.parse.html import HTMLTree
 
 from semsearch.errors import first_line
+from semsearch.ingest.readers.content import MAX_PACKED_BYTES, Content, RefusedError, refuse_bombs
+from semsearch.ingest.readers.decoding import NotTextError, decode_text, strip_terminal_codes
+from semsearch.ingest.readers.docx import parse_docx
 from semsearch.ingest.readers.files import (
     MAX_RECORD_BYTES,
     BadRecord,
     Reading,
-    as_json,
     checked,
     clean,
     missing,
     read_bytes,
-    read_whole_text,
     stem,
 )
+from semsearch.ingest.readers.front_matter import split_front_matter
 from semsearch.ingest.readers.html import decode_html, parse_html
+from semsearch.ingest.readers.markdown import parse_markdown
+from semsearch.ingest.readers.odt import parse_odt
+from semsearch.ingest.readers.pdf import parse_pdf
 from semsearch.ingest.recipe import Source
 from semsearch.types import Document
 
 MAX_HEADINGS = 30
 """Headings stored as metadata."""
-MAX_PACKED_BYTES = 8 * MAX_RECORD_BYTES
-"""Size of a file that may contain images and fonts besides its text, packed or unpacked."""
 _NOT_TEXT = ("image/", "audio/", "video/", "font/", "text/css", "text/javascript", "application/javascript")
 """Media types of items that are not chapters of a book."""
-_FRONT_MATTER = re.compile(r"\A---[ \t]*\n(.*?\n)(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL)
 
 
 def read_text(path: Path, name: str, source: Source) -> Reading:
     """Plain text."""
-    text = read_whole_text(path, source.encoding)
-    yield text if isinstance(text, BadRecord) else _document(path, name, text=text)
+    for read in _read_decoded(path, source):
+        if isinstance(read, str):
+            yield _document(path, name, text=strip_terminal_codes(read))
+        else:
+            yield read
 
 
 def read_markdown(path: Path, name: str, source: Source) -> Reading:
-    """CommonMark with tables; the fields of YAML front matter become metadata."""
-    text = read_whole_text(path, source.encoding)
-    if isinstance(text, BadRecord):
-        yield text
+    """CommonMark with tables and footnotes; the fields of YAML front matter become metadata."""
+    for read in _read_decoded(path, source):
+        if isinstance(read, BadRecord):
+            yield read
+            continue
+        matter, text = split_front_matter(read)
+        page = parse_markdown(text)
+        title = matter.title or next(iter(page.headings), "") or page.title
+        yield _document(path, name, title=title, text=page.text, headings=page.headings, metadata=matter.metadata)
+        if matter.problem:
+            yield BadRecord(f"{path}:1", f"its front matter is indexed as text ({matter.problem})", is_note=True)
+
+
+def _read_decoded(path: Path, source: Source) -> Iterator[str | BadRecord]:
+    """The text of a file that is one document, or why it cannot be read; and what is to be reported about a text."""
+    raw = read_bytes(path, max_bytes=MAX_RECORD_BYTES)
+    if isinstance(raw, BadRecord):
+        yield raw
         return
-    text = text.replace("\r\n", "\n")
-    metadata, text = _front_matter(text)
-    blocks, headings = [], []
-    tokens = MarkdownIt("commonmark").enable("table").parse(text)
-    for previous, token in zip([None, *tokens], tokens, strict=False):
-        if token.type == "inline":
-            block = "".join(child.content or "\n" * (child.type == "softbreak") for child in token.children or [])
-            if previous is not None and previous.type == "heading_open":
-                headings.append(block)
-            blocks.append(block)
-        elif token.type in {"fence", "code_block"}:
-            blocks.append(token.content)
-    title = str(metadata.pop("title", "")) or next(iter(headings), "")
-    yield _document(path, name, title=title, text="\n\n".join(blocks), headings=headings, metadata=metadata)
+    try:
+        decoded = decode_text(raw, source.encoding)
+    except NotTextError as error:
+        location = f"{path}" if error.line is None else f"{path}:{error.line}"
+        yield BadRecord(location, str(error), whole_file=True)
+        return
+    yield decoded.text
+    if decoded.remark and decoded.text.strip():
+        yield BadRecord(str(path), decoded.remark, is_loss=decoded.is_loss, is_note=not decoded.is_loss)
 
 
 def read_html(path: Path, name: str, source: Source) -> Reading:
@@ -88,13 +96,18 @@ def read_html(path: Path, name: str, source: Source) -> Reading:
 
 
 def read_pdf(path: Path, name: str, source: Source) -> Reading:  # noqa: ARG001 - the signature of a reader
-    """PDF: the text of all pages."""
-    yield from _parse(path, name, _pdf, "PDF", library=("pypdf", "pdf"))
+    """PDF: the text of all pages, with the values of forms."""
+    yield from _parse(path, name, parse_pdf, "PDF", library=("pypdfium2", "pdf"))
 
 
 def read_docx(path: Path, name: str, source: Source) -> Reading:  # noqa: ARG001 - the signature of a reader
-    """Word: paragraphs and tables, in order."""
-    yield from _parse(path, name, _docx, "a Word document", library=("python-docx", "docx"))
+    """Word: what the printed pages show, in order."""
+    yield from _parse(path, name, parse_docx, "a Word document", library=None)
+
+
+def read_odt(path: Path, name: str, source: Source) -> Reading:  # noqa: ARG001 - the signature of a reader
+    """OpenDocument text: what the printed pages show, in order."""
+    yield from _parse(path, name, parse_odt, "an OpenDocument text", library=None)
 
 
 def read_epub(path: Path, name: str, source: Source) -> Reading:  # noqa: ARG001 - the signature of a reader
@@ -102,24 +115,8 @@ def read_epub(path: Path, name: str, source: Source) -> Reading:  # noqa: ARG001
     yield from _parse(path, name, _epub, "EPUB", library=None)
 
 
-@dataclass(frozen=True, slots=True)
-class _Content:
-    """The content of a file."""
-
-    title: str
-    text: str
-    headings: list[str]
-    metadata: dict[str, JsonValue]
-    losses: Sequence[str] = ()
-    """Reasons why parts of the file could not be read."""
-
-
-class _RefusedError(Exception):
-    """A valid file that cannot be read, such as one with a password."""
-
-
 def _parse(
-    path: Path, name: str, parse: Callable[[bytes], _Content], kind: str, *, library: tuple[str, str] | None
+    path: Path, name: str, parse: Callable[[bytes], Content], kind: str, *, library: tuple[str, str] | None
 ) -> Reading:
     """Read a file of a binary format: one document, and a bad record for each part that could not be read.
 
@@ -134,11 +131,14 @@ def _parse(
     except ImportError:
         assert library is not None
         yield BadRecord(str(path), missing(*library), whole_file=True)
-    except _RefusedError as error:
+    except RefusedError as error:
         yield BadRecord(str(path), str(error), whole_file=True)
     except Exception as error:  # noqa: BLE001 - a parser may raise anything for a damaged file
         yield BadRecord(str(path), f"cannot be read as {kind} ({first_line(error)[:200]})", whole_file=True)
     else:
+        if content.losses and not content.text.strip():
+            yield BadRecord(str(path), f"no text could be read: {'; '.join(content.losses)[:500]}", whole_file=True)
+            return
         yield _document(
             path,
             name,
@@ -150,45 +150,8 @@ def _parse(
         yield from (BadRecord(str(path), reason, is_loss=True) for reason in content.losses)
 
 
-def _pdf(raw: bytes) -> _Content:
-    from pypdf import PdfReader
-
-    # its warnings are not shown: a file that cannot be read is reported once, with the reason
-    logging.getLogger("pypdf").setLevel(logging.CRITICAL)
-    reader = PdfReader(BytesIO(raw))
-    if reader.is_encrypted and not reader.decrypt(""):
-        raise _RefusedError("a PDF that needs a password: unlock it first")
-    pages = [page.extract_text() for page in reader.pages]
-    if not any(map(str.strip, pages)):
-        raise _RefusedError(f"no text in its {len(pages)} pages: if they are images, run text recognition (OCR) first")
-    info = reader.metadata
-    title, author = (info.title or "", info.author or "") if info else ("", "")
-    metadata: dict[str, JsonValue] = {"pages": len(pages), "author": str(author)}
-    metadata["date"] = _iso(info.creation_date if info else None)
-    return _Content(str(title), "\n\n".join(pages), [], metadata)
-
-
-def _docx(raw: bytes) -> _Content:
-    from docx import Document as WordDocument
-    from docx.table import Table
-
-    _refuse_bombs(raw)
-    document = WordDocument(BytesIO(raw))
-    blocks, headings = [], []
-    for block in document.iter_inner_content():
-        if isinstance(block, Table):
-            blocks += ["\t".join(cell.text for cell in row.cells) for row in block.rows]
-            continue
-        blocks.append(block.text)
-        if block.style is not None and (block.style.name or "").startswith(("Heading", "Title")):
-            headings.append(block.text)
-    properties = document.core_properties
-    metadata: dict[str, JsonValue] = {"author": properties.author or "", "date": _iso(properties.created)}
-    return _Content(properties.title or next(iter(headings), ""), "\n\n".join(blocks), headings, metadata)
-
-
-def _epub(raw: bytes) -> _Content:
-    _refuse_bombs(raw)
+def _epub(raw: bytes) -> Content:
+    refuse_bombs(raw)
     with zipfile.ZipFile(BytesIO(raw)) as book:
         root = _xml(book.read("META-INF/container.xml")).query_selector("rootfile")
         package_path = (root.getattr("full-path") if root is not None else None) or ""
@@ -215,7 +178,7 @@ def _epub(raw: bytes) -> _Content:
         "date": _dublin_core(package, "date"),
         "lang": _dublin_core(package, "language"),
     }
-    return _Content(
+    return Content(
         _dublin_core(package, "title"),
         "\n\n".join(chapter.text for chapter in chapters),
         [heading for chapter in chapters for heading in chapter.headings],
@@ -229,19 +192,6 @@ def _xml(raw: bytes) -> Any:
     return HTMLTree.parse(decode_html(raw)).document
 
 
-def _front_matter(text: str) -> tuple[dict[str, JsonValue], str]:
-    """The fields of a Markdown text's front matter, and the rest; front matter that is not YAML is dropped."""
-    match = _FRONT_MATTER.match(text)
-    if match is None:
-        return {}, text
-    try:
-        values = yaml.safe_load(match[1])
-    except yaml.YAMLError:
-        values = None
-    metadata = {str(key): as_json(value) for key, value in values.items()} if isinstance(values, dict) else {}
-    return metadata, text[match.end() :]
-
-
 def _document(
     path: Path,
     name: str,
@@ -253,28 +203,17 @@ def _document(
 ) -> Document | BadRecord:
     text = clean(text)
     if not text:
-        return BadRecord(str(path), "an empty document: it has no text", whole_file=True)
+        return BadRecord(str(path), "an empty document: it has no text", whole_file=True, is_empty=True)
     fields: dict[str, JsonValue] = {key: value for key, value in (metadata or {}).items() if value not in (None, "")}
     if headings and "headings" not in fields:
         fields["headings"] = list[JsonValue](dict.fromkeys(filter(None, map(clean, headings))))[:MAX_HEADINGS]
     return checked(Document(name, clean(title) or stem(path), text, name, fields), str(path))
 
 
-def _refuse_bombs(raw: bytes) -> None:
-    """Raise _RefusedError for a zip file that would decompress to more than one document may have."""
-    with zipfile.ZipFile(BytesIO(raw)) as archive:
-        if sum(entry.file_size for entry in archive.infolist()) > MAX_PACKED_BYTES:
-            raise _RefusedError(f"it decompresses to more than {MAX_PACKED_BYTES} bytes: split it")
-
-
 def _dublin_core(package: Any, key: str) -> str:
     """A field of an EPUB's metadata; its name has a colon, which selectors must escape."""
     node = package.query_selector(rf"dc\:{key}")
     return "" if node is None else _one_line(node.text)
-
-
-def _iso(time: datetime | None) -> str:
-    return "" if time is None else time.isoformat()
 
 
 def _one_line(text: str) -> str:

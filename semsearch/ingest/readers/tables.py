@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, cast
 
 from pydantic import JsonValue
 
 from semsearch.errors import first_line
+from semsearch.ingest.readers.compression import COMPRESSED
+from semsearch.ingest.readers.content import MAX_PACKED_BYTES, iso_date
+from semsearch.ingest.readers.delimited import column_names, read_rows
 from semsearch.ingest.readers.files import (
     MAX_RECORD_BYTES,
     UNREADABLE,
@@ -19,16 +21,19 @@ from semsearch.ingest.readers.files import (
     as_json,
     checked,
     clean,
-    kind,
     lines,
     missing,
     open_text,
+    read_bytes,
     unreadable,
     wrong_encoding,
 )
+from semsearch.ingest.readers.json_text import BLANK, parse_object, split_records
 from semsearch.ingest.recipe import FieldNames, Source
 from semsearch.types import Document, is_unicode
 
+MAX_NUMBER = 10**300
+"""A number in place of a text is below it."""
 BATCH_ROWS = 1_000
 """Rows of a Parquet file that are in memory at a time."""
 
@@ -36,60 +41,90 @@ BATCH_ROWS = 1_000
 def read_jsonl(path: Path, name: str, source: Source) -> Reading:
     """JSON lines: one object per line."""
     for number, line in lines(path, source.encoding):
-        location = f"{path}:{number}"
         if isinstance(line, BadRecord):
             yield line
-        elif line.strip():
-            try:
-                values = json.loads(line, parse_constant=_refuse_constant)
-            except ValueError as error:
-                yield BadRecord(location, f"not JSON ({error}): each line must hold one object")
-                continue
-            if isinstance(values, dict):
-                yield document_from_fields(values, source.fields, location=location, default_id=f"{name}:{number}")
-            else:
-                yield BadRecord(location, f"a JSON {type(values).__name__}, not an object with a text")
+        elif line.strip(BLANK):
+            yield from _from_json(line, source, location=f"{path}:{number}", default_id=f"{name}:{number}")
+
+
+def read_json(path: Path, name: str, source: Source) -> Reading:
+    """JSON: an array of objects, objects one after the other, or one object; each is a document, counted from 1.
+
+    Objects without a text are no bad records if no other in the file has one, as in a settings file: then the file
+    holds no documents.
+    """
+    without_text: list[Document | BadRecord] | None = []
+    """The first records, as long as they have no text."""
+    try:
+        with open_text(path, source.encoding) as file:
+            for number, record in enumerate(split_records(file), start=1):
+                location = f"{path}:{record.line}"
+                if record.is_cut_off:
+                    yield BadRecord(location, "cut off: its array has no end", whole_file=True)
+                    continue
+                if record.text is None:
+                    yield BadRecord(location, f"longer than {MAX_RECORD_BYTES} characters: split it")
+                    continue
+                if not is_unicode(record.text):
+                    yield BadRecord(location, wrong_encoding(source.encoding))
+                    continue
+                for read in _from_json(record.text, source, location=location, default_id=f"{name}:{number}"):
+                    if without_text is None:
+                        yield read
+                        continue
+                    without_text.append(read)
+                    if not _is_without_text(read, source.fields) or len(without_text) == BATCH_ROWS:
+                        yield from without_text
+                        without_text = None
+    except UnicodeError:
+        yield BadRecord(str(path), wrong_encoding(source.encoding), whole_file=True)
+    except UNREADABLE as error:
+        yield unreadable(path, error)
+    if without_text:
+        reason = f"it holds no documents: {_no_text(source.fields)}; if they are in a list within it, write that alone"
+        yield BadRecord(str(path), reason, whole_file=True, is_empty=True)
+
+
+def _is_without_text(read: Document | BadRecord, fields: FieldNames) -> bool:
+    return isinstance(read, BadRecord) and read.reason.endswith(_no_text(fields))
+
+
+def _no_text(fields: FieldNames) -> str:
+    return f"none of its fields {', '.join((*fields.text, *fields.titles))} holds any text"
+
+
+def _from_json(text: str, source: Source, *, location: str, default_id: str) -> Reading:
+    """The document of a JSON object, and what is missing from it."""
+    try:
+        values, repeated = parse_object(text.strip(BLANK))
+    except ValueError as error:
+        yield BadRecord(location, str(error))
+        return
+    document = document_from_fields(values, source.fields, location=location, default_id=default_id)
+    yield document
+    if repeated and isinstance(document, Document):
+        names = ", ".join(map(repr, repeated))[:200]
+        yield BadRecord(location, f"{names} occurs more than once: only the last value was read", is_loss=True)
 
 
 def read_csv(path: Path, name: str, source: Source) -> Reading:
     """CSV or TSV: one document per row; the first row names the columns."""
-    csv.field_size_limit(MAX_RECORD_BYTES)
-    try:
-        with open_text(path, source.encoding) as file:
-            rows = csv.reader(file, csv.excel_tab if kind(path) == ".tsv" else csv.excel, strict=True)
-            yield from _rows(rows, path, name, source)
-    except UNREADABLE as error:
-        yield unreadable(path, error)
-
-
-def _rows(rows: Any, path: Path, name: str, source: Source) -> Reading:
-    header: list[str] | None = None
-    while True:
-        location = f"{path}:{rows.line_num + 1}"
-        try:
-            row = next(rows)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield BadRecord(location, f"not a row of comma- or tab-separated values ({error})")
+    names: list[str] = []
+    known = (*source.fields.text, *source.fields.titles, *source.fields.id)
+    for row in read_rows(path, source.encoding, delimiter=source.delimiter, known=known):
+        if isinstance(row, BadRecord):
+            yield row
             continue
-        except UnicodeError:
-            yield BadRecord(location, wrong_encoding(source.encoding))
-            return
-        if not row:
-            continue
-        if not all(map(is_unicode, row)):
-            yield BadRecord(location, wrong_encoding(source.encoding))
-        elif header is None:
-            header = [column.strip() for column in row]
-            if bad := _without_text(header, source.fields, location, "the first row names"):
+        location = f"{path}:{row.first_line}"
+        if not names:
+            names, renamed = column_names(row.cells)
+            if bad := _without_text(names, source.fields, location, "the first row names"):
                 yield bad
                 return
-        elif len(row) != len(header):
-            yield BadRecord(location, f"{len(row)} fields in a table of {len(header)} columns")
+            yield from _renamed(renamed, location)
         else:
-            values = dict(zip(header, row, strict=True))
-            yield document_from_fields(values, source.fields, location=location, default_id=f"{name}:{rows.line_num}")
+            values = dict(zip(names, row.cells, strict=True))
+            yield document_from_fields(values, source.fields, location=location, default_id=f"{name}:{row.line}")
 
 
 def read_parquet(path: Path, name: str, source: Source) -> Reading:
@@ -99,20 +134,68 @@ def read_parquet(path: Path, name: str, source: Source) -> Reading:
     except ImportError:
         yield BadRecord(str(path), missing("pyarrow", "parquet"), whole_file=True)
         return
-    number = 0
     try:
-        with ParquetFile(path) as file:
-            if bad := _without_text(file.schema_arrow.names, source.fields, str(path), "its columns are"):
+        # compressed as a whole, although the format compresses its parts
+        raw = read_bytes(path, max_bytes=MAX_PACKED_BYTES) if path.suffix.lower() in COMPRESSED else None
+        if isinstance(raw, BadRecord):
+            yield raw
+            return
+        with ParquetFile(path if raw is None else BytesIO(raw)) as file:
+            names, renamed = column_names(file.schema_arrow.names)
+            if bad := _without_text(names, source.fields, str(path), "its columns are"):
                 yield bad
                 return
-            for batch in file.iter_batches(BATCH_ROWS):
-                for row in batch.to_pylist():
-                    number += 1
-                    values = {key: as_json(value) for key, value in row.items()}
-                    location = f"{path}:{number}"
-                    yield document_from_fields(values, source.fields, location=location, default_id=f"{name}:{number}")
+            yield from _renamed(renamed, str(path))
+            number = 0
+            for group in range(file.num_row_groups):
+                yield from _row_group(file, group, names, (path, name, source), first=number + 1)
+                number += file.metadata.row_group(group).num_rows
     except Exception as error:  # noqa: BLE001 - a parser may raise anything for a damaged file
         yield BadRecord(str(path), f"cannot be read as Parquet ({first_line(error)[:200]})", whole_file=True)
+
+
+def _row_group(file: Any, group: int, names: list[str], origin: tuple[Path, str, Source], *, first: int) -> Reading:
+    """The documents of a row group; if it is damaged, the others are still read. first: number of its first row."""
+    path, name, source = origin
+    number = first - 1
+    try:
+        for batch in file.iter_batches(BATCH_ROWS, row_groups=[group]):
+            for row in zip(*map(_plain_values, batch.columns), strict=True):
+                number += 1
+                values = dict(zip(names, map(as_json, row), strict=True))
+                location = f"{path}:{number}"
+                yield document_from_fields(values, source.fields, location=location, default_id=f"{name}:{number}")
+    except Exception as error:  # noqa: BLE001 - a parser may raise anything for a damaged file
+        reason = f"its rows from {number + 1} to the end of a group cannot be read ({first_line(error)[:200]})"
+        yield BadRecord(str(path), reason, whole_file=True)
+
+
+def _plain_values(column: Any) -> list[Any]:
+    """The values of a column in Python; one that Python does not have, such as a time in nanoseconds, as text."""
+    try:
+        return cast("list[Any]", column.to_pylist())
+    except (ValueError, OverflowError, ArithmeticError, LookupError):
+        return [_plain_value(scalar) for scalar in column]
+
+
+def _plain_value(scalar: Any) -> Any:
+    try:
+        return scalar.as_py()
+    except (ValueError, OverflowError, ArithmeticError, LookupError):
+        import pyarrow
+
+        try:
+            return iso_date(scalar.cast(pyarrow.string()).as_py())
+        except (pyarrow.ArrowException, ValueError, LookupError):
+            # the number behind it, of a time in an unknown zone
+            return getattr(scalar, "value", None)
+
+
+def _renamed(columns: Mapping[str, str], location: str) -> Reading:
+    """A note for each column that has the name of an earlier one. columns: former names by new name."""
+    for new, name in columns.items():
+        reason = f"column {name!r} occurs more than once: a later one is read as {new!r}"
+        yield BadRecord(location, reason, is_note=True)
 
 
 def _without_text(columns: list[str], fields: FieldNames, location: str, phrase: str) -> BadRecord | None:
@@ -126,7 +209,8 @@ def _without_text(columns: list[str], fields: FieldNames, location: str, phrase:
     return BadRecord(
         location,
         f"no column for the text: {phrase} {', '.join(columns)[:200]}; name one of them {wanted}, or say in the recipe"
-        " which one it is (sources.fields.text)",
+        " which one it is (sources.fields.text) and what separates the columns (sources.delimiter)",
+        whole_file=True,
     )
 
 
@@ -140,12 +224,13 @@ def document_from_fields(
         present = [name for name in names if metadata.get(name) not in (None, "")]
         used = present if role == "text" and fields.joined else present[:1]
         for name in used:
-            if not isinstance(metadata[name], str | int | float):
+            value = metadata[name]
+            is_number = isinstance(value, int | float) and abs(value) < MAX_NUMBER
+            if not isinstance(value, str) and not is_number:
                 return BadRecord(location, f"its field {name!r} is not text: the {role} must be text or a number")
         parts[role] = clean("\n\n".join(str(metadata.pop(name)) for name in used))
     if not parts["title"] and not parts["text"]:
-        expected = ", ".join((*fields.text, *fields.titles))
-        return BadRecord(location, f"an empty document: none of its fields {expected} holds any text")
+        return BadRecord(location, f"an empty document: {_no_text(fields)}")
     return checked(
         Document(
             id=parts["id"] or default_id,
@@ -156,7 +241,3 @@ def document_from_fields(
         ),
         location,
     )
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a JSON number")

@@ -42,6 +42,7 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
                 domain=params.domain,
                 query=params.query,
                 adaptation=adaptation_model(outcome.adaptation),
+                unmatched_phrases=outcome.unmatched_phrases,
                 frozen=_models(comparison.frozen, params.query),
                 adapted=_models(comparison.adapted, params.query),
                 moved=comparison.moved,

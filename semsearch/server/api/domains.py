@@ -5,10 +5,11 @@ from __future__ import annotations
 from concurrent.futures import TimeoutError as NotReady
 
 from flask import Blueprint, Response, request
+from werkzeug.routing import PathConverter
 
 from semsearch.domains.registry import DomainStatus
 from semsearch.server.api.search import adaptation_model
-from semsearch.server.http import answer, from_body, from_query_string
+from semsearch.server.http import answer, from_body, from_query_string, read_body
 from semsearch.server.runtime.served_index import ServedIndex
 from semsearch.server.runtime.service import SearchService
 from semsearch.server.schemas.feedback import (
@@ -24,6 +25,12 @@ from semsearch.server.schemas.feedback import (
 from semsearch.server.security import WriteKeys
 
 
+class DomainConverter(PathConverter):
+    """A domain's name in an address; it may contain slashes, but not end like the address of an operation."""
+
+    regex = PathConverter.regex + "".join(f"(?<!/{name})" for name in ("adapt", "rollback", "reset", "parent", "state"))
+
+
 def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
     """Return the routes. Each requires a write key if the server has any, because names of domains are not public."""
     routes = Blueprint("domains", __name__)
@@ -35,53 +42,57 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
         models = tuple(domain_model(service, index, status) for status in index.domains.all_statuses())
         return answer(DomainsResponse(index=index.name, domains=models))
 
-    @routes.get("/api/domains/<path:domain>")
+    @routes.get("/api/domains/<domain:domain>")
     def get_domain(domain: str) -> Response:
         keys.source(request)
         return _domain(service, service.index(from_query_string(DomainRequest).index), domain)
 
-    @routes.post("/api/domains/<path:domain>/adapt")
+    @routes.post("/api/domains/<domain:domain>/adapt")
     def adapt(domain: str) -> Response:
         keys.source(request)
         params = from_body(AdaptRequest, optional=True)
         index = service.index(params.index)
         if not index.domains.exists(domain):
             return _domain(service, index, domain)
-        future = service.worker.adapt(index.name, domain)
-        if params.wait:
-            try:
-                future.result(timeout=service.limits.deadline_s)
-            except NotReady:
-                return _domain(service, index, domain, 202)
+        with index.changing():
+            future = service.worker.adapt(index.name, domain)
+            if params.wait:
+                try:
+                    future.result(timeout=service.limits.deadline_s)
+                except NotReady:
+                    return _domain(service, index, domain, 202)
         return _domain(service, index, domain, 200 if params.wait else 202)
 
-    @routes.post("/api/domains/<path:domain>/rollback")
+    @routes.post("/api/domains/<domain:domain>/rollback")
     def rollback(domain: str) -> Response:
         keys.source(request)
         params = from_body(RollbackRequest, optional=True)
         index = service.index(params.index)
-        index.domains.rollback(domain, params.to)
+        with index.changing() as domains:
+            domains.rollback(domain, params.to)
         return _domain(service, index, domain)
 
-    @routes.post("/api/domains/<path:domain>/reset")
+    @routes.post("/api/domains/<domain:domain>/reset")
     def reset(domain: str) -> Response:
         keys.source(request)
         index = service.index(from_body(DomainRequest, optional=True).index)
-        index.domains.reset(domain)
+        with index.changing() as domains:
+            domains.reset(domain)
         return _domain(service, index, domain)
 
-    @routes.post("/api/domains/<path:domain>/parent")
+    @routes.post("/api/domains/<domain:domain>/parent")
     def parent(domain: str) -> Response:
         keys.source(request)
         params = from_body(ParentRequest)
         index = service.index(params.index)
-        index.domains.set_parent(domain, params.parent)
+        with index.changing() as domains:
+            domains.set_parent(domain, params.parent)
         current = index.domains.store.record(domain).current
         if current is not None and current.state is not None:
             service.worker.adapt(index.name, domain)
         return _domain(service, index, domain)
 
-    @routes.get("/api/domains/<path:domain>/state")
+    @routes.get("/api/domains/<domain:domain>/state")
     def export_state(domain: str) -> Response:
         keys.source(request)
         index = service.index(from_query_string(DomainRequest).index)
@@ -89,11 +100,13 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
         headers = {"Content-Disposition": 'attachment; filename="domain.safetensors"'}
         return Response(content, mimetype="application/octet-stream", headers=headers)
 
-    @routes.put("/api/domains/<path:domain>/state")
+    @routes.put("/api/domains/<domain:domain>/state")
     def import_state(domain: str) -> Response:
         keys.source(request)
         index = service.index(from_query_string(DomainRequest).index)
-        index.domains.import_state(domain, request.get_data())
+        body = read_body()
+        with index.changing() as domains:
+            domains.import_state(domain, body)
         return _domain(service, index, domain)
 
     return routes

@@ -34,9 +34,6 @@ from semsearch.storage.entries import click_position, entry_problems
 from semsearch.storage.labels import EntryFilter
 from semsearch.types import Click, Label, is_unicode
 
-MAX_ERRORS = 20
-"""Errors listed in one response."""
-
 
 def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
     """Return the routes. Each requires a write key if the server has any, because the entries hold users' queries."""
@@ -115,8 +112,9 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
 def _store(service: SearchService, params: TargetRequest, entries: Sequence[Label | Click]) -> Response:
     index, domain = service.index(params.index), params.domain
     if errors := _entry_errors(index, entries):
-        raise FieldProblem(errors[:MAX_ERRORS])
-    new = index.domains.log.append(entries)
+        raise FieldProblem(errors)
+    with index.changing() as domains:
+        new = domains.log.append(entries)
     service.metrics.entries.labels("label" if isinstance(entries[0], Label) else "click").inc(new)
     service.worker.entries_added(index.name, domain, list(dict.fromkeys(entry.query for entry in entries)))
     return answer(
@@ -155,8 +153,8 @@ def _retract(service: SearchService, kind: str, source: str) -> Response:
             [FieldError(field="", message="give at least one of id, domain, query, document, user and source")]
         )
     index = service.index(params.index)
-    domains = index.domains
-    retracted = domains.log.retract(kind, entry_filter, source=source)
+    with index.changing() as domains:
+        retracted = domains.log.retract(kind, entry_filter, source=source)
     for domain, numbers in retracted.items():
         # checked before the record is read: a running adaptation may have read the retracted entries
         running = service.worker.busy(index.name, domain)

@@ -27,26 +27,33 @@ class Operation:
     response: type[BaseModel] | None
     """Model of the response; None for a file."""
     error_statuses: Sequence[int]
+    """Besides those of every operation, of `_COMMON_ERRORS`."""
     parameters: type[BaseModel] | None = None
     """Model of the query string."""
     body: Sequence[type[BaseModel]] = ()
     """Models of the request body, one of which must match."""
+    body_required: bool = True
     status: int = 200
     """Status of a successful response."""
+    other_statuses: Sequence[int] = ()
+    """Of further responses that are no errors."""
     write_key: bool = False
     """Whether a write key is required, if the server has any."""
 
 
-def openapi(search_request: type[BaseModel]) -> Json:
-    """Return the OpenAPI document of a server whose search requests are validated by `search_request`."""
+def openapi(search_request: type[BaseModel], *, root_path: str) -> Json:
+    """Return the OpenAPI document of a server.
+
+    search_request: model of its search requests. root_path: the server's path behind a proxy, or an empty text.
+    """
     operations = [
         Operation(
             "/api/search", "get", "search", "Search with parameters in the query string", SearchResponse,
-            (404, 422, 503), parameters=search_request,
+            (404, 422), parameters=search_request,
         ),
         Operation(
             "/api/search", "post", "searchMany", "Search with a JSON body", SearchResponse,
-            (400, 404, 413, 415, 422, 503), body=(search_request,),
+            _PUBLIC_BODY_ERRORS, body=(search_request,),
         ),
         *_OPERATIONS,
     ]  # fmt: skip
@@ -54,6 +61,10 @@ def openapi(search_request: type[BaseModel]) -> Json:
     paths: Json = {}
     for operation in operations:
         paths.setdefault(operation.path, {})[operation.method] = _operation_object(operation, schemas)
+    for path, operation_objects in _MONITORING_PATHS.items():
+        paths[path] = dict(operation_objects)
+    for operation_objects in paths.values():
+        _add_automatic_methods(operation_objects)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -62,7 +73,8 @@ def openapi(search_request: type[BaseModel]) -> Json:
             "description": "Semantic search over the indexes of one server, adapted to labels and clicks.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
-        "paths": {**paths, **_MONITORING_PATHS},
+        "servers": [{"url": root_path or "/"}],
+        "paths": paths,
         "components": {
             "schemas": schemas,
             "securitySchemes": {
@@ -76,77 +88,95 @@ def openapi(search_request: type[BaseModel]) -> Json:
     }
 
 
-_KEY_ERRORS = (401, 403, 404, 422)
+_KEY_ERRORS = (401, 403, 404, 422, 507)
 """Error statuses of an operation that requires a write key."""
-_BODY_ERRORS = (400, 401, 403, 404, 413, 415, 422)
+_BODY_ERRORS = (*_KEY_ERRORS, 413, 415)
 """Error statuses of an operation that requires a write key and a body."""
+_PUBLIC_BODY_ERRORS = (404, 413, 415, 422)
+"""Error statuses of an operation that requires a body and no write key."""
+_COMMON_ERRORS = (400, 431, 500, 501, 503)
+"""Error statuses of every operation."""
 _DOMAIN = "/api/domains/{domain}"
 _OPERATIONS = [
     Operation("/api/document", "get", "document", "A document with its full text", DocumentResponse, (404, 422),
               parameters=DocumentRequest),
     Operation("/api/documents", "put", "putDocuments", "Add documents, or replace those with the same id",
-              documents.ChangedResponse, (*_BODY_ERRORS, 409, 503), body=(documents.DocumentsRequest,), write_key=True),
+              documents.ChangedResponse, (*_BODY_ERRORS, 409, 503, 507), body=(documents.DocumentsRequest,),
+              write_key=True),
     Operation("/api/documents", "delete", "deleteDocuments", "Delete documents by id",
-              documents.ChangedResponse, (*_KEY_ERRORS, 409, 503), parameters=documents.DeleteRequest, write_key=True),
+              documents.ChangedResponse, (*_KEY_ERRORS, 409, 503, 507), parameters=documents.DeleteRequest,
+              write_key=True),
     Operation("/api/compact", "post", "compact", "Merge the segments of an index and remove deleted documents",
-              documents.ChangedResponse, (*_BODY_ERRORS, 409, 503), body=(documents.CompactRequest,), write_key=True),
+              documents.ChangedResponse, (*_BODY_ERRORS, 409, 503, 507), body=(documents.CompactRequest,),
+              body_required=False, other_statuses=(202,), write_key=True),
     Operation("/api/indexes", "get", "indexes", "All served indexes, the default index first",
               IndexesResponse, ()),
     Operation("/api/labels", "post", "label", "Store one label or several; they are on disk when this responds",
-              feedback.StoredResponse, (*_BODY_ERRORS, 409, 507), body=(feedback.LabelRequest, feedback.LabelsRequest),
+              feedback.StoredResponse, (*_BODY_ERRORS, 409), body=(feedback.LabelRequest, feedback.LabelsRequest),
               status=201, write_key=True),
     Operation("/api/labels", "get", "labels", "Labels that are not retracted", feedback.LabelsResponse, _KEY_ERRORS,
               parameters=feedback.ListRequest, write_key=True),
     Operation("/api/labels", "delete", "retractLabels", "Retract labels; their domains are adapted again",
-              feedback.RetractedResponse, (*_KEY_ERRORS, 507), parameters=feedback.EntryFilterRequest, write_key=True),
+              feedback.RetractedResponse, _KEY_ERRORS, parameters=feedback.EntryFilterRequest, write_key=True),
     Operation("/api/clicks", "post", "click", "Store one click or several; they are on disk when this responds",
-              feedback.StoredResponse, (*_BODY_ERRORS, 409, 507), body=(feedback.ClickRequest, feedback.ClicksRequest),
+              feedback.StoredResponse, (*_BODY_ERRORS, 409), body=(feedback.ClickRequest, feedback.ClicksRequest),
               status=201, write_key=True),
     Operation("/api/clicks", "get", "clicks", "Clicks that are not retracted", feedback.ClicksResponse, _KEY_ERRORS,
               parameters=feedback.ListRequest, write_key=True),
     Operation("/api/clicks", "delete", "retractClicks", "Retract clicks; their domains are adapted again",
-              feedback.RetractedResponse, (*_KEY_ERRORS, 507), parameters=feedback.EntryFilterRequest, write_key=True),
+              feedback.RetractedResponse, _KEY_ERRORS, parameters=feedback.EntryFilterRequest, write_key=True),
     Operation("/api/domains", "get", "domains", "All domains of an index", feedback.DomainsResponse, _KEY_ERRORS,
               parameters=feedback.DomainRequest, write_key=True),
     Operation(_DOMAIN, "get", "domain", "A domain with its history", feedback.DomainResponse, _KEY_ERRORS,
               parameters=feedback.DomainRequest, write_key=True),
     Operation(f"{_DOMAIN}/adapt", "post", "adapt", "Adapt a domain to its labels, or decline with a reason",
-              feedback.DomainResponse, (*_BODY_ERRORS, 507), body=(feedback.AdaptRequest,), write_key=True),
+              feedback.DomainResponse, _BODY_ERRORS, body=(feedback.AdaptRequest,), body_required=False,
+              other_statuses=(202,), write_key=True),
     Operation(f"{_DOMAIN}/rollback", "post", "rollback", "Return a domain to an earlier version",
-              feedback.DomainResponse, (*_BODY_ERRORS, 507), body=(feedback.RollbackRequest,), write_key=True),
+              feedback.DomainResponse, _BODY_ERRORS, body=(feedback.RollbackRequest,), body_required=False,
+              write_key=True),
     Operation(f"{_DOMAIN}/reset", "post", "reset", "Remove a domain's own adaptation; it then inherits from its parent",
-              feedback.DomainResponse, (*_BODY_ERRORS, 507), body=(feedback.DomainRequest,), write_key=True),
+              feedback.DomainResponse, _BODY_ERRORS, body=(feedback.DomainRequest,), body_required=False,
+              write_key=True),
     Operation(f"{_DOMAIN}/parent", "post", "parent", "Set the parent that a domain inherits from",
-              feedback.DomainResponse, (*_BODY_ERRORS, 507), body=(feedback.ParentRequest,), write_key=True),
+              feedback.DomainResponse, _BODY_ERRORS, body=(feedback.ParentRequest,), write_key=True),
     Operation(f"{_DOMAIN}/state", "get", "exportState", "The current state of a domain, as safetensors", None,
               _KEY_ERRORS, parameters=feedback.DomainRequest, write_key=True),
     Operation(f"{_DOMAIN}/state", "put", "importState", "Replace the state of a domain by an exported one",
-              feedback.DomainResponse, (*_KEY_ERRORS, 413, 507), parameters=feedback.DomainRequest, write_key=True),
+              feedback.DomainResponse, _BODY_ERRORS, parameters=feedback.DomainRequest, write_key=True),
     Operation("/api/compare", "post", "compare", "Rank one query with and without the domain's adaptation",
-              feedback.CompareResponse, (400, 404, 413, 415, 422, 503), body=(feedback.CompareRequest,)),
+              feedback.CompareResponse, _PUBLIC_BODY_ERRORS, body=(feedback.CompareRequest,)),
     Operation("/api/suggestions", "get", "suggestions", "Past queries of a domain that contain the typed text",
               pages.SuggestionsResponse, _KEY_ERRORS, parameters=pages.SuggestionsRequest, write_key=True),
     Operation("/api/map/points", "get", "mapPoints", "Position of each passage on the map: x and y as 16-bit numbers",
-              None, (404, 422), parameters=pages.MapRequest),
+              None, (404, 422), parameters=pages.MapRequest, other_statuses=(304,)),
     Operation("/api/map/passage", "get", "mapPassage", "The passage at a point of the map", pages.MapPassageResponse,
               (404, 409, 422), parameters=pages.MapPassageRequest),
     Operation("/api/map/query", "get", "mapQuery", "Positions of a query and its results on the map",
-              pages.MapQueryResponse, (404, 422, 503), parameters=pages.MapQueryRequest),
+              pages.MapQueryResponse, (404, 422), parameters=pages.MapQueryRequest),
     Operation("/api/recommend", "get", "recommend", "Recommended documents for a domain, from its liked documents",
               feedback.RecommendResponse, _KEY_ERRORS, parameters=feedback.RecommendRequest, write_key=True),
 ]  # fmt: skip
 
+_OTHER_DESCRIPTIONS = {
+    202: "Accepted; the work goes on after the response",
+    304: "The client has the current content already",
+}
+
 _ERROR_DESCRIPTIONS = {
-    400: "The body is not JSON, or the host name is not served",
+    400: "The request cannot be read: its body is not JSON, its text is not UTF-8, or the host name is not served",
     401: "A write key is required",
     403: "The server is read-only, or the request comes from a page of another site",
     404: "The index or the requested item does not exist",
     409: "The id exists with different content, another process is writing the index, or the index has changed",
-    413: "The body is too large",
-    415: "The body is not application/json",
+    413: "The body is too large, or is when it is decompressed",
+    415: "The body is not application/json in UTF-8, or is compressed by something other than gzip",
     422: "A field is invalid; `errors` names it",
-    503: "The server is overloaded; try again after the seconds in Retry-After",
-    507: "Writing to disk failed; nothing was stored",
+    431: "The address and the headers are too large",
+    500: "The server failed; its log has the reason",
+    501: "The Transfer-Encoding is not supported",
+    503: "The server is overloaded, or the index cannot be changed now; try again after the seconds in Retry-After",
+    507: "A file of the index cannot be read or written; nothing was stored",
 }
 
 
@@ -167,22 +197,22 @@ def _operation_object(operation: Operation, schemas: Json) -> Json:
     """Return the OpenAPI object of an operation."""
     response = operation.response
     content = {"application/octet-stream": {}} if response is None else _content(response.__name__)
-    errors = {
-        str(status): {
-            "description": _ERROR_DESCRIPTIONS[status],
-            "content": _content("Problem", media_type="application/problem+json"),
-        }
-        for status in operation.error_statuses
-    }
+    others: Json = {str(status): {"description": _OTHER_DESCRIPTIONS[status]} for status in operation.other_statuses}
+    if 202 in operation.other_statuses:
+        others["202"]["content"] = content
     described: Json = {
         "operationId": operation.operation_id,
         "summary": operation.summary,
         "parameters": _parameters(operation, schemas),
-        "responses": {str(operation.status): {"description": operation.summary, "content": content}, **errors},
+        "responses": {
+            str(operation.status): {"description": operation.summary, "content": content},
+            **others,
+            **_errors((*_COMMON_ERRORS, *operation.error_statuses)),
+        },
     }
     if operation.body:
         models = [model.__name__ for model in operation.body]
-        described["requestBody"] = {"required": True, "content": _content(*models)}
+        described["requestBody"] = {"required": operation.body_required, "content": _content(*models)}
     elif operation.method == "put":
         described["requestBody"] = {"required": True, "content": {"application/octet-stream": {}}}
     if operation.write_key:
@@ -202,12 +232,53 @@ def _parameters(operation: Operation, schemas: Json) -> list[Json]:
                 "name": name,
                 "in": "query",
                 "required": name in schema.get("required", ()),
-                "schema": field,
+                "schema": _as_parameter(field),
                 "description": field.get("description", ""),
             }
             for name, field in schema["properties"].items()
         ]
     return parameters
+
+
+def _as_parameter(schema: Json) -> Json:
+    """Return the schema of a field in a query string, which can hold neither null nor an object."""
+    options = [option for option in schema.get("anyOf", ()) if option.get("type") in {"string", "array"}]
+    if not options:
+        options = [option for option in schema.get("anyOf", ()) if option.get("type") != "null"]
+    if not options:
+        return schema
+    others = {name: value for name, value in schema.items() if name != "anyOf" and value is not None}
+    return {**others, **options[0]} if len(options) == 1 else {**others, "anyOf": options}
+
+
+def _errors(statuses: Sequence[int]) -> Json:
+    return {
+        str(status): {
+            "description": _ERROR_DESCRIPTIONS[status],
+            "content": _content("Problem", media_type="application/problem+json"),
+        }
+        for status in sorted(set(statuses))
+    }
+
+
+def _add_automatic_methods(operations: Json) -> None:
+    """Describe the methods that the server derives from the others of a path. operations: by method; changed."""
+    if "get" in operations:
+        got = operations["get"]
+        operations["head"] = {
+            "summary": f"{got['summary']}: the headers only",
+            **{name: got[name] for name in ("parameters", "security") if name in got},
+            "responses": {
+                status: {"description": response["description"]} for status, response in got["responses"].items()
+            },
+        }
+    any_operation = next(iter(operations.values()))
+    path_parameters = [parameter for parameter in any_operation.get("parameters", ()) if parameter["in"] == "path"]
+    operations["options"] = {
+        "summary": "The methods of this address, in the header Allow",
+        "parameters": path_parameters,
+        "responses": {"200": {"description": "The methods"}, **_errors(_COMMON_ERRORS)},
+    }
 
 
 def _content(*models: str, media_type: str = "application/json") -> Json:
@@ -216,20 +287,13 @@ def _content(*models: str, media_type: str = "application/json") -> Json:
 
 
 def _plain(summary: str, media_type: str) -> Json:
-    return {"summary": summary, "responses": {"200": {"description": summary, "content": {media_type: {}}}}}
+    described = {"200": {"description": summary, "content": {media_type: {}}}}
+    return {"summary": summary, "responses": {**described, **_errors(_COMMON_ERRORS)}}
 
 
 _MONITORING_PATHS: Json = {
     "/api/openapi.json": {"get": _plain("This document", "application/json")},
     "/healthz": {"get": _plain("The process is running", "text/plain")},
-    "/readyz": {
-        "get": {
-            **_plain("Searches can be answered", "text/plain"),
-            "responses": {
-                "200": {"description": "Ready"},
-                "503": {"description": "Not ready; try again after the seconds in Retry-After"},
-            },
-        }
-    },
+    "/readyz": {"get": _plain("Searches can be answered; otherwise the status is 503", "text/plain")},
     "/metrics": {"get": _plain("Metrics in Prometheus's text format", "text/plain")},
 }

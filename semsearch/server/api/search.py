@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
-from flask import Blueprint, Response
+from flask import Blueprint, Response, request
 from werkzeug.exceptions import NotFound
 
 from semsearch.adapters.adapter import DomainAdapter
-from semsearch.filters.tree import FieldValue
+from semsearch.filters.values import TypedValue
 from semsearch.search.engine import Outcome
+from semsearch.search.facets import Facet
 from semsearch.server.api.openapi import openapi
 from semsearch.server.http import answer, client_disconnected, from_body, from_query_string
 from semsearch.server.runtime.service import SearchService
+from semsearch.server.runtime.storage_problem import EXPLANATIONS
 from semsearch.server.schemas.search import (
     AdaptationModel,
     DocumentRequest,
@@ -73,13 +75,13 @@ def blueprint(service: SearchService) -> Blueprint:
     def indexes() -> Response:
         return answer(IndexesResponse(indexes=tuple(index_models(service))))
 
-    @lru_cache(maxsize=1)
-    def description() -> str:
-        return json.dumps(openapi(model))
+    @lru_cache(maxsize=8)
+    def description(root_path: str) -> str:
+        return json.dumps(openapi(model, root_path=root_path))
 
     @routes.get("/api/openapi.json")
     def openapi_json() -> Response:
-        return Response(description(), mimetype="application/json")
+        return Response(description(request.script_root), mimetype="application/json")
 
     _add_monitoring_routes(routes, service)
     return routes
@@ -93,7 +95,12 @@ def _add_monitoring_routes(routes: Blueprint, service: SearchService) -> None:
     @routes.get("/readyz")
     def readyz() -> Response:
         if service.ready:
-            return Response("ready\n", mimetype="text/plain")
+            problems = [
+                f"the index {index.name!r} cannot be changed: {EXPLANATIONS[index.problem]}\n"
+                for index in service.indexes.values()
+                if index.problem is not None
+            ]
+            return Response("".join(["ready\n", *problems]), mimetype="text/plain")
         return Response("not ready\n", status=503, mimetype="text/plain", headers={"Retry-After": "1"})
 
     @routes.get("/metrics")
@@ -159,14 +166,20 @@ def _passage_model(passage: Passage, query: str) -> PassageModel:
     return PassageModel(snippet=excerpt.text, marks=excerpt.marks, start=passage.start, stop=passage.stop)
 
 
-def facet_model(values: Mapping[FieldValue, int], *, most: int = MAX_FACET_VALUES) -> FacetModel:
-    """Return a field's values as a response model: the most frequent first, equally frequent ones by value.
+def facet_model(facet: Facet) -> FacetModel:
+    """Return a field's values as a response model: the most frequent first, equally frequent ones by value."""
+    ordered = most_frequent(facet)
+    listed = tuple(FacetValue(value=value.value, count=count) for value, count in ordered[:MAX_FACET_VALUES])
+    return FacetModel(values=listed, more=len(ordered) - len(listed), documents=facet.documents)
 
-    values: number of documents by value. most: number of values listed.
+
+def most_frequent(facet: Facet, further: Iterable[TypedValue] = ()) -> list[tuple[TypedValue, int]]:
+    """Return the values of a facet with their counts, the most frequent first, equally frequent ones by value.
+
+    further: values that are listed even if no document has them.
     """
-    ordered = sorted(values.items(), key=lambda item: (-item[1], isinstance(item[0], str), item[0]))
-    listed = tuple(FacetValue(value=value, count=count) for value, count in ordered[:most])
-    return FacetModel(values=listed, more=len(ordered) - len(listed))
+    counts = {**dict.fromkeys(further, 0), **facet.counts}
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 
 
 def _breakdown_model(
@@ -210,7 +223,8 @@ def _search(service: SearchService, params: SearchRequest) -> Response:
             index=result.index,
             domain=params.domain,
             matching=result.matching,
-            facets={name: facet_model(values) for name, values in result.facets.items()},
+            facets={name: facet_model(facet) for name, facet in result.outcomes[0].facets.items()},
+            notes=tuple(result.outcomes[0].notes),
             results=tuple(_result_model(outcome, explain=params.explain) for outcome in result.outcomes),
             timing_ms=TimingModel.model_validate(result.timing_ms),
         )
@@ -223,6 +237,7 @@ def _result_model(outcome: Outcome, *, explain: bool) -> ResultModel:
         query=outcome.query.text,
         mode=outcome.mode,
         adaptation=adaptation_model(outcome.adaptation),
+        unmatched_phrases=outcome.unmatched_phrases,
         hits=tuple(
             hit_model(hit, outcome.query.text, explain=explain, attributions=attributions)
             for hit, attributions in zip(outcome.hits, by_hit, strict=True)

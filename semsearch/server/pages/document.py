@@ -18,7 +18,7 @@ from semsearch.server.pages.explanation import explain
 from semsearch.server.pages.rendering import html, web_address
 from semsearch.server.pages.search import PageParameters
 from semsearch.server.runtime.service import SearchService
-from semsearch.server.schemas.search import FieldError
+from semsearch.server.schemas.search import FieldError, limit_depth
 from semsearch.types import Document
 
 MIN_BAR_SCALE = 0.01
@@ -51,6 +51,7 @@ def blueprint(service: SearchService) -> Blueprint:
             "document.html",
             name=name,
             document=shown,
+            metadata=limit_depth(dict(shown.metadata)),
             web_address=web_address(shown.metadata),
             segments=(shown.text[:start], shown.text[start:stop], shown.text[stop:]),
             query=params.query,

@@ -71,7 +71,7 @@ def blueprint(service: SearchService) -> Blueprint:
         engine = service.index(params.index).engine
         if params.generation != engine.generation:
             raise Conflict("the index has changed since the map was read: read it again")
-        if params.row >= engine.corpus.rows:
+        if params.row >= engine.corpus.rows or not engine.corpus.allowed_rows(None).passages[params.row]:
             raise NotFound(f"the index has no passage {params.row}")
         [hit] = engine.corpus.hits([(params.row, 0.0)])
         return answer(

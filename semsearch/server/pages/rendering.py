@@ -34,7 +34,7 @@ class TargetParameters(BaseModel):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            raise FieldProblem.of(error) from None
+            raise FieldProblem.of(error, cls, values) from None
 
 
 def html(template: str, status: int = 200, /, **values: object) -> Response:
@@ -75,4 +75,4 @@ def _current_address(**changes: str) -> str:
     """Path and query string of the current request, with some parameters changed."""
     values = {**request.args.to_dict(), **changes}
     # an address that begins with two slashes names another host
-    return f"/{quote(request.path.lstrip('/'))}?{urlencode(values)}"
+    return f"{request.script_root}/{quote(request.path.lstrip('/'))}?{urlencode(values)}"

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TypeGuard
 
 from flask import Blueprint, Response
 from pydantic import Field, JsonValue, field_validator, model_validator
 
-from semsearch.errors import FilterError, QueryError
-from semsearch.filters.expression import parse_optional_filter, quote
-from semsearch.filters.tree import FieldValue
+from semsearch.errors import QueryError
+from semsearch.filters.expression import parse_optional_filter, write_filter
+from semsearch.filters.tree import Comparison as FieldComparison
+from semsearch.filters.tree import Filter, conjunction, parts_of, without_field
+from semsearch.filters.values import typed
 from semsearch.search.comparison import ComparedHit, Comparison, compared
 from semsearch.search.engine import SORT_DEPTH
-from semsearch.server.api.search import facet_model, index_models
+from semsearch.search.facets import Facet
+from semsearch.server.api.search import index_models, most_frequent
 from semsearch.server.http import client_disconnected
 from semsearch.server.i18n import texts
 from semsearch.server.pages.explain_adaptation import explain_adaptation
@@ -32,6 +37,18 @@ MAX_FACET_VALUES = 8
 """Values of a facet that are offered as filters."""
 MAX_SORT_FIELDS = 6
 """Fields that are offered for sorting."""
+
+
+@dataclass(frozen=True, slots=True)
+class FacetValue:
+    """A value of a facet, as a link."""
+
+    text: str
+    count: int
+    """Number of documents."""
+    filter: str
+    """The filter with this value as the only condition on the field; without one, if the value is chosen already."""
+    is_chosen: bool
 
 
 class PageParameters(TargetParameters):
@@ -104,11 +121,12 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
         try:
             # one hit more than is shown tells whether there is a next page
             query = params.to_query(k=HITS_PER_PAGE + 1, offset=(page - 1) * HITS_PER_PAGE)
-        except (FilterError, QueryError) as error:
+            if params.compare:
+                return _render_comparison(params, name, values)
+            facets = [field for field in manifest.facets if index.engine.corpus.has_field(field)]
+            answer = service.search(name, [query], abandoned=client_disconnected(), facets=facets)
+        except QueryError as error:
             return html("search.html", 422, refusal=str(error), **values)
-        if params.compare:
-            return _render_comparison(params, name, values)
-        answer = service.search(name, [query], abandoned=client_disconnected(), facets=manifest.facets)
         [outcome] = answer.outcomes
         return html(
             "search.html",
@@ -116,7 +134,8 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
             hits=[_hit_values(hit, text) for hit in outcome.hits[:HITS_PER_PAGE]],
             sort_fields=_sort_fields(manifest.facets, outcome.hits, params.sort),
             matching=answer.matching,
-            facets={field: _facet_values(field, counts, params.filter) for field, counts in answer.facets.items()},
+            facets={field: _facet_values(field, facet, query.filter) for field, facet in outcome.facets.items()},
+            notes=outcome.notes,
             first=query.offset + 1,
             page=page,
             next_page=page + 1 if len(outcome.hits) > HITS_PER_PAGE and page < last_page else None,
@@ -146,41 +165,35 @@ def _answer_values(answer: SearchAnswer, params: PageParameters) -> dict[str, ob
         "domain_adapter": domain_adapter,
         "explanation": explain_adaptation(texts(), domain_adapter, params.domain),
         "timing_ms": answer.timing_ms,
+        "unmatched_phrases": answer.outcomes[0].unmatched_phrases,
     }
 
 
-def _facet_values(
-    field: str, counts: Mapping[FieldValue, int], current_filter: str
-) -> list[tuple[FieldValue, int, str]]:
-    """(value, number of documents, filter that adds the value to the current one), most frequent first.
-
-    Empty for a field with a single value: filtering by it would change nothing.
-    """
-    values = facet_model(counts, most=MAX_FACET_VALUES).values
-    if len(values) < 2:
-        return []
-    prefix = ""
-    if current_filter.strip():
-        prefix = f"({current_filter}) and " if " or " in current_filter.lower() else f"{current_filter} and "
-    return [(facet.value, facet.count, f"{prefix}{_quoted_field(field)} = {quote(facet.value)}") for facet in values]
-
-
-def _quoted_field(field: str) -> str:
-    """The field's name as it is written in a filter expression."""
-    is_plain = field.replace(".", "").replace("_", "").isalnum()
-    return field if is_plain and field.lower() not in {"and", "or", "not", "in", "exists"} else quote(field)
+def _facet_values(field: str, facet: Facet, current: Filter | None) -> list[FacetValue]:
+    """The most frequent values of a field, and those that the filter chooses; empty for a single value not chosen."""
+    others = without_field(current, field)
+    conditions = {condition for condition in parts_of(current) if isinstance(condition, FieldComparison)}
+    chosen = {value for condition in conditions if condition.field == field for value in condition.values}
+    values = []
+    for index, (value, count) in enumerate(most_frequent(facet, chosen)):
+        condition = FieldComparison(field=field, eq=value.value)
+        is_chosen = condition in conditions
+        narrowed = others if is_chosen else conjunction([*parts_of(others), condition])
+        if is_chosen or index < MAX_FACET_VALUES:
+            values.append(FacetValue(value.text, count, "" if narrowed is None else write_filter(narrowed), is_chosen))
+    return values if len(values) > 1 or current != others else []
 
 
 def _sort_fields(facets: Iterable[str], hits: Iterable[Hit], current_sort: str) -> list[str]:
     """Fields to sort by: the title, the current one, the index's facets and the fields of the hits."""
-    hit_fields = [field for hit in hits for field, value in hit.metadata.items() if _is_short(field, value)]
+    hit_fields = [field for hit in hits for field, value in hit.metadata.items() if _is_short(value, field)]
     fields = dict.fromkeys(["title", current_sort.removeprefix("-"), *facets, *hit_fields])
     return [field for field in fields if field][:MAX_SORT_FIELDS]
 
 
 def _hit_values(hit: Hit, query: str) -> dict[str, object]:
     """Template values of a hit."""
-    fields = [(field, str(value)) for field, value in hit.metadata.items() if _is_short(field, value)]
+    fields = [(field, typed(value).text) for field, value in hit.metadata.items() if _is_short(value, field)]
     return {
         "hit": hit,
         "segments": snippet(hit.passage.text, query).segments,
@@ -195,6 +208,6 @@ def _compared_values(hits: Iterable[ComparedHit], query: str) -> list[dict[str, 
     return [{**_hit_values(compared_hit.hit, query), "other_rank": compared_hit.other_rank} for compared_hit in hits]
 
 
-def _is_short(field: str, value: JsonValue) -> bool:
+def _is_short(value: JsonValue, field: str) -> TypeGuard[str | int | float]:
     """Whether a metadata value fits below a hit; the web address is shown as a link instead."""
     return isinstance(value, str | int | float) and len(str(value)) <= MAX_FIELD_CHARS and field != "url"

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from importlib.metadata import version
 
+import structlog
 from flask import Blueprint, Response
 
 from semsearch.adapters.adapter import DomainAdapter
 from semsearch.domains.registry import DomainStatus
+from semsearch.errors import StorageError
 from semsearch.server.api.search import index_models
 from semsearch.server.pages.rendering import html
 from semsearch.server.runtime.rolling_stats import MINUTES
 from semsearch.server.runtime.served_index import ServedIndex
 from semsearch.server.runtime.service import SearchService
 from semsearch.server.security import WriteKeys
+
+log = structlog.get_logger("semsearch.server")
 
 STAGES = ("queue", "encode", "adapt", "search_vectors", "rank", "fetch", "explain", "total")
 LIBRARIES = ("semsearch", "sentence-transformers", "torch", "onnxruntime", "faiss-cpu", "Flask", "waitress")
@@ -32,12 +36,21 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
     @routes.get("/status")
     def status() -> Response:
         stage_times = service.metrics.rolling.times()
+        problems = {index.name: index.problem for index in service.indexes.values() if index.problem is not None}
+        domains = []
+        for index in service.indexes.values():
+            try:
+                domains.append((index.name, *_domains(index, list_domains=list_domains)))
+            except StorageError as error:
+                log.error("labels cannot be read", index=index.name, error=str(error))  # noqa: TRY400
+                problems.setdefault(index.name, "other")
         return html(
             "status.html",
             200 if service.ready else 503,
             ready=service.ready,
+            problems=list(problems.items()),
             indexes=[(model, service.index(model.name).engine) for model in index_models(service)],
-            domains=[(index.name, *_domains(index, list_domains=list_domains)) for index in service.indexes.values()],
+            domains=domains,
             waiting=service.waiting,
             max_waiting=service.limits.max_waiting,
             adapting=service.worker.waiting,

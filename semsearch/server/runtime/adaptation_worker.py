@@ -15,13 +15,16 @@ import torch
 
 from semsearch.domains.process import NICENESS
 from semsearch.domains.registry import DomainRegistry
-from semsearch.errors import StateError
+from semsearch.errors import SemsearchError, StateError
 from semsearch.storage.domains import Version
 
 log = structlog.get_logger("semsearch.server")
 
 POLL_INTERVAL_S = 1.0
 """Seconds between two checks for changes by other processes."""
+
+GRACE_S = 3.0
+"""Seconds that a running adaptation has to end when the worker is closed."""
 
 AdaptationObserver = Callable[[str, float], None]
 """Called with the outcome of an adaptation and its duration in seconds."""
@@ -36,14 +39,17 @@ class AdaptationWorker:
         *,
         after: int,
         on_adapted: AdaptationObserver = lambda _outcome, _seconds: None,
-        refresh: Callable[[], None] = lambda: None,
+        refresh: Callable[[str], bool] = lambda _index: True,
+        interrupt: Callable[[], None] = lambda: None,
     ) -> None:
         """Start the thread.
 
         domains: registries by index. after: new labels and clicks after which a domain is adapted automatically; 0:
-        never. refresh: called before each check for changes on disk.
+        never. refresh: called with each index before its domains are checked for changes on disk; false if its folder
+        cannot be read. interrupt: called on `close` if the running adaptation does not end soon; ends it.
         """
-        self._refresh_indexes = refresh
+        self._refresh_index = refresh
+        self._interrupt = interrupt
         self._domains = dict(domains)
         self._after = after
         self._on_adapted = on_adapted
@@ -103,11 +109,17 @@ class AdaptationWorker:
         return status.pending >= max(self._after, (status.labels + status.clicks) / 10)
 
     def close(self) -> None:
-        """Stop after the running adaptation. Domains that are still due are adapted after the next start."""
+        """Stop after the running adaptation, or interrupt it after GRACE_S.
+
+        Domains that are still due are adapted after the next start.
+        """
         with self._changed:
             self._closed = True
             self._changed.notify()
-        self._thread.join()
+        self._thread.join(GRACE_S)
+        if self._thread.is_alive():
+            self._interrupt()
+            self._thread.join(GRACE_S)
         for future in self._futures.values():
             future.cancel()
 
@@ -133,12 +145,14 @@ class AdaptationWorker:
                     self._poll()
             except Exception:
                 # the thread must survive
-                log.exception("adapting failed")
+                if not self._closed:
+                    log.exception("adapting failed")
 
     def _poll(self) -> None:
         """Read changes on disk: entries from before a stop or crash, and the work of other processes."""
-        self._refresh_indexes()
         for index, domains in self._domains.items():
+            if not self._refresh_index(index):
+                continue  # what was read before is served
             domains.refresh()
             self._last_seen[index], changed_domains = domains.log.changed(self._last_seen[index])
             for domain in changed_domains:
@@ -163,8 +177,13 @@ class AdaptationWorker:
         except Exception as error:
             self._clear_running()
             future.set_exception(error)
+            if self._closed:
+                log.info("adapting was interrupted", index=index)
+                return
             self._on_adapted("failed", perf_counter() - started)
-            log.exception("adapting failed", index=index, error=str(error))
+            # an error of the project says what is wrong
+            trace = None if isinstance(error, SemsearchError) else error
+            log.error("adapting failed", index=index, error=str(error), exc_info=trace)  # noqa: TRY400
             return
         self._clear_running()
         future.set_result(version)

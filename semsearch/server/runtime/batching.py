@@ -12,24 +12,12 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import Generic, Literal, TypeVar
+from typing import Generic, TypeVar
 
 from semsearch.errors import DeadlineError, OverloadedError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-Outcome = Literal["answered", "refused", "expired", "abandoned", "failed"]
-
-
-@dataclass(frozen=True, slots=True)
-class BatchingObserver:
-    """Callbacks for metrics. They run on the batcher's and its callers' threads and must return quickly."""
-
-    batch: Callable[[int, float], None] = lambda _size, _seconds: None
-    """Items in a batch that ran, and the seconds it took."""
-    outcome: Callable[[Outcome, int], None] = lambda _outcome, _items: None
-    """How a call ended, and its number of items."""
 
 
 @dataclass(slots=True, eq=False)
@@ -41,12 +29,11 @@ class _Call(Generic[Item, Result]):
     abandoned: Callable[[], bool]
     results: dict[int, Result] = field(default_factory=dict)
     error: BaseException | None = None
-    outcome: Outcome = "answered"
     done: threading.Event = field(default_factory=threading.Event)
 
-    def fail(self, outcome: Outcome, error: BaseException) -> None:
+    def fail(self, error: BaseException) -> None:
         if not self.done.is_set():
-            self.outcome, self.error = outcome, error
+            self.error = error
             self.done.set()
 
 
@@ -66,7 +53,7 @@ class Batcher(Generic[Item, Result]):
         workers: int = 1,
         cost: Callable[[Item], int] = lambda _item: 0,
         max_cost: int = 1,
-        observer: BatchingObserver | None = None,
+        on_batch: Callable[[Sequence[Item], float], None] = lambda _items, _seconds: None,
     ) -> None:
         """Start the threads.
 
@@ -75,6 +62,7 @@ class Batcher(Generic[Item, Result]):
         cost: the cost of an item. max_cost: largest total cost of a batch; an item that costs more runs alone.
         max_waiting: number of waiting items from which on a call is refused, whatever its size. A call is accepted or
         refused as a whole, so the queue holds at most max_waiting items plus one call.
+        on_batch: called with the items of a batch that ran and the seconds it took, on the batcher's threads.
 
         Raises ValueError if a limit is below 1.
         """
@@ -83,7 +71,7 @@ class Batcher(Generic[Item, Result]):
         self._run = run
         self._max_batch = max_batch
         self._max_waiting = max_waiting
-        self._observer = observer or BatchingObserver()
+        self._on_batch = on_batch
         self._waiting: deque[tuple[_Call[Item, Result], int]] = deque()
         self._changed = threading.Condition()
         self._closed = False
@@ -124,7 +112,6 @@ class Batcher(Generic[Item, Result]):
             if self._closed:
                 raise OverloadedError("the service is stopping: try again in a moment", retry_after_s=1)
             if len(self._waiting) >= self._max_waiting:
-                self._observer.outcome("refused", len(items))
                 raise OverloadedError(
                     f"{len(self._waiting)} queries are waiting already: try again later",
                     retry_after_s=self._retry_after_s(),
@@ -132,8 +119,7 @@ class Batcher(Generic[Item, Result]):
             self._waiting.extend((call, index) for index in range(len(items)))
             self._changed.notify(len(items))
         if not call.done.wait(max(0.0, timeout_s)):
-            call.fail("expired", self.deadline_error())
-        self._observer.outcome(call.outcome, len(items))
+            call.fail(self.deadline_error())
         if call.error is not None:
             raise call.error
         return [call.results[index] for index in range(len(items))]
@@ -146,7 +132,7 @@ class Batcher(Generic[Item, Result]):
         for thread in self._threads:
             thread.join()
         for call, _ in self._waiting:
-            call.fail("refused", OverloadedError("the service is stopping: try again in a moment", retry_after_s=1))
+            call.fail(OverloadedError("the service is stopping: try again in a moment", retry_after_s=1))
         self._waiting.clear()
 
     def deadline_error(self) -> DeadlineError:
@@ -177,12 +163,12 @@ class Batcher(Generic[Item, Result]):
                 raise RuntimeError(f"{len(batch)} items gave {len(results)} results")  # noqa: TRY301
         except Exception as error:  # noqa: BLE001 - the error is raised in the callers, and the thread must survive
             for call, _ in batch:
-                call.fail("failed", error)
+                call.fail(error)
             return True
         seconds = monotonic() - started
         # an exponential moving average: it follows a change of load within a few batches
         self._seconds_per_item += 0.2 * (seconds / len(batch) - self._seconds_per_item)
-        self._observer.batch(len(batch), seconds)
+        self._on_batch([call.items[index] for call, index in batch], seconds)
         for (call, index), result in zip(batch, results, strict=True):
             call.results[index] = result
             if len(call.results) == len(call.items):
@@ -224,7 +210,7 @@ class Batcher(Generic[Item, Result]):
         """Whether a call still needs results; it fails here if it was abandoned or has expired."""
         if not call.done.is_set():
             if call.abandoned():
-                call.fail("abandoned", AbandonedError())
+                call.fail(AbandonedError())
             elif monotonic() >= call.deadline:
-                call.fail("expired", self.deadline_error())
+                call.fail(self.deadline_error())
         return not call.done.is_set()

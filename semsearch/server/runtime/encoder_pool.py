@@ -20,7 +20,7 @@ from semsearch.errors import DeadlineError, OverloadedError
 from semsearch.search.engine import Attributions, SearchEngine
 from semsearch.search.ranking import DenseResult, ResultPage
 from semsearch.server.runtime.batching import AbandonedError, Batcher
-from semsearch.server.runtime.metrics import Metrics
+from semsearch.server.runtime.metrics import Metrics, count_outcome
 from semsearch.server.runtime.query_cache import QueryCache
 from semsearch.server.schemas.search import Limits
 from semsearch.types import Query, Vectors
@@ -28,9 +28,9 @@ from semsearch.types import Query, Vectors
 PASSAGES_PER_BATCH = 4
 """Passages of new documents encoded in one batch; searches wait for it."""
 BACKGROUND_TIMEOUT_S = 60
+"""Timeout of a batch of passages or of a labelled query."""
 DISCONNECTED_POLL_S = 0.2
 """While an explanation waits for its turn, its client's connection is checked this often."""
-"""Timeout of a batch of passages or of a labelled query."""
 
 Result = TypeVar("Result")
 
@@ -64,6 +64,7 @@ class EncoderPool:
     def __init__(self, encoders: Iterable[Encoder], *, limits: Limits, metrics: Metrics) -> None:
         """Start the threads that run the encoders."""
         encoders = list(encoders)
+        self.metrics = metrics
         self._deadline_s = limits.deadline_s
         workers = max(encoder.workers for encoder in encoders)
         self._explaining = BoundedSemaphore(workers)
@@ -76,7 +77,7 @@ class EncoderPool:
             workers=workers,
             cost=lambda item: item.tokens,
             max_cost=max(encoder.batch_tokens["query"] for encoder in encoders),
-            observer=metrics.observer,
+            on_batch=self._observe_batch,
         )
         metrics.watch_waiting(lambda: self._batcher.waiting)
 
@@ -87,7 +88,7 @@ class EncoderPool:
 
     @property
     def waiting(self) -> int:
-        """Number of queries that wait for a batch."""
+        """Number of queries, and of batches of explanations or new passages, that wait for the encoder."""
         return self._batcher.waiting
 
     def stages(self, engine: SearchEngine, *, abandoned: Callable[[], bool] = lambda: False) -> PooledStages:
@@ -176,6 +177,10 @@ class EncoderPool:
                 continue
             return cast("Vectors", vectors)
 
+    def _observe_batch(self, items: Sequence[_Item], seconds: float) -> None:
+        if queries := sum(isinstance(item, _QueryItem) for item in items):
+            self.metrics.observe_batch(queries, seconds)
+
     def _run(self, items: Sequence[_Item]) -> list[object]:
         results: dict[int, object] = {}
         queries = {index: item for index, item in enumerate(items) if isinstance(item, _QueryItem)}
@@ -241,7 +246,8 @@ class PooledStages:
 
     def token_attributions(self, pages: Sequence[ResultPage]) -> list[Attributions | None]:
         """As `SearchEngine.token_attributions`, each batch on the threads that own the encoder."""
-        return self.engine.token_attributions(pages, run=self._run)
+        with count_outcome(self.pool.metrics.explanations, len(pages)):
+            return self.engine.token_attributions(pages, run=self._run)
 
     def _run(self, compute: Callable[[], Result], tokens: int, /) -> Result:
         return self.pool.explain_batch(self, compute, tokens)

@@ -7,14 +7,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import structlog
 
 from semsearch.domains.process import NICENESS
-from semsearch.errors import IndexFolderError, OverloadedError
+from semsearch.errors import IndexBusyError, IndexFolderError, OverloadedError
 from semsearch.ingest.updating import OpenIndex, UpdateResult, delete, update
 from semsearch.types import Document
 
@@ -22,6 +22,9 @@ log = structlog.get_logger("semsearch.server")
 
 RETRY_AFTER_S = 5
 """Seconds after which a client should try again if the index is being written."""
+
+CLOSE_TIMEOUT_S = 10
+"""Seconds that a compaction has to end after its process was told to."""
 
 
 class IndexWriter:
@@ -34,28 +37,32 @@ class IndexWriter:
         *,
         open_index: Callable[[], OpenIndex],
         on_change: Callable[[], object],
+        on_failure: Callable[[Exception], Exception],
         lock_timeout_s: float,
     ) -> None:
         """Create a writer of the index in `folder`.
 
         open_index: returns the parts of the index that the server holds open. on_change: called after each change of
-        the index on disk, so that searches switch to it. lock_timeout_s: seconds that a change waits for the previous
+        the index on disk, so that searches switch to it. on_failure: returns the error to raise if the folder cannot be
+        read or written. lock_timeout_s: seconds that a change waits for the previous
         one.
         """
         self._name = name
         self._folder = folder
         self._open_index = open_index
         self._on_change = on_change
+        self._on_failure = on_failure
         self._lock_timeout_s = lock_timeout_s
         self._lock = threading.Lock()
         self._compaction: Future[None] | None = None
         self._process: subprocess.Popen[str] | None = None
+        self._closed = False
 
     def update(self, documents: Sequence[Document]) -> UpdateResult:
         """Add or replace documents. Searches find them when this returns.
 
-        Raises OverloadedError if a previous change takes too long, IndexBusyError if another process is writing, and as
-        `ingest.updating.update`.
+        Raises OverloadedError if a previous change takes too long, IndexBusyError if another process is writing, what
+        `on_failure` returns, and as `ingest.updating.update`.
         """
         with self._exclusive():
             *_, last = update(self._folder, documents, opened=self._open_index())
@@ -84,11 +91,11 @@ class IndexWriter:
 
     def close(self) -> None:
         """Stop a running compaction; the index then stays unchanged."""
+        self._closed = True
         if self._process is not None:
             self._process.terminate()
         if self._compaction is not None:
-            with suppress(IndexFolderError):
-                self._compaction.result(timeout=30)
+            wait([self._compaction], timeout=CLOSE_TIMEOUT_S)
 
     def _compact(self, future: Future[None]) -> None:
         failure: Exception | None = None
@@ -110,8 +117,13 @@ class IndexWriter:
                 )
             self._on_change()
         except Exception as error:
-            log.exception("compacting failed", index=self._name, error=str(error))
-            failure = error
+            if self._closed:
+                failure = OverloadedError("the service is stopping: try again in a moment", retry_after_s=RETRY_AFTER_S)
+            elif isinstance(error, IndexFolderError | OSError):
+                failure = self._on_failure(error)
+            else:
+                log.exception("compacting failed", index=self._name)
+                failure = error
         self._process = None
         self._lock.release()
         if failure is None:
@@ -124,6 +136,10 @@ class IndexWriter:
         self._acquire()
         try:
             yield
+        except IndexBusyError:
+            raise
+        except (IndexFolderError, OSError) as error:
+            raise self._on_failure(error) from error
         finally:
             self._lock.release()
 

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Literal, TypeAlias
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
-from semsearch.server.runtime.batching import BatchingObserver
+from semsearch.errors import DeadlineError, OverloadedError, QueryError
+from semsearch.server.runtime.batching import AbandonedError
 from semsearch.server.runtime.rolling_stats import RollingStats
 from semsearch.storage.manifest import Manifest
+
+Outcome: TypeAlias = Literal["answered", "invalid", "refused", "expired", "abandoned", "failed"]
+"""How a query or an explanation ended: `invalid` by the client's mistake, `refused` by a full queue, `expired` at the
+deadline, `abandoned` by its client, `failed` for any other reason."""
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
@@ -44,11 +51,19 @@ class Metrics:
         )
         self.batch_seconds = Histogram(
             "semsearch_batch_seconds",
-            "Seconds to encode, adapt and search a batch",
+            "Seconds to encode, adapt and search a batch of queries",
             buckets=SECONDS,
             registry=self.registry,
         )
-        self.queries = Counter("semsearch_queries", "Queries by outcome", ("outcome",), registry=self.registry)
+        self.queries = Counter(
+            "semsearch_queries", "Queries of any mode, by outcome", ("outcome",), registry=self.registry
+        )
+        self.explanations = Counter(
+            "semsearch_explanations",
+            "Queries whose hits were to be explained, by outcome of the explanation",
+            ("outcome",),
+            registry=self.registry,
+        )
         self._vectors = Counter(
             "semsearch_query_vectors",
             "Query vectors by source: memory is the query cache",
@@ -66,16 +81,23 @@ class Metrics:
         self._adapting = Gauge(
             "semsearch_adapting_domains", "Domains queued for adaptation or being adapted", registry=self.registry
         )
-        self._waiting = Gauge("semsearch_waiting_queries", "Queries that wait for a batch", registry=self.registry)
+        self._waiting = Gauge(
+            "semsearch_waiting_queries",
+            "Queries, and batches of explanations or new passages, that wait for the encoder",
+            registry=self.registry,
+        )
         self._segments = Gauge("semsearch_index_segments", "Segments of an index", ("index",), registry=self.registry)
+        self._problems = Gauge(
+            "semsearch_index_problem",
+            "1 if an index cannot be changed, or its changes on disk cannot be opened",
+            ("index",),
+            registry=self.registry,
+        )
         self._sizes = Gauge("semsearch_index_rows", "Rows of an index", ("index", "kind"), registry=self.registry)
 
-    @property
-    def observer(self) -> BatchingObserver:
-        """Callbacks that record the batcher's batches and outcomes."""
-        return BatchingObserver(
-            batch=self._observe_batch, outcome=lambda outcome, items: self.queries.labels(outcome).inc(items)
-        )
+    def set_problem(self, index: str, is_problem: bool) -> None:
+        """Record whether an index cannot be changed."""
+        self._problems.labels(index).set(is_problem)
 
     def watch_waiting(self, waiting: Callable[[], int]) -> None:
         """Set the function that returns the number of waiting queries. It is called when the metrics are read."""
@@ -105,12 +127,37 @@ class Metrics:
         self._sizes.labels(index, "passages").set(manifest.passages)
         self._sizes.labels(index, "deleted").set(manifest.deleted)
         self._segments.labels(index).set(len(manifest.segments))
+        self._problems.labels(index)
 
     def text(self) -> bytes:
         """Return all metrics in Prometheus's text format."""
         return generate_latest(self.registry)
 
-    def _observe_batch(self, size: int, seconds: float) -> None:
+    def observe_batch(self, size: int, seconds: float) -> None:
+        """Record a batch of queries and its duration."""
         self.rolling.observe_batch(size)
         self.batch_queries.observe(size)
         self.batch_seconds.observe(seconds)
+
+
+@contextmanager
+def count_outcome(counter: Counter, queries: int) -> Iterator[None]:
+    """Count queries by the outcome of the block: of its error, or `answered`."""
+    outcome: Outcome = "failed"
+    try:
+        yield
+        outcome = "answered"
+    except QueryError:
+        outcome = "invalid"
+        raise
+    except DeadlineError:
+        outcome = "expired"
+        raise
+    except OverloadedError:
+        outcome = "refused"
+        raise
+    except AbandonedError:
+        outcome = "abandoned"
+        raise
+    finally:
+        counter.labels(outcome).inc(queries)

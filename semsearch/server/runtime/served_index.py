@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import structlog
 
 from semsearch.domains.adapting import AdaptFunction
 from semsearch.domains.position_bias import PositionBias
 from semsearch.domains.registry import DomainRegistry
-from semsearch.errors import IndexFolderError
+from semsearch.errors import IndexFolderError, StorageError
 from semsearch.ingest.updating import OpenIndex
 from semsearch.search.engine import SearchEngine
 from semsearch.server.runtime.encoder_pool import EncoderPool
 from semsearch.server.runtime.index_writer import IndexWriter
 from semsearch.server.runtime.metrics import Metrics
-from semsearch.storage.generations import remove_stale, stale_paths
+from semsearch.server.runtime.storage_problem import (
+    EXPLANATIONS,
+    IndexUnavailableError,
+    StorageProblem,
+    find_problem,
+    problem_of,
+)
+from semsearch.storage.generations import current, remove_stale, stale_paths
 
 log = structlog.get_logger("semsearch.server")
 
@@ -50,6 +59,7 @@ class ServedIndex:
         self._metrics = metrics
         self._switching = threading.Lock()
         self._failure = ""
+        self._problem: StorageProblem | None = None
         self._domains: DomainRegistry | None = None
         self._writer: IndexWriter | None = None
         metrics.set_sizes(name, engine.manifest)
@@ -62,7 +72,12 @@ class ServedIndex:
                 bias=bias,
             )
             self._writer = IndexWriter(
-                name, engine.folder, open_index=self._open_index, on_change=self.switch, lock_timeout_s=lock_timeout_s
+                name,
+                engine.folder,
+                open_index=self._open_index,
+                on_change=self.switch,
+                on_failure=self.unavailable,
+                lock_timeout_s=lock_timeout_s,
             )
 
     @property
@@ -84,6 +99,36 @@ class ServedIndex:
             raise NotWritableError(f"the index {self.name!r} is not on disk: it cannot be changed")
         return self._writer
 
+    @property
+    def problem(self) -> StorageProblem | None:
+        """Why the index cannot be changed, or its changes on disk cannot be served; None if there is no problem.
+
+        It is looked for by `refresh`. Searches are answered nevertheless, from the files that are open.
+        """
+        return self._problem
+
+    def unavailable(self, error: Exception) -> IndexUnavailableError:
+        """Return the error to answer a failed change with; its cause is logged. error: of the storage."""
+        problem = problem_of(error, self.engine.folder)
+        log.error("a change failed", index=self.name, problem=problem, error=str(error))
+        return IndexUnavailableError(self.name, problem)
+
+    @contextmanager
+    def changing(self) -> Iterator[DomainRegistry]:
+        """Yield the domains, for a change of labels or states; storage errors become an IndexUnavailableError.
+
+        Raises NotWritableError for an index in memory.
+        """
+        domains = self.domains
+        try:
+            # a domain without a record or labels is no error of the storage, but that of a missing folder is
+            current(domains.folder)
+            yield domains
+        except TimeoutError:  # a subclass of OSError
+            raise
+        except (StorageError, IndexFolderError, OSError) as error:
+            raise self.unavailable(error) from error
+
     def switch(self) -> None:
         """Answer new requests from the current state of the index on disk."""
         with self._switching:
@@ -91,9 +136,12 @@ class ServedIndex:
                 newer = self.engine.reopened()
             except IndexFolderError as error:
                 if self._failure != str(error):
-                    log.exception("a changed index cannot be opened; its previous state is served", index=self.name)
+                    log.error(  # noqa: TRY400 - the message says it all
+                        "an index cannot be opened; its previous state is served", index=self.name, error=str(error)
+                    )
                 self._failure = str(error)
                 return
+            self._failure = ""
             if newer is None:
                 return
             if self._domains is not None:
@@ -104,14 +152,26 @@ class ServedIndex:
                 "moved", index=self.name, documents=newer.manifest.documents, segments=len(newer.manifest.segments)
             )
 
-    def refresh(self) -> None:
-        """Call `switch`, and remove files of earlier states that no request reads any more."""
+    def refresh(self) -> bool:
+        """Call `switch`, look for a problem, and remove files of earlier states that no request reads any more.
+
+        Returns whether the index's folder can be read.
+        """
         folder = self.engine.folder
         if folder is None:
-            return
+            return True
         self.switch()
-        if stale_paths(folder):
+        problem: StorageProblem | None = find_problem(folder) or ("other" if self._failure else None)
+        if problem != self._problem:
+            if problem is None:
+                log.info("an index can be changed again", index=self.name)
+            else:
+                log.warning("an index cannot be changed", index=self.name, why=EXPLANATIONS[problem])
+            self._problem = problem
+            self._metrics.set_problem(self.name, problem is not None)
+        if problem is None and stale_paths(folder):
             remove_stale(folder)
+        return problem != "missing"
 
     def close(self) -> None:
         """Stop the writer and close the label log. The engine stays open."""

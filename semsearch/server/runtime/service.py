@@ -15,11 +15,10 @@ from semsearch.domains.position_bias import PositionBias
 from semsearch.domains.process import AdaptationProcess
 from semsearch.domains.registry import adapt_function
 from semsearch.errors import EncoderError
-from semsearch.filters.tree import FieldValue
 from semsearch.search.engine import EncoderStages, Outcome, SearchEngine
 from semsearch.server.runtime.adaptation_worker import AdaptationWorker
 from semsearch.server.runtime.encoder_pool import EncoderPool
-from semsearch.server.runtime.metrics import Metrics
+from semsearch.server.runtime.metrics import Metrics, count_outcome
 from semsearch.server.runtime.served_index import ServedIndex
 from semsearch.server.schemas.search import Limits
 from semsearch.types import Query
@@ -59,8 +58,6 @@ class SearchAnswer:
     """One for each query, in their order."""
     matching: int
     """Documents that the first query's filter allows."""
-    facets: Mapping[str, Mapping[FieldValue, int]]
-    """By field, the number of those documents that have each value."""
     timing_ms: Mapping[str, float]
     """Milliseconds: queue, encode, adapt, search_vectors, rank, fetch, explain, total."""
     stages: EncoderStages
@@ -112,7 +109,8 @@ class SearchService:
             {name: index.domains for name, index in self.indexes.items() if index.writable},
             after=adaptation.after,
             on_adapted=metrics.observe_adaptation,
-            refresh=self._refresh,
+            refresh=lambda name: self.indexes[name].refresh(),
+            interrupt=self._process.close if self._process is not None else lambda: None,
         )
         metrics.watch_adapting(lambda: self.worker.waiting)
 
@@ -123,7 +121,7 @@ class SearchService:
 
     @property
     def waiting(self) -> int:
-        """Number of queries that wait for a batch."""
+        """As `EncoderPool.waiting`."""
         return self._pool.waiting
 
     def index(self, name: str | None) -> ServedIndex:
@@ -145,27 +143,28 @@ class SearchService:
     ) -> SearchAnswer:
         """Answer queries on one index, in batches with the queries of other threads.
 
-        index: its name; None for the default index. abandoned: whether the client has disconnected. facets: fields
-        whose values are counted over the documents that the first query's filter allows. explain: whether to compute
-        the token attributions of each hit.
+        index: its name; None for the default index. abandoned: whether the client has disconnected. facets, explain:
+        as in `SearchEngine.search`.
 
         If the encoder fails, hybrid queries are answered by keyword search; their outcomes say so.
 
-        Raises UnknownIndexError, EncoderError for a semantic query, and as `Batcher.submit`.
+        Raises UnknownIndexError, FilterError or QueryError for a field that no document has, EncoderError for a
+        semantic query, and as `Batcher.submit`.
         """
         served = self.index(index)
         engine = served.engine
         started = perf_counter()
         stages = self._pool.stages(engine, abandoned=abandoned)
-        outcomes = engine.search(
-            queries,
-            explain=explain,
-            stages=stages,
-            on_encoder_error=lambda error: _log_encoder_failure(served.name, error),
-        )
+        with count_outcome(self.metrics.queries, len(queries)):
+            outcomes = engine.search(
+                queries,
+                explain=explain,
+                facets=facets,
+                stages=stages,
+                on_encoder_error=lambda error: _log_encoder_failure(served.name, error),
+            )
         searched_s = perf_counter() - started
         first_filter = queries[0].filter if queries else None
-        counts = {field: engine.corpus.facet_counts(field, first_filter) for field in facets}
         seconds = _stage_seconds(outcomes, searched_s)
         for stage, value in seconds.items():
             self.metrics.observe_stage(stage, value)
@@ -176,7 +175,6 @@ class SearchService:
             engine=engine,
             outcomes=outcomes,
             matching=engine.corpus.allowed_rows(first_filter).document_count,
-            facets=counts,
             timing_ms={stage: round(1000 * value, 3) for stage, value in seconds.items()},
             stages=stages,
         )
@@ -196,10 +194,6 @@ class SearchService:
             log.warning("an index can only memorize judged queries", index=name, reason=reason)
             return None
         return self._process or usable
-
-    def _refresh(self) -> None:
-        for index in self.indexes.values():
-            index.refresh()
 
 
 def _stage_seconds(outcomes: Sequence[Outcome], searched_s: float) -> dict[str, float]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
-from semsearch.types import is_unicode
+from semsearch.types import Document, document_problem
 
 
 class _Request(BaseModel):
@@ -32,12 +31,9 @@ class NewDocument(_Request):
     def _check_content(self) -> Self:
         if not f"{self.title}{self.text}".strip():
             raise ValueError("neither title nor text: give at least one word")
-        try:
-            metadata = json.dumps(dict(self.metadata), allow_nan=False, ensure_ascii=False)
-        except ValueError:
-            raise ValueError("metadata contains a number that is not finite: leave it out") from None
-        if not is_unicode(f"{self.id}{self.title}{self.text}{self.source}{metadata}"):
-            raise ValueError("holds half of a surrogate pair: send valid Unicode")
+        problem = document_problem(Document(self.id, self.title, self.text, self.source, self.metadata))
+        if problem is not None:
+            raise ValueError(problem)
         return self
 
 

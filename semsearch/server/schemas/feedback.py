@@ -283,6 +283,7 @@ class CompareResponse(_Answer):
     domain: str
     query: str
     adaptation: AdaptationModel
+    unmatched_phrases: tuple[str, ...] = Field((), description="As in the answer to a search")
     frozen: tuple[ComparedModel, ...]
     adapted: tuple[ComparedModel, ...]
     moved: int = Field(description="Ranks at which the two rankings hold different documents")

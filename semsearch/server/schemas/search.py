@@ -8,6 +8,7 @@ from typing import Annotated, Self
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     JsonValue,
@@ -20,6 +21,24 @@ from semsearch.errors import FilterError, QueryError
 from semsearch.filters.expression import parse_optional_filter
 from semsearch.filters.tree import Filter, check_size
 from semsearch.types import DEFAULT_DOMAIN, Mode, Sort, domain_name_problem
+
+MAX_METADATA_DEPTH = 100
+"""Depth to which nested metadata is returned; serializers have limits of their own, and fail beyond them."""
+
+
+def limit_depth(value: JsonValue, depth: int = MAX_METADATA_DEPTH) -> JsonValue:
+    """Return a value whose parts below `depth` are replaced by `…`."""
+    if not isinstance(value, dict | list):
+        return value
+    if depth == 0:
+        return "…"
+    if isinstance(value, dict):
+        return {name: limit_depth(inner, depth - 1) for name, inner in value.items()}
+    return [limit_depth(inner, depth - 1) for inner in value]
+
+
+Metadata = Annotated[Mapping[str, JsonValue], BeforeValidator(limit_depth)]
+"""Metadata of a document in a response."""
 
 
 class Limits(BaseModel):
@@ -111,7 +130,10 @@ class SearchRequest(BaseModel):
         ' `kind = "how-to" and year >= 2020`',
     )
     facets: tuple[Annotated[str, Field(min_length=1, max_length=200)], ...] = Field(
-        (), max_length=10, description="Fields whose values are counted over all documents that match the filter"
+        (),
+        max_length=10,
+        description="Fields whose values are counted over the documents that the query matches, see `FacetModel`; for"
+        " one query only",
     )
 
     @field_validator("query", "queries")
@@ -126,6 +148,8 @@ class SearchRequest(BaseModel):
     def _check_query_or_queries(self) -> Self:
         if (self.query is None) == (self.queries is None):
             raise ValueError("give either `query` or `queries`")
+        if self.facets and len(self.texts) > 1:
+            raise ValueError("`facets` are counted for one query: send one, or leave `facets` out")
         return self
 
     @property
@@ -207,7 +231,7 @@ class HitModel(_Answer):
         " (semantic), BM25 (keyword), or both fused (hybrid)"
     )
     source: str = Field(description="Where the document was read from")
-    metadata: Mapping[str, JsonValue]
+    metadata: Metadata = Field(description="What is nested more than 100 deep is replaced by `…`")
     score_breakdown: ScoreBreakdownModel | None = Field(
         None, description="Components of the score; null unless `explain` is set"
     )
@@ -234,6 +258,11 @@ class ResultModel(_Answer):
     query: str
     mode: Mode = Field(description="The mode used; `keyword` also if the encoder failed")
     adaptation: AdaptationModel
+    unmatched_phrases: tuple[str, ...] = Field(
+        (),
+        description="Quoted phrases that no passage of a document that matches the filter contains; keyword"
+        " search used their words instead",
+    )
     hits: tuple[HitModel, ...] = Field(description="Best first; fewer than k where the index has no more")
 
 
@@ -253,15 +282,18 @@ class TimingModel(_Answer):
 class FacetValue(_Answer):
     """One value of a field."""
 
-    value: str | int | float = Field(description="As compared by filters: a numeric string becomes a number")
+    value: bool | int | float | str = Field(description="As in the documents' metadata")
     count: int = Field(description="Documents with this value")
 
 
 class FacetModel(_Answer):
-    """The values of a field."""
+    """The values of a field in the documents that match the query and the filter's conditions on other fields."""
 
     values: tuple[FacetValue, ...] = Field(description="The most frequent ones first, at most 50")
     more: int = Field(description="Number of values not listed")
+    documents: int = Field(
+        description="Number of documents counted: all that match (keyword), or the best ranked ones (semantic, hybrid)"
+    )
 
 
 class SearchResponse(_Answer):
@@ -271,6 +303,7 @@ class SearchResponse(_Answer):
     domain: str
     matching: int = Field(description="Documents that match the filter; all documents if there is no filter")
     facets: Mapping[str, FacetModel] = Field(description="Facets by field, for the requested fields")
+    notes: tuple[str, ...] = Field((), description="Why a condition of the filter cannot match any document")
     results: tuple[ResultModel, ...]
     timing_ms: TimingModel
 
@@ -303,7 +336,7 @@ class DocumentResponse(_Answer):
     title: str
     text: str
     source: str
-    metadata: Mapping[str, JsonValue]
+    metadata: Metadata = Field(description="What is nested more than 100 deep is replaced by `…`")
 
 
 class FieldError(_Answer):

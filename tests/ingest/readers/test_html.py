@@ -90,6 +90,7 @@ def test_a_page_tells_its_title_headings_language_and_date() -> None:
         ("euc-jp", "日本語テキスト"),
         ("iso-2022-jp", "日本語テキスト"),
         ("gb18030", "数据库索引"),
+        ("euc-kr", "한국어 검색 색인"),
     ],
 )
 @pytest.mark.parametrize(
@@ -104,6 +105,14 @@ def test_the_declared_encoding_is_used(encoding: str, text: str, head: str) -> N
     [
         ("<?xml version='1.0' encoding='koi8-r'?><p>Привет</p>".encode("koi8-r"), "utf-8", "Привет"),
         ("<meta charset=latin-1><p>Größe".encode(), "utf-8", "Größe"),  # declared wrongly
+        # characters that only a superset of the declared encoding has
+        ("<meta charset=iso-8859-1><p>“Größe”".encode("cp1252"), "utf-8", "“Größe”"),
+        ("<meta charset=iso-8859-9><p>“ğüş”".encode("cp1254"), "utf-8", "“ğüş”"),
+        ("<meta charset=tis-620><p>“ไทย”".encode("cp874"), "utf-8", "“ไทย”"),
+        ("<meta charset=shift_jis><p>①㈱髙橋".encode("cp932"), "utf-8", "①㈱髙橋"),
+        ("<meta charset=gb2312><p>镕東".encode("gb18030"), "utf-8", "镕東"),
+        ("<meta charset=euc-kr><p>똠방각하".encode("cp949"), "utf-8", "똠방각하"),
+        ("<meta charset=big5><p>香港嘅".encode("big5hkscs"), "utf-8", "香港嘅"),
         ("<meta charset=utf-8><p>“Größe”".encode("cp1252"), "cp1252", "“Größe”"),
         ("<meta charset=nonsense><p>é".encode(), "utf-8", "é"),
         ("<p>Größe".encode("latin-1"), "latin-1", "Größe"),
@@ -113,6 +122,10 @@ def test_the_declared_encoding_is_used(encoding: str, text: str, head: str) -> N
         (b"<meta charset=utf-16><p>Hello world!!", "utf-8", "Hello world!!"),
         ("<p>日本語テキスト".encode("iso-2022-jp"), "iso-2022-jp", "日本語テキスト"),
         ("<p>Hello".encode("utf-16-le"), "utf-16-le", "Hello"),
+        ("\ufeff<p>Größe".encode("utf-32-le"), "utf-8", "Größe"),
+        ("\ufeff<p>Größe".encode("utf-32-be"), "utf-8", "Größe"),
+        ("<p>웹 요청하신 페이지를 찾을 수 없습니다".encode("euc-kr"), "utf-8", "웹 요청하신 페이지를 찾을 수 없습니다"),
+        ("<p>한국어 검색 색인".encode() + b"\xff", "utf-8", "한국어 검색 색인\ufffd"),  # damaged
         ("<p>Größe".encode(), "ascii", "Größe"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
 from pathlib import Path
 from time import monotonic, sleep
@@ -32,6 +33,13 @@ def search(client: FlaskClient, query: str, **fields: object) -> list[str]:
     return [hit["id"] for hit in answer["results"][0]["hits"]]
 
 
+def nested(depth: int) -> Any:
+    value: Any = "x"
+    for number in range(depth):
+        value = [value] if number % 2 else {"a": value}
+    return value
+
+
 def service(client: FlaskClient) -> SearchService:
     service: SearchService = client.application.extensions["semsearch"]
     return service
@@ -52,6 +60,27 @@ def test_added_documents_are_found_at_once(client: FlaskClient, index: Path) -> 
     assert (document["metadata"], document["source"]) == ({"kind": "bird"}, "local")
     assert client.put("/api/documents", json={"documents": [OWL]}).get_json()["unchanged"] == 1
     assert check(index).problems == ()
+
+
+def test_an_index_that_cannot_be_written_is_a_clear_error_and_searches_go_on(
+    client: FlaskClient, index: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tempfile, "mkdtemp", refuse)
+        full = client.put("/api/documents", json={"documents": [OWL]})
+    assert (full.status_code, "disk is full" in full.get_json()["detail"]) == (507, True)
+    assert client.put("/api/documents", json={"documents": [OWL]}).status_code == 200
+    index.rename(index.with_name("moved"))
+    for response in (
+        client.put("/api/documents", json={"documents": [{**OWL, "text": "Something else."}]}),
+        client.delete("/api/documents?id=bee"),
+    ):
+        assert (response.status_code, "moved or deleted" in response.get_json()["detail"]) == (503, True)
+    assert search(client, "hunts mice at night")[0] == "owl"
+    assert not index.exists()
 
 
 def test_deleted_documents_are_not_found_any_more(client: FlaskClient) -> None:
@@ -149,12 +178,13 @@ def test_searches_stay_correct_while_documents_change(client: FlaskClient) -> No
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ({"documents": []}, "at least 1 item"),
+        ({"documents": []}, "the list is empty"),
         ({"documents": [{"id": "a"}]}, "neither title nor text"),
-        ({"documents": [{"id": "", "text": "x"}]}, "at least 1 character"),
+        ({"documents": [{"id": "", "text": "x"}]}, "the text is empty"),
         ({"documents": [OWL, OWL]}, "ids are unique"),
         ({"documents": [{"id": "a", "text": "\ud800"}]}, "surrogate"),
-        ({"documents": [{**OWL, "colour": "grey"}]}, "Extra inputs"),
+        ({"documents": [{**OWL, "metadata": {"a": nested(33)}}]}, "nested more than 32 levels"),
+        ({"documents": [{**OWL, "colour": "grey"}]}, "unknown parameter"),
         ({"documents": [OWL], "index": "nowhere"}, "no index is called"),
     ],
 )
@@ -163,6 +193,17 @@ def test_invalid_documents_are_refused(client: FlaskClient, body: dict[str, Any]
     assert response.status_code in {404, 422, 400}
     assert message in response.get_data(as_text=True) or response.status_code == 400
     assert client.get("/api/indexes").get_json()["indexes"][0]["documents"] == 6
+
+
+def test_a_document_of_the_deepest_metadata_is_returned_by_searches(client: FlaskClient) -> None:
+    deep = {"id": "deep", "text": "Sells carpets.", "metadata": {"a": nested(32)}}
+    assert client.put("/api/documents", json={"documents": [deep]}).status_code == 200
+    body = {"query": "carpets", "mode": "keyword"}
+    (hit,) = client.post("/api/search", json=body).get_json()["results"][0]["hits"]
+    assert hit["metadata"] == deep["metadata"]
+    assert client.get("/api/document?id=deep").get_json()["metadata"] == deep["metadata"]
+    assert client.get("/?q=carpets").status_code == 200
+    assert client.get("/document?id=deep").status_code == 200
 
 
 def test_changes_require_a_valid_write_key(serve: Serve, index: Path) -> None:

@@ -462,7 +462,7 @@ def test_routes_lists_every_operation_that_requires_a_key(client: FlaskClient) -
         (method, path.replace("{domain}", "x"))
         for path, methods in client.get("/api/openapi.json").get_json()["paths"].items()
         for method, operation in methods.items()
-        if "security" in operation
+        if "security" in operation and method != "head"
     }
     assert operations == {(method, path.partition("?")[0]) for method, path, _ in ROUTES}
 

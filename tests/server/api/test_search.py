@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from functools import reduce
 from html import unescape
@@ -21,6 +22,7 @@ from semsearch.search.engine import SearchEngine
 from semsearch.server.app import create_app
 from semsearch.server.runtime.service import SearchService
 from semsearch.server.schemas.search import Limits
+from semsearch.types import Mode
 from tests.conftest import build_index, write_jsonl
 
 SMALL = Limits(max_query_chars=100, max_queries=3, max_k=5, max_offset=10, max_body_bytes=2_000)
@@ -113,8 +115,24 @@ def test_the_openapi_document_lists_the_modes(client: FlaskClient) -> None:
     assert schemas["Mode"]["enum"] == ["semantic", "keyword", "hybrid"]
 
 
+def test_a_phrase_that_no_document_contains_is_named_in_the_answer_and_on_the_page(client: FlaskClient) -> None:
+    query = '"prey of bird" <b>'
+    [result] = client.post("/api/search", json={"query": query, "mode": "keyword"}).get_json()["results"]
+    assert result["unmatched_phrases"] == ["prey of bird"]
+    assert [hit["id"] for hit in result["hits"]] == ["eagle"]
+    compared = client.post("/api/compare", json={"query": query, "mode": "hybrid"}).get_json()
+    assert compared["unmatched_phrases"] == ["prey of bird"]
+    for compare in ("false", "true"):
+        page = client.get("/", query_string={"query": query, "mode": "hybrid", "compare": compare}).get_data(
+            as_text=True
+        )
+        assert "“prey of bird” was not found word for word; its words were searched." in page
+    [result] = client.post("/api/search", json={"query": '"bird of prey"'}).get_json()["results"]
+    assert result["unmatched_phrases"] == []
+
+
 def test_a_page_without_hits_suggests_semantic_search(client: FlaskClient) -> None:
-    for params in ({"query": "zeppelin", "mode": "keyword"}, {"query": '"honey nectar"', "mode": "keyword"}):
+    for params in ({"query": "zeppelin", "mode": "keyword"}, {"query": '"zeppelin balloon"', "mode": "keyword"}):
         page = client.get("/", query_string=params)
         assert page.status_code == 200
         assert "Nothing found" in page.text
@@ -268,10 +286,10 @@ def test_the_openapi_document_is_valid_and_complete(app: Flask, client: FlaskCli
     assert "100" in json.dumps(fields["query"])
     page = {"/", "/document", "/explanation", "/learned", "/map", "/status"}
     routes = {
-        (rule.rule.replace("<path:domain>", "{domain}"), method.lower())
+        (rule.rule.replace("<domain:domain>", "{domain}"), method.lower())
         for rule in app.url_map.iter_rules()
         if rule.rule not in page and rule.endpoint != "static"
-        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+        for method in rule.methods or set()
     }
     assert routes == {(path, method) for path, methods in openapi["paths"].items() for method in methods}
 
@@ -291,15 +309,16 @@ def test_responses_match_the_openapi_document(client: FlaskClient) -> None:
 def test_health_and_metrics_are_served(client: FlaskClient) -> None:
     assert (client.get("/healthz").text, client.get("/readyz").text) == ("ok\n", "ready\n")
 
-    def answered_queries() -> float:
-        lines = client.get("/metrics").text.splitlines()
-        return float(
-            next(line for line in lines if line.startswith('semsearch_queries_total{outcome="answered"')).split()[1]
-        )
+    def answered(what: str) -> float:
+        name = f'semsearch_{what}_total{{outcome="answered"}}'
+        values = [line.split()[1] for line in client.get("/metrics").text.splitlines() if line.startswith(name)]
+        return float(values[0]) if values else 0.0
 
-    before = answered_queries()
+    before = answered("queries"), answered("explanations")
     client.post("/api/search", json={"queries": ["a", "b"]})
-    assert answered_queries() == before + 2
+    client.post("/api/search", json={"query": "honey", "mode": "keyword"})
+    client.post("/api/search", json={"query": "honey", "explain": True})
+    assert (answered("queries"), answered("explanations")) == (before[0] + 4, before[1] + 1)
 
 
 def test_the_page_works_without_scripts(client: FlaskClient) -> None:
@@ -362,17 +381,81 @@ def test_only_documents_that_match_the_filter_are_found(
     assert len(comparison["adapted"]) == answer["matching"]
 
 
-def test_facets_count_the_documents_that_match_the_filter(client: FlaskClient) -> None:
-    body: dict[str, Any] = {"query": "animal", "facets": ["kind", "nothing"]}
-    facets = client.post("/api/search", json=body).get_json()["facets"]
+def facets_of(client: FlaskClient, **body: Any) -> dict[str, Any]:
+    facets: dict[str, Any] = client.post("/api/search", json={"query": "animal", **body}).get_json()["facets"]
+    return facets
+
+
+def test_facets_count_the_documents_that_a_query_ranks(client: FlaskClient) -> None:
+    facets = facets_of(client, facets=["kind"])
     assert facets["kind"]["values"][0] == {"value": "mammal", "count": 3}
     assert [value["value"] for value in facets["kind"]["values"][1:]] == ["bird", "fish", "insect"]
-    assert facets["nothing"] == {"values": [], "more": 0}
-    filtered = client.post("/api/search", json={**body, "filter": "kind in (bird, fish)"}).get_json()["facets"]
-    assert filtered["kind"]["values"] == [{"value": "bird", "count": 1}, {"value": "fish", "count": 1}]
+    assert (facets["kind"]["documents"], facets["kind"]["more"]) == (6, 0)
     from_get = client.get("/api/search?query=animal&facets=kind&facets=id").get_json()["facets"]
     assert from_get["kind"] == facets["kind"]
     assert len(from_get["id"]["values"]) == 6
+
+
+def test_facets_of_a_keyword_search_count_all_its_matches(client: FlaskClient) -> None:
+    for query in ("honey", "honey and fish", "nothing-like-this"):
+        body = {"query": query, "mode": "keyword", "k": 1}
+        everything = client.post("/api/search", json={**body, "k": 5}).get_json()["results"][0]["hits"]
+        kinds = Counter(hit["metadata"]["kind"] for hit in everything)
+        facet = facets_of(client, **body, facets=["kind"])["kind"]
+        assert {value["value"]: value["count"] for value in facet["values"]} == kinds
+        assert facet["documents"] == len(everything)
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_a_facet_leaves_out_its_own_conditions_and_keeps_the_others(client: FlaskClient, mode: Mode) -> None:
+    body = {"query": "animal water honey", "mode": mode, "facets": ["kind", "id"]}
+    unfiltered = facets_of(client, **body)
+    filtered = facets_of(client, **body, filter="kind in (bird, fish)")
+    assert filtered["kind"] == unfiltered["kind"]
+    assert {value["value"] for value in filtered["id"]["values"]} <= {"eagle", "salmon"}
+    both = facets_of(client, **body, filter="kind in (bird, fish) and id = eagle")
+    assert {value["value"] for value in both["kind"]["values"]} <= {"bird"}
+
+
+def test_facets_are_counted_for_one_query(client: FlaskClient) -> None:
+    response = client.post("/api/search", json={"queries": ["a", "b"], "facets": ["kind"]})
+    assert response.status_code == 422
+    assert "`facets` are counted for one query" in response.text
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "message"),
+    [
+        ({"filter": "knd = mammal"}, "filter", "the filter's field 'knd', is in no document: use 'kind'?"),
+        (
+            {"filter": "kind = mammal or not zzz exists"},
+            "filter",
+            "'zzz', is in no document (the fields are id, title,",
+        ),
+        ({"sort": "-knd"}, "sort", "the field to sort by, 'knd', is in no document: use 'kind'?"),
+        ({"facets": ["kind", "nothing"]}, "facets", "the facet 'nothing', is in no document"),
+        ({"facets": ["kind,id"]}, "facets", "give `facets` once for each field"),
+    ],
+)
+def test_a_field_that_no_document_has_is_refused_with_the_nearest(
+    client: FlaskClient, body: dict[str, Any], field: str, message: str
+) -> None:
+    response = client.post("/api/search", json={"query": "animal", **body})
+    assert response.status_code == 422
+    assert message in response.get_json()["detail"]
+    assert response.get_json()["errors"][0]["field"] == field
+
+
+def test_a_condition_on_values_of_another_kind_is_explained(client: FlaskClient) -> None:
+    answer = client.post(
+        "/api/search", json={"query": "animal", "filter": "kind = 5 or kind > true2 or id = 7"}
+    ).get_json()
+    assert answer["results"][0]["hits"] == []
+    assert answer["notes"] == [
+        "the field `kind` holds texts, and the filter compares it with numbers: write texts in quotation marks, or give"
+        " the field a type in the recipe (types.kind)"
+    ]
+    assert client.post("/api/search", json={"query": "animal", "filter": "kind = bird"}).get_json()["notes"] == []
 
 
 @pytest.mark.parametrize(

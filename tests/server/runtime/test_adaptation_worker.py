@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures.process import BrokenProcessPool
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from semsearch.server.runtime import adaptation_worker
 from semsearch.server.runtime.adaptation_worker import AdaptationWorker
 
 
@@ -68,3 +70,39 @@ def test_a_failure_reaches_its_own_request_only(worker: AdaptationWorker, regist
         failing.result(10)
     assert other.result(10).number == 2
     assert not worker.busy("zoo", "broken")
+
+
+def test_closing_interrupts_an_adaptation_that_does_not_end(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(adaptation_worker, "GRACE_S", 0.1)
+    interrupted = threading.Event()
+
+    def adapt(_domain: str) -> Any:
+        registry.began.release()
+        assert interrupted.wait(10)
+        raise BrokenProcessPool
+
+    monkeypatch.setattr(registry, "adapt", adapt)
+    worker = AdaptationWorker({"zoo": registry}, after=0, interrupt=interrupted.set)  # type: ignore[dict-item]
+    future, waiting = worker.adapt("zoo", "team"), worker.adapt("zoo", "other")
+    assert registry.began.acquire(timeout=10)
+    worker.close()
+    with pytest.raises(BrokenProcessPool):
+        future.result(0)
+    assert waiting.cancelled()
+    assert "Traceback" not in capsys.readouterr().out
+
+
+def test_an_index_whose_folder_cannot_be_read_keeps_its_domains(registry: Registry) -> None:
+    checked, refreshed = threading.Event(), list[str]()
+    registry.refresh = lambda: refreshed.append("zoo")  # type: ignore[method-assign]
+
+    def refresh(_index: str) -> bool:
+        checked.set()
+        return False
+
+    worker = AdaptationWorker({"zoo": registry}, after=1, refresh=refresh)  # type: ignore[dict-item]
+    assert checked.wait(10)
+    worker.close()
+    assert refreshed == []

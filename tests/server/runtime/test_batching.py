@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from semsearch.errors import DeadlineError, OverloadedError
-from semsearch.server.runtime.batching import AbandonedError, Batcher, BatchingObserver
+from semsearch.server.runtime.batching import AbandonedError, Batcher
 
 LONG_S = 20.0
 
@@ -37,7 +37,6 @@ class Setting:
     gate: Gate
     batcher: Batcher[int, int]
     pool: ThreadPoolExecutor
-    outcomes: list[tuple[str, int]]
     sizes: list[int]
 
     def start(self, *numbers: int, timeout_s: float = LONG_S) -> Future[list[int]]:
@@ -57,14 +56,12 @@ class Setting:
 
 @pytest.fixture
 def setting() -> Iterator[Setting]:
-    gate, outcomes, sizes = Gate(), list[tuple[str, int]](), list[int]()
-    observer = BatchingObserver(
-        batch=lambda size, _seconds: sizes.append(size),
-        outcome=lambda outcome, items: outcomes.append((outcome, items)),
+    gate, sizes = Gate(), list[int]()
+    batcher: Batcher[int, int] = Batcher(
+        gate.square, max_batch=4, max_waiting=5, on_batch=lambda items, _seconds: sizes.append(len(items))
     )
-    batcher = Batcher(gate.square, max_batch=4, max_waiting=5, observer=observer)
     with ThreadPoolExecutor(32) as pool:
-        yield Setting(gate, batcher, pool, outcomes, sizes)
+        yield Setting(gate, batcher, pool, sizes)
         gate.released.release(1000)
         batcher.close()
 
@@ -72,7 +69,7 @@ def setting() -> Iterator[Setting]:
 def test_a_lone_call_runs_at_once(setting: Setting) -> None:
     setting.gate.released.release()
     assert setting.batcher.submit([3], timeout_s=LONG_S) == [9]
-    assert (setting.gate.batches, setting.sizes, setting.outcomes) == ([[3]], [1], [("answered", 1)])
+    assert (setting.gate.batches, setting.sizes) == ([[3]], [1])
 
 
 def test_calls_during_a_batch_form_the_next_batch(setting: Setting) -> None:
@@ -111,7 +108,6 @@ def test_calls_with_one_and_with_many_items_are_refused_alike(setting: Setting, 
     with pytest.raises(OverloadedError, match="5 queries are waiting") as caught:
         setting.batcher.submit(items, timeout_s=LONG_S)
     assert caught.value.retry_after_s >= 1
-    assert setting.outcomes == [("refused", len(items))]
 
 
 def test_expired_items_never_run(setting: Setting) -> None:
@@ -122,7 +118,6 @@ def test_expired_items_never_run(setting: Setting) -> None:
     assert first.result(LONG_S) == [1]
     assert setting.batcher.submit([2], timeout_s=LONG_S) == [4]
     assert setting.gate.batches == [[1], [2]]
-    assert ("expired", 1) in setting.outcomes
 
 
 def test_abandoned_items_never_run(setting: Setting) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic
@@ -13,12 +14,12 @@ import pytest
 
 from semsearch.encoders.encoder import Encoder
 from semsearch.encoders.runtime import Batch, ModelInfo, Runtime
-from semsearch.errors import DeadlineError, OverloadedError
+from semsearch.errors import DeadlineError, OverloadedError, QueryError
 from semsearch.search.engine import SearchEngine
 from semsearch.search.ranking import DenseResult, ResultPage
 from semsearch.server.runtime.batching import AbandonedError
 from semsearch.server.runtime.encoder_pool import EncoderPool
-from semsearch.server.runtime.metrics import Metrics
+from semsearch.server.runtime.metrics import Metrics, count_outcome
 from semsearch.server.schemas.search import Limits
 from semsearch.types import Mode, Query, Vectors
 
@@ -73,8 +74,14 @@ def pages(engine: SearchEngine) -> list[ResultPage]:
     return [outcome.page for outcome in outcomes]
 
 
-def pool_of(engine: SearchEngine, deadline_s: float = 30.0) -> EncoderPool:
-    return EncoderPool([engine.encoder], limits=Limits(deadline_s=deadline_s), metrics=Metrics())
+def pool_of(engine: SearchEngine, deadline_s: float = 30.0, metrics: Metrics | None = None) -> EncoderPool:
+    return EncoderPool([engine.encoder], limits=Limits(deadline_s=deadline_s), metrics=metrics or Metrics())
+
+
+def counts(metrics: Metrics, name: str) -> dict[str, float]:
+    """A counter's values by outcome."""
+    [family] = [family for family in metrics.registry.collect() if family.name == name]
+    return {sample.labels["outcome"]: sample.value for sample in family.samples if sample.name.endswith("_total")}
 
 
 def test_an_explanation_is_encoded_in_batches_with_the_same_result(
@@ -232,3 +239,63 @@ def test_closing_the_pool_ends_explanations(
     closing.join(30)
     explaining.join(30)
     assert len(errors) == len(runtime.read) == 1
+
+
+def test_explanations_labels_and_passages_are_not_counted_as_queries(
+    engine: SearchEngine, pages: list[ResultPage]
+) -> None:
+    metrics = Metrics()
+    pool = pool_of(engine, metrics=metrics)
+    pool.stages(engine).token_attributions(pages)
+    pool.encode_label(lambda: engine, "honey")
+    pool.encode_passages(lambda: engine, ["a text"] * 9)
+    assert metrics.registry.get_sample_value("semsearch_batch_queries_count") == 0
+    assert (counts(metrics, "semsearch_queries"), counts(metrics, "semsearch_explanations")) == ({}, {"answered": 4})
+    pool.stages(engine).retrieve([Query("bee"), Query("cat")])
+    pool.close()
+    assert metrics.registry.get_sample_value("semsearch_batch_queries_sum") == 2
+
+
+def test_an_explanation_that_expires_while_it_waits_for_its_turn_is_counted_as_expired(
+    engine: SearchEngine, runtime: TokenRuntime, pages: list[ResultPage]
+) -> None:
+    metrics = Metrics()
+    pool = pool_of(engine, deadline_s=0.4, metrics=metrics)
+    runtime.go_on.clear()
+    errors: list[Exception] = []
+
+    def explain() -> None:
+        try:
+            pool.stages(engine).token_attributions(pages)
+        except DeadlineError as error:
+            errors.append(error)
+
+    explaining = [threading.Thread(target=explain) for _ in range(3)]
+    for thread in explaining:
+        thread.start()
+    for thread in explaining:
+        thread.join(30)
+    runtime.go_on.set()
+    pool.close()
+    # one has its batch in the encoder, the others wait for it to end
+    assert (len(errors), len(runtime.read)) == (3, 1)
+    assert counts(metrics, "semsearch_explanations") == {"expired": 12}
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (QueryError("no field"), "invalid"),
+        (OverloadedError("full", retry_after_s=1), "refused"),
+        (DeadlineError("late", retry_after_s=1), "expired"),
+        (AbandonedError(), "abandoned"),
+        (RuntimeError("out of memory"), "failed"),
+    ],
+)
+def test_a_query_is_counted_by_how_it_ended(error: Exception, outcome: str) -> None:
+    metrics = Metrics()
+    with suppress(type(error)), count_outcome(metrics.queries, 3):
+        raise error
+    with count_outcome(metrics.queries, 2):
+        pass
+    assert counts(metrics, "semsearch_queries") == {outcome: 3, "answered": 2}

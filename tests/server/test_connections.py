@@ -1,0 +1,179 @@
+"""Connections: slow and broken clients do not keep others from being answered, and are told what is wrong."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from time import time
+from typing import Any
+
+import pytest
+from flask import Flask, request
+from waitress import wasyncore
+
+from semsearch.server.admission import Dispatcher
+from semsearch.server.connections import IDLE_TIMEOUT_S, REQUEST_TIMEOUT_S, create_server
+from semsearch.server.runtime.metrics import Metrics
+
+LONG_S = 20.0
+LIMIT = 20
+MAX_BODY = 1000
+
+
+@dataclass
+class Server:
+    """A server with two threads and at most LIMIT connections."""
+
+    port: int
+    waitress: Any
+
+    def send(self, content: bytes) -> socket.socket:
+        connection = socket.create_connection(("127.0.0.1", self.port), timeout=LONG_S)
+        connection.sendall(content)
+        return connection
+
+    def answer(self, content: bytes) -> tuple[int, str, bytes]:
+        """The status, the content type and the body of the response to a request."""
+        with self.send(content) as connection:
+            response = http.client.HTTPResponse(connection)
+            response.begin()
+            return response.status, response.getheader("Content-Type", ""), response.read()
+
+    def run(self, call: Any) -> None:
+        """Run a call on the thread of the connections."""
+        done = threading.Event()
+        listener = next(one for one in self.waitress.map.values() if hasattr(one, "maintenance"))
+
+        def run_and_report() -> None:
+            call(listener)
+            done.set()
+
+        listener.trigger.pull_trigger(run_and_report)
+        assert done.wait(LONG_S)
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    app = Flask("echo")
+
+    @app.route("/echo", methods=["GET", "POST"])
+    def echo() -> str:
+        return f"{request.args.get('query', '')}{request.get_data(as_text=True)}"
+
+    @app.get("/healthz")
+    def healthz() -> str:
+        return "ok"
+
+    dispatcher = Dispatcher(2, Metrics(), max_body_bytes=MAX_BODY)
+    bound = socket.create_server(("127.0.0.1", 0))
+    waitress = create_server(
+        app,
+        [bound],
+        dispatcher,
+        connection_limit=LIMIT,
+        max_request_body_size=8 * MAX_BODY,
+        max_request_header_size=4096,
+        channel_request_lookahead=1,
+    )
+    thread = threading.Thread(target=waitress.run, daemon=True)
+    thread.start()
+    server = Server(bound.getsockname()[1], waitress)
+    yield server
+    dispatcher.shutdown()
+    server.run(lambda _listener: wasyncore.close_all(waitress.map))
+    thread.join(LONG_S)
+
+
+GET_HEALTH = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+HALF_SENT = [
+    b"",
+    b"GET /echo HT",
+    b"GET /echo HTTP/1.1\r\nHost: localhost\r\nX-A: b",
+    b"POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nabc",
+    b"POST /echo HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab",
+]
+
+
+@pytest.mark.parametrize("part", HALF_SENT)
+def test_any_number_of_half_sent_requests_leaves_room_for_others(server: Server, part: bytes) -> None:
+    with ExitStack() as stack:
+        for _ in range(3 * LIMIT):
+            stack.enter_context(server.send(part))
+        for _ in range(3):
+            assert server.answer(GET_HEALTH)[::2] == (200, b"ok")
+
+
+@pytest.mark.parametrize("part", HALF_SENT)
+def test_a_client_that_does_not_complete_its_request_in_time_is_disconnected(server: Server, part: bytes) -> None:
+    with server.send(part) as connection:
+        assert server.answer(GET_HEALTH)[0] == 200
+        limit = REQUEST_TIMEOUT_S if part else IDLE_TIMEOUT_S
+        server.run(lambda listener: listener.maintenance(time() + limit - 5))
+        assert server.answer(GET_HEALTH)[0] == 200
+        connection.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            connection.recv(1)
+        connection.setblocking(True)
+        connection.settimeout(LONG_S)
+        server.run(lambda listener: listener.maintenance(time() + limit + 5))
+        assert connection.recv(1) == b""
+
+
+def test_sending_single_bytes_does_not_gain_time(server: Server) -> None:
+    with server.send(b"GET /echo HTTP/1.1\r\nX-A: ") as connection:
+        assert server.answer(GET_HEALTH)[0] == 200
+        connection.sendall(b"a")
+        assert server.answer(GET_HEALTH)[0] == 200
+        [channel] = [one for one in server.waitress.map.values() if getattr(one, "reading", False)]
+        assert channel.waiting_since < channel.last_activity
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [("é", "é"), ("%C3%A9", "é"), ("a+b%20c", "a b c"), ("日本語", "日本語"), ("a%00b", "a\0b")],
+)
+def test_addresses_may_hold_raw_utf8(server: Server, target: str, expected: str) -> None:
+    content = f"GET /echo?query={target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
+    assert server.answer(content)[::2] == (200, expected.encode())
+
+
+def post(headers: str, body: bytes = b"") -> bytes:
+    return f"POST /echo HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n\r\n".encode() + body
+
+
+def test_a_chunked_body_is_read(server: Server) -> None:
+    chunked = post("Transfer-Encoding: chunked", b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n")
+    assert server.answer(chunked)[::2] == (200, b"abcde")
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "detail"),
+    [
+        (b"GET /echo HTTP/1.1\r\nbroken\r\n\r\n", 400, "the request cannot be read: Invalid header"),
+        (b"nonsense\r\n\r\n", 400, "the request cannot be read: Start line is invalid"),
+        (post("Content-Length: x"), 400, "the request cannot be read: Content-Length is invalid"),
+        (post("Content-Length: 5\r\nContent-Length: 6"), 400, "the request cannot be read: Content-Length is invalid"),
+        (post("Transfer-Encoding: zip"), 501, "the request cannot be read: Transfer-Encoding requested is not"),
+        (post("Transfer-Encoding: chunked", b"xyz\r\n"), 400, "the request cannot be read: "),
+        (
+            post("Content-Length: 9000"),
+            413,
+            "the body has 9,000 bytes, more than 1,000 bytes, the limit of this server",
+        ),
+        (
+            post(f"X-Long: {'a' * 5000}"),
+            431,
+            "the address and the headers have more than 4,096 bytes: send a long query in a body, by POST",
+        ),
+    ],
+)
+def test_a_request_that_cannot_be_read_is_a_problem(server: Server, content: bytes, status: int, detail: str) -> None:
+    answered, content_type, body = server.answer(content)
+    problem = json.loads(body)
+    assert (answered, content_type, problem["status"]) == (status, "application/problem+json", status)
+    assert problem["detail"].startswith(detail)
