@@ -11,7 +11,7 @@ import pytest
 
 from semsearch.adapters.weights import DEFAULT_WEIGHTS
 from tests.adapters.worlds import domain
-from tests.conftest import Command
+from tests.conftest import Command, write_jsonl
 
 
 @pytest.fixture(scope="module")
@@ -146,6 +146,8 @@ def test_inputs_and_needs_are_checked_before_anything_is_encoded(
         options = ()
         for path in folders.glob("*/qrels.tsv"):
             path.unlink()
+            corpus = [{"_id": number, "text": "One sentence. And another."} for number in range(3)]
+            write_jsonl(path.with_name("corpus.jsonl"), corpus)
     if last is not None:
         name, content = last
         (folders / "w3" / name).write_text(content)  # the last one that is read

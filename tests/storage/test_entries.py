@@ -18,6 +18,12 @@ from semsearch.types import Click, Label
 
 NOON = datetime(2026, 1, 31, 12, 0, 0, tzinfo=UTC)
 LABEL = Label("id", "d", "q", "doc", 1.0, "ann", "key", NOON)
+
+
+def changed(field: str, value: object) -> Label:
+    return replace(LABEL, **{field: value})  # type: ignore[arg-type]
+
+
 CLICK = Click("id", "d", "q", "doc", 1, ("doc",), "ann", "key", NOON)
 
 
@@ -90,7 +96,7 @@ def test_what_is_no_time_is_refused_with_the_formats(written: object) -> None:
         (replace(LABEL, document="x" * 1001), "document: is longer than 1,000"),
         (replace(LABEL, id="x" * 201), "id: is longer"),
         (replace(LABEL, query="x" * 10_001), "query: is longer"),
-        (replace(LABEL, query=None), "query: None is not a text"),  # type: ignore[arg-type]
+        (changed("query", None), "query: None is not a text"),
         (replace(LABEL, domain=""), "is blank"),
         (replace(LABEL, domain="../x"), "looks like a path"),
         (replace(LABEL, at=datetime(9999, 1, 1, tzinfo=UTC)), "in the future"),
@@ -105,10 +111,7 @@ def test_what_is_no_time_is_refused_with_the_formats(written: object) -> None:
         (replace(CLICK, query="  "), "query: is blank"),
         (replace(CLICK, shown=("doc",) * 201), "shown: has more than 200"),
         (replace(CLICK, shown=("doc", "")), "shown: is empty"),
-        *(
-            (replace(LABEL, **{field: "\ud800"}), "surrogate")  # type: ignore[arg-type]
-            for field in ("id", "query", "document", "user", "source")
-        ),
+        *((changed(field, "\ud800"), "surrogate") for field in ("id", "query", "document", "user", "source")),
         (replace(CLICK, shown=("doc", "\udfff")), "surrogate"),
         (replace(LABEL, domain="\udcff"), "not valid UTF-8"),
     ],
