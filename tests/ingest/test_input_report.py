@@ -134,7 +134,7 @@ def test_the_index_holds_the_good_documents_and_the_report_counts_the_bad_ones(
         write(docs / name, "\n".join(texts))
     write(docs / "page.md", PAGE)
     if bad_page:
-        (docs / "latin.md").write_bytes(b"caf\xe9")
+        (docs / "latin.md").write_bytes(b"\n\x80\x81 \xa5\xa6")
     if cut:
         whole = gzip.compress("\n".join(GOOD.format(f"z{n}") for n in range(50)).encode(), mtime=0)
         (docs / "z.jsonl.gz").write_bytes(whole[:-8])
@@ -209,7 +209,7 @@ def bad_row(docs: Path, _patch: pytest.MonkeyPatch) -> None:
 
 
 def unreadable_page(docs: Path, _patch: pytest.MonkeyPatch) -> None:
-    (docs / "deep" / "dog.md").write_bytes(b"caf\xe9")
+    (docs / "deep" / "dog.md").write_bytes(b"\n\x80\x81 \xa5\xa6")
 
 
 def unreadable_folder(docs: Path, patch: pytest.MonkeyPatch) -> None:

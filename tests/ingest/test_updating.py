@@ -276,7 +276,7 @@ def test_what_two_states_have_in_common_is_opened_once(
 
 def test_bad_records_end_a_change_or_are_left_out(index: Path) -> None:
     before = current(index)
-    bad = BadRecord("a.jsonl:2", "not JSON")
+    bad = BadRecord("a.jsonl:2", "not JSON", named=True)
     cases: list[tuple[list[Record], str]] = [
         ([OWL, bad], r"a.jsonl:2: not JSON .*(--skip-bad|strict)"),
         ([OWL, OWL], "a second document of id 'owl'"),

@@ -52,9 +52,9 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
         keys.source(request)
         params = from_body(AdaptRequest, optional=True)
         index = service.index(params.index)
-        if not index.domains.exists(domain):
-            return _domain(service, index, domain)
-        with index.changing():
+        with index.changing() as domains:
+            if not domains.exists(domain):
+                return _domain(service, index, domain)
             future = service.worker.adapt(index.name, domain)
             if params.wait:
                 try:

@@ -24,7 +24,6 @@ SEARCH_FIELDS = (
 )
 FILTER_FIELDS = "`and`, `eq`, `exists`, `field`, `gt`, `gte`, `in`, `lt`, `lte`, `not`, `or`, `prefix`"
 LISTED = "`after`, `document`, `domain`, `id`, `index`, `limit`, `query`, `source`, `user`"
-EMPTY = "the text is empty: give at least one character"
 SEARCH, LABELS, CLICKS, DOCUMENTS = "POST /api/search", "POST /api/labels", "POST /api/clicks", "PUT /api/documents"
 
 BAD = [
@@ -46,7 +45,7 @@ BAD = [
     (SEARCH, {"query": "a", "k": 101}, "k: 101 is too large: give at most 100"),
     (SEARCH, {"query": "a", "offset": 1001}, "offset: 1001 is too large: give at most 1,000"),
     (SEARCH, {"query": "a", "explain": "yes"}, "explain: 'yes' is a text: give true or false"),
-    (SEARCH, {"query": "a", "domain": ""}, f"domain: {EMPTY}"),
+    (SEARCH, {"query": "a", "domain": ""}, "domain: '' cannot be a domain's name: it is blank"),
     (SEARCH, {"query": "a", "facets": "kind"}, "facets: 'kind' is a text: give a list"),
     (SEARCH, {"query": "a", "filter": 7}, "filter: 7 is not a text or an object"),
     (SEARCH, {"query": "a", "filter": ["a"]}, "filter: a list is not allowed: give a text or an object"),
@@ -104,7 +103,11 @@ BAD = [
     (LABELS, {"labels": [{"query": "a"}]}, "labels.0.document: missing: this field is required"),
     (LABELS, {"query": "a", "document": "bee", "relevance": -1}, "relevance: -1 is too small: give at least 0"),
     (LABELS, {"query": "a", "document": "bee", "relevance": "high"}, "relevance: 'high' is a text: give a number"),
-    (CLICKS, {"query": "a", "document": "bee"}, "give the `position`, or `shown` with the document in it"),
+    (
+        CLICKS,
+        {"query": "a", "document": "bee"},
+        "position: a click on a document has no position: give the `position`, or `shown` with the document in it",
+    ),
     (CLICKS, {"query": "a", "document": "bee", "position": 0}, "position: 0 is too small: give at least 1"),
     (DOCUMENTS, {"documents": [{"id": "a"}]}, "documents.0: neither title nor text: give at least one word"),
     (DOCUMENTS, {"documents": [{"id": 5, "text": "x"}]}, "documents.0.id: 5 is not a text"),
