@@ -116,9 +116,9 @@ class InputReport:
                 too_much.append(f"{folder.unreadable:,} of {folder.files:,} files {where} cannot be read: {reasons}")
         if too_much and share < 1:
             raise InputError(
-                f"{_listed(too_much, len(too_much))}. Nothing was written: correct these files, leave them out (in a"
+                f"{_listed(too_much, len(too_much))} (nothing was written: correct these files, leave them out (in a"
                 " recipe: sources.exclude), or index what can be read with --skip-bad, or with a larger share of bad"
-                f" records than {share:g}, --max-bad-share N (in a recipe: skip_bad = true, max_bad_share = N)"
+                f" records than {share:g}, --max-bad-share N (in a recipe: skip_bad = true, max_bad_share = N))"
             )
 
     @property
