@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -243,7 +244,7 @@ def export_labels(
         labelled, clicks = log.labels(EntryFilter(domain=domain)), log.clicks(EntryFilter(domain=domain))
     if qrels:
         count = write_qrels(path, [label for _, label in labelled])
-        err.print(f"{count} judgments of {len(labelled)} labels written to {path}", soft_wrap=True)
+        err.print(f"{count} judgments of {len(labelled)} labels written to {escape(str(path))}", soft_wrap=True)
         if without := sum(not label.query.strip() for _, label in labelled):
             err.print(f"left out {without} labels without a query", soft_wrap=True)
         if clicks:
@@ -256,7 +257,7 @@ def export_labels(
             sys.stdout.write(json.dumps(record, ensure_ascii=False) + "\n")
         return
     write_lines(path, records)
-    err.print(f"{len(records)} entries written to {path}", soft_wrap=True)
+    err.print(f"{len(records)} entries written to {escape(str(path))}", soft_wrap=True)
 
 
 @labels.command()
@@ -314,7 +315,7 @@ def list_domains(
         try:
             record = store.record(name)
         except StateError as error:
-            err.print(f"[yellow]{name}[/yellow]: {error}", soft_wrap=True)
+            err.print(Text.assemble((name, "yellow"), f": {error}"), soft_wrap=True)
             continue
         adapter, entries = store.domain_adapter(name), counts.get(name, {"label": 0, "click": 0})
         if as_json:
@@ -409,7 +410,7 @@ def export_state(
             unfinished.write_bytes(content)
     except OSError as error:
         raise StateError(f"{path} cannot be written ({error.strerror}): choose another path") from error
-    err.print(f"{len(content) / 1024:.0f} KiB written to {path}", soft_wrap=True)
+    err.print(f"{len(content) / 1024:.0f} KiB written to {escape(str(path))}", soft_wrap=True)
 
 
 @domains.command("import")
@@ -445,7 +446,10 @@ def open_registry(index: Path, weights: Path | None, *, device: str, threads: in
     with closing(engine):
         adapt_with, reason = adapt_function(loaded, engine)
         if adapt_with is None:
-            err.print(f"[yellow]judged queries are memorized, nothing is learned[/yellow]: {reason}", soft_wrap=True)
+            err.print(
+                f"[yellow]judged queries are memorized, nothing is learned[/yellow]: {escape(str(reason))}",
+                soft_wrap=True,
+            )
         with closing(DomainRegistry(index, engine, adapt_with)) as registry:
             yield registry
 

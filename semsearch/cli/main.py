@@ -371,7 +371,7 @@ def demo(
         if built:
             read_manifest(folder)
     except IndexFolderError as error:
-        err.print(f"building the index again: {error}", soft_wrap=True)
+        err.print(f"building the index again: {escape(str(error))}", soft_wrap=True)
         built = False
     if not built:
         index_commands.build_recipe(Recipe.read(_demo_recipe()), folder, device=device, threads=threads)
@@ -411,7 +411,9 @@ def _serve(
         names = ", ".join(engines)
 
         def announce(address: str) -> None:
-            err.print(f"[bold green]serving[/bold green] {escape(names)} at [bold]{address}[/bold]  (Ctrl-C stops it)")
+            err.print(
+                f"[bold green]serving[/bold green] {escape(names)} at [bold]{escape(address)}[/bold]  (Ctrl-C stops it)"
+            )
 
         serve_indexes(
             engines,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -128,7 +129,7 @@ def learn(
     )
     for path, left_out in _weights_files(loaded, output, folds, fold, seed):
         if left_out:
-            err.print(f"[bold]{path.name}[/bold], without {', '.join(left_out)}", soft_wrap=True)
+            err.print(f"[bold]{escape(path.name)}[/bold], without {', '.join(left_out)}", soft_wrap=True)
         notes = (checkpoint or path.with_suffix(".checkpoint")) / (path.stem if checkpoint and left_out else "")
         _train(train(loaded, settings, about=about, left_out=left_out, checkpoint=notes, trial_seeds=trials), path)
         remove_checkpoint(notes)
@@ -179,7 +180,9 @@ def _train(events: Iterator[Step | GuardTrial | Weights], path: Path) -> None:
                     progress.update(task, completed=number, total=of, counts=domain)
                 case Weights():
                     event.save(path)
-    err.print(f"[bold green]learned[/bold green] {path}: {path.stat().st_size / 1024:.0f} KiB", soft_wrap=True)
+    err.print(
+        f"[bold green]learned[/bold green] {escape(str(path))}: {path.stat().st_size / 1024:.0f} KiB", soft_wrap=True
+    )
 
 
 def _losses(losses: Mapping[str, float]) -> str:
@@ -291,7 +294,7 @@ def evaluate(
         save_json(json_out, measurements, lines, settings)
     if plots is not None:
         for path in [*draw(plots, measurements, lines), save_markdown(plots / "table.md", lines, numbers)]:
-            err.print(f"written {path}", soft_wrap=True)
+            err.print(f"written {escape(str(path))}", soft_wrap=True)
 
 
 def _parse_label_numbers(text: str) -> tuple[int, ...]:

@@ -16,6 +16,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.table import Table
 from rich.text import Text
@@ -225,7 +226,7 @@ def _try_settings(
         assert learned is not None
         learned.check_basis(registry.engine.adapter.basis)
     except WeightsError as error:
-        err.print(f"[yellow]without learners[/yellow]: {error}", soft_wrap=True)
+        err.print(f"[yellow]without learners[/yellow]: {escape(str(error))}", soft_wrap=True)
         learned = None
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _TimeLeft(clock))
     with Progress(*columns, console=err, transient=True, speed_estimate_period=SPEED_PERIOD_S) as bar:
@@ -323,7 +324,9 @@ def _write(index: Path, recipe: Path | None, result: TuningResult, budget: Budge
         ),
     )
     if recipe is None:
-        err.print(f"written to {index}, which has no recipe next to it (name one with --recipe)", soft_wrap=True)
+        err.print(
+            f"written to {escape(str(index))}, which has no recipe next to it (name one with --recipe)", soft_wrap=True
+        )
         return
     rows = [HEADINGS, *_rows(result, budget)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
@@ -337,4 +340,4 @@ def _write(index: Path, recipe: Path | None, result: TuningResult, budget: Budge
         write_options(recipe, setting.search, setting.adaptation, comments=lines)
     except RecipeError as error:
         raise RecipeError(f"the setting was written to {index}, but {error}") from error
-    err.print(f"written to {index} and {recipe}", soft_wrap=True)
+    err.print(f"written to {escape(str(index))} and {escape(str(recipe))}", soft_wrap=True)

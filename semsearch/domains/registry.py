@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -230,13 +231,14 @@ class DomainRegistry:
     def descendants(self, domain: str) -> list[str]:
         """Return the descendants of a domain that have a state of their own, nearest first.
 
-        Their states started from an earlier state of this domain.
+        Their states started from an earlier state of this domain. Domains whose record is damaged are left out.
         """
         adapted = []
         for name in self._with_descendants(domain)[1:]:
-            current = self.store.record(name).current
-            if current is not None and current.state is not None:
-                adapted.append(name)
+            with suppress(StateError):
+                current = self.store.record(name).current
+                if current is not None and current.state is not None:
+                    adapted.append(name)
         return adapted
 
     def switch_engine(self, engine: SearchEngine) -> None:

@@ -77,7 +77,7 @@ _SENTENCES = {
 
 
 def field_errors(error: ValidationError, model: type[BaseModel], content: object) -> list[FieldError]:
-    """Return one error for each invalid field.
+    """Return one error for each invalid field. Those after the first MAX_ERRORS are only counted: they have no message.
 
     model: the model that refused the request. content: the request as a JSON value, to tell the client's own names from
     pydantic's names for the members of a union.
@@ -85,11 +85,15 @@ def field_errors(error: ValidationError, model: type[BaseModel], content: object
     by_path: dict[tuple[str | int, ...], list[ErrorDetails]] = {}
     for detail in error.errors(include_url=False):
         by_path.setdefault(_path(detail, content), []).append(detail)
-    errors = []
+    parents = {path[:length] for path in by_path for length in range(len(path))}
+    errors: list[FieldError] = []
     for path, details in by_path.items():
         # a value with an invalid part is reported by its part: pydantic also reports the list that lacks it, and the
         # members of a union that have another type
-        if any(other[: len(path)] == path and len(other) > len(path) for other in by_path):
+        if path in parents:
+            continue
+        if len(errors) >= MAX_ERRORS:
+            errors.append(FieldError(field="", message=""))
             continue
         others = [detail for detail in details if detail["type"] not in _EXPECTED]
         messages = [_message(detail, model, path) for detail in others] or [_wrong_type(details, path)]

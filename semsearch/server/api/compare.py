@@ -57,7 +57,9 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
         index = service.index(params.index)
         recommendation = index.domains.recommend(params.domain, params.k, diversity=params.diversity)
         if recommendation is None:
-            raise NotFound(f"the domain {params.domain[:200]!r} has no liked documents: send labels or clicks first")
+            raise NotFound(
+                f"the domain {params.domain[:200]!r} has no liked document in the index: send labels or clicks first"
+            )
         hits = tuple(
             RecommendedModel(**hit_model(hit, "").model_dump(), similar_to=similar_to)
             for hit, similar_to in zip(recommendation.hits, recommendation.similar_to, strict=True)

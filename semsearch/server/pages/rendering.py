@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Self
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -46,6 +47,7 @@ def register(app: Flask, languages: Languages) -> None:
     """Give the templates of `app` their filters and their variables, among them `t`, the texts of the interface."""
     app.extensions["semsearch.languages"] = languages
     app.add_template_filter(shortened)
+    app.add_template_filter(as_json)
     app.context_processor(
         lambda: {
             "t": texts(),
@@ -60,6 +62,11 @@ def register(app: Flask, languages: Languages) -> None:
 def shortened(title: str) -> str:
     """Shorten a title for a list to MAX_TITLE_CHARS characters."""
     return title if len(title) <= MAX_TITLE_CHARS else f"{title[: MAX_TITLE_CHARS - 1]}…"
+
+
+def as_json(value: JsonValue) -> str:
+    """Return a value as JSON for readers, with all characters as they are; the template escapes it."""
+    return json.dumps(value, ensure_ascii=False)
 
 
 def web_address(metadata: dict[str, JsonValue] | object) -> str | None:

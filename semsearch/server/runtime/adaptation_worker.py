@@ -164,8 +164,10 @@ class AdaptationWorker:
     def _prefetch(self, index: str, domain: str, queries: Sequence[str]) -> None:
         for query in queries:
             self._domains[index].prefetch(query)
-        if self.is_due(index, domain):
-            self.adapt(index, domain)
+        # labels of a damaged domain are stored, but it cannot be adapted
+        with suppress(StateError):
+            if self.is_due(index, domain):
+                self.adapt(index, domain)
 
     def _adapt(self, index: str, domain: str) -> None:
         with self._changed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from time import perf_counter
 from typing import Any
 from urllib.parse import quote
 
@@ -285,3 +286,14 @@ def test_head_has_the_headers_of_get_and_options_the_methods(client: FlaskClient
     options = client.options(path)
     assert options.status_code == 200
     assert {"GET", "HEAD", "OPTIONS"} <= set(options.headers["Allow"].split(", "))
+
+
+def test_a_request_with_very_many_unknown_fields_is_refused_at_once(client: FlaskClient) -> None:
+    body = {"query": "a", **{f"a{number}": 0 for number in range(20_000)}}
+    started = perf_counter()
+    response = client.post("/api/search", json=body)
+    # comparing every field with every other took minutes
+    assert perf_counter() - started < 10
+    assert response.status_code == 422
+    assert len(response.get_json()["errors"]) == 20
+    assert response.get_json()["detail"].endswith("and 19,980 more errors")
