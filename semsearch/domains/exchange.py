@@ -301,12 +301,28 @@ class _Builder:
         return plain if self._seen[plain] == 1 else _hash([*content, self._seen[plain]])
 
 
+_SENTENCES = {
+    "missing": "missing",
+    "string_type": "not a text",
+    "float_type": "not a number",
+    "float_parsing": "not a number",
+    "finite_number": "not a finite number",
+    "int_type": "not a whole number",
+    "int_parsing": "not a whole number",
+    "int_from_float": "not a whole number",
+    "tuple_type": "not a list",
+    "literal_error": "neither label nor click",
+}
+"""What is wrong with a field, by the type of pydantic's error."""
+
+
 def _first_problem(error: ValidationError) -> str:
     first = error.errors(include_input=False, include_url=False, include_context=False)[0]
     name = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         return f"{name}: no field of a label or click has this name"
-    return f"{name + ': ' if name else ''}{first['msg'].removeprefix('Value error, ')}"
+    sentence = _SENTENCES.get(first["type"], first["msg"].removeprefix("Value error, "))
+    return f"{name}: {sentence}" if name else sentence
 
 
 def _hash(content: list[Any]) -> str:

@@ -208,10 +208,15 @@ class LabelLog:
         return counts
 
     def like_counts(self, *, excluded_domain: str) -> dict[str, int]:
-        """Return, by document, how many domains except one have a label above 0 or a click on it."""
+        """Return, by document, how many domains except one have a label above 0 or a click on it.
+
+        Of an annotator's labels for a query and a document, the latest counts.
+        """
         rows = self._select(
-            "SELECT document, count(DISTINCT domain) FROM events WHERE document IS NOT NULL AND domain != ?"  # noqa: S608
-            f" AND (kind = 'click' OR (kind = 'label' AND gain > 0)) AND {_NOT_RETRACTED} GROUP BY document",
+            "SELECT document, count(DISTINCT domain) FROM (SELECT domain, document, kind, gain, row_number() OVER"  # noqa: S608
+            " (PARTITION BY kind, domain, query, document, user, source ORDER BY at DESC, seq DESC) AS age FROM events"
+            f" WHERE kind IN ('label', 'click') AND document IS NOT NULL AND domain != ? AND {_NOT_RETRACTED})"
+            " WHERE kind = 'click' OR (gain > 0 AND age = 1) GROUP BY document",
             [excluded_domain],
         )
         return dict(rows)

@@ -530,6 +530,7 @@ def test_a_damaged_domain_is_unadapted_with_a_reason_and_others_are_unaffected(
     for domain in ("hurt", "worse"):
         assert search(client, "an animal", domain) == search(client, "an animal")
         assert applied_adaptation(client, domain)["reason"].startswith("damaged: ")
+        assert str(index) not in client.get(f"/api/search?query=a&domain={domain}").text
     assert search(client, "an animal", "well")[0][0] == "salmon"
     assert client.get("/api/domains/worse").status_code == 422
     assert client.post("/api/domains/hurt/adapt").get_json()["adaptation"]["version"] == 2
