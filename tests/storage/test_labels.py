@@ -111,10 +111,8 @@ def test_likes_of_other_domains_are_counted(tmp_path: Path) -> None:
             label("c", domain="bob", document="bad", relevance=0.0),
             replace(CLICK, domain="cy", document="other", position=1),
             label("e", domain="bob", document="other"),
-            label("f", domain="bob", document="taken back"),
-            replace(
-                label("g", domain="bob", document="taken back", relevance=0.0), at=datetime(2099, 1, 1, tzinfo=UTC)
-            ),
+            label("f", domain="bob", document="back", relevance=0.0, at=datetime(2026, 2, 2, tzinfo=UTC)),
+            label("g", domain="bob", document="back", at=datetime(2026, 2, 1, tzinfo=UTC)),
         ]
     )
     assert log.like_counts(excluded_domain="ann") == {"doc": 1, "other": 2}
