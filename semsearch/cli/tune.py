@@ -21,7 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.table import Table
 from rich.text import Text
 
-from semsearch.cli.domains import Domain, Index, open_registry, read_labels, usable_entries
+from semsearch.cli.domains import Domain, Index, QueriesFile, Strict, open_registry, read_labels, usable_entries
 from semsearch.cli.options import Device, Threads, WeightsFile, err, out
 from semsearch.errors import IndexFolderError, RecipeError
 from semsearch.types import DEFAULT_DOMAIN
@@ -56,10 +56,12 @@ def tune(
         Path | None,
         typer.Option(
             help="Labels to use in addition to those in the index's log: a folder with queries.jsonl and qrels.tsv, or"
-            " a file of JSON lines. They are not added to the log.",
+            " any file that `semsearch labels import` reads. They are not added to the log.",
             show_default=False,
         ),
     ] = None,
+    queries: QueriesFile = None,
+    strict: Strict = False,
     domain: Domain = DEFAULT_DOMAIN,
     recipe: Annotated[
         Path | None,
@@ -106,9 +108,9 @@ def tune(
     recipe_path = _find_recipe(index, recipe)
     if not dry_run:
         _check_writable(index, recipe_path)
-    reading = read_labels(labels, domain=domain)
+    reading = read_labels(labels, domain=domain, queries=queries)
     with open_registry(index, weights, device=device, threads=threads) as registry:
-        entries = usable_entries(reading, registry.engine.corpus, registry.log)
+        entries = usable_entries(reading, registry.engine.corpus, registry.log, strict=strict)
         judged = _judged_queries(registry, entries)
         from semsearch.domains.tuning import Budget
 
