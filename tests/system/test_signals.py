@@ -10,10 +10,14 @@ from semsearch.system.signals import ended_by_signals
 
 
 def test_ctrl_c_ends_the_process_while_it_starts_and_raises_an_error_later() -> None:
-    before = signal.getsignal(signal.SIGINT)
-    with ended_by_signals():
-        assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
-    assert signal.getsignal(signal.SIGINT) is before
+    # tests that run in the background of a shell start with an ignored Ctrl-C
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with ended_by_signals():
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_an_ignored_ctrl_c_stays_ignored() -> None:
