@@ -181,8 +181,10 @@ def rank_dense(dense: DenseResult, document_of: Rows) -> RankedCandidates:
 def rank_lexical(text: str, wanted: int, corpus: Corpus, allowed: AllowedRows) -> RankedCandidates:
     """Rank by BM25 alone. Returns at least `wanted` documents, or all allowed ones that share a term with the query."""
     pinned, considered = _pinned_row(text, corpus, allowed), 2 * wanted
+    unmatched = corpus.unmatched_phrases(text, allowed=allowed)
     while True:
-        rows, bm25 = _with_pinned(pinned, *corpus.search_keywords(text, considered, allowed=allowed))
+        results = corpus.search_keywords(text, considered, allowed=allowed, as_words=unmatched)
+        rows, bm25 = _with_pinned(pinned, *results)
         first = _first_of_each(corpus.document_of[rows])
         if len(first) >= wanted or len(rows) < considered:
             documents = corpus.document_of[rows[first]]
@@ -194,7 +196,7 @@ def rank_lexical(text: str, wanted: int, corpus: Corpus, allowed: AllowedRows) -
                 dense_order=documents[:0],
                 lexical_order=documents,
                 lexical_scores=_by_row(rows, bm25),
-                unmatched_phrases=corpus.unmatched_phrases(text, allowed=allowed),
+                unmatched_phrases=unmatched,
             )
         considered *= 4
 
@@ -203,8 +205,9 @@ def rank_hybrid(
     text: str, dense: DenseResult, weight: LexicalWeight, corpus: Corpus, allowed: AllowedRows
 ) -> RankedCandidates:
     """Rank by fused scores. If passages contain the query's quoted phrases, only these have a BM25 score."""
-    pinned = _pinned_row(text, corpus, allowed)
-    lexical_rows, lexical_scores = _with_pinned(pinned, *corpus.search_keywords(text, KEYWORD_DEPTH, allowed=allowed))
+    pinned, unmatched = _pinned_row(text, corpus, allowed), corpus.unmatched_phrases(text, allowed=allowed)
+    results = corpus.search_keywords(text, KEYWORD_DEPTH, allowed=allowed, as_words=unmatched)
+    lexical_rows, lexical_scores = _with_pinned(pinned, *results)
     candidates = np.union1d(dense.passages[:FUSION_DEPTH], lexical_rows)
     similarity = corpus.cosine(dense.vector, candidates)
     bm25 = np.zeros(len(candidates), np.float32)
@@ -224,7 +227,7 @@ def rank_hybrid(
         dense_order=corpus.document_of[dense.passages],
         lexical_order=_distinct(corpus.document_of[lexical_rows]),
         lexical_scores=_by_row(lexical_rows, lexical_scores),
-        unmatched_phrases=corpus.unmatched_phrases(text, allowed=allowed),
+        unmatched_phrases=unmatched,
     )
 
 

@@ -7,7 +7,7 @@ an update depends on the size of the update, not of the index.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from semsearch.storage.manifest import FileRecord, IndexRecord, Manifest, Segmen
 from semsearch.storage.projection import Points
 from semsearch.storage.vectors import VectorIndex
 from semsearch.system.threads import available_cores
-from semsearch.text.tokens import KeywordQuery, quoted_phrases
+from semsearch.text.tokens import quoted_phrases
 from semsearch.types import Document, Hit, Mask, Passage, Rows, ScoreBreakdown, Scores, Vectors
 
 OWN_FREQUENCIES_FROM = 5_000
@@ -274,12 +274,15 @@ class Corpus:
             return rows, self.segments[0].vectors.all_vectors()
         return rows, self.vectors(rows)
 
-    def search_keywords(self, query: str, k: int, *, allowed: AllowedRows | None = None) -> tuple[Rows, Scores]:
+    def search_keywords(
+        self, query: str, k: int, *, allowed: AllowedRows | None = None, as_words: Collection[str] | None = None
+    ) -> tuple[Rows, Scores]:
         """As `FullText.search`, over all segments; a small segment uses the term frequencies of the largest.
 
-        Quoted phrases that `unmatched_phrases` returns are searched as words.
+        as_words: quoted phrases that are searched as words; by default those that `unmatched_phrases` returns.
         """
-        as_words = self.unmatched_phrases(query, allowed=allowed)
+        if as_words is None:
+            as_words = self.unmatched_phrases(query, allowed=allowed)
         rows: list[int] = []
         scores: list[float] = []
         for segment, segment_mask in self._allowed_segments(allowed):
@@ -301,15 +304,14 @@ class Corpus:
     def unmatched_phrases(self, query: str, *, allowed: AllowedRows | None = None) -> tuple[str, ...]:
         """Return the quoted phrases of a query that no allowed passage contains; all, if no passage has all others."""
         phrases = quoted_phrases(query)
-        unmatched = tuple(phrase for phrase in phrases if not self._is_in_a_passage({phrase}, query, allowed))
+        unmatched = tuple(phrase for phrase in phrases if not self._is_in_a_passage([phrase], allowed))
         matched = {*phrases} - {*unmatched}
-        return unmatched if len(matched) <= 1 or self._is_in_a_passage(matched, query, allowed) else phrases
+        return unmatched if len(matched) <= 1 or self._is_in_a_passage(matched, allowed) else phrases
 
-    def _is_in_a_passage(self, phrases: set[str], query: str, allowed: AllowedRows | None) -> bool:
-        """Whether an allowed passage contains all of these phrases of a query."""
-        others = {*quoted_phrases(query)} - phrases
+    def _is_in_a_passage(self, phrases: Collection[str], allowed: AllowedRows | None) -> bool:
+        """Whether an allowed passage contains all of these normalized phrases."""
         for segment, segment_mask in self._allowed_segments(allowed):
-            required = KeywordQuery(segment.fulltext.parse(query, as_words=others).phrases, ())
+            required = segment.fulltext.parse_phrases(phrases)
             if len(segment.fulltext.search(required, 1, allowed=segment_mask)[0]):
                 return True
         return False

@@ -11,7 +11,7 @@ import json
 import math
 import sqlite3
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, TypeAlias
@@ -21,7 +21,7 @@ import numpy as np
 from semsearch.errors import IndexFolderError
 from semsearch.text import former_tokens
 from semsearch.text.normalization import normalize
-from semsearch.text.tokens import SIGNS, TOKENIZER_VERSION, KeywordQuery, Token, parse_query, segment
+from semsearch.text.tokens import SIGNS, TOKENIZER_VERSION, KeywordQuery, Token, parse_phrases, parse_query, segment
 from semsearch.types import Mask, Rows, Scores
 
 # the stems are normalized already: the tokenizer only splits at spaces
@@ -88,6 +88,10 @@ class FullText:
     def parse(self, query: str, *, as_words: Collection[str] = ()) -> KeywordQuery:
         """Parse a query with the tokenizer that wrote this file. as_words: as in `parse_query`."""
         return parse_query(query, as_words=as_words, segment=_SEGMENTERS[self.tokenizer_version])
+
+    def parse_phrases(self, phrases: Iterable[str]) -> KeywordQuery:
+        """As the function `parse_phrases`, with the tokenizer that wrote this file."""
+        return parse_phrases(phrases, segment=_SEGMENTERS[self.tokenizer_version])
 
     def search(self, query: KeywordQuery, k: int, *, allowed: Mask | None = None) -> tuple[Rows, Scores]:
         """Return the k best passages by BM25: rows (n,) and scores (n,) > 0, n ≤ k, best first, ties by row number.

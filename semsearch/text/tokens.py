@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -177,6 +177,12 @@ def parse_query(
         for term, is_function_word in _words_and_bigrams(tokens):
             (function_words if is_function_word else terms)[term] = None
     return KeywordQuery(tuple(phrases), tuple(terms or function_words)[:MAX_TERMS])
+
+
+def parse_phrases(phrases: Iterable[str], *, segment: Callable[[str], list[Token]] = segment) -> KeywordQuery:
+    """Return the query for texts that contain all phrases, which are normalized, as `quoted_phrases` returns them."""
+    terms = (_stems(segment(phrase)) for phrase in phrases)
+    return KeywordQuery(tuple(stems for stems in terms if stems), ())
 
 
 def _quotations(text: str) -> list[tuple[int, int]]:
