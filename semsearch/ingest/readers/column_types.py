@@ -95,8 +95,11 @@ def _converted(
     types: Mapping[str, FieldType],
     failed: Callable[[str, JsonValue], None] = lambda _name, _value: None,
 ) -> Document:
+    typed = types.keys() & document.metadata.keys()
+    if not typed:
+        return document
     metadata = dict(document.metadata)
-    for name in types.keys() & metadata.keys():
+    for name in typed:
         value = metadata[name]
         values = [_as_type(inner, types[name]) for inner in (value if isinstance(value, list) else [value])]
         if None in values:

@@ -69,9 +69,10 @@ def decode_text(raw: bytes, encoding: str = "utf-8") -> Decoded:
     Raises NotTextError for binary data, for bytes that are not of the encoding that is named, and if the guess is not
     sure.
     """
-    if not marked_encoding(raw):
+    marked = marked_encoding(raw)
+    if not marked:
         _refuse_binary(raw)
-    named = marked_encoding(raw) or (None if is_utf8(encoding) else encoding)
+    named = marked or (None if is_utf8(encoding) else encoding)
     if named is None and raw.count(b"\x00") * 10 < len(raw) and not any(mark in raw for mark in _ISO_2022_JP):
         named = "utf-8"
     try:

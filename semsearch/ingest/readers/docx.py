@@ -16,6 +16,7 @@ from semsearch.ingest.readers.office import (
     TextFlow,
     XmlHandler,
     office_content,
+    parse_part,
     parse_xml,
     part_name,
     refuse_ole,
@@ -164,9 +165,7 @@ class _Document:
 
     def parse(self, part: str, handler: XmlHandler) -> None:
         """Pass a part to a handler; what cannot be read of it is a loss."""
-        raw, reason = self.package.read(part)
-        reason = parse_xml(raw, handler) or reason if raw else reason
-        if reason:
+        if reason := parse_part(self.package.read(part), handler):
             self.losses.append(f"its part {part} is damaged, and not read to its end ({reason})")
 
     def drawing(self, identifier: str) -> str:

@@ -16,6 +16,7 @@ from semsearch.ingest.readers.office import (
     TextFlow,
     XmlHandler,
     office_content,
+    parse_part,
     parse_xml,
     part_name,
     refuse_ole,
@@ -64,7 +65,7 @@ def parse_odt(raw: bytes) -> Content:
     losses: list[str] = []
     if raw.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
         body, furniture, properties = _Body(None), _Furniture(None), _properties()
-        _parse(raw, "", body, losses)
+        _parse((raw, ""), body, losses)
         for handler in (furniture, properties):
             parse_xml(raw, handler)
     else:
@@ -72,10 +73,10 @@ def parse_odt(raw: bytes) -> Content:
         if b"encryption-data" in package.read("META-INF/manifest.xml")[0]:
             raise RefusedError("a document that needs a password: save it without one")
         body, furniture, properties = _Body(package), _Furniture(package), _properties()
-        _parse(*package.read("content.xml"), body, losses)
+        _parse(package.read("content.xml"), body, losses)
         for part, handler in (("styles.xml", furniture), ("meta.xml", properties)):
             if part in package:
-                _parse(*package.read(part), handler, losses)
+                _parse(package.read(part), handler, losses)
     if not body.is_text_document:
         raise RefusedError("not an OpenDocument text: it has no <office:text>")
     for text in dict.fromkeys(furniture.texts):
@@ -83,8 +84,8 @@ def parse_odt(raw: bytes) -> Content:
     return office_content(body.flow, body.headings, properties, PROPERTY_NAMES, losses + body.losses)
 
 
-def _parse(raw: bytes, reason: str, handler: XmlHandler, losses: list[str]) -> None:
-    if reason := (parse_xml(raw, handler) or reason if raw else reason):
+def _parse(part: tuple[bytes, str], handler: XmlHandler, losses: list[str]) -> None:
+    if reason := parse_part(part, handler):
         losses.append(f"it is damaged, and not read to its end ({reason})")
 
 
@@ -175,7 +176,7 @@ class _Body(XmlHandler):
         if self._package is None or part not in self._package:
             return ""
         texts = PartText(PREFIXES, lambda name: name in MATH or name in PARAGRAPHS)
-        _parse(*self._package.read(part), texts, self.losses)
+        _parse(self._package.read(part), texts, self.losses)
         return texts.joined
 
 

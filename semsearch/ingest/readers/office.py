@@ -67,6 +67,12 @@ def parse_xml(raw: bytes, handler: XmlHandler) -> str:
     return ""
 
 
+def parse_part(part: tuple[bytes, str], handler: XmlHandler) -> str:
+    """Pass a part, as `Package.read` returns it, to a handler. Returns why it was not read to its end, or nothing."""
+    raw, reason = part
+    return parse_xml(raw, handler) or reason if raw else reason
+
+
 class TextFlow:
     """Joins paragraphs, table cells and rows to one text.
 
