@@ -349,10 +349,7 @@ class Index:
         if documents is None:
             raise QueryError("there is nothing to index: give documents, paths or a recipe after the folder")
         recipe, records = _recipe_and_records(documents, strict)
-        if strict is not None:
-            recipe = recipe.model_copy(update={"strict": strict, "skip_bad": not strict})
-        if max_bad_share is not None:
-            recipe = recipe.model_copy(update={"max_bad_share": max_bad_share})
+        recipe = recipe.with_limits(strict, max_bad_share)
         if title:
             recipe = recipe.model_copy(update={"title": title})
         if isinstance(encoder, str):

@@ -112,8 +112,8 @@ def build(
     Running the same command again continues an interrupted build.
 
     Records and files that cannot be read are left out, counted and listed at the end, and later by `semsearch info`.
-    It is an error if no document can be read of a file that is named here, or if more than a tenth of a table's rows
-    (of 20 or more), or of a folder's files (of 20 or more), cannot be read.
+    It is an error if no document can be read of a file that is named here, or if more than a tenth of a table's rows,
+    or of the files of a folder of 20 or more, cannot be read.
 
     Example: semsearch build docs/ faq.jsonl --out index/help
     """
@@ -121,7 +121,7 @@ def build(
     recipe, folder = _recipe(inputs, output, named, id_prefix)
     if encoder:
         recipe = recipe.model_copy(update={"encoder": recipe.encoder.model_copy(update={"model": encoder})})
-    recipe = _with_limits(recipe, strict, max_bad_share)
+    recipe = recipe.with_limits(strict, max_bad_share)
     build_recipe(recipe, folder, resume=resume, device=device, threads=threads)
 
 
@@ -174,7 +174,7 @@ def update(
     else:
         recipe = built
         sources = sources_for(built, inputs, named, id_prefix=id_prefix)
-    recipe = _with_limits(recipe, strict, max_bad_share)
+    recipe = recipe.with_limits(strict, max_bad_share)
     started = monotonic()
     readings = [read(source, root) for source, root in sources]
     events = update_index(
@@ -313,14 +313,6 @@ def _named_fields(**fields: str | None) -> FieldNames | None:
 
     named = {role: (name,) for role, name in fields.items() if name}
     return FieldNames.model_validate(named) if named else None
-
-
-def _with_limits(recipe: Recipe, strict: bool | None, max_bad_share: float | None) -> Recipe:
-    """Return the recipe with the options that the command line gives."""
-    given: dict[str, object] = {} if strict is None else {"strict": strict, "skip_bad": not strict}
-    if max_bad_share is not None:
-        given["max_bad_share"] = max_bad_share
-    return recipe.model_copy(update=given)
 
 
 def _recipe_alone(inputs: list[Path], named: FieldNames | None, id_prefix: str | None) -> Recipe:

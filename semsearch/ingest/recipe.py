@@ -190,6 +190,13 @@ class Recipe(_Section):
         (), description="Where to read documents; empty for documents that a program passes"
     )
 
+    def with_limits(self, strict: bool | None, max_bad_share: float | None) -> Recipe:
+        """Return the recipe with other limits of bad records; None keeps its own."""
+        given: dict[str, object] = {} if strict is None else {"strict": strict, "skip_bad": not strict}
+        if max_bad_share is not None:
+            given["max_bad_share"] = max_bad_share
+        return self.model_copy(update=given)
+
     @property
     def skips_bad(self) -> bool | None:
         """Whether bad records are left out: always, never, or, if None, up to `max_bad_share`."""
