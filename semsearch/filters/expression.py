@@ -21,7 +21,7 @@ from pydantic import ValidationError
 
 from semsearch.errors import FilterError
 from semsearch.filters.tree import And, Comparison, Filter, Not, Or, check_size
-from semsearch.filters.values import NUMBER, OWN_FIELDS, Scalar, parse_boolean, parse_number, typed
+from semsearch.filters.values import OWN_FIELDS, Scalar, parse_boolean, parse_number, typed
 
 MAX_EXPRESSION_CHARS = 4_000
 """Maximum length of an expression in characters."""
@@ -104,7 +104,7 @@ def _scalar(field: str, token: Token) -> Scalar:
         return text
     if text.lower() == "null":
         raise ValueError(f'null is not a value: write `not {field} exists`, or "{text}" for the text')
-    if NUMBER.fullmatch(text) and (number := parse_number(text)) is not None:
+    if (number := parse_number(text)) is not None:
         return number
     boolean = parse_boolean(text)
     return text if boolean is None else boolean

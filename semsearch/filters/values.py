@@ -33,13 +33,11 @@ OWN_FIELDS = ("id", "title", "source")
 """Fields of the document itself. Metadata of the same name is called `metadata.id` and so on."""
 OWN_PREFIX = "metadata."
 
-NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _LEADING_ZERO = re.compile(r"[+-]?0[0-9]")
 _DATE = re.compile(
     r"[0-9]{4}-[0-9]{2}(-[0-9]{2}([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,9})?)?(Z|[+-][0-9:]{2,6})?)?)?"
 )
-MAX_DIGITS = 4_300
-"""Digits of the largest integer; Python's limit for converting texts."""
 
 
 class Kind(IntEnum):
@@ -101,7 +99,7 @@ def typed(value: Scalar) -> TypedValue:
 
 def parse_number(text: str) -> int | float | None:
     """Return the number that a text is, exactly if it is an integer; None for other texts and for `007`."""
-    if not NUMBER.fullmatch(text) or _LEADING_ZERO.match(text):
+    if not _NUMBER.fullmatch(text) or _LEADING_ZERO.match(text):
         return None
     try:
         return int(text)

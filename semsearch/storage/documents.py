@@ -261,8 +261,9 @@ class DocumentStore:
 
     def kinds(self, name: str) -> set[Kind]:
         """Return the kinds of the values of the metadata field `name`."""
-        test = "EXISTS (SELECT 1 FROM facts WHERE name = ? AND kind = ?)"
-        return {kind for kind in Kind if self._select_values(f"SELECT {test}", [name, int(kind)])[0][0]}
+        tests = ", ".join("EXISTS (SELECT 1 FROM facts WHERE name = ? AND kind = ?)" for _ in Kind)
+        [is_held] = self._select_values(f"SELECT {tests}", [value for kind in Kind for value in (name, int(kind))])
+        return {kind for kind, held in zip(Kind, is_held, strict=True) if held}
 
     def facet_counts(self, name: str, documents: Rows) -> dict[TypedValue, int]:
         """Count the documents in (n,) rows by their value of the metadata field `name`."""
