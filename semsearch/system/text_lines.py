@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import gzip
-import lzma
-import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from io import TextIOWrapper
 from pathlib import Path
 from typing import IO, Any
 
+from semsearch.system.compression import DAMAGED, open_compressed
+
 MAX_LINE_CHARS = 2**24
 """Length of a line that is read whole."""
 
-_OPEN: Mapping[str, Callable[[Path, str], Any]] = {".gz": gzip.open, ".xz": lzma.open}
+_COMPRESSED = (".gz", ".xz")
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -38,12 +37,12 @@ def read_lines(path: Path) -> Iterator[tuple[int, str | None]]:
                     yield number, None
                 elif line.strip():
                     yield number, line.rstrip("\n")
-    except (EOFError, zlib.error, lzma.LZMAError) as error:
+    except DAMAGED as error:
         raise OSError(0, "it is damaged, or ends too early") from error
 
 
 def _open_text(path: Path) -> IO[str]:
-    raw: Any = _OPEN.get(path.suffix.lower(), Path.open)(path, "rb")
+    raw: Any = open_compressed(path) if path.suffix.lower() in _COMPRESSED else path.open("rb")
     try:
         wide = raw.peek(2)[:2] in _UTF_16
         return TextIOWrapper(

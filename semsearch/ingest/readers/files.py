@@ -18,9 +18,8 @@ from typing import IO, Any, TypeAlias, cast
 
 from pydantic import JsonValue
 
-from semsearch.errors import InputError
-from semsearch.ingest.readers.compression import COMPRESSED, DAMAGED, open_compressed
 from semsearch.ingest.recipe import Source
+from semsearch.system.compression import COMPRESSED, DAMAGED, open_compressed
 from semsearch.system.extras import install_command
 from semsearch.types import MAX_METADATA_DEPTH, Document, document_problem, is_unicode
 
@@ -36,7 +35,7 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 
-UNREADABLE: tuple[type[Exception], ...] = (OSError, InputError, *DAMAGED)
+UNREADABLE: tuple[type[Exception], ...] = (OSError, *DAMAGED)
 """What opening and decompressing a file may raise."""
 
 
@@ -109,7 +108,7 @@ def printable(name: str) -> str:
 
 
 def open_bytes(path: Path) -> IO[bytes]:
-    """Open a file; it is decompressed as it is read. Raises OSError, InputError."""
+    """Open a file; it is decompressed as it is read. Raises OSError."""
     return open_compressed(path) if path.suffix.lower() in COMPRESSED else path.open("rb")
 
 

@@ -17,7 +17,6 @@ from pathlib import Path
 from semsearch.errors import InputError, first_line
 from semsearch.ingest.readers import python_docs
 from semsearch.ingest.readers.column_types import typed_columns, with_types
-from semsearch.ingest.readers.compression import COMPRESSED
 from semsearch.ingest.readers.files import (
     BadRecord,
     PassedOver,
@@ -31,6 +30,7 @@ from semsearch.ingest.readers.files import (
 from semsearch.ingest.readers.pages import read_docx, read_epub, read_html, read_markdown, read_odt, read_pdf, read_text
 from semsearch.ingest.readers.tables import read_csv, read_json, read_jsonl, read_parquet
 from semsearch.ingest.recipe import Source
+from semsearch.system.compression import COMPRESSED
 from semsearch.types import Document, is_unicode
 
 READERS: Mapping[str, Reader] = {

@@ -10,7 +10,6 @@ from typing import Any, cast
 from pydantic import JsonValue
 
 from semsearch.errors import first_line
-from semsearch.ingest.readers.compression import COMPRESSED
 from semsearch.ingest.readers.content import MAX_PACKED_BYTES, iso_date
 from semsearch.ingest.readers.delimited import column_names, read_rows
 from semsearch.ingest.readers.files import (
@@ -30,6 +29,7 @@ from semsearch.ingest.readers.files import (
 )
 from semsearch.ingest.readers.json_text import BLANK, NOT_AN_OBJECT, parse_object, split_records
 from semsearch.ingest.recipe import FieldNames, Source
+from semsearch.system.compression import COMPRESSED
 from semsearch.types import Document, is_unicode
 
 MAX_NUMBER = 10**300

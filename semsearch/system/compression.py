@@ -12,8 +12,6 @@ from io import BufferedReader, RawIOBase
 from pathlib import Path
 from typing import IO, Protocol, cast
 
-from semsearch.errors import InputError
-
 if sys.version_info >= (3, 14):
     from compression import zstd
 else:
@@ -23,7 +21,7 @@ READ_BYTES = 2**16
 MAX_MEMORY_BYTES = 2**28
 """Memory that a file may ask for to be decompressed; xz -9 asks for a quarter of it."""
 DAMAGED: tuple[type[Exception], ...] = (EOFError, lzma.LZMAError, zlib.error, zstd.ZstdError)
-"""What reading a compressed file may raise, besides OSError and InputError."""
+"""What reading a compressed file may raise, besides OSError."""
 
 
 class _Decompressor(Protocol):
@@ -84,14 +82,14 @@ COMPRESSED = tuple(_COMPRESSIONS)
 def open_compressed(path: Path) -> IO[bytes]:
     """Open a compressed file by its suffix; all its streams are read as one.
 
-    Raises OSError; InputError if it is not compressed in this way. Reading raises one of `DAMAGED`, or InputError for
-    data that follows the last stream.
+    Raises OSError, also if it is not compressed in this way. Reading raises one of `DAMAGED`, or OSError for data that
+    follows the last stream.
     """
     compression = _COMPRESSIONS[path.suffix.lower()]
     with path.open("rb") as file:
         first = file.read(6)
     if not first.startswith(compression.magics):
-        raise InputError(_wrong_suffix(path, first, compression.name))
+        raise OSError(_wrong_suffix(path, first, compression.name))
     return cast("IO[bytes]", BufferedReader(_Stream(path.open("rb"), compression)))
 
 
@@ -126,7 +124,7 @@ class _Stream(RawIOBase):
                     return b""
                 data += self._file.read(max(0, 6 - len(data)))
                 if not data.startswith(self._compression.magics):
-                    raise InputError(f"after the end of its {self._compression.name} data, it has other data")
+                    raise OSError(f"after the end of its {self._compression.name} data, it has other data")
                 self._decompressor = self._compression.decompressor()
             elif self._decompressor.needs_input and not (data := self._file.read(READ_BYTES)):
                 raise EOFError("it is cut off: its end is missing")
