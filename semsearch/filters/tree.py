@@ -20,7 +20,7 @@ from typing import Annotated, Self, TypeAlias, Union
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
-from semsearch.filters.values import Key, Kind, Scalar, TypedValue, date_key, normalize, text_value, typed
+from semsearch.filters.values import OWN_FIELDS, Key, Kind, Scalar, TypedValue, date_key, normalize, text_value, typed
 
 MAX_NAME_CHARS = 200
 """Maximum length of a field name."""
@@ -108,14 +108,16 @@ class Comparison(_Node):
 
     @property
     def bounds(self) -> dict[str, str | int | float]:
-        """Sign → bound."""
+        """Sign → bound; a text, if the field is the document's own."""
         given = {">": self.gt, ">=": self.gte, "<": self.lt, "<=": self.lte}
-        return {sign: value for sign, value in given.items() if value is not None}
+        return {
+            sign: typed(value).text if self._is_own else value for sign, value in given.items() if value is not None
+        }
 
     @property
     def values(self) -> tuple[TypedValue, ...]:
         """The values of `eq` or `one_of`."""
-        return tuple(map(typed, self.one_of or ())) if self.eq is None else (typed(self.eq),)
+        return tuple(map(self._typed, self.one_of or ())) if self.eq is None else (self._typed(self.eq),)
 
     @property
     def kinds(self) -> set[Kind]:
@@ -129,10 +131,10 @@ class Comparison(_Node):
         """The ranges that the bounds stand for; a value must be in one of them.
 
         Numbers are compared with numbers, texts with texts, and dates with dates. A year, such as 2024 or "2024", is
-        compared with dates as well.
+        compared with dates as well. Documents' own fields are texts only.
         """
         bounds = self.bounds
-        dates = {sign: _date_bound(sign, bound) for sign, bound in bounds.items()}
+        dates = {sign: None if self._is_own else _date_bound(sign, bound) for sign, bound in bounds.items()}
         date_keys = tuple((sign, Kind.DATE, key) for sign, key in dates.items() if key is not None)
         are_dates = len(date_keys) == len(bounds)
         texts = {sign: bound for sign, bound in bounds.items() if isinstance(bound, str)}
@@ -145,6 +147,15 @@ class Comparison(_Node):
             keys = tuple((sign, Kind.TEXT, text_value(text).key) for sign, text in texts.items())
             ranges.append(Range(Kind.TEXT, Kind.TEXT, keys))
         return (*ranges, Range(Kind.DATE, Kind.DATE, date_keys)) if are_dates else tuple(ranges)
+
+    @property
+    def _is_own(self) -> bool:
+        """Whether the field is the document's own, whose values are texts, whatever form they have."""
+        return self.field in OWN_FIELDS
+
+    def _typed(self, value: Scalar) -> TypedValue:
+        value_typed = typed(value)
+        return text_value(value_typed.text) if self._is_own else value_typed
 
 
 class And(_Node):

@@ -159,17 +159,21 @@ def document_values(
         yield (OWN_PREFIX + name if name.partition(".")[0] in OWN_FIELDS else name), value
 
 
-def numbers_from_texts(metadata: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
-    """Return metadata in which each text that is spelled as JSON spells a number is that number."""
-    return {name: _number_from_text(value) for name, value in metadata.items()}
+def typed_texts(metadata: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    """Return metadata in which each text that JSON would read as a number or a boolean is that number or boolean."""
+    return {name: _typed_text(value) for name, value in metadata.items()}
 
 
-def _number_from_text(value: JsonValue) -> JsonValue:
+def _typed_text(value: JsonValue) -> JsonValue:
     if isinstance(value, dict):
-        return numbers_from_texts(value)
+        return typed_texts(value)
     if isinstance(value, list):
-        return [_number_from_text(inner) for inner in value]
-    number = parse_number(value) if isinstance(value, str) else None
+        return [_typed_text(inner) for inner in value]
+    if not isinstance(value, str):
+        return value
+    if value in {"true", "false"}:
+        return value == "true"
+    number = parse_number(value)
     return value if number is None or str(number) != value else number
 
 

@@ -15,9 +15,9 @@ from semsearch.filters.values import (
     date_key,
     document_values,
     field_values,
-    numbers_from_texts,
     parse_number,
     typed,
+    typed_texts,
 )
 
 NUMBERS = st.one_of(
@@ -124,8 +124,12 @@ def test_a_document_has_its_own_fields_and_those_of_its_metadata() -> None:
     ]  # fmt: skip
 
 
-def test_texts_of_former_indexes_that_are_spelled_as_numbers_are_numbers() -> None:
-    metadata: Any = {"a": "2024", "b": "1.10", "c": ["-1.5", "x", True], "d": {"e": "007", "f": "1e5"}, "g": 3}
-    assert numbers_from_texts(metadata) == {
-        "a": 2024, "b": "1.10", "c": [-1.5, "x", True], "d": {"e": "007", "f": "1e5"}, "g": 3,
+def test_texts_of_former_indexes_that_are_spelled_as_in_json_are_numbers_and_booleans() -> None:
+    metadata: Any = {
+        "a": "2024", "b": "1.10", "c": ["-1.5", "x", True, "true"], "d": {"e": "007", "f": "1e5"}, "g": 3, "h": "false",
+        "i": "True",
+    }  # fmt: skip
+    assert typed_texts(metadata) == {
+        "a": 2024, "b": "1.10", "c": [-1.5, "x", True, True], "d": {"e": "007", "f": "1e5"}, "g": 3, "h": False,
+        "i": "True",
     }  # fmt: skip

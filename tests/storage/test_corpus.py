@@ -38,6 +38,8 @@ MIXED: list[Any] = [
     -(2**63), 2**63 - 1, -(2**63) - 1, 10**30, 10**30 + 1, -(10**30), 1e30, 1e300, -1e300, 1e-08, 0.8472317894561234,
     "\U0010ffff", "\ud7ff", "\ue000",
 ]  # fmt: skip
+OWN = ["T", "T1", "2024", "2024-03-01", "2024-03-01T10:00:00Z", "1.10", "1.1", "true", "7"]
+"""Titles. Documents' own fields are texts, whatever form they have."""
 BOUNDS = [value for value in MIXED if not isinstance(value, bool)]
 
 
@@ -52,9 +54,8 @@ def make_document(number: int) -> Document:
         metadata["author"] = {"name": f"a{number % 4}"}
     metadata["mixed"] = [MIXED[number % len(MIXED)], MIXED[7 * number % len(MIXED)]]
     metadata["day"] = f"20{20 + number % 4}-{1 + number % 12:02}-{1 + number % 28:02}"
-    return Document(
-        f"d{number}", f"T{number % 7}", f"word{number} common other{number % 6}", f"file{number % 2}", metadata
-    )
+    title = OWN[number % len(OWN)]
+    return Document(f"d{number}", title, f"word{number} common other{number % 6}", f"file{number % 2}", metadata)
 
 
 def segment(folder: Path, name: str, documents: list[Document], vectors: np.ndarray) -> Segment:
@@ -113,10 +114,11 @@ def matches(document: Document, query_filter: Filter) -> bool:
             return any(matches(document, part) for part in parts)
     fields = [("id", document.id), ("title", document.title), ("source", document.source), *flat(document.metadata)]
     values = [value for name, value in fields if name == query_filter.field]
+    own = query_filter.field in {"id", "title", "source"}
     if query_filter.exists is not None:
         within = any(name.startswith(f"{query_filter.field}.") for name, _ in fields)
         return (bool(values) or within) is query_filter.exists
-    return any(_matches_comparison(value, query_filter) for value in values)
+    return any(_matches_comparison(value, query_filter, is_text=own) for value in values)
 
 
 def flat(metadata: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -137,14 +139,24 @@ def kind(value: Any) -> str:
     return "date" if re.fullmatch(r"\d{4}-\d\d(-\d\d)?", value) else "text"
 
 
-def _matches_comparison(value: Any, comparison: Comparison) -> bool:
+def _matches_comparison(value: Any, comparison: Comparison, *, is_text: bool) -> bool:
     if comparison.prefix is not None:
         return (value if isinstance(value, str) else json.dumps(value)).startswith(comparison.prefix)
     one_of = comparison.one_of if comparison.eq is None else (comparison.eq,)
+    if is_text:
+        texts = [one if isinstance(one, str) else json.dumps(one) for one in one_of or ()]
+        return value in texts or (one_of is None and _within_text_bounds(value, comparison))
     if one_of is not None:
         return any(kind(value) == kind(allowed) and value == allowed for allowed in one_of)
     bounds = {sign: bound for sign in SIGNS if (bound := getattr(comparison, sign)) is not None}
     return all(_within_bound(value, sign, bound) for sign, bound in bounds.items())
+
+
+def _within_text_bounds(value: str, comparison: Comparison) -> bool:
+    bounds = {sign: bound for sign in SIGNS if (bound := getattr(comparison, sign)) is not None}
+    return all(
+        SIGNS[sign](value, bound if isinstance(bound, str) else json.dumps(bound)) for sign, bound in bounds.items()
+    )
 
 
 def _within_bound(value: Any, sign: str, bound: Any) -> bool:
@@ -175,7 +187,11 @@ def random_filter(draw: random.Random, depth: int = 0) -> Any:
             {"field": "tags", "in": draw.sample(["t0", "t1", "t2", "none", "all"], 2)},
             {"field": "author", "exists": draw.choice([True, False])},
             {"field": "author.name", "eq": f"a{number % 4}"},
-            {"field": "title", "prefix": "T"},
+            {"field": "title", "prefix": draw.choice(["T", "2024", "1"])},
+            {"field": "title", "eq": draw.choice([*OWN, 7, 1.1, True, 2024])},
+            {"field": "title", "in": draw.sample(OWN, 3)},
+            {"field": "title", draw.choice(["gt", "gte"]): draw.choice([*OWN, 7, 2024])},
+            {"field": "title", draw.choice(["lt", "lte"]): draw.choice([*OWN, 7, 2024])},
             {"field": "id", "in": [f"d{number}", f"d{number + 1}"]},
             {"field": "source", "eq": "file1"},
             {"field": "day", "gte": draw.choice(["2021", 2022, "2021-06", "2020-03-04"])},
