@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Annotated
@@ -17,11 +17,13 @@ from rich.text import Text
 from semsearch.cli.options import Device, Threads, err, out
 
 if TYPE_CHECKING:
-    from semsearch.ingest.recipe import FieldNames, Recipe, Source
+    from semsearch.ingest.recipe import Recipe, Source
     from semsearch.ingest.updating import UpdateResult
     from semsearch.storage.left_out import LeftOut
     from semsearch.storage.manifest import Manifest
 
+_SOURCE_OPTIONS = {"fields": "--*-field", "types": "--type"}
+"""Options for values of `Source` that are not named as they are."""
 SHOWN_LEFT_OUT = 20
 """Entries of what was left out that are printed."""
 
@@ -65,6 +67,28 @@ TextField = Annotated[
         help="Field or column with the text. \\[default: text, content, body, description]", show_default=False
     ),
 ]
+Types = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--type",
+        metavar="NAME=TYPE",
+        help="Type of a metadata field or column: text, number or boolean, as in --type zip=text. Can be repeated."
+        " \\[default: those of the file, and of a CSV or TSV column, number or boolean if all its values are]",
+        show_default=False,
+    ),
+]
+Encoding = Annotated[
+    str | None,
+    typer.Option(help="Encoding of texts and tables, such as cp1252. \\[default: utf-8]", show_default=False),
+]
+Delimiter = Annotated[
+    str | None,
+    typer.Option(
+        help="Character between the columns of a CSV or TSV table, such as ';' or tab. \\[default: the one of , ; | and"
+        " tab that fits its first lines]",
+        show_default=False,
+    ),
+]
 
 
 def build(
@@ -100,6 +124,9 @@ def build(
     id_field: IdField = None,
     title_field: TitleField = None,
     text_field: TextField = None,
+    types: Types = None,
+    encoding: Encoding = None,
+    delimiter: Delimiter = None,
     resume: Annotated[
         bool, typer.Option(help="Reuse the embeddings of an interrupted build of this index, or start over.")
     ] = True,
@@ -117,8 +144,9 @@ def build(
 
     Example: semsearch build docs/ faq.jsonl --out index/help
     """
-    named = _named_fields(id=id_field, title=title_field, text=text_field)
-    recipe, folder = _recipe(inputs, output, named, id_prefix)
+    fields = {"id": id_field, "title": title_field, "text": text_field}
+    options = _source_options(fields, types, id_prefix=id_prefix, encoding=encoding, delimiter=delimiter)
+    recipe, folder = _recipe(inputs, output, options)
     if encoder:
         recipe = recipe.model_copy(update={"encoder": recipe.encoder.model_copy(update={"model": encoder})})
     recipe = recipe.with_limits(strict, max_bad_share)
@@ -145,6 +173,9 @@ def update(
     id_field: IdField = None,
     title_field: TitleField = None,
     text_field: TextField = None,
+    types: Types = None,
+    encoding: Encoding = None,
+    delimiter: Delimiter = None,
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
@@ -165,15 +196,16 @@ def update(
         from semsearch.ingest.updating import update as update_index
         from semsearch.storage.generations import read_manifest
 
-    named = _named_fields(id=id_field, title=title_field, text=text_field)
+    fields = {"id": id_field, "title": title_field, "text": text_field}
+    options = _source_options(fields, types, id_prefix=id_prefix, encoding=encoding, delimiter=delimiter)
     built = Recipe.model_validate(read_manifest(index).recipe)
     if any(path.suffix == ".toml" for path in inputs):
-        recipe = _recipe_alone(inputs, named, id_prefix)
+        recipe = _recipe_alone(inputs, options)
         _check_same(index, built, recipe, inputs[0])
         sources: list[tuple[Source, Path | None]] = [(source, None) for source in recipe.sources]
     else:
         recipe = built
-        sources = sources_for(built, inputs, named, id_prefix=id_prefix)
+        sources = sources_for(built, inputs, options)
     recipe = recipe.with_limits(strict, max_bad_share)
     started = monotonic()
     readings = [read(source, root) for source, root in sources]
@@ -307,40 +339,64 @@ def _segments(manifest: Manifest) -> str:
     return text + ("; semsearch compact merges them" if worth_compacting else "")
 
 
-def _named_fields(**fields: str | None) -> FieldNames | None:
-    """Return the field names of the --*-field options; None if none is given."""
-    from semsearch.ingest.recipe import FieldNames
+def _source_options(
+    fields: Mapping[str, str | None], types: Sequence[str] | None, **others: str | None
+) -> dict[str, object]:
+    """Return the values of `Source` that are given as options. Raises typer.BadParameter for one that is wrong.
 
-    named = {role: (name,) for role, name in fields.items() if name}
-    return FieldNames.model_validate(named) if named else None
+    fields: field by role. types: each `NAME=TYPE`. others: further values by name.
+    """
+    from pydantic import ValidationError
+
+    from semsearch.ingest.recipe import Source
+
+    given: dict[str, object] = {name: value for name, value in others.items() if value is not None}
+    if given.get("delimiter") in {"tab", "\\t"}:
+        given["delimiter"] = "\t"
+    if named := {role: (name,) for role, name in fields.items() if name}:
+        given["fields"] = named
+    if types:
+        given["types"] = dict(map(_named_type, types))
+    try:
+        source = Source.model_validate({"path": ".", **given})
+    except ValidationError as error:
+        problem = error.errors()[0]
+        name, *parts = map(str, problem["loc"])
+        option = _SOURCE_OPTIONS.get(name, f"--{name.replace('_', '-')}")
+        message = f"{problem['input']!r}: {problem['msg'].removeprefix('Value error, ')}"
+        raise typer.BadParameter(": ".join([*parts, message]), param_hint=option) from None
+    return {name: getattr(source, name) for name in given}
 
 
-def _recipe_alone(inputs: list[Path], named: FieldNames | None, id_prefix: str | None) -> Recipe:
+def _named_type(text: str) -> tuple[str, str]:
+    name, equals, field_type = text.rpartition("=")
+    if not (name and equals):
+        raise typer.BadParameter(f"{text!r} is not NAME=TYPE, as in zip=text", param_hint=_SOURCE_OPTIONS["types"])
+    return name, field_type
+
+
+def _recipe_alone(inputs: list[Path], options: Mapping[str, object]) -> Recipe:
     from semsearch.ingest.recipe import Recipe
 
     if len(inputs) > 1:
         raise typer.BadParameter(
             "a recipe cannot be combined with other inputs: name the files in it (sources.path)", param_hint="INPUTS"
         )
-    if named:
-        raise typer.BadParameter("a recipe names its fields itself: set sources.fields in it", param_hint="--*-field")
-    if id_prefix is not None:
-        raise typer.BadParameter("set sources.id_prefix in the recipe instead", param_hint="--id-prefix")
+    for name in options:
+        option = _SOURCE_OPTIONS.get(name, f"--{name.replace('_', '-')}")
+        raise typer.BadParameter(f"set sources.{name} in the recipe instead", param_hint=option)
     return Recipe.read(inputs[0])
 
 
-def _recipe(
-    inputs: list[Path], output: Path | None, named: FieldNames | None, id_prefix: str | None
-) -> tuple[Recipe, Path]:
+def _recipe(inputs: list[Path], output: Path | None, options: Mapping[str, object]) -> tuple[Recipe, Path]:
     """Return the recipe to build, and the folder of the index."""
-    from semsearch.ingest.recipe import FieldNames, Recipe, Source
+    from semsearch.ingest.recipe import Recipe, Source
 
     if any(path.suffix == ".toml" for path in inputs):
-        return _recipe_alone(inputs, named, id_prefix), output or inputs[0].with_suffix("")
+        return _recipe_alone(inputs, options), output or inputs[0].with_suffix("")
     if output is None:
         raise typer.BadParameter("name the folder of the index, for example --out index/mine", param_hint="--out")
-    sources = tuple(Source(path=path, fields=named or FieldNames(), id_prefix=id_prefix or "") for path in inputs)
-    return Recipe(sources=sources), output
+    return Recipe(sources=tuple(Source(path=path).model_copy(update=options) for path in inputs)), output
 
 
 def _check_same(index: Path, built: Recipe, recipe: Recipe, path: Path) -> None:

@@ -153,11 +153,16 @@ class Source(_Section):
     def _path_or_python(self) -> Source:
         if (self.path is None) == (self.python is None):
             raise ValueError('a source is either a path or python = "stdlib"')
-        try:
-            "".encode(self.encoding)
-        except LookupError:
-            raise ValueError(f"encoding {self.encoding!r} is unknown") from None
         return self
+
+    @field_validator("encoding")
+    @classmethod
+    def _known_encoding(cls, name: str) -> str:
+        try:
+            "".encode(name)
+        except LookupError:
+            raise ValueError(f"encoding {name!r} is unknown: give one of Python's, such as cp1252") from None
+        return name
 
 
 class Recipe(_Section):
@@ -247,12 +252,12 @@ class _RecipeFile(Recipe):
 
 
 def sources_for(
-    recipe: Recipe, paths: Sequence[Path], fields: FieldNames | None = None, *, id_prefix: str | None = None
+    recipe: Recipe, paths: Sequence[Path], options: Mapping[str, object]
 ) -> list[tuple[Source, Path | None]]:
     """Return the source of each path, with the `root` that `readers.sources.read` takes.
 
     A path within a source of the recipe is read with that source's options, and its documents are named relative to it.
-    Other paths are read with default options. fields, id_prefix: replace those of all.
+    Other paths are read with default options. options: values of `Source` that replace those of all, by name.
     """
     sources: list[tuple[Source, Path | None]] = []
     for path in (path.resolve() for path in paths):
@@ -261,12 +266,7 @@ def sources_for(
             if candidate.path is not None and path.is_relative_to(candidate.path.resolve()):
                 source, root = candidate, candidate.path.resolve()
                 break
-        values: dict[str, object] = {"path": path}
-        if fields is not None:
-            values["fields"] = fields
-        if id_prefix is not None:
-            values["id_prefix"] = id_prefix
-        sources.append((source.model_copy(update=values), root))
+        sources.append((source.model_copy(update={**options, "path": path}), root))
     return sources
 
 

@@ -49,6 +49,46 @@ def test_updating_from_a_folder_adds_and_prunes(built: Path, command: Command) -
     assert "docs/cat.md" not in search_ids(built, command)
 
 
+def test_options_say_how_a_table_is_read(tmp_path: Path, tiny_model: Path, command: Command) -> None:
+    path, index = tmp_path / "t.csv", tmp_path / "index"
+    path.write_bytes("id;text;zip;n\n1;caf\xe9;10115;1,5\n2;tea;20095;x\n".encode("latin-1"))
+    model = ("--encoder", tiny_model, "--device", "cpu")
+    options = ("--type", "zip=text", "--type", "n=number", "--encoding", "latin-1", "--delimiter", ";")
+    done = command("build", path, "--out", index, *model, *options)
+    assert done.returncode == 0, done.stderr
+    shown = command("search", "caf\u00e9", "-i", index, "--filter", 'zip = "10115"', "--json", "--device", "cpu")
+    assert [json.loads(line)["metadata"]["zip"] for line in shown.stdout.splitlines()] == ["10115"]
+    # an update takes them too, or those that the index was built with
+    assert "2 unchanged" in command("update", index, path, "--device", "cpu").stderr
+    assert "2 replaced" in command("update", index, path, "--type", "zip=number", "--device", "cpu").stderr
+    tabs = tmp_path / "tabs.csv"
+    tabs.write_text("text\tx,y,z\nOwl\ta,b,c\n")
+    assert command("build", tabs, "--out", tmp_path / "tabs", *model, "--delimiter", "tab").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "complaint"),
+    [
+        ("--type", "zip=texts", "zip: 'texts': Input should be 'text', 'number' or 'boolean'"),
+        ("--type", "zip", "'zip' is not NAME=TYPE, as in zip=text"),
+        ("--type", "=text", "'=text' is not NAME=TYPE"),
+        ("--encoding", "klingon", "encoding 'klingon' is unknown: give one of Python's, such as cp1252"),
+        ("--encoding", "rot13", "encoding 'rot13' is unknown"),
+        ("--delimiter", "ab", "'ab': String should have at most 1 character"),
+        ("--delimiter", '"', "should match pattern"),
+    ],
+)
+def test_a_wrong_option_for_inputs_is_named_with_its_value(
+    tmp_path: Path, command: Command, option: str, value: str, complaint: str
+) -> None:
+    (tmp_path / "t.csv").write_text("text\nOwl\n")
+    done = command("build", tmp_path / "t.csv", "--out", tmp_path / "index", option, value)
+    assert done.returncode == 2
+    shown = " ".join(done.stderr.replace("\u2502", " ").split())
+    assert complaint in shown
+    assert option in shown
+
+
 def test_an_unreadable_document_is_not_deleted(built: Path, command: Command) -> None:
     docs = built.parent / "docs"
     (docs / "cat.md").write_bytes(b"caf\xe9")
