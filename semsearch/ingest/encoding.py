@@ -106,8 +106,8 @@ def encode_passages(
     """
     lengths = writer.tokens()
     of_tokens = int(lengths.sum())
-    yield Encoding(0, len(vectors), 0, of_tokens)
     passages, tokens = int(known.sum()), int(lengths[known].sum())
+    yield Encoding(passages, len(vectors), tokens, of_tokens)
     unknown = np.flatnonzero(~known)
     batches = [unknown[rows] for rows in encoder.plan_batches("document", lengths[unknown])]
     for rows, batch_vectors in zip(batches, encode(map(writer.texts, batches)), strict=True):
@@ -123,19 +123,24 @@ def encode_resumable(
     vectors: np.ndarray,
     checkpoint: EmbeddingCheckpoint,
     *,
+    known: Mask | None = None,
     pipelined: int = 0,
 ) -> Iterator[Resuming | Encoding]:
     """As `encode_passages`, with the vectors that the checkpoint holds; new vectors are added to it.
 
-    pipelined: number of passages that this build has put there itself.
+    known: as for `encode_passages`; by default none. pipelined: number of passages that this build has put into the
+    checkpoint itself.
     """
-    known = np.zeros(len(vectors), bool)
+    known = np.zeros(len(vectors), bool) if known is None else known.copy()
+    earlier = -pipelined
     if checkpoint.filled:
-        for start in range(0, len(vectors), LOOKUP_PASSAGES):
-            rows = np.arange(start, min(start + LOOKUP_PASSAGES, len(vectors)))
+        unknown = np.flatnonzero(~known)
+        for start in range(0, len(unknown), LOOKUP_PASSAGES):
+            rows = unknown[start : start + LOOKUP_PASSAGES]
             stored, known[rows] = checkpoint.lookup(writer.texts(rows))
             vectors[rows[known[rows]]] = stored[known[rows]]
-    if (earlier := int(known.sum()) - pipelined) > 0:
+            earlier += int(known[rows].sum())
+    if earlier > 0:
         yield Resuming(earlier, len(vectors))
 
     def encode(batches: Iterable[Sequence[str]]) -> Iterator[Vectors]:

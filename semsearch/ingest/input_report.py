@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 
 from semsearch.errors import InputError, RecipeError
 from semsearch.ingest.readers.files import BadRecord, PassedOver, Record
+from semsearch.ingest.readers.sources import is_page
 from semsearch.ingest.recipe import DEFAULT_MAX_BAD_SHARE
 from semsearch.storage.left_out import LeftOut, LeftOutKind
 from semsearch.types import Document
@@ -85,6 +86,11 @@ class InputReport:
         self.files: set[str] = set()
         """Files and folders that were read or could not be read, as the `source` of their documents names them."""
         self._incomplete: set[str] = set()
+        self._has_bad_documents = False
+        """Whether a document of a program is bad, which has no file."""
+        self._has_bad_rows = False
+        self._has_unread_rows = False
+        """Whether a table was not read to its end, or a folder not at all, so that any number of rows is missing."""
         self._read_whole = False
 
     def watch(self, records: Iterable[Record]) -> Iterator[Record]:
@@ -134,10 +140,20 @@ class InputReport:
         """Whether some file was read to its end and nothing was bad, so that what is missing is not in the input."""
         return self._read_whole and not self._incomplete
 
-    def may_hold(self, source: str) -> bool:
-        """Whether the document of this source may be in a file or folder that could not be read whole."""
-        file = PurePosixPath(file_of(source))
-        return any(str(path) in self._incomplete for path in (file, *file.parents))
+    def may_be_unread(self, document: Document) -> bool:
+        """Whether the input may hold a document that was not read.
+
+        It may, if something of its file or folder could not be read. It may also have moved to another file, unless its
+        id names its file: to a table that was not read to its end, or, if its own file was not read whole either, to a
+        bad row.
+        """
+        file = file_of(document.source)
+        path = PurePosixPath(file)
+        if self._has_bad_documents or any(str(one) in self._incomplete for one in (path, *path.parents)):
+            return True
+        if file and file in document.id:
+            return False
+        return self._has_unread_rows or (self._has_bad_rows and file not in self.files)
 
     def _add_bad(self, record: BadRecord) -> None:
         name = record.file or file_of(record.location)
@@ -157,9 +173,12 @@ class InputReport:
         self._incomplete.update({name, *("/".join(path.parts[start:]) for start in range(len(path.parts)))})
         if record.whole_file:
             file.unreadable = record
+            self._has_unread_rows |= not is_page(name)
         else:
             file.bad += 1
             file.first = file.first or record
+            self._has_bad_rows = True
+        self._has_bad_documents |= not record.file
 
     def _add_passed_over(self, record: PassedOver) -> None:
         self._end_file()

@@ -7,10 +7,11 @@ into which small segments are merged, so that their number stays small.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import TypeAlias
 
@@ -67,13 +68,13 @@ class UpdateResult:
     replaced: int = 0
     deleted: int = 0
     unchanged: int = 0
-    """Documents that did not change; which row of a file they are is not compared."""
+    """Documents that did not change; which row of their file they are is not compared."""
     unknown: tuple[str, ...] = ()
     """Ids to delete that no document has."""
     left_out: tuple[LeftOut, ...] = ()
     """What an update could not read."""
     protected: int = 0
-    """Documents that pruning kept because their files could not be read whole."""
+    """Documents that pruning kept because they may be in a file or folder that could not be read whole."""
     compacted: bool = False
     """Whether all segments were merged into one."""
 
@@ -106,8 +107,10 @@ def update(
 ) -> Iterator[UpdateEvent]:
     """Add documents to the index in `folder`; a document replaces the one of the same id if it differs.
 
-    prune: delete all documents that are not among the records, except those of files and folders in which something
-    could not be read. skip_bad, max_bad_share: as of `InputReport`. The work is done as the events are taken.
+    prune: delete all documents that are not among the records, except those that may be in a file or folder that could
+    not be read whole (`InputReport.may_be_unread`). skip_bad, max_bad_share: as of `InputReport`.
+
+    A passage whose text and title did not change keeps its vector. The work is done as the events are taken.
 
     Raises InputError if more of a table or of a folder is bad than may be, or, if `skip_bad` is False, for the first
     bad record; EncoderError; IndexFolderError if there is no index, if another process is writing it, if its encoder
@@ -125,24 +128,18 @@ def update(
             yield from store_documents(selected, encoder, recipe.chunking, writer, report=report)
             report.check()
             deleted = changes.to_delete(folder, prune=prune)
-            if not writer.documents and not deleted:
-                yield UpdateResult(
-                    folder,
-                    change.manifest,
-                    unchanged=changes.unchanged,
-                    left_out=report.left_out,
-                    protected=changes.protected,
-                )
-                return
             change.delete(deleted)
             if writer.documents:
-                yield from _write_segment(folder, change, writer, encoder, recipe, opened, threads=threads)
+                unchanged = _unchanged_passages(change.corpus, writer, set(changes.replaced))
+                yield from _write_segment(folder, change, writer, unchanged, encoder, recipe, opened, threads=threads)
         if not writer.documents:
             files.documents.unlink()
             files.folder.rmdir()
-        change.manifest = change.manifest.with_left_out(report.left_out, report.files, complete=prune)
-        manifest = change.publish()
-        remove_checkpoint(folder)
+        manifest = change.manifest.with_left_out(report.left_out, report.files, complete=prune)
+        if writer.documents or deleted or manifest != change.manifest:
+            change.manifest = manifest
+            manifest = change.publish()
+            remove_checkpoint(folder)
         replaced = len(changes.replaced)
         yield UpdateResult(
             folder,
@@ -181,24 +178,44 @@ def _load_encoder(
     return encoder
 
 
+def _unchanged_passages(corpus: Corpus, writer: DocumentWriter, replaced: Collection[str]) -> dict[int, int]:
+    """Row in `writer` → row in `corpus` of the passages that are encoded as one of the document was before.
+
+    replaced: ids of the documents of both.
+    """
+    rows: dict[int, int] = {}
+    for doc_id, passages in groupby(enumerate(writer.passages_by_row()), key=lambda passage: passage[1][0]):
+        if doc_id in replaced:
+            before = corpus.passage_rows(doc_id)
+            row_of = dict(zip(corpus.encoder_texts(before), before.tolist(), strict=True))
+            rows |= {row: row_of[text] for row, (_, text) in passages if text in row_of}
+    return rows
+
+
 def _write_segment(
     folder: Path,
     change: _Change,
     writer: DocumentWriter,
+    unchanged: Mapping[int, int],
     encoder: Encoder,
     recipe: Recipe,
     opened: OpenIndex | None,
     *,
     threads: int,
 ) -> Iterator[UpdateEvent]:
-    """Encode the stored documents and index them as a new segment, into which small segments are merged."""
+    """Encode the stored documents and index them as a new segment, into which small segments are merged.
+
+    unchanged: as `_unchanged_passages` returns it; their vectors are copied.
+    """
     vectors = [np.empty((writer.passages, encoder.dimension), np.float32)]
+    known, rows = np.zeros(writer.passages, bool), list(unchanged)
+    known[rows] = True
+    vectors[0][rows] = change.corpus.vectors(np.array(list(unchanged.values()), np.int64))
     if opened is None:
         with open_checkpoint(folder, encoder) as checkpoint:
-            yield from encode_resumable(encoder, writer, vectors[0], checkpoint)
+            yield from encode_resumable(encoder, writer, vectors[0], checkpoint, known=known)
     else:
-        none_known = np.zeros(writer.passages, bool)
-        yield from encode_passages(partial(map, opened.encode), encoder, writer, vectors[0], none_known)
+        yield from encode_passages(partial(map, opened.encode), encoder, writer, vectors[0], known)
     for stored, stored_vectors in change.take(_mergeable(change.corpus.segments, writer.passages)):
         writer.add(stored.document, stored.heading, stored.passages)
         vectors.append(stored_vectors)
@@ -283,7 +300,7 @@ class ChangeSet:
     replaced: list[str] = field(default_factory=list)
     """Ids of documents that differ from their record."""
     protected: int = 0
-    """Documents without a record that are kept, because their files could not be read whole."""
+    """Documents without a record that are kept, because they may be in what could not be read."""
     new: int = 0
     """Records to be written: added and replaced documents."""
     unchanged: int = 0
@@ -324,12 +341,12 @@ class ChangeSet:
         return self.replaced + self._without_record()
 
     def _without_record(self) -> list[str]:
-        """Ids of documents that had no record, except those of files that could not be read whole."""
+        """Ids of documents that had no record, except those that may be in what could not be read."""
         unseen = [doc_id for doc_id in self.corpus.all_doc_ids() if doc_id not in self.seen]
         without = []
         for doc_id in unseen:
             document = self.corpus.document(doc_id)
-            if document is None or not self.report.may_hold(document.source):
+            if document is None or not self.report.may_be_unread(document):
                 without.append(doc_id)
         self.protected = len(unseen) - len(without)
         return without
@@ -340,10 +357,8 @@ def _is_same(indexed: Document, record: Document) -> bool:
 
 
 def _comparable(document: Document) -> tuple[str, str, str, str]:
-    # a row of a file has not changed if it moved within the file, or to another one
-    source = "" if file_of(document.source) != document.source else document.source
-    # as JSON, in which 1, 1.0 and true differ
-    return document.title, document.text, source, json.dumps(dict(document.metadata), sort_keys=True)
+    # a row of a file has not changed if it moved within the file; as JSON, because 1, 1.0 and true differ there
+    return document.title, document.text, file_of(document.source), json.dumps(dict(document.metadata), sort_keys=True)
 
 
 class _Change:

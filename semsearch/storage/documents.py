@@ -16,7 +16,7 @@ from pydantic import JsonValue
 
 from semsearch.errors import IndexFolderError
 from semsearch.filters.tree import Filter
-from semsearch.filters.values import Kind, TypedValue, document_values, numbers_from_texts
+from semsearch.filters.values import Kind, TypedValue, document_values, typed_texts
 from semsearch.storage import fulltext
 from semsearch.storage import metadata as metadata_table
 from semsearch.types import Document, Hit, Passage, Rows
@@ -140,6 +140,10 @@ class DocumentWriter:
         """Return the encoder's input for the passages in these rows, in their order."""
         return _texts(self._connection, rows)
 
+    def passages_by_row(self) -> Iterator[tuple[str, str]]:
+        """Yield (document id, encoder's input) of every passage, by row."""
+        return _passages(self._connection)
+
     def close(self) -> None:
         """Commit and close. Raises OSError if the file cannot be written."""
         self._execute(fulltext.FINISH)
@@ -206,7 +210,7 @@ class DocumentStore:
                 ).fetchall()
             document = _document(*fields[:-1])
             if self._is_former:
-                document = replace(document, metadata=numbers_from_texts(document.metadata))
+                document = replace(document, metadata=typed_texts(document.metadata))
             yield StoredDocument(
                 document,
                 fields[-1],
@@ -291,11 +295,7 @@ class DocumentStore:
     def passages(self) -> Iterator[tuple[str, str]]:
         """Return (document id, encoder's input) of every passage, by row."""
         with self._lock:
-            rows = self._connection.execute(
-                "SELECT id, heading, passages.text FROM passages JOIN documents"
-                " ON documents.row = passages.document ORDER BY passages.row"
-            ).fetchall()
-        return ((doc_id, encoder_text(heading, text)) for doc_id, heading, text in rows)
+            return iter(list(_passages(self._connection)))
 
     def texts(self, rows: Rows) -> list[str]:
         """Return the encoder's input for the passages in these rows, in their order."""
@@ -312,7 +312,7 @@ class DocumentStore:
                     (
                         metadata_table.row(name, value, row)
                         for *fields, row in rows
-                        for name, value in values_of(_document(*fields), numbers_in_texts=True)
+                        for name, value in values_of(_document(*fields), types_in_texts=True)
                     ),
                 )
                 self._has_values = True
@@ -323,12 +323,13 @@ class DocumentStore:
         self._connection.close()
 
 
-def values_of(document: Document, *, numbers_in_texts: bool = False) -> Iterator[tuple[str, TypedValue]]:
+def values_of(document: Document, *, types_in_texts: bool = False) -> Iterator[tuple[str, TypedValue]]:
     """Yield (field name, value) of a document, as filters see them.
 
-    numbers_in_texts: as in indexes of semsearch 0.1, whose tables had only texts, texts of metadata may be numbers.
+    types_in_texts: as in indexes of semsearch 0.1, whose tables had only texts, texts of metadata may be numbers and
+    booleans.
     """
-    metadata = numbers_from_texts(document.metadata) if numbers_in_texts else document.metadata
+    metadata = typed_texts(document.metadata) if types_in_texts else document.metadata
     return document_values(doc_id=document.id, title=document.title, source=document.source, metadata=metadata)
 
 
@@ -345,6 +346,15 @@ def passage_rows_of(document: int, document_of: Rows) -> Rows:
 def encoder_text(heading: str, passage: str) -> str:
     """Return the encoder's input for a passage: preceded by the heading, because few passages name their topic."""
     return f"{heading} {passage}".strip()
+
+
+def _passages(connection: sqlite3.Connection) -> Iterator[tuple[str, str]]:
+    """Yield (document id, encoder's input) of every passage, by row."""
+    rows = connection.execute(
+        "SELECT id, heading, passages.text FROM passages JOIN documents"
+        " ON documents.row = passages.document ORDER BY passages.row"
+    )
+    return ((doc_id, encoder_text(heading, text)) for doc_id, heading, text in rows)
 
 
 def _texts(connection: sqlite3.Connection, rows: Rows) -> list[str]:

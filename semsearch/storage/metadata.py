@@ -41,6 +41,7 @@ def has_kinds(connection: sqlite3.Connection) -> bool:
 
 def replace_for_connection(connection: sqlite3.Connection, rows: Iterable[tuple[object, ...]]) -> None:
     """Give the connection other values, in a temporary table that it uses instead of the file's."""
+    connection.execute("DROP TABLE IF EXISTS temp.facts")  # of an attempt that failed
     connection.execute(f"CREATE TEMP TABLE facts {_COLUMNS.replace(' REFERENCES documents (row)', '')}")
     connection.executemany(ADD.replace("facts", "temp.facts"), rows)
 

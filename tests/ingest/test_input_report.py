@@ -16,12 +16,14 @@ from hypothesis import strategies as st
 from semsearch.encoders.encoder import Encoder
 from semsearch.errors import InputError, RecipeError
 from semsearch.ingest.building import Published, build
+from semsearch.ingest.documents import records_of
 from semsearch.ingest.input_report import MAX_ENTRIES, InputReport
 from semsearch.ingest.readers.files import BadRecord, Record
 from semsearch.ingest.readers.sources import read
 from semsearch.ingest.recipe import Recipe, Source
 from semsearch.ingest.updating import UpdateResult, update
 from semsearch.search.engine import SearchEngine
+from semsearch.storage.generations import read_manifest
 from semsearch.storage.left_out import LeftOut, summarize
 from semsearch.storage.manifest import Manifest
 from semsearch.types import Document
@@ -146,12 +148,12 @@ def test_the_index_holds_the_good_documents_and_the_report_counts_the_bad_ones(
     assert count(last.manifest, "record") == bad
     assert count(last.manifest, "file") == bad_page + cut
     assert count(last.manifest, "empty") == sum(not lines for lines in tables.values())
-    # pruning deletes the documents of files that are gone, and of those read whole, and no others
+    # pruning deletes the documents of files that were read whole, and no others
     incomplete = {name for name, lines in tables.items() if any(lines)}
     for name, lines in tables.items():
         write(docs / name, "\n".join(line for line in lines if line is not None))
     changed = pruned(folder / "index", docs, tiny_encoder)
-    kept = {doc_id for doc_id in good if doc_id.rpartition("-")[0] in incomplete}
+    kept = {doc_id for doc_id in good if cut or doc_id.rpartition("-")[0] in incomplete} - {"docs/page.md"}
     assert set(ids_of(folder / "index", tiny_encoder)) == kept | {"docs/page.md"} | {
         doc_id for doc_id in ids if doc_id.startswith("z")
     }
@@ -261,6 +263,78 @@ def test_pruning_keeps_what_a_cut_file_has_lost(tmp_path: Path, tiny_encoder: En
     assert len(ids_of(tmp_path / "index", tiny_encoder)) == 3000
 
 
+ROW = '{{"id": "{0}", "text": "row {0}", "filler": "' + 20_000 * "x" + '"}}\n'
+"""A row that is larger than what is decompressed at a time."""
+
+
+def table(*numbers: int) -> bytes:
+    return "".join(ROW.format(number) for number in numbers).encode()
+
+
+def cut(content: bytes) -> bytes:
+    return gzip.compress(content, compresslevel=0, mtime=0)[:-20]
+
+
+MOVED: list[tuple[str, dict[str, bytes], dict[str, bytes], set[str]]] = [
+    # ids that are left of documents 0 to 5
+    ("a new name, whole", {"a.jsonl": table(*range(6))}, {"b.jsonl": table(0, 1)}, {"0", "1"}),
+    ("a new name, cut", {"a.jsonl": table(*range(6))}, {"b.jsonl.gz": cut(table(*range(6)))}, set("012345")),
+    ("a new name, a bad row", {"a.jsonl": table(*range(6))}, {"b.jsonl": table(0, 1) + b"{bad\n"}, set("012345")),
+    (
+        "between tables, one of them cut",
+        {"a.jsonl": table(0, 1, 2), "b.jsonl.gz": gzip.compress(table(3, 4, 5))},
+        {"a.jsonl": table(0, 1), "b.jsonl.gz": cut(table(2, 3, 4, 5))},
+        set("012345"),
+    ),
+    (
+        "a row gone from a table read whole, next to a bad row",
+        {"a.jsonl": table(0, 1, 2), "b.jsonl": table(3, 4, 5)},
+        {"a.jsonl": table(0, 1), "b.jsonl": table(3) + b"{bad\n"},
+        {"0", "1", "3", "4", "5"},
+    ),
+    (
+        "a page gone, next to a cut table",
+        {"a.md": PAGE.encode(), "b.jsonl.gz": gzip.compress(table(0, 1))},
+        {"b.jsonl.gz": cut(table(0, 1))},
+        {"0", "1"},
+    ),
+    (
+        "a table gone, next to an unreadable page",
+        {"a.jsonl": table(0, 1), "b.md": PAGE.encode(), "c.md": PAGE.encode()},
+        {"b.md": b"\n\x80\x81 \xa5\xa6", "c.md": PAGE.encode()},
+        {"docs/b.md", "docs/c.md"},
+    ),
+]
+
+
+@pytest.mark.parametrize(("before", "after", "left"), [case[1:] for case in MOVED], ids=[case[0] for case in MOVED])
+def test_pruning_keeps_what_may_have_moved_to_what_could_not_be_read(
+    tmp_path: Path, tiny_encoder: Encoder, before: dict[str, bytes], after: dict[str, bytes], left: set[str]
+) -> None:
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    for name, content in before.items():
+        (docs / name).write_bytes(content)
+    for _ in build(Recipe(sources=(Source(path=docs),), map=False), tmp_path / "index", encoder=tiny_encoder):
+        pass
+    all_ids = set(ids_of(tmp_path / "index", tiny_encoder))
+    for name in before:
+        (docs / name).unlink()
+    for name, content in after.items():
+        (docs / name).write_bytes(content)
+    changed = pruned(tmp_path / "index", docs, tiny_encoder)
+    assert set(ids_of(tmp_path / "index", tiny_encoder)) == left
+    assert changed.deleted == len(all_ids - left)
+
+
+def test_pruning_by_documents_of_a_program_keeps_those_that_were_bad(index: Path, tiny_encoder: Encoder) -> None:
+    records = records_of([{"id": "t0", "text": "row 0"}, {"id": "t1", "text": ""}], strict=False)
+    *_, last = update(index, records, prune=True, skip_bad=True, device="cpu", threads=1)
+    assert isinstance(last, UpdateResult)
+    assert {"t0", "t1", "t2"} <= set(ids_of(index, tiny_encoder))
+    assert last.protected > 0
+
+
 def test_an_input_without_documents_prunes_only_what_was_read_whole(
     tmp_path: Path, index: Path, docs: Path, tiny_encoder: Encoder
 ) -> None:
@@ -290,6 +364,11 @@ def test_an_update_replaces_what_was_left_out_of_the_files_that_it_reads(
     write(docs / "other.jsonl", '{"id": "p", "text": "good"}\n')
     manifest = updated(index, docs / "other.jsonl", root=docs).manifest
     assert (bad_files(), manifest.skipped) == ({"docs/deep/table.jsonl": 2}, 2)
+    # also if no document has changed
+    write_jsonl(docs / "deep" / "table.jsonl", [{"id": f"t{n}", "text": f"row {n}"} for n in range(3)])
+    last = updated(index, docs / "deep" / "table.jsonl", root=docs)
+    assert (last.unchanged, last.replaced, last.manifest.left_out, last.manifest.skipped) == (3, 0, (), 0)
+    assert read_manifest(index) == last.manifest
 
 
 def updated(index: Path, source: Path, *, root: Path | None) -> UpdateResult:

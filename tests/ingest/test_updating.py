@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from semsearch.ingest import updating
 from semsearch.ingest.building import Skipped
 from semsearch.ingest.encoding import Encoding
 from semsearch.ingest.readers.files import BadRecord, Record
-from semsearch.ingest.updating import UpdateResult, compact, delete, update
+from semsearch.ingest.updating import OpenIndex, UpdateResult, compact, delete, update
 from semsearch.search.engine import SearchEngine
 from semsearch.storage import fulltext
 from semsearch.storage.checking import check
@@ -38,7 +39,7 @@ def index(animals: Path, tmp_path: Path) -> Path:
 
 def document(animal: Mapping[str, object]) -> Document:
     metadata = {name: str(value) for name, value in animal.items() if name not in {"id", "title", "text"}}
-    return Document(str(animal["id"]), str(animal["title"]), str(animal["text"]), "other.jsonl:1", metadata)
+    return Document(str(animal["id"]), str(animal["title"]), str(animal["text"]), "animals.jsonl:1", metadata)
 
 
 def added(index: Path, records: Iterable[Document | BadRecord], *, prune: bool = False) -> UpdateResult:
@@ -87,9 +88,57 @@ def test_any_change_of_source_or_metadata_is_a_change(
     assert (last.replaced, last.unchanged) == ((1, 0) if changed else (0, 1))
 
 
-def test_a_row_that_moved_to_another_line_or_file_is_unchanged(index: Path) -> None:
+def test_a_row_that_moved_within_its_file_is_unchanged_and_one_of_another_file_has_its_new_source(
+    index: Path, tiny_encoder: Encoder
+) -> None:
     added(index, [replace(OWL, source="a.jsonl:1")])
-    assert added(index, [replace(OWL, source="b.csv:20")]).unchanged == 1
+    assert added(index, [replace(OWL, source="a.jsonl:20")]).unchanged == 1
+    assert added(index, [replace(OWL, source="b.csv:20")]).replaced == 1
+    engine = SearchEngine.open(index, encoder=tiny_encoder, threads=1)
+    assert engine.document("owl") == replace(OWL, source="b.csv:20")
+    engine.close()
+
+
+@pytest.mark.parametrize("opened", [False, True], ids=["command", "server"])
+def test_passages_that_did_not_change_are_not_encoded_again(
+    index: Path, tiny_encoder: Encoder, monkeypatch: pytest.MonkeyPatch, opened: bool
+) -> None:
+    encoded: list[str] = []
+    submit, encode = Encoder.submit, Encoder.encode_documents
+
+    def submit_recorded(self: Encoder, texts: list[str], *args: Any, **options: Any) -> Any:
+        encoded.extend(texts)
+        return submit(self, texts, *args, **options)
+
+    def encode_recorded(self: Encoder, texts: Sequence[str], *args: Any, **options: Any) -> Any:
+        encoded.extend(texts)
+        return encode(self, texts, *args, **options)
+
+    monkeypatch.setattr(Encoder, "submit", submit_recorded)
+    monkeypatch.setattr(Encoder, "encode_documents", encode_recorded)
+    engine = SearchEngine.open(index, encoder=tiny_encoder, threads=1)
+    others = OpenIndex(engine.corpus, tiny_encoder, tiny_encoder.encode_documents) if opened else None
+
+    def changed(*documents: Document) -> list[str]:
+        encoded.clear()
+        for _ in update(index, documents, opened=others, device="cpu", threads=1):
+            pass
+        return encoded
+
+    chapters = [f"chapter{chapter} " + " ".join(f"word{chapter}n{n}." for n in range(400)) for chapter in range(3)]
+    book = Document("book", "Book", "\n\n".join(chapters), "test", {"price": "7"})
+    whole = len(changed(book, OWL))
+    assert whole > 5
+    assert changed(replace(book, metadata={"price": 7}), replace(OWL, source="b.csv:3")) == []
+    assert 0 < len(changed(replace(book, text=book.text + " The end."))) < whole / 2
+    assert len(changed(replace(book, title="Novel"))) == whole - 1
+    assert check(index).problems == ()
+    engine.close()
+    # the copied vectors are those of their passages
+    engine = SearchEngine.open(index, encoder=tiny_encoder, threads=1)
+    rows, vectors = engine.corpus.live_passages()
+    np.testing.assert_allclose(vectors, encode(tiny_encoder, engine.corpus.encoder_texts(rows)), atol=1e-5)
+    engine.close()
 
 
 def test_documents_are_added_replaced_and_left_alone(index: Path, tiny_encoder: Encoder) -> None:

@@ -33,13 +33,16 @@ from semsearch.ingest.recipe import Source
 from semsearch.system.compression import COMPRESSED
 from semsearch.types import Document, is_unicode
 
-READERS: Mapping[str, Reader] = {
+TABLES: Mapping[str, Reader] = {
     ".jsonl": read_jsonl,
     ".ndjson": read_jsonl,
     ".json": read_json,
     ".csv": typed_columns(read_csv),
     ".tsv": typed_columns(read_csv),
     ".parquet": read_parquet,
+}
+"""By suffix, how a file of many documents is read; their ids may be anything."""
+PAGES: Mapping[str, Reader] = {
     ".md": read_markdown,
     ".markdown": read_markdown,
     ".html": read_html,
@@ -56,7 +59,8 @@ READERS: Mapping[str, Reader] = {
     ".text": read_text,
     ".rst": read_text,
 }
-"""By suffix, how a file is read."""
+"""By suffix, how a file that is one document is read; its id is the file's name."""
+READERS: Mapping[str, Reader] = {**TABLES, **PAGES}
 _NOT_REGULAR = "a pipe, socket or device, not a regular file: copy its content into one"
 
 
@@ -89,6 +93,11 @@ def read(source: Source, root: Path | None = None) -> Iterator[Record]:
     if kind(source.path) not in READERS:
         raise InputError(f"{name}: files ending in {printable(source.path.suffix)!r} cannot be read; {_known()}")
     return _read_file(source.path, _name(source.path, parent), source, named=True)
+
+
+def is_page(name: str) -> bool:
+    """Whether a file of this name is one document, whose id is the file's name."""
+    return kind(Path(name)) in PAGES
 
 
 def _read_file(path: Path, name: str, source: Source, *, named: bool = False) -> Reading:
