@@ -28,7 +28,7 @@ from labelled_datasets import over_families, unseen, vectorizer
 
 from semsearch.adapters.adapter import DomainAdapter
 from semsearch.domains.adapting import adapt
-from semsearch.domains.judgments import JudgedQuery, ranking_ndcg
+from semsearch.domains.judgments import ranking_ndcg
 from semsearch.evaluation.dataset_index import dataset_engine, judged_queries
 from semsearch.evaluation.protocol import open_weights
 from semsearch.metalearn.episodes import Dataset
@@ -53,8 +53,7 @@ def ndcg(engine: SearchEngine, dataset: Dataset, rows: Sequence[int]) -> float:
     queries = [Query(dataset.texts.queries[row], domain="d") for row in rows]
     values = []
     for row, outcome in zip(rows, engine.search(queries), strict=True):
-        relevance = {str(document): value for document, value in dataset.texts.judgments[row].items()}
-        judged = JudgedQuery(dataset.texts.queries[row], relevance)
+        [judged] = judged_queries(dataset, [row])
         values.append(ranking_ndcg([hit.id for hit in outcome.hits], judged))
     return float(np.mean(values))
 
