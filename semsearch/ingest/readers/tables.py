@@ -82,12 +82,17 @@ def _json_records(path: Path, name: str, source: Source) -> Reading:
                 location = f"{path}:{record.line}"
                 if record.is_cut_off:
                     yield BadRecord(location, "cut off: its array has no end", whole_file=True)
+                elif record.reason:
+                    yield BadRecord(location, record.reason)
                 elif record.text is None:
                     yield BadRecord(location, f"longer than {MAX_RECORD_BYTES} characters: split it")
                 elif not is_unicode(record.text):
                     yield BadRecord(location, wrong_encoding(source.encoding))
                 else:
                     yield from _from_json(record.text, source, location=location, default_id=f"{name}:{number}")
+                if record.is_rest:
+                    reason = "from here on no record was found, because of what is not JSON before: correct that"
+                    yield BadRecord(location, reason, whole_file=True)
     except UnicodeError:
         yield BadRecord(str(path), wrong_encoding(source.encoding), whole_file=True)
     except UNREADABLE as error:
