@@ -23,12 +23,12 @@ BLANK = " \t\r\n\ufeff"
 NOT_AN_OBJECT = "not an object with a text"
 MAX_REREAD_CHARS = 8 * MAX_RECORD_BYTES
 """Once this much of a file has been read again after records that are not JSON, a record ends after the error in it."""
-_CHUNK_CHARS = 2**16
+_CHUNK_CHARS = 2**14
 _OVERLAP = 256
 """Length of what stands at the end of one chunk and is understood only with the next one, such as a literal."""
 _BETWEEN = re.compile(rf"[{BLANK},]*+")
 _LINE_START = re.compile(r"[\r\n]([ \t]*+)(?:\}[ \t]*+,?[ \t]*+)?(\{)")
-_INLINE_START = re.compile(r'[,}][ \t]*+(\{)(?=[ \t]*+["}])')
+_INLINE_START = re.compile(r'[,}][ \t]*+()(\{)(?=[ \t]*+["}])')
 _OBJECT = re.compile(r'\{\s*+["}]')
 _SCALAR = re.compile(rf"[^{BLANK},\[\]{{}}\"]*+")
 _STRING_PART = re.compile(r'(?:[^"\\]++|\\.)*+', re.DOTALL)
@@ -119,6 +119,8 @@ class _Splitter:
         """Whether all records but the first start on lines of their own; None if there is no other one yet."""
         self._reread = MAX_REREAD_CHARS
         """Number of characters that may still be read again."""
+        self._found: dict[re.Pattern[str], tuple[int, int, re.Match[str] | None]] = {}
+        """By pattern, where a search in this part began, the indentation that it allowed, and its result."""
         self._decode = json.JSONDecoder().raw_decode
 
     def split(self) -> Iterator[RawRecord]:
@@ -257,6 +259,7 @@ class _Splitter:
             # errors count the lines of the whole part
             self._again.append(StringIO(self._text[self._position :], newline=""))
             self._text, self._position, self._is_end = "", 0, False
+            self._found.clear()
         return RawRecord(None, line, reason=reason)
 
     def _find_start(self, first: int, error: int) -> int | None:
@@ -264,19 +267,26 @@ class _Splitter:
 
         error: position at which the present record is not JSON.
         """
-        line_start = next(
-            (match for match in _LINE_START.finditer(self._text, first) if len(match[1]) <= self._column), None
-        )
+        line_start = self._search(_LINE_START, first)
         if line_start is not None and self._is_line_start is not False:
             self._column = len(line_start[1])
             return line_start.start(2)
         if self._is_line_start:
             return None
-        inline = _INLINE_START.search(self._text, first)
-        starts = [match.start(match.lastindex or 0) for match in (line_start, inline) if match is not None]
+        starts = [match.start(2) for match in (line_start, self._search(_INLINE_START, first)) if match is not None]
         if _OBJECT.match(self._text, error):
             starts.append(error)
         return min(starts, default=None)
+
+    def _search(self, pattern: re.Pattern[str], first: int) -> re.Match[str] | None:
+        """The first match of a pattern from `first` on that is indented no more than the present record."""
+        # many records that are not JSON may be followed by the same match
+        origin, column, match = self._found.get(pattern, (first + 1, 0, None))
+        if origin > first or column != self._column or (match is not None and match.start() < first):
+            matches = pattern.finditer(self._text, first)
+            match = next((match for match in matches if len(match[1]) <= self._column), None)
+            self._found[pattern] = first, self._column, match
+        return match
 
     def _use(self, stop: int) -> str:
         """Advance to a position; return the characters up to it."""
@@ -296,5 +306,6 @@ class _Splitter:
         more = more or self._file.read(size)
         if more:
             self._text, self._position = self._text[self._position :] + more, 0
+            self._found.clear()
         self._is_end = not more
         return bool(more)
