@@ -86,7 +86,9 @@ def parse_html(raw: bytes, encoding: str = "utf-8", *, alt_texts: bool = False) 
 
     encoding: as of `decode_html`. alt_texts: whether the alternative texts of images are read, or left out.
     """
-    tree = HTMLTree.parse(_close_elements(decode_html(raw, encoding)))
+    html = decode_html(raw, encoding)
+    is_xml = html.lstrip()[:5] == "<?xml" or "http://www.w3.org/1999/xhtml" in html[:2_000]
+    tree = HTMLTree.parse(close_elements(html, is_xml=is_xml))
     if alt_texts:
         _show_alt_texts(tree)
     _remove(tree, "img")
@@ -149,13 +151,12 @@ def _is_korean(raw: bytes) -> bool:
     return 2 * sum("가" <= character <= "힣" for character in characters) > len(characters)
 
 
-def _close_elements(html: str) -> str:
-    """Close elements that would swallow the text that follows: self-closed ones, and those without an end tag."""
-    is_xhtml = html.lstrip()[:5] == "<?xml" or "http://www.w3.org/1999/xhtml" in html[:2_000]
+def close_elements(html: str, *, is_xml: bool) -> str:
+    """Close elements that would swallow the text that follows: without an end tag, and in XML, self-closed ones."""
 
     def close(match: re.Match[str]) -> str:
         void = match[1].lower() in VOID
-        return match[0] if void or not is_xhtml else f"<{match[1]}{match[2]}></{match[1]}>"
+        return match[0] if void or not is_xml else f"<{match[1]}{match[2]}></{match[1]}>"
 
     parts, start = [], 0
     unclosed: set[str] = set()
