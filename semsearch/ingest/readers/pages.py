@@ -55,7 +55,8 @@ def read_markdown(path: Path, name: str, source: Source) -> Reading:
         matter, text = split_front_matter(read)
         page = parse_markdown(text)
         title = matter.title or next(iter(page.headings), "") or page.title
-        yield _document(path, name, title=title, text=page.text, headings=page.headings, metadata=matter.metadata)
+        text = f"{matter.text}\n\n{page.text}"
+        yield _document(path, name, title=title, text=text, headings=page.headings, metadata=matter.metadata)
         if matter.problem:
             yield BadRecord(f"{path}:1", f"its front matter is indexed as text ({matter.problem})", is_note=True)
 

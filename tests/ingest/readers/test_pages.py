@@ -128,6 +128,13 @@ def test_front_matter_becomes_metadata(tmp_path: Path, matter: str, title: str, 
     assert found.metadata == {**metadata, "headings": ["Way out", "Door"]}
 
 
+def test_text_between_two_rules_is_not_lost(tmp_path: Path) -> None:
+    (tmp_path / "a.md").write_text("---\nNote: This page is old.\n---\n\n# Way out\n\nHere.\n")
+    found = one(tmp_path / "a.md")
+    assert isinstance(found, Document)
+    assert (found.title, found.text) == ("Way out", "Note: This page is old.\n\nWay out\n\nHere.")
+
+
 @pytest.mark.parametrize(("matter", "reported"), [("[not: yaml\n", True), ("just words\n", False)])
 def test_front_matter_that_is_no_mapping_is_text(tmp_path: Path, matter: str, reported: bool) -> None:
     (tmp_path / "a.md").write_text(f"---\n{matter}---\n\n# Way out\n")
