@@ -99,4 +99,4 @@ def _elements(book: Package, path: str, losses: list[str] | None = None) -> list
     document = HTMLTree.parse(close_elements(decode_html(raw), is_xml=True)).document
     # a slice: iterating over a list of nodes takes quadratic time
     nodes = document.query_selector_all("*")[:] if document is not None else ()
-    return [(node.tag.rpartition(":")[2], node) for node in nodes]
+    return [((node.tag or "").rpartition(":")[2], node) for node in nodes]
