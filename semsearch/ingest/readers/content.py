@@ -16,7 +16,8 @@ from semsearch.ingest.readers.files import MAX_RECORD_BYTES
 MAX_PACKED_BYTES = 8 * MAX_RECORD_BYTES
 """Size of a file that may contain images and fonts besides its text, packed or unpacked."""
 
-_READ_BYTES = 2**20
+_READ_BYTES = 2**12
+"""Bytes that are read of a part at a time; those of the read in which damage is found are lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ class Package:
     def read(self, name: str) -> tuple[bytes, str]:
         """Return the bytes of a part, and the reason why the rest of them could not be read: empty if all were.
 
-        Raises RefusedError if it needs a password, or if the parts are too large.
+        Raises RefusedError if the parts are too large.
         """
         stored = self._names.get(name.lower())
         if stored is None:
@@ -59,7 +60,7 @@ class Package:
         if self._archive.getinfo(stored).file_size > self._bytes_left:
             raise RefusedError(f"it decompresses to more than {MAX_PACKED_BYTES} bytes: split it")
         if self._archive.getinfo(stored).flag_bits & 1:
-            raise RefusedError("its parts need a password: save it without one")
+            return b"", "it needs a password: save the file without one"
         raw, reason = bytearray(), ""
         try:
             with self._archive.open(stored) as part:
@@ -69,13 +70,6 @@ class Package:
             reason = str(error)
         self._bytes_left -= len(raw)
         return bytes(raw), reason
-
-
-def refuse_bombs(raw: bytes) -> None:
-    """Raise RefusedError for a zip file that would decompress to more than one document may have."""
-    with zipfile.ZipFile(BytesIO(raw)) as archive:
-        if sum(entry.file_size for entry in archive.infolist()) > MAX_PACKED_BYTES:
-            raise RefusedError(f"it decompresses to more than {MAX_PACKED_BYTES} bytes: split it")
 
 
 def iso_date(text: str) -> str:

@@ -70,8 +70,7 @@ def decode_text(raw: bytes, encoding: str = "utf-8") -> Decoded:
     sure.
     """
     marked = marked_encoding(raw)
-    if not marked:
-        _refuse_binary(raw)
+    refuse_binary(raw)
     named = marked or (None if is_utf8(encoding) else encoding)
     if named is None and raw.count(b"\x00") * 10 < len(raw) and not any(mark in raw for mark in _ISO_2022_JP):
         named = "utf-8"
@@ -87,17 +86,10 @@ def decode_text(raw: bytes, encoding: str = "utf-8") -> Decoded:
     return _guessed(raw, None)
 
 
-def strip_terminal_codes(text: str) -> str:
-    """The text without escape sequences of terminals, and without the overstriking of manual pages."""
-    if "\x1b" in text:
-        text = _TERMINAL.sub("", text)
-    if "\x08" in text:
-        text = _OVERSTRIKE.sub("", text).replace("\x08", "")
-    return text.replace("\x1b", "").replace("\f", "\n")
-
-
-def _refuse_binary(raw: bytes) -> None:
+def refuse_binary(raw: bytes) -> None:
     """Raise NotTextError for data with many control characters, unless they are UTF-16 or UTF-32."""
+    if marked_encoding(raw):
+        return
     controls = len(raw) - len(raw.translate(None, _CONTROL))
     if controls <= MAX_CONTROL_SHARE * len(raw):
         return
@@ -106,6 +98,15 @@ def _refuse_binary(raw: bytes) -> None:
         kind = guess.get("mime_type") or "application/octet-stream"
         known = "" if kind in {"application/octet-stream", "text/plain"} else f" ({kind})"
         raise NotTextError(f"binary data{known}, not text: leave it out (in a recipe: sources.exclude)")
+
+
+def strip_terminal_codes(text: str) -> str:
+    """The text without escape sequences of terminals, and without the overstriking of manual pages."""
+    if "\x1b" in text:
+        text = _TERMINAL.sub("", text)
+    if "\x08" in text:
+        text = _OVERSTRIKE.sub("", text).replace("\x08", "")
+    return text.replace("\x1b", "").replace("\f", "\n")
 
 
 def _damaged(raw: bytes, error: UnicodeDecodeError) -> Decoded | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import re
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -35,6 +35,7 @@ MAX_REREAD_CHARS = 8 * MAX_RECORD_BYTES
 MIN_SWALLOWED = 10
 """Lines in one row of a valid number of fields, from which on it is checked whether they are rows of their own."""
 
+_QUOTED = re.compile(r'"((?:[^"]++|"")*+)"')
 _SEPARATOR_LINE = re.compile(r'\A"?sep=([^"\r\n])"?[\r\n]*\Z')
 """The first line by which Excel is told the delimiter."""
 
@@ -81,7 +82,7 @@ def find_delimiter(lines: Sequence[str], *, likely: str, known: Collection[str] 
     """
 
     def fit(delimiter: str) -> tuple[bool, float, int]:
-        rows = [row for row in csv.reader(lines, delimiter=delimiter) if row]
+        rows = [row for row in _reader(lines, delimiter, strict=False) if row]
         if not rows or len(rows[0]) < 2:
             return False, 0.0, 1
         columns = {cell.strip() for cell in rows[0]}
@@ -102,18 +103,19 @@ def column_names(cells: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     The second column `name` becomes `name.2`; a column without a name becomes `column N`.
     """
     given = [cell.strip() or f"column {number}" for number, cell in enumerate(cells, start=1)]
-    seen: set[str] = set()
+    counts: dict[str, int] = {}
     taken = set(given)
     names: list[str] = []
     renamed: dict[str, str] = {}
     for name in given:
-        new, count = name, 1
-        while new in seen or (count > 1 and new in taken):
-            count += 1
-            new = f"{name}.{count}"
+        new = name
+        while name in counts and new in taken:
+            counts[name] += 1
+            new = f"{name}.{counts[name]}"
         if new != name:
             renamed[new] = name
-        seen.add(new)
+        taken.add(new)
+        counts.setdefault(name, 1)
         names.append(new)
     return names, renamed
 
@@ -192,7 +194,7 @@ def _split(lines: _Lines, path: Path, delimiter: str | None, known: Collection[s
         lines.number += 1
     if delimiter is None:
         delimiter = find_delimiter(sample, likely="\t" if kind(path) == ".tsv" else ",", known=known)
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    reader = _reader(lines, delimiter, strict=True)
     columns, reread = 0, 0
     while True:
         lines.begin_row()
@@ -220,24 +222,31 @@ def _split(lines: _Lines, path: Path, delimiter: str | None, known: Collection[s
                     yield _single(line, number, path, delimiter, columns, reason)
                 continue
         if reason:
-            yield _single(lines.record[0], first, path, delimiter, columns, reason)
+            row = _single(lines.record[0], first, path, delimiter, columns, reason)
+            columns = columns or (len(row.cells) if isinstance(row, Row) else 0)
+            yield row
             continue
         columns = columns or len(cells) * any(map(str.strip, cells))
-        yield Row(lines.number, first, cells)
+        yield Row(lines.number, first, _tidy(cells, lines.record))
 
 
 def _single(line: str, number: int, path: Path, delimiter: str, columns: int, reason: str) -> Row | BadRecord:
     """A line as a row of its own; its quotation marks may be text in a table with tabs, which need none."""
     cells = _cells(line, delimiter) if len(line) <= MAX_RECORD_BYTES else []
+    if cells is None:  # perhaps because of spaces after a quotation mark
+        cells = _cells(re.sub(rf'"[ \t]++(?={re.escape(delimiter)}|[\r\n]*+\Z)', '"', line), delimiter)
     if cells is None and delimiter == "\t":
         cells = line.rstrip("\r\n").split("\t")
-    if cells is not None and len(cells) == columns:
-        return Row(number, number, cells)
+    if cells and len(cells) == (columns or len(cells)):
+        return Row(number, number, _tidy(cells, [line]))
     return BadRecord(f"{path}:{number}", reason)
 
 
 def _has_rows(lines: Sequence[str], delimiter: str, columns: int, cells: int) -> bool:
     """Whether lines in one row are rows of their own, so that a quotation mark before them is not closed."""
+    if delimiter == "\t" and columns > 1 and cells == columns:
+        # hardly any text has as many tabs in each of its lines
+        return all(len(line.split("\t")) == columns for line in lines)
     if columns < 2 or (cells == columns and (columns < 3 or len(lines) < MIN_SWALLOWED)):
         return False  # a text may well have two parts in each of its lines, such as a list of names
     rows = sum(len(_cells(line, delimiter) or ()) == columns for line in lines)
@@ -248,9 +257,22 @@ def _has_rows(lines: Sequence[str], delimiter: str, columns: int, cells: int) ->
 def _cells(line: str, delimiter: str) -> list[str] | None:
     """The cells of a line; None if it is not a row."""
     try:
-        return next(csv.reader([line], delimiter=delimiter, strict=True), None)
+        return next(_reader([line], delimiter, strict=True), None)
     except csv.Error:
         return None
+
+
+def _reader(lines: Iterable[str], delimiter: str, *, strict: bool) -> Iterator[list[str]]:
+    # the spaces before a cell are no part of it, so that a quotation mark after them begins a quoted cell
+    return csv.reader(lines, delimiter=delimiter, strict=strict, skipinitialspace=delimiter != " ")
+
+
+def _tidy(cells: list[str], lines: Sequence[str]) -> list[str]:
+    """The cells of a row, without surrounding whitespace where they have no quotation marks. lines: the row's."""
+    if not any(cell[-1:].isspace() or cell[:1].isspace() for cell in cells):
+        return cells
+    quoted = {cell.replace('""', '"') for cell in _QUOTED.findall("".join(lines))}
+    return [cell if cell in quoted else cell.strip() for cell in cells]
 
 
 def _checked(rows: Iterator[Row | BadRecord], path: Path, encoding: str) -> Iterator[Row | BadRecord]:

@@ -73,7 +73,9 @@ def parse_docx(raw: bytes) -> Content:
     body = _Body(document)
     document.parse(document.main, body)
     if body.root != "w:document":
-        raise RefusedError(f"not a Word document: its main part {document.main} begins with <{body.root}>")
+        found = f"begins with <{body.root}>" if body.root else "cannot be read"
+        reasons = [f"not a Word document: its main part {document.main} {found}", *document.losses]
+        raise RefusedError("; ".join(reasons)[:500])
     seen: set[str] = set()
     for kind in ("header", "footer"):
         for part in document.parts(kind):
@@ -145,6 +147,8 @@ class _Document:
         self.properties = named.get("core-properties", "")
         self._folder = posixpath.dirname(self.main)
         self._targets = self._relationships(self.main)
+        self._drawings: set[str] = set()
+        """Parts of charts and diagrams that were read."""
         self.styles = _Styles()
         for part in self.parts("styles"):
             parse_xml(package.read(part)[0], self.styles)
@@ -169,17 +173,21 @@ class _Document:
             self.losses.append(f"its part {part} is damaged, and not read to its end ({reason})")
 
     def drawing(self, identifier: str) -> str:
-        """The texts of a chart or a diagram."""
+        """The texts of a chart or a diagram, once, however often it is referred to."""
         texts = PartText(PREFIXES, lambda name: name in {"a:t", "c:v"})
         kind, target = self._targets.get(identifier, ("", ""))
-        if kind:
-            self.parse(part_name(self._folder, target), texts)
+        part = part_name(self._folder, target)
+        if kind and part not in self._drawings:
+            self._drawings.add(part)
+            self.parse(part, texts)
         return " ".join(dict.fromkeys(text for name, text in texts.texts if name == "a:t" or not _is_number(text)))
 
     def _relationships(self, part: str) -> dict[str, tuple[str, str]]:
         folder, name = posixpath.split(part)
         handler = _Relationships()
-        parse_xml(self.package.read(part_name(folder, f"_rels/{name}.rels"))[0], handler)
+        relationships = part_name(folder, f"_rels/{name}.rels")
+        if relationships in self.package:
+            self.parse(relationships, handler)
         return handler.targets
 
 

@@ -1,9 +1,13 @@
-"""Reads the front matter of Markdown: a YAML mapping between two lines of `---`. Does not depend on files."""
+"""Reads the front matter of Markdown: a YAML mapping between two lines of `---`. Does not depend on files.
+
+What stands there may also be text between two rules, such as `Note: this page is old`. Both are mappings, so a sentence
+under a name that is not usual for a field is read as both: as a field, and as a part of the text.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any
@@ -16,6 +20,30 @@ from semsearch.types import MAX_METADATA_DEPTH
 
 MAX_CHARS = 32_768
 """Length of front matter; what is longer is text."""
+USUAL_FIELDS = frozenset(
+    (
+        *("title", "subtitle", "linktitle", "short_title", "date", "pubdate", "published", "created", "updated"),
+        *(
+            "modified",
+            "lastmod",
+            "author",
+            "authors",
+            "editor",
+            "contributors",
+            "tag",
+            "tags",
+            "category",
+            "categories",
+        ),
+        *("keywords", "topics", "description", "summary", "abstract", "excerpt", "lang", "language", "layout"),
+        *("template", "type", "slug", "url", "link", "permalink", "alias", "aliases", "redirect_from", "id", "uid"),
+        *("version", "status", "series", "license", "copyright", "source", "image", "cover", "cssclass", "cssclasses"),
+        *("sidebar_label", "nav_title", "navtitle", "parent", "bibliography", "css", "header-includes", "output"),
+    )
+)
+"""Names of fields, in small letters, whose values are never a part of the text."""
+MIN_SENTENCE_WORDS = 3
+"""Words of a sentence, at least."""
 _FRONT_MATTER = re.compile(r"\A---[ \t]*\n(.*?\n)(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL)
 _SEXAGESIMAL = re.compile(r"[-+]?\d[\d_]*(?::[0-5]?\d(?:\.[\d_]*)?)+")
 """YAML 1.1 reads `12:30` as the number 750; it is meant as a text."""
@@ -34,6 +62,8 @@ class FrontMatter:
     """The title as it is written; empty if there is none, or if it is a list or a mapping."""
     metadata: Mapping[str, JsonValue] = field(default_factory=dict)
     """The other fields."""
+    text: str = ""
+    """The sentences of fields that are not usual, with their names; all of it if no field is usual."""
     problem: str = ""
     """Why it could not be read: then it is a part of the text. Empty if it was read, or if there is none."""
 
@@ -66,7 +96,32 @@ def split_front_matter(text: str) -> tuple[FrontMatter, str]:
     for key, value in root.value:
         if converter.key(key) == "title" and isinstance(value, yaml.ScalarNode):
             title = "" if metadata.pop("title") is None else " ".join(value.value.split())
-    return FrontMatter(title, metadata), text[match.end() :]
+    sentences = _sentences(metadata)
+    if sentences and not title and USUAL_FIELDS.isdisjoint(map(str.casefold, metadata)):
+        sentences = match[1].strip()  # with its comments, which may be headings
+    return FrontMatter(title, metadata, sentences), text[match.end() :]
+
+
+def _sentences(metadata: Mapping[str, JsonValue]) -> str:
+    """The lines `name: text` of the fields that are not usual and have a sentence."""
+    unusual = {name: list(_texts(value)) for name, value in metadata.items() if name.casefold() not in USUAL_FIELDS}
+    return "\n\n".join(
+        f"{name}: {'; '.join(texts)}"
+        for name, texts in unusual.items()
+        if any(len(text.split()) >= MIN_SENTENCE_WORDS for text in (name, *texts))
+    )
+
+
+def _texts(value: JsonValue) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item)
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            yield name
+            yield from _texts(item)
 
 
 class _Converter:

@@ -63,6 +63,11 @@ _DECLARED_CHARSET = re.compile(rb"""(?:charset|encoding)\s*=\s*["']?\s*([\w.:-]+
 _BLOCK_TAG = re.compile(
     r"</?(?:head|body|div|p|h[1-6]|table|ul|ol|dl|pre|section|article|main|blockquote)\b", re.IGNORECASE
 )
+MAX_DEPTH = 32
+"""Levels of lists in lists that are indented, and of elements around those that end a line; each costs time or text."""
+MAX_BLOCKS = 2_000
+"""Elements that end a line at any depth, if a page has no more of them."""
+_LIST_TAG = re.compile(r"<(/?)(?:ul|ol|menu|dir)(?=[\s/>])", re.IGNORECASE)
 _DECLARATION_BYTES = 4_096
 """A page's encoding is declared in this many first bytes."""
 
@@ -86,7 +91,9 @@ def parse_html(raw: bytes, encoding: str = "utf-8", *, alt_texts: bool = False) 
 
     encoding: as of `decode_html`. alt_texts: whether the alternative texts of images are read, or left out.
     """
-    tree = HTMLTree.parse(_close_elements(decode_html(raw, encoding)))
+    html = decode_html(raw, encoding)
+    is_xml = html.lstrip()[:5] == "<?xml" or "http://www.w3.org/1999/xhtml" in html[:2_000]
+    tree = HTMLTree.parse(_flatten_lists(close_elements(html, is_xml=is_xml)))
     if alt_texts:
         _show_alt_texts(tree)
     _remove(tree, "img")
@@ -149,13 +156,12 @@ def _is_korean(raw: bytes) -> bool:
     return 2 * sum("가" <= character <= "힣" for character in characters) > len(characters)
 
 
-def _close_elements(html: str) -> str:
-    """Close elements that would swallow the text that follows: self-closed ones, and those without an end tag."""
-    is_xhtml = html.lstrip()[:5] == "<?xml" or "http://www.w3.org/1999/xhtml" in html[:2_000]
+def close_elements(html: str, *, is_xml: bool) -> str:
+    """Close elements that would swallow the text that follows: without an end tag, and in XML, self-closed ones."""
 
     def close(match: re.Match[str]) -> str:
         void = match[1].lower() in VOID
-        return match[0] if void or not is_xhtml else f"<{match[1]}{match[2]}></{match[1]}>"
+        return match[0] if void or not is_xml else f"<{match[1]}{match[2]}></{match[1]}>"
 
     parts, start = [], 0
     unclosed: set[str] = set()
@@ -184,12 +190,27 @@ def _close_elements(html: str) -> str:
     return html
 
 
+def _flatten_lists(html: str) -> str:
+    """Make other elements of the lists that are nested deeper than MAX_DEPTH: each of their lines would be indented."""
+    depth = 0
+
+    def flatten(match: re.Match[str]) -> str:
+        nonlocal depth
+        is_deep = depth > MAX_DEPTH if match[1] else depth >= MAX_DEPTH
+        depth = max(0, depth + (-1 if match[1] else 1))
+        return f"<{match[1]}section" if is_deep else match[0]
+
+    return _LIST_TAG.sub(flatten, html)
+
+
 def _visible_text(tree: HTMLTree) -> str:
     """The text without navigation; also removes invisible elements from the tree."""
     skipped = [NAVIGATION, BANNERS] if any(True for _ in _select(tree, MAIN)) else [NAVIGATION]
     _remove(tree, INVISIBLE)
-    for node in _select(tree, BLOCKS_IN_LINE):
-        node.append_child(tree.create_element("br"))
+    blocks = list(_select(tree, BLOCKS_IN_LINE))
+    for node in blocks:
+        if len(blocks) <= MAX_BLOCKS or not _is_deep(node):
+            node.append_child(tree.create_element("br"))
     for node in _select(tree, "button"):
         # the extraction would write it in brackets
         label: Any = tree.create_element("span")
@@ -197,6 +218,15 @@ def _visible_text(tree: HTMLTree) -> str:
         node.parent.replace_child(label, node)
     text = extract_plain_text(tree, list_bullets=False, alt_texts=True, form_fields=True, skip_elements=skipped)
     return text if text.strip() else ""
+
+
+def _is_deep(node: Any) -> bool:
+    """Whether an element has more than MAX_DEPTH ancestors: to append to it takes time in proportion to them."""
+    for _ in range(MAX_DEPTH):
+        node = node.parent
+        if node is None:
+            return False
+    return True
 
 
 def _show_alt_texts(tree: HTMLTree) -> None:

@@ -78,7 +78,7 @@ def parse_odt(raw: bytes) -> Content:
             if part in package:
                 _parse(package.read(part), handler, losses)
     if not body.is_text_document:
-        raise RefusedError("not an OpenDocument text: it has no <office:text>")
+        raise RefusedError("; ".join(["not an OpenDocument text: it has no <office:text>", *losses])[:500])
     for text in dict.fromkeys(furniture.texts):
         body.flow.add_after(text)
     return office_content(body.flow, body.headings, properties, PROPERTY_NAMES, losses + body.losses)
@@ -111,6 +111,8 @@ class _Body(XmlHandler):
         self._is_body = False
         self._paragraphs: list[bool] = []
         """Of each open paragraph, whether it is a heading."""
+        self._objects: set[str] = set()
+        """Embedded parts that were read."""
         self._titles = {"Title"}
         """Paragraph styles of titles."""
 
@@ -171,10 +173,11 @@ class _Body(XmlHandler):
             self.flow.add(text)
 
     def _embedded(self, target: str) -> str:
-        """The texts of a formula, or of the titles of a chart."""
+        """The texts of a formula, or of the titles of a chart, once, however often it is referred to."""
         part = part_name("", f"{target}/content.xml")
-        if self._package is None or part not in self._package:
+        if self._package is None or part not in self._package or part in self._objects:
             return ""
+        self._objects.add(part)
         texts = PartText(PREFIXES, lambda name: name in MATH or name in PARAGRAPHS)
         _parse(self._package.read(part), texts, self.losses)
         return texts.joined

@@ -5,21 +5,16 @@ A file's headings and dates become metadata.
 
 from __future__ import annotations
 
-import posixpath
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from io import BytesIO
 from pathlib import Path
-from typing import Any
-from urllib.parse import unquote
 
 from pydantic import JsonValue
-from resiliparse.parse.html import HTMLTree
 
 from semsearch.errors import first_line
-from semsearch.ingest.readers.content import MAX_PACKED_BYTES, Content, RefusedError, refuse_bombs
-from semsearch.ingest.readers.decoding import NotTextError, decode_text, strip_terminal_codes
+from semsearch.ingest.readers.content import MAX_PACKED_BYTES, Content, RefusedError
+from semsearch.ingest.readers.decoding import NotTextError, decode_text, refuse_binary, strip_terminal_codes
 from semsearch.ingest.readers.docx import parse_docx
+from semsearch.ingest.readers.epub import parse_epub
 from semsearch.ingest.readers.files import (
     MAX_RECORD_BYTES,
     BadRecord,
@@ -31,7 +26,7 @@ from semsearch.ingest.readers.files import (
     stem,
 )
 from semsearch.ingest.readers.front_matter import split_front_matter
-from semsearch.ingest.readers.html import decode_html, parse_html
+from semsearch.ingest.readers.html import parse_html
 from semsearch.ingest.readers.markdown import parse_markdown
 from semsearch.ingest.readers.odt import parse_odt
 from semsearch.ingest.readers.pdf import parse_pdf
@@ -40,8 +35,6 @@ from semsearch.types import Document
 
 MAX_HEADINGS = 30
 """Headings stored as metadata."""
-_NOT_TEXT = ("image/", "audio/", "video/", "font/", "text/css", "text/javascript", "application/javascript")
-"""Media types of items that are not chapters of a book."""
 
 
 def read_text(path: Path, name: str, source: Source) -> Reading:
@@ -62,7 +55,8 @@ def read_markdown(path: Path, name: str, source: Source) -> Reading:
         matter, text = split_front_matter(read)
         page = parse_markdown(text)
         title = matter.title or next(iter(page.headings), "") or page.title
-        yield _document(path, name, title=title, text=page.text, headings=page.headings, metadata=matter.metadata)
+        text = f"{matter.text}\n\n{page.text}"
+        yield _document(path, name, title=title, text=text, headings=page.headings, metadata=matter.metadata)
         if matter.problem:
             yield BadRecord(f"{path}:1", f"its front matter is indexed as text ({matter.problem})", is_note=True)
 
@@ -90,6 +84,11 @@ def read_html(path: Path, name: str, source: Source) -> Reading:
     if isinstance(raw, BadRecord):
         yield raw
         return
+    try:
+        refuse_binary(raw)
+    except NotTextError as error:
+        yield BadRecord(str(path), str(error), whole_file=True)
+        return
     page = parse_html(raw, source.encoding)
     metadata: dict[str, JsonValue] = {"date": page.date, "lang": page.language}
     yield _document(path, name, title=page.title, text=page.text, headings=page.headings, metadata=metadata)
@@ -112,7 +111,7 @@ def read_odt(path: Path, name: str, source: Source) -> Reading:  # noqa: ARG001 
 
 def read_epub(path: Path, name: str, source: Source) -> Reading:  # noqa: ARG001 - the signature of a reader
     """EPUB: the chapters of a book in reading order, as one document."""
-    yield from _parse(path, name, _epub, "EPUB", library=None)
+    yield from _parse(path, name, parse_epub, "EPUB", library=None)
 
 
 def _parse(
@@ -150,48 +149,6 @@ def _parse(
         yield from (BadRecord(str(path), reason, is_loss=True) for reason in content.losses)
 
 
-def _epub(raw: bytes) -> Content:
-    refuse_bombs(raw)
-    with zipfile.ZipFile(BytesIO(raw)) as book:
-        root = _xml(book.read("META-INF/container.xml")).query_selector("rootfile")
-        package_path = (root.getattr("full-path") if root is not None else None) or ""
-        package = _xml(book.read(package_path))
-        # slices: iterating over a list of nodes takes quadratic time
-        items = {node.getattr("id"): node for node in package.query_selector_all("item")[:]}
-        spine = [node.getattr("idref") for node in package.query_selector_all("itemref")[:]]
-        chapters, losses = [], []
-        for name in spine:
-            item = items.get(name)
-            href = item.getattr("href") if item is not None else None
-            if item is None or not href:
-                losses.append(f"its chapter {name!r} has no file")
-                continue
-            if (item.getattr("media-type") or "").lower().startswith(_NOT_TEXT):
-                continue
-            path = posixpath.normpath(posixpath.join(posixpath.dirname(package_path), unquote(href)))
-            try:
-                chapters.append(parse_html(book.read(path)))
-            except KeyError:
-                losses.append(f"its chapter {path!r} is missing")
-    metadata: dict[str, JsonValue] = {
-        "author": _dublin_core(package, "creator"),
-        "date": _dublin_core(package, "date"),
-        "lang": _dublin_core(package, "language"),
-    }
-    return Content(
-        _dublin_core(package, "title"),
-        "\n\n".join(chapter.text for chapter in chapters),
-        [heading for chapter in chapters for heading in chapter.headings],
-        metadata,
-        losses,
-    )
-
-
-def _xml(raw: bytes) -> Any:
-    """The document node of an XML file, parsed leniently, as a parser of HTML does."""
-    return HTMLTree.parse(decode_html(raw)).document
-
-
 def _document(
     path: Path,
     name: str,
@@ -208,13 +165,3 @@ def _document(
     if headings and "headings" not in fields:
         fields["headings"] = list[JsonValue](dict.fromkeys(filter(None, map(clean, headings))))[:MAX_HEADINGS]
     return checked(Document(name, clean(title) or stem(path), text, name, fields), str(path))
-
-
-def _dublin_core(package: Any, key: str) -> str:
-    """A field of an EPUB's metadata; its name has a colon, which selectors must escape."""
-    node = package.query_selector(rf"dc\:{key}")
-    return "" if node is None else _one_line(node.text)
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())

@@ -82,12 +82,17 @@ def _json_records(path: Path, name: str, source: Source) -> Reading:
                 location = f"{path}:{record.line}"
                 if record.is_cut_off:
                     yield BadRecord(location, "cut off: its array has no end", whole_file=True)
+                elif record.reason:
+                    yield BadRecord(location, record.reason)
                 elif record.text is None:
                     yield BadRecord(location, f"longer than {MAX_RECORD_BYTES} characters: split it")
                 elif not is_unicode(record.text):
                     yield BadRecord(location, wrong_encoding(source.encoding))
                 else:
                     yield from _from_json(record.text, source, location=location, default_id=f"{name}:{number}")
+                if record.is_rest:
+                    reason = "from here on no record was found, because of what is not JSON before: correct that"
+                    yield BadRecord(location, reason, whole_file=True)
     except UnicodeError:
         yield BadRecord(str(path), wrong_encoding(source.encoding), whole_file=True)
     except UNREADABLE as error:
@@ -166,17 +171,29 @@ def read_parquet(path: Path, name: str, source: Source) -> Reading:
 def _row_group(file: Any, group: int, names: list[str], origin: tuple[Path, str, Source], *, first: int) -> Reading:
     """The documents of a row group; if it is damaged, the others are still read. first: number of its first row."""
     path, name, source = origin
+    known = {*source.fields.text, *source.fields.titles, *source.fields.id}
     number = first - 1
     try:
         for batch in file.iter_batches(BATCH_ROWS, row_groups=[group]):
             for row in zip(*map(_plain_values, batch.columns), strict=True):
                 number += 1
-                values = dict(zip(names, map(as_json, row), strict=True))
+                values = {
+                    column: as_json(_decoded(value) if column in known else value)
+                    for column, value in zip(names, row, strict=True)
+                }
                 location = f"{path}:{number}"
                 yield document_from_fields(values, source.fields, location=location, default_id=f"{name}:{number}")
     except Exception as error:  # noqa: BLE001 - a parser may raise anything for a damaged file
         reason = f"its rows from {number + 1} to the end of a group cannot be read ({first_line(error)[:200]})"
         yield BadRecord(str(path), reason, whole_file=True)
+
+
+def _decoded(value: Any) -> Any:
+    """The text of bytes, as which some programs write texts; other values as they are."""
+    try:
+        return value.decode() if isinstance(value, bytes) else value
+    except UnicodeDecodeError:
+        return value
 
 
 def _plain_values(column: Any) -> list[Any]:

@@ -39,6 +39,10 @@ def read_table(path: Path, content: str | bytes, **options: object) -> tuple[lis
         ("a.csv", "\n,,\n\nid,text,x\n1,\"a, b\",c\n,,\n2,d,\"e, f\"\n,,,,\n"),
         ("a.csv", "id,text,x\n1,\"a, b\",c,,\n2,d,\"e, f\",\n"),
         ("a.csv", "id,text,x\n1,\"a, b\x00\",c\n\x00\n2,d,\"e, f\"\n"),
+        ("a.csv", 'id, text, x\n1, "a, b", c\n2, d, "e, f"\n'),
+        ("a.csv", '"id" , "text" , "x"\n"1" , "a, b" ,"c" \n2 , d , "e, f"\t\r\n'),
+        ("a.csv", "id; text; x\n1 ;a, b ;\tc\n2;  d;e, f\t \n"),
+        ("a.csv", "id text x\n1 \"a, b\" c\n2 d \"e, f\"\n".replace(" ", "|").replace(",|", ", ")),
     ],
 )  # fmt: skip
 def test_tables_are_split_whatever_separates_their_columns(tmp_path: Path, name: str, content: str | bytes) -> None:
@@ -71,6 +75,47 @@ def test_a_delimiter_that_is_named_is_used(tmp_path: Path) -> None:
     for wrong in ("", ";;", '"', "\n"):
         with pytest.raises(ValidationError):
             Source.model_validate({"path": "a.csv", "delimiter": wrong})
+
+
+@pytest.mark.parametrize(
+    ("cells", "values"),
+    [
+        ([" 1", "  2.5 ", "-3e2\t"], [1, 2.5, -300.0]),
+        ([" true", "False ", " FALSE "], [True, False, False]),
+        ([" red", "red ", "\tred"], ["red", "red", "red"]),
+        (['" red"', ' "red "', '"a ""b"" "'], [" red", "red ", 'a "b" ']),
+        (['"1 "', " 2", "3"], ["1 ", "2", "3"]),
+        (['"1"', ' "2" ', "3"], [1, 2, 3]),
+        (["  ", '""', " x"], [None, None, "x"]),
+    ],
+)
+def test_cells_without_quotation_marks_have_no_surrounding_spaces(
+    tmp_path: Path, cells: list[str], values: list[object]
+) -> None:
+    for row in ("{n},t,{cell}", "{n}, t, {cell}", '{n}, "a, b", {cell}'):
+        rows = "".join(f"{row.format(n=n, cell=cell)}\n" for n, cell in enumerate(cells))
+        documents, bad = read_table(tmp_path / "a.csv", f"id, text, x\n{rows}")
+        assert [record for record in bad if not record.is_note] == []
+        assert [one.metadata.get("x") for one in documents] == values
+
+
+@pytest.mark.parametrize("columns", [2, 3, 4])
+@pytest.mark.parametrize("closing", ['"', '12"', 'said "so"'])
+@pytest.mark.parametrize("between", [0, 1, 20])
+def test_a_quotation_mark_in_a_table_with_tabs_joins_no_rows(
+    tmp_path: Path, columns: int, closing: str, between: int
+) -> None:
+    texts = ["first", '"open', *(["plain"] * between), closing, "last"]
+    rest = "\ty" * (columns - 2)
+    header = "id\ttext" + "".join(f"\tx{n}" for n in range(columns - 2))
+    rows = "".join(f"{n}\t{text}{rest}\n" for n, text in enumerate(texts))
+    documents, bad = read_table(tmp_path / "a.tsv", f"{header}\n{rows}")
+    assert ([one.text for one in documents], bad) == (texts, [])
+
+
+def test_a_text_of_several_lines_in_a_table_with_tabs_stays_one_row(tmp_path: Path) -> None:
+    documents, bad = read_table(tmp_path / "a.tsv", 'id\ttext\n1\t"one\ntwo"\n2\t"one\ntwo\tthree\nfour"\n3\tx\n')
+    assert ([one.text for one in documents], bad) == (["one\ntwo", "one\ntwo\tthree\nfour", "x"], [])
 
 
 @pytest.mark.parametrize("row", ['2,"open', '2,"open "here" and there', '2,"a "b'])
@@ -110,6 +155,8 @@ def test_columns_of_one_name_are_kept_apart_and_reported(tmp_path: Path) -> None
     assert [(note.is_note, note.reason) for note in notes] == [
         (True, "column 'tag' occurs more than once: a later one is read as 'tag.3'")
     ]
+    many, _ = column_names(["a"] * 100_000)  # in quadratic time, minutes
+    assert many[-1] == "a.100000"
     assert column_names(["a"] * 3) == (["a", "a.2", "a.3"], {"a.2": "a", "a.3": "a"})
 
 

@@ -45,6 +45,26 @@ def test_a_mapping_is_read(matter: str, title: str, metadata: dict[str, Any]) ->
 
 
 @pytest.mark.parametrize(
+    ("matter", "text"),
+    [
+        ("Note: This page is old.\n", "Note: This page is old."),
+        ("note: This page is old.\ntitle: T\n", "note: This page is old."),
+        ("# Important\nNote: This page is old.\n", "# Important\nNote: This page is old."),
+        ("title: T\nQ: What is it?\n\nA: |\n  A way\n  out.\n", "Q: What is it?\n\nA: A way\nout."),
+        ("tags: []\nSteps:\n- Open the door\n- Leave\n", "Steps: Open the door; Leave"),
+        ("Before you begin: Stop\n", "Before you begin: Stop"),
+        ("date: 2024\nWarning: {Never: open this door}\n", "Warning: Never; open this door"),
+        ("title: A long title here\nDescription: What this page is about.\ntags: [one two three]\n", ""),
+        ("draft: true\nweight: 10\ndate: 2024-03-01\nproduct: Acme Widget\nx:\n", ""),
+    ],
+)
+def test_a_sentence_of_a_field_that_is_not_usual_is_text_too(matter: str, text: str) -> None:
+    found, rest = split_front_matter(f"---\n{matter}---\nBody\n")
+    assert (found.text.strip(), rest) == (text, "Body\n")
+    assert found.metadata
+
+
+@pytest.mark.parametrize(
     ("matter", "problem"),
     [
         ("just words\n", ""),

@@ -183,3 +183,29 @@ def test_time_grows_with_the_size(unit: str) -> None:
     started = perf_counter()
     parse_html((unit * 100_000 + "end").encode())
     assert perf_counter() - started < 60
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "<ul><li>x",
+        "<ol><li>x</li>",
+        "<menu><li>x",
+        "<svg><text>x",
+        "<details><summary>x",
+        "<fieldset><legend>x",
+        "<div>x",
+    ],
+)
+def test_deep_nesting_gives_no_more_text_than_its_size_allows_and_takes_linear_time(pattern: str) -> None:
+    raw = pattern.encode() * 20_000
+    started = perf_counter()
+    page = parse_html(raw)
+    assert perf_counter() - started < 60  # a quadratic reader takes minutes
+    assert page.text.count("x") == 20_000
+    assert len(page.text) < 20 * len(raw)
+
+
+def test_lists_keep_their_lines_at_any_depth() -> None:
+    page = parse_html(b"<ul><li>a" * 40 + b"</ul>" * 40 + b"<p>b</p><ul><li>c</ul>")
+    assert page.text.split() == ["a"] * 40 + ["b", "c"]

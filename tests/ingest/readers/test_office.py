@@ -51,6 +51,9 @@ STYLES = (
 )
 
 
+W_TEXT = f'<w:document xmlns:w="{W}"><w:body>{p("Text")}</w:body></w:document>'
+
+
 @pytest.mark.parametrize(
     ("body", "text"),
     [
@@ -268,3 +271,44 @@ def test_deep_nesting_takes_linear_time_and_no_recursion() -> None:
     assert parse_docx(docx_bytes(boxes)).text.split() == ["a"] * depth
     spans = f"<text:p>{'<text:span>' * depth}deep{'</text:span>' * depth}</text:p>"
     assert parse_odt(odt_bytes(spans)).text == "deep"
+
+
+def test_a_chart_or_an_object_is_read_once_however_often_it_is_referred_to() -> None:
+    chart = '<c:chart xmlns:c="http://schemas.openxmlformats.org/drawingml/2006/chart" xmlns:a="http://schemas.openxmlformats.org/drawingml/2006/main"><a:t>Sales</a:t></c:chart>'
+    assert parse_docx(docx_bytes('<w:p><c:chart r:id="chart1"/></w:p>' * 100, chart1=chart)).text == "Sales"
+    raw = odt_bytes(
+        '<text:p><draw:object xlink:href="./O"/></text:p>' * 100, **{"O/content": odt_xml("<text:p>E</text:p>")}
+    )
+    assert parse_odt(raw).text == "E"
+
+
+@pytest.mark.parametrize(
+    ("name", "parts", "reason"),
+    [
+        (
+            "a.docx",
+            {"_rels/.rels": "<Relationships><Relationship", "word/document.xml": W_TEXT},
+            "~its part _rels/.rels is",
+        ),
+        (
+            "a.docx",
+            {"word/_rels/document.xml.rels": "<R", "word/document.xml": W_TEXT},
+            "~its part word/_rels/document",
+        ),
+        ("a.docx", {"word/document.xml": ""}, "!not a Word document: its main part word/document.xml cannot be read"),
+        (
+            "a.docx",
+            {"word/other.xml": W_TEXT},
+            "!not a Word document: its main part word/document.xml cannot be read; its",
+        ),
+        ("a.odt", {"meta.xml": "<x/>"}, "!not an OpenDocument text: it has no <office:text>; it is damaged"),
+    ],
+)
+def test_a_damaged_package_is_never_empty(tmp_path: Path, name: str, parts: dict[str, str], reason: str) -> None:
+    bad = [
+        record
+        for record in read(Source(path=write(tmp_path / name, zip_bytes(parts))))
+        if isinstance(record, BadRecord)
+    ]
+    assert f"{'~' if bad[0].is_loss else '!' if bad[0].whole_file else ''}{bad[0].reason}".startswith(reason)
+    assert not any(record.is_empty for record in bad)

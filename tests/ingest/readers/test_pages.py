@@ -128,6 +128,13 @@ def test_front_matter_becomes_metadata(tmp_path: Path, matter: str, title: str, 
     assert found.metadata == {**metadata, "headings": ["Way out", "Door"]}
 
 
+def test_text_between_two_rules_is_not_lost(tmp_path: Path) -> None:
+    (tmp_path / "a.md").write_text("---\nNote: This page is old.\n---\n\n# Way out\n\nHere.\n")
+    found = one(tmp_path / "a.md")
+    assert isinstance(found, Document)
+    assert (found.title, found.text) == ("Way out", "Note: This page is old.\n\nWay out\n\nHere.")
+
+
 @pytest.mark.parametrize(("matter", "reported"), [("[not: yaml\n", True), ("just words\n", False)])
 def test_front_matter_that_is_no_mapping_is_text(tmp_path: Path, matter: str, reported: bool) -> None:
     (tmp_path / "a.md").write_text(f"---\n{matter}---\n\n# Way out\n")
@@ -161,7 +168,7 @@ def test_a_book_is_read_without_its_missing_chapters_and_images(tmp_path: Path) 
     assert isinstance(document, Document)
     assert document.text.split() == ["Привет", "last"]
     assert [loss.reason for loss in losses if isinstance(loss, BadRecord) and loss.is_loss] == [
-        "its chapter 'OPS/gone.xhtml' is missing",
+        "its chapter 'OPS/gone.xhtml' cannot be read (it is missing)",
         "its chapter 'e' has no file",
     ]
 
@@ -276,6 +283,7 @@ def test_a_file_that_decompresses_to_too_much_is_refused(tmp_path: Path, monkeyp
     packed = BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as book:
         book.writestr("word/document.xml", "x" * 100_000)
+        book.writestr("META-INF/container.xml", '<rootfile full-path="word/document.xml"/>')
     for name in ("a.docx", "a.epub"):
         (tmp_path / name).write_bytes(packed.getvalue())
         bad = one(tmp_path / name)

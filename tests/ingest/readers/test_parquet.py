@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from semsearch.ingest.readers.files import BadRecord
 from semsearch.ingest.readers.sources import read
@@ -79,3 +80,14 @@ def test_a_damaged_group_of_rows_does_not_hide_the_others(tmp_path: Path) -> Non
     (bad,) = [record for record in records if isinstance(record, BadRecord)]
     assert bad.whole_file
     assert "rows from 101" in bad.reason
+
+
+@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary()])
+def test_texts_in_columns_of_bytes_are_read(tmp_path: Path, kind: pa.DataType) -> None:
+    path = tmp_path / "a.parquet"
+    texts = pa.array(["é".encode(), b"\xff"], kind)
+    pq.write_table(pa.table({"id": pa.array([b"x", b"y"], kind), "text": texts, "raw": texts}), path)
+    good, bad = read(Source(path=path))
+    assert isinstance(good, Document)
+    assert (good.id, good.text, good.metadata) == ("x", "é", {})
+    assert isinstance(bad, BadRecord)
