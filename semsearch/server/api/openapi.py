@@ -94,7 +94,7 @@ _BODY_ERRORS = (*_KEY_ERRORS, 413, 415)
 """Error statuses of an operation that requires a write key and a body."""
 _PUBLIC_BODY_ERRORS = (404, 413, 415, 422)
 """Error statuses of an operation that requires a body and no write key."""
-_COMMON_ERRORS = (400, 431, 500, 501, 503)
+_COMMON_ERRORS = (400, 408, 431, 500, 501, 503)
 """Error statuses of every operation."""
 _DOMAIN = "/api/domains/{domain}"
 _OPERATIONS = [
@@ -168,6 +168,7 @@ _ERROR_DESCRIPTIONS = {
     401: "A write key is required",
     403: "The server is read-only, or the request comes from a page of another site",
     404: "The index or the requested item does not exist",
+    408: "The request was not complete in time",
     409: "The id exists with different content, another process is writing the index, or the index has changed",
     413: "The body is too large, or is when it is decompressed",
     415: "The body is not application/json in UTF-8, or is compressed by something other than gzip",
