@@ -39,9 +39,16 @@ class DomainAdapter:
     version: int = 0
     learner: str = "none"
     reason: str = "nothing is known of this domain yet"
-    """For users."""
+    """For users, also those of a server: it contains no paths."""
+    damage: str = ""
+    """The reason with the paths of the damaged files, for the log and the command line; empty without damage."""
     verdict: Mapping[str, JsonValue] = field(default_factory=dict)
     """The guard's verdict as JSON; empty if the guard was not used."""
+
+    @property
+    def full_reason(self) -> str:
+        """The reason, with the paths of damaged files."""
+        return self.damage or self.reason
 
 
 UNKNOWN_DOMAIN = DomainAdapter(None)

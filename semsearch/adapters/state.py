@@ -14,7 +14,7 @@ from pydantic import JsonValue
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from semsearch.errors import StateError, StorageError
+from semsearch.errors import StateError, StateFileError, StorageError
 from semsearch.system.files import atomic_write
 
 Array = npt.NDArray[np.float32]
@@ -24,6 +24,18 @@ MAX_SHRINKAGE = 64
 """Most rows of the shrinkage. With MAX_KEYS it keeps a state of 384 dimensions under 64 KiB on disk."""
 MAX_KEYS = 120
 """Most keys, and values, of a state."""
+
+_FILE_ERRORS = (
+    OSError,
+    SafetensorError,
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    RecursionError,
+    StateError,
+)
+"""Errors of reading a file that holds no state, or a damaged one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,20 +131,21 @@ class DomainState:
 
     @classmethod
     def open(cls, path: Path) -> tuple[DomainState, dict[str, JsonValue]]:
-        """Read a file written by `save`. Returns state and `about`. Raises StateError for any other file."""
+        """Read a file written by `save`. Returns state and `about`. Raises StateFileError for any other file."""
         try:
             with safe_open(path, framework="numpy") as file:
                 header = json.loads((file.metadata() or {})["semsearch"])
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-            version = header["format_version"]
-            if version != STATE_VERSION:
-                raise StateError(
-                    f"the state {path} has format version {version!r}, this semsearch reads {STATE_VERSION}:"
-                    " adapt the domain again"
-                )
-            return _from_arrays(arrays), dict(header["about"])
-        except (OSError, SafetensorError, KeyError, ValueError, TypeError, AttributeError) as error:
-            raise StateError(f"{path} is not a domain state ({error}): adapt the domain again") from error
+            version, about = header["format_version"], dict(header["about"])
+            state = _from_arrays(arrays) if version == STATE_VERSION else None
+        except _FILE_ERRORS as error:
+            raise StateFileError(f"{path} is not a domain state ({error}): adapt the domain again") from error
+        if state is None:
+            raise StateFileError(
+                f"the state {path} has format version {version!r}, this semsearch reads {STATE_VERSION}:"
+                " adapt the domain again"
+            )
+        return state, about
 
     def _to_arrays(self) -> dict[str, npt.NDArray[np.generic]]:
         arrays: dict[str, npt.NDArray[np.generic]] = {
