@@ -163,6 +163,8 @@ def numbered(path: Path) -> Iterator[tuple[int, str | BadLine]]:
 
 def parse_number(text: str) -> float | None:
     """Return a decimal number; None if `text` is not one, or is too large."""
+    # not `filters.values.parse_number`: there `007` is a code, but a relevance may have leading zeros, and an integer
+    # that no float can hold is a value of metadata, but no relevance
     if not _NUMBER.fullmatch(text.strip()):
         return None
     value = float(text)

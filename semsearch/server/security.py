@@ -146,4 +146,7 @@ def _refuse_other_sites(request: Request) -> None:
     except ValueError:
         foreign = True
     if site not in {"same-origin", "none"} or foreign:
-        raise Forbidden("a page of another site cannot change anything here")
+        raise Forbidden(
+            "a page of another site can neither change nor read this: use this server's own pages, or a program that"
+            " sends no Origin"
+        )

@@ -97,6 +97,8 @@ _PUBLIC_BODY_ERRORS = (404, 413, 415, 422)
 _COMMON_ERRORS = (400, 408, 431, 500, 501, 503)
 """Error statuses of every operation."""
 _DOMAIN = "/api/domains/{domain}"
+DOMAIN_OPERATIONS = ("adapt", "rollback", "reset", "parent", "state")
+"""Ends of the addresses of a domain's operations."""
 _OPERATIONS = [
     Operation("/api/document", "get", "document", "A document with its full text", DocumentResponse, (404, 422),
               parameters=DocumentRequest),
@@ -157,6 +159,15 @@ _OPERATIONS = [
     Operation("/api/recommend", "get", "recommend", "Recommended documents for a domain, from its liked documents",
               feedback.RecommendResponse, _KEY_ERRORS, parameters=feedback.RecommendRequest, write_key=True),
 ]  # fmt: skip
+
+_DOMAIN_PARAMETER: Json = {
+    "name": "domain",
+    "in": "path",
+    "required": True,
+    "description": "Name of the domain; it may contain slashes, percent-encoded or not, but not end like the address"
+    " of an operation",
+    "schema": {"type": "string", "minLength": 1, "pattern": f"(?<!/({'|'.join(DOMAIN_OPERATIONS)}))$"},
+}
 
 _OTHER_DESCRIPTIONS = {
     202: "Accepted; the work goes on after the response",
@@ -225,7 +236,7 @@ def _parameters(operation: Operation, schemas: Json) -> list[Json]:
     """Return the OpenAPI objects of an operation's path and query parameters."""
     parameters: list[Json] = []
     if "{domain}" in operation.path:
-        parameters.append({"name": "domain", "in": "path", "required": True, "schema": {"type": "string"}})
+        parameters.append(_DOMAIN_PARAMETER)
     if operation.parameters is not None:
         schema = schemas[operation.parameters.__name__]
         parameters += [
@@ -275,10 +286,11 @@ def _add_automatic_methods(operations: Json) -> None:
         }
     any_operation = next(iter(operations.values()))
     path_parameters = [parameter for parameter in any_operation.get("parameters", ()) if parameter["in"] == "path"]
+    statuses = (*_COMMON_ERRORS, 404) if path_parameters else _COMMON_ERRORS
     operations["options"] = {
         "summary": "The methods of this address, in the header Allow",
         "parameters": path_parameters,
-        "responses": {"200": {"description": "The methods"}, **_errors(_COMMON_ERRORS)},
+        "responses": {"200": {"description": "The methods"}, **_errors(statuses)},
     }
 
 

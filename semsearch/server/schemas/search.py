@@ -111,7 +111,11 @@ class SearchRequest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    query: str | None = Field(None, description="What to search for; either this or `queries`")
+    query: str | None = Field(
+        None,
+        description="What to search for; either this or `queries`. The first 32 different phrases in quotation marks"
+        " must occur word for word, if any document has them; further ones are read as words",
+    )
     queries: tuple[str, ...] | None = Field(None, description="Several queries, answered in their order")
     k: int = Field(10, ge=1, description="Number of documents to return for each query")
     offset: int = Field(0, ge=0, description="Number of top documents to skip, for paging")
