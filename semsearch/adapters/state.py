@@ -24,6 +24,11 @@ MAX_SHRINKAGE = 64
 """Most rows of the shrinkage. With MAX_KEYS it keeps a state of 384 dimensions under 64 KiB on disk."""
 MAX_KEYS = 120
 """Most keys, and values, of a state."""
+GAIN_RANGE = (1e-5, 1e5)
+"""Least and largest spectral gain."""
+MAX_MAGNITUDE = 1e3
+"""Largest absolute number in the other arrays. With it and GAIN_RANGE no query vector overflows; learned states are far
+below both."""
 
 _FILE_ERRORS = (
     OSError,
@@ -43,7 +48,7 @@ class DomainState:
     """A domain's learned state. All but the spectral gains are in the coordinates of the encoder."""
 
     spectral_gains: Array
-    """(dim,) float32 > 0, one factor for each axis of the corpus; only their ratios matter."""
+    """(dim,) float32 in GAIN_RANGE, one factor for each axis of the corpus; only their ratios matter."""
     shrinkage: Array
     """(r, dim) float32, r ≤ MAX_SHRINKAGE: a query x becomes x − shrinkageᵀ (shrinkage x)."""
     keys: Array
@@ -77,8 +82,13 @@ class DomainState:
         arrays = (self.spectral_gains, self.shrinkage, self.keys, self.values, self.shift, self.sharpness)
         if not all(np.isfinite(array).all() for array in arrays):
             raise StateError("a domain state holds numbers that are not finite")
-        if not (self.spectral_gains > 0).all() or not ((self.sharpness >= 0) & (self.sharpness <= 50)).all():
-            raise StateError("spectral gains must be above 0 and the sharpness in [0, 50]")
+        least, most = GAIN_RANGE
+        if not ((self.spectral_gains >= least) & (self.spectral_gains <= most)).all():
+            raise StateError(f"spectral gains must be above 0, in [{least:g}, {most:g}]")
+        if not ((self.sharpness >= 0) & (self.sharpness <= 50)).all():
+            raise StateError("the sharpness must be in [0, 50]")
+        if any((np.abs(array) > MAX_MAGNITUDE).any() for array in (self.shrinkage, self.keys, self.values, self.shift)):
+            raise StateError(f"a domain state holds numbers outside [-{MAX_MAGNITUDE:g}, {MAX_MAGNITUDE:g}]")
         if self.lexical_weight is not None and not 0 <= self.lexical_weight <= 10:
             raise StateError(f"the lexical weight is {self.lexical_weight}, not in [0, 10]")
 

@@ -400,13 +400,15 @@ def _serve(
 ) -> None:
     with ExitStack() as stack:
         with err.status("opening the index and its encoder"):
-            from semsearch.adapters.weights import DEFAULT_WEIGHTS
+            from semsearch.adapters.weights import DEFAULT_WEIGHTS, Weights
             from semsearch.server.run import bind, open_indexes
             from semsearch.server.run import serve as serve_indexes
             from semsearch.server.runtime.service import AdaptationSettings
             from semsearch.system.signals import ended_by_signals
 
             sockets = stack.enter_context(bind(host, port, keys))
+            if weights is not None:
+                Weights.open(weights)  # a file of another kind is refused before the model is loaded
             adaptation = AdaptationSettings(weights or DEFAULT_WEIGHTS, own_process=True, after=after, bias=bias)
             with ended_by_signals():
                 engines = open_indexes(folders, device=device, threads=threads, runtime=runtime)
