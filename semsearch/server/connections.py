@@ -84,9 +84,9 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
     def time_out(self) -> None:
         """Answer the request that is not complete with 408, and close the connection after that."""
         with self.requests_lock:
-            request, self.request, self._read_request = self._read_request, None, None
-            if request is None or self.requests or self.will_close or self.close_when_flushed:
+            if self._read_request is None or self.requests or self.will_close or self.close_when_flushed:
                 return
+            request, self.request, self._read_request = self._read_request, None, None
             request.error = _RequestTimeoutError(f"it was not complete after {REQUEST_TIMEOUT_S} s: send it again")
             self.requests.append(request)
             self.server.add_task(self)
