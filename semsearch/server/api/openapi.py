@@ -97,8 +97,8 @@ _PUBLIC_BODY_ERRORS = (404, 413, 415, 422)
 _COMMON_ERRORS = (400, 408, 431, 500, 501, 503)
 """Error statuses of every operation."""
 _DOMAIN = "/api/domains/{domain}"
-DOMAIN_OPERATIONS = ("adapt", "rollback", "reset", "parent", "state")
-"""Ends of the addresses of a domain's operations."""
+NO_OPERATION = "".join(f"(?<!/{name})" for name in ("adapt", "rollback", "reset", "parent", "state"))
+"""Regular expression at the end of a domain's name in an address: it does not end like the address of an operation."""
 _OPERATIONS = [
     Operation("/api/document", "get", "document", "A document with its full text", DocumentResponse, (404, 422),
               parameters=DocumentRequest),
@@ -166,7 +166,7 @@ _DOMAIN_PARAMETER: Json = {
     "required": True,
     "description": "Name of the domain; it may contain slashes, percent-encoded or not, but not end like the address"
     " of an operation",
-    "schema": {"type": "string", "minLength": 1, "pattern": f"(?<!/({'|'.join(DOMAIN_OPERATIONS)}))$"},
+    "schema": {"type": "string", "minLength": 1, "pattern": f"{NO_OPERATION}$"},
 }
 
 _OTHER_DESCRIPTIONS = {
