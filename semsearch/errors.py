@@ -66,7 +66,11 @@ class StorageError(SemsearchError):
 
 
 class StateError(SemsearchError):
-    """A domain's learned state that is damaged, of another format, or of another index."""
+    """A change of a domain that is not possible, or a learned state that does not fit."""
+
+
+class StateFileError(StateError):
+    """A file of a domain that is damaged, of another format, or of another encoder; the message has its path."""
 
 
 class WeightsError(SemsearchError):

@@ -27,6 +27,9 @@ from semsearch.types import Vectors
 MIN_SHARPNESS = np.float32(1e-4)
 """Smallest sharpness used in the kernel's formula, which would divide by zero at 0. The kernel is linear there."""
 
+MAX_EXPONENT = np.float32(60)
+"""Largest exponent in the kernel's formula, so that no vector overflows."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DomainAdapter:
@@ -39,9 +42,16 @@ class DomainAdapter:
     version: int = 0
     learner: str = "none"
     reason: str = "nothing is known of this domain yet"
-    """For users."""
+    """For users, also those of a server: it contains no paths."""
+    damage: str = ""
+    """The reason with the paths of the damaged files, for the log and the command line; empty without damage."""
     verdict: Mapping[str, JsonValue] = field(default_factory=dict)
     """The guard's verdict as JSON; empty if the guard was not used."""
+
+    @property
+    def full_reason(self) -> str:
+        """The reason, with the paths of damaged files."""
+        return self.damage or self.reason
 
 
 UNKNOWN_DOMAIN = DomainAdapter(None)
@@ -117,7 +127,8 @@ class Adapter:
             if not state.is_linear:
                 # k(s) = (exp(βs) − 1) / (exp(β) − 1), which tends to s as β tends to 0
                 sharpness = np.maximum(state.sharpness, MIN_SHARPNESS)
-                weights = np.expm1(weights * sharpness) / np.expm1(sharpness)
+                # the exponent is at most 50 for keys of unit length; longer ones must not overflow
+                weights = np.expm1(np.minimum(weights * sharpness, MAX_EXPONENT)) / np.expm1(sharpness)
             block += weights @ state.values
             block += state.shift
         _normalise(x)
@@ -127,8 +138,9 @@ class Adapter:
 
 
 def _normalise(x: Vectors) -> None:
-    """Scale rows to unit length, in place."""
-    x /= np.sqrt(np.einsum("nd,nd->n", x, x))[:, None]
+    """Scale rows to unit length, in place; a row of zeros stays one."""
+    norms = np.sqrt(np.einsum("nd,nd->n", x, x))[:, None]
+    x /= np.where(norms == 0, np.float32(1), norms)
 
 
 def _runs(slots: npt.NDArray[np.intp]) -> Iterator[tuple[int, slice]]:

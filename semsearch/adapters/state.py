@@ -14,7 +14,7 @@ from pydantic import JsonValue
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from semsearch.errors import StateError, StorageError
+from semsearch.errors import StateError, StateFileError, StorageError
 from semsearch.system.files import atomic_write
 
 Array = npt.NDArray[np.float32]
@@ -24,6 +24,23 @@ MAX_SHRINKAGE = 64
 """Most rows of the shrinkage. With MAX_KEYS it keeps a state of 384 dimensions under 64 KiB on disk."""
 MAX_KEYS = 120
 """Most keys, and values, of a state."""
+GAIN_RANGE = (1e-5, 1e5)
+"""Least and largest spectral gain."""
+MAX_MAGNITUDE = 1e3
+"""Largest absolute number in the other arrays. With it and GAIN_RANGE no query vector overflows; learned states are far
+below both."""
+
+_FILE_ERRORS = (
+    OSError,
+    SafetensorError,
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    RecursionError,
+    StateError,
+)
+"""Errors of reading a file that holds no state, or a damaged one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +48,7 @@ class DomainState:
     """A domain's learned state. All but the spectral gains are in the coordinates of the encoder."""
 
     spectral_gains: Array
-    """(dim,) float32 > 0, one factor for each axis of the corpus; only their ratios matter."""
+    """(dim,) float32 in GAIN_RANGE, one factor for each axis of the corpus; only their ratios matter."""
     shrinkage: Array
     """(r, dim) float32, r ≤ MAX_SHRINKAGE: a query x becomes x − shrinkageᵀ (shrinkage x)."""
     keys: Array
@@ -65,8 +82,13 @@ class DomainState:
         arrays = (self.spectral_gains, self.shrinkage, self.keys, self.values, self.shift, self.sharpness)
         if not all(np.isfinite(array).all() for array in arrays):
             raise StateError("a domain state holds numbers that are not finite")
-        if not (self.spectral_gains > 0).all() or not ((self.sharpness >= 0) & (self.sharpness <= 50)).all():
-            raise StateError("spectral gains must be above 0 and the sharpness in [0, 50]")
+        least, most = GAIN_RANGE
+        if not ((self.spectral_gains >= least) & (self.spectral_gains <= most)).all():
+            raise StateError(f"spectral gains must be above 0, in [{least:g}, {most:g}]")
+        if not ((self.sharpness >= 0) & (self.sharpness <= 50)).all():
+            raise StateError("the sharpness must be in [0, 50]")
+        if any((np.abs(array) > MAX_MAGNITUDE).any() for array in (self.shrinkage, self.keys, self.values, self.shift)):
+            raise StateError(f"a domain state holds numbers outside [-{MAX_MAGNITUDE:g}, {MAX_MAGNITUDE:g}]")
         if self.lexical_weight is not None and not 0 <= self.lexical_weight <= 10:
             raise StateError(f"the lexical weight is {self.lexical_weight}, not in [0, 10]")
 
@@ -119,20 +141,21 @@ class DomainState:
 
     @classmethod
     def open(cls, path: Path) -> tuple[DomainState, dict[str, JsonValue]]:
-        """Read a file written by `save`. Returns state and `about`. Raises StateError for any other file."""
+        """Read a file written by `save`. Returns state and `about`. Raises StateFileError for any other file."""
         try:
             with safe_open(path, framework="numpy") as file:
                 header = json.loads((file.metadata() or {})["semsearch"])
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-            version = header["format_version"]
-            if version != STATE_VERSION:
-                raise StateError(
-                    f"the state {path} has format version {version!r}, this semsearch reads {STATE_VERSION}:"
-                    " adapt the domain again"
-                )
-            return _from_arrays(arrays), dict(header["about"])
-        except (OSError, SafetensorError, KeyError, ValueError, TypeError, AttributeError) as error:
-            raise StateError(f"{path} is not a domain state ({error}): adapt the domain again") from error
+            version, about = header["format_version"], dict(header["about"])
+            state = _from_arrays(arrays) if version == STATE_VERSION else None
+        except _FILE_ERRORS as error:
+            raise StateFileError(f"{path} is not a domain state ({error}): adapt the domain again") from error
+        if state is None:
+            raise StateFileError(
+                f"the state {path} has format version {version!r}, this semsearch reads {STATE_VERSION}:"
+                " adapt the domain again"
+            )
+        return state, about
 
     def _to_arrays(self) -> dict[str, npt.NDArray[np.generic]]:
         arrays: dict[str, npt.NDArray[np.generic]] = {

@@ -159,7 +159,7 @@ def _comparison_json(text: str, comparison: Comparison, adaptation: DomainAdapte
             "domain": adaptation.domain,
             "version": adaptation.version,
             "learner": adaptation.learner,
-            "reason": adaptation.reason,
+            "reason": adaptation.full_reason,
         },
         "frozen": as_json(comparison.frozen),
         "adapted": as_json(comparison.adapted),
@@ -170,7 +170,7 @@ def _comparison_table(comparison: Comparison, adaptation: DomainAdapter) -> Tabl
     adapted_by = (
         f"{adaptation.domain}, version {adaptation.version}, {adaptation.learner}" if adaptation.domain else "nothing"
     )
-    table = Table(title=Text(f"adapted by {adapted_by}: {adaptation.reason}"), title_justify="left")
+    table = Table(title=Text(f"adapted by {adapted_by}: {adaptation.full_reason}"), title_justify="left")
     for column in ("", "frozen", "adapted", "was"):
         table.add_column(column)
     for rank, (before, after) in enumerate(zip(comparison.frozen, comparison.adapted, strict=False), start=1):
@@ -319,11 +319,16 @@ def list_domains(
             continue
         adapter, entries = store.domain_adapter(name), counts.get(name, {"label": 0, "click": 0})
         if as_json:
-            value = {**record.model_dump(mode="json"), **entries, "served_by": adapter.domain, "reason": adapter.reason}
+            value = {
+                **record.model_dump(mode="json"),
+                **entries,
+                "served_by": adapter.domain,
+                "reason": adapter.full_reason,
+            }
             sys.stdout.write(json.dumps(value) + "\n")
         else:
             cells = (str(adapter.version or ""), adapter.learner, str(entries["label"]), str(entries["click"]))
-            table.add_row(Text(name), Text(record.parent or ""), *cells, Text(adapter.reason))
+            table.add_row(Text(name), Text(record.parent or ""), *cells, Text(adapter.full_reason))
     if not as_json:
         out.print(table)
 

@@ -92,8 +92,11 @@ DEFAULTS = Limits()
 
 
 def _limit(name: str) -> Any:
-    """Return the option for one of the server's limits, with the help text of its field."""
-    return typer.Option(envvar=f"SEMSEARCH_{name.upper()}", help=f"{Limits.model_fields[name].description}.")
+    """Return the option for one of the server's limits, with the help text and the bounds of its field."""
+    field = Limits.model_fields[name]
+    least = next((bound.ge for bound in field.metadata if hasattr(bound, "ge")), None)
+    most = next((bound.le for bound in field.metadata if hasattr(bound, "le")), None)
+    return typer.Option(min=least, max=most, envvar=f"SEMSEARCH_{name.upper()}", help=f"{field.description}.")
 
 
 def main() -> None:
@@ -200,8 +203,8 @@ def serve(
     Example: semsearch serve index/help index/python --port 9000
     """
     from semsearch.domains.position_bias import PositionBias
-    from semsearch.server.root_path import parse_root_path
-    from semsearch.server.security import WriteKeys
+    from semsearch.server.root_path import parse_root_path, parse_trusted_proxy
+    from semsearch.server.security import WriteKeys, parse_trusted_host
 
     keys = WriteKeys.parse(write_key or [], refuse_all=read_only)
     limits = Limits(
@@ -221,9 +224,9 @@ def serve(
         host=host,
         port=port,
         limits=limits,
-        trusted_hosts=trusted_host,
+        trusted_hosts=[parse_trusted_host(host_name) for host_name in trusted_host or ()],
         root_path=parse_root_path(root_path),
-        trusted_proxy=trusted_proxy,
+        trusted_proxy=parse_trusted_proxy(trusted_proxy),
         keys=keys,
         weights=weights,
         after=adapt_after,
@@ -397,13 +400,15 @@ def _serve(
 ) -> None:
     with ExitStack() as stack:
         with err.status("opening the index and its encoder"):
-            from semsearch.adapters.weights import DEFAULT_WEIGHTS
+            from semsearch.adapters.weights import DEFAULT_WEIGHTS, Weights
             from semsearch.server.run import bind, open_indexes
             from semsearch.server.run import serve as serve_indexes
             from semsearch.server.runtime.service import AdaptationSettings
             from semsearch.system.signals import ended_by_signals
 
             sockets = stack.enter_context(bind(host, port, keys))
+            if weights is not None:
+                Weights.open(weights)  # a file of another kind is refused before the model is loaded
             adaptation = AdaptationSettings(weights or DEFAULT_WEIGHTS, own_process=True, after=after, bias=bias)
             with ended_by_signals():
                 engines = open_indexes(folders, device=device, threads=threads, runtime=runtime)

@@ -22,7 +22,16 @@ from pydantic_core import from_json
 from semsearch.domains.judgments import label_relevance
 from semsearch.errors import LabelError
 from semsearch.metalearn.datasets import parse_records
-from semsearch.metalearn.tables import EXPECTED, FIRST_LINES, BadLine, Layout, numbered, parse_number, read_rows
+from semsearch.metalearn.tables import (
+    EXPECTED,
+    FIRST_LINES,
+    BadLine,
+    Layout,
+    json_problem,
+    numbered,
+    parse_number,
+    read_rows,
+)
 from semsearch.storage.entries import click_position, entry_problems, parse_time
 from semsearch.storage.former_names import accept_former_names
 from semsearch.system.files import atomic_write
@@ -132,7 +141,8 @@ def read_entries(path: Path, *, domain: str, source: str, queries: Path | None =
             reading.entries.append(entry)
             reading.locations.append(row[0] if isinstance(row, tuple) else "")
     if builder.negatives:
-        reading.notes.append(f"{builder.negatives:,} relevances below 0 were read as 0, not relevant")
+        were = "relevance below 0 was" if builder.negatives == 1 else "relevances below 0 were"
+        reading.notes.append(f"{builder.negatives:,} {were} read as 0, not relevant")
     if not (reading.entries or reading.left_out):
         raise LabelError(f"{path} holds no labels or clicks: {EXPECTED}")
     return reading
@@ -223,7 +233,7 @@ def _read_json(path: Path) -> Iterator[Row | BadLine]:
         try:
             values = from_json(line)
         except ValueError as error:
-            yield BadLine(location, f"not JSON ({error})")
+            yield BadLine(location, json_problem(error))
             continue
         yield (location, values) if isinstance(values, dict) else BadLine(location, "not a JSON object")
 
@@ -246,7 +256,7 @@ class _Builder:
         try:
             record = self._parse(values)
         except ValidationError as error:
-            return BadLine(location, _first_problem(error))
+            return BadLine(location, _first_problem(error, "click" if values.get("kind") == "click" else "label"))
         except ValueError as error:
             return BadLine(location, str(error))
         entry = self._entry(record)
@@ -316,11 +326,11 @@ _SENTENCES = {
 """What is wrong with a field, by the type of pydantic's error."""
 
 
-def _first_problem(error: ValidationError) -> str:
+def _first_problem(error: ValidationError, kind: str) -> str:
     first = error.errors(include_input=False, include_url=False, include_context=False)[0]
     name = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        return f"{name}: no field of a label or click has this name"
+        return f"{name}: a {kind} has no field of this name"
     sentence = _SENTENCES.get(first["type"], first["msg"].removeprefix("Value error, "))
     return f"{name}: {sentence}" if name else sentence
 

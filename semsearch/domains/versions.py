@@ -28,7 +28,7 @@ class VersionHistory:
         """
         record = self._store.record(domain)
         if record.current is None:
-            raise StateError(f"the domain {domain!r} has no version to return from")
+            raise StateError(f"the domain {domain!r} has no version to return from: adapt it first")
         to = record.number - 1 if to is None else to
         earlier = next((version for version in record.versions if version.number == to), None)
         if to != 0 and (earlier is None or to == record.number):
@@ -69,7 +69,7 @@ class VersionHistory:
         record = self._store.record(domain)
         state = None if record.current is None else self._store.state(domain, record.current)
         if record.current is None or state is None:
-            raise StateError(f"the domain {domain!r} has no state of its own to export")
+            raise StateError(f"the domain {domain!r} has no state of its own to export: adapt it first")
         metadata = record.current.model_dump(mode="json", include={"learner", "explanation", "labels", "verdict", "at"})
         return state.to_bytes({"encoder_sha256": record.encoder_sha256, "domain": domain, **metadata})
 

@@ -15,7 +15,7 @@ from pydantic_core import from_json
 
 from semsearch.adapters.support import Judgments
 from semsearch.errors import LabelError
-from semsearch.metalearn.tables import BadLine, Layout, numbered, parse_number, read_rows
+from semsearch.metalearn.tables import BadLine, Layout, json_problem, numbered, parse_number, read_rows
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def _parse_record(line: str, location: str) -> tuple[str, dict[str, str]] | BadL
     try:
         record = from_json(line)
     except ValueError as error:
-        return BadLine(location, f"not JSON ({error}): write one object with _id and text on each line")
+        return BadLine(location, f"{json_problem(error)}: write one object with _id and text on each line")
     if not isinstance(record, dict) or "text" not in record or not isinstance(record.get("_id"), str | int):
         return BadLine(location, "not an object with _id and text")
     text, title = record["text"], record.get("title") or ""

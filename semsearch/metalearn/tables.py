@@ -69,7 +69,9 @@ class Layout:
             if delimiter not in line:
                 continue
             names = [name.strip().strip('"') for name in line.split(delimiter)]
-            fields = tuple(_FIELDS.get(re.sub(r"[_ ]", "-", name.casefold()), "") for name in names)
+            meant = [_FIELDS.get(re.sub(r"[_ ]", "-", name.casefold()), "") for name in names]
+            # of two columns for one field the first is used
+            fields = tuple("" if field in meant[:index] else field for index, field in enumerate(meant))
             if "document" in fields and not {"query", "query_id"}.isdisjoint(fields):
                 unused = tuple(name for name, field in zip(names, fields, strict=True) if not field)
                 return cls(fields, delimiter, has_header=True, unused=unused)
@@ -161,8 +163,17 @@ def numbered(path: Path) -> Iterator[tuple[int, str | BadLine]]:
         yield number + 1, BadLine(str(path), f"cannot be read after line {number} ({reason})")
 
 
+def json_problem(error: ValueError) -> str:
+    """Return the reason that a line is not JSON. error: of pydantic's parser."""
+    if "hex escape" in str(error):
+        return "not JSON: an escape of it is not valid Unicode, but half of a surrogate pair or cut off"
+    return f"not JSON ({error})"
+
+
 def parse_number(text: str) -> float | None:
     """Return a decimal number; None if `text` is not one, or is too large."""
+    # not `filters.values.parse_number`: there `007` is a code, but a relevance may have leading zeros, and an integer
+    # that no float can hold is a value of metadata, but no relevance
     if not _NUMBER.fullmatch(text.strip()):
         return None
     value = float(text)

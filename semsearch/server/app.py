@@ -23,11 +23,11 @@ from semsearch.server.pages import domain as domain_page
 from semsearch.server.pages import map as map_page
 from semsearch.server.pages import rendering, status
 from semsearch.server.pages import search as search_page
-from semsearch.server.root_path import RootPathMiddleware, parse_root_path
+from semsearch.server.root_path import RootPathMiddleware, parse_root_path, parse_trusted_proxy
 from semsearch.server.runtime.metrics import Metrics
 from semsearch.server.runtime.service import AdaptationSettings, SearchService
 from semsearch.server.schemas.search import Limits
-from semsearch.server.security import WriteKeys, check_host
+from semsearch.server.security import WriteKeys, check_host, parse_trusted_host
 from semsearch.system.files import sha256
 
 log = structlog.get_logger("semsearch.server")
@@ -65,11 +65,13 @@ def create_app(
     root_path: path at which a reverse proxy serves the app, such as `/search`; the proxy may remove it from requests.
     trusted_proxy: IP address of a proxy whose X-Forwarded-Prefix replaces `root_path`; `*`: any; None: none.
 
-    Raises RootPathError for an invalid `root_path`.
+    Raises RootPathError, TrustedProxyError or TrustedHostError for an invalid argument.
 
     `app.extensions["semsearch"]` is the `SearchService`. The caller closes it.
     """
-    limits, keys, root = limits or Limits(), keys or WriteKeys({}), parse_root_path(root_path)
+    limits, keys = limits or Limits(), keys or WriteKeys({})
+    root, proxy = parse_root_path(root_path), parse_trusted_proxy(trusted_proxy)
+    trusted = [parse_trusted_host(host) for host in trusted_hosts or ()]
     web = _web_folder()
     app = _flask_app(web, limits)
     metrics = Metrics()
@@ -79,8 +81,8 @@ def create_app(
     rendering.register(app, Languages(web / "static" / "texts"))
     app.context_processor(lambda: {"key_required": keys.required})
     errors.register(app)
-    _register_request_hooks(app, metrics, trusted_hosts)
-    app.wsgi_app = RootPathMiddleware(app.wsgi_app, root, trusted_proxy)  # type: ignore[method-assign]
+    _register_request_hooks(app, metrics, trusted)
+    app.wsgi_app = RootPathMiddleware(app.wsgi_app, root, proxy)  # type: ignore[method-assign]
     return app
 
 
@@ -123,7 +125,7 @@ def _register_routes(app: Flask, service: SearchService, keys: WriteKeys) -> Non
         app.register_blueprint(blueprint)
 
 
-def _register_request_hooks(app: Flask, metrics: Metrics, trusted_hosts: Sequence[str] | None) -> None:
+def _register_request_hooks(app: Flask, metrics: Metrics, trusted_hosts: Sequence[str]) -> None:
     """Check the host of each request, add headers to each response, and record and log each request."""
 
     @app.before_request

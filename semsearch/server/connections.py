@@ -1,7 +1,8 @@
 """The server's connections: how requests are read, how long a client may take to send one, and how many may be open.
 
-A client that opens many connections, or sends its requests slowly, cannot keep others from being answered: a connection
-on which no request runs is closed after a time, or as soon as a new one needs its slot.
+A client that opens many connections, sends its requests slowly or does not read its responses cannot keep others from
+being answered: a connection that waits for its client is closed after a time, or as soon as a new one needs its slot. A
+request that is not complete in time is answered with 408, except on a connection that is closed for another one.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import re
 import resource
 import socket
 from collections.abc import Sequence
+from http import HTTPStatus
 from time import time
 from typing import Any
 
@@ -17,13 +19,14 @@ from waitress.adjustments import Adjustments
 from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser
 from waitress.server import MultiSocketServer, TcpWSGIServer
+from waitress.utilities import Error as WaitressError
 
 from semsearch.server.admission import Dispatcher
 
 REQUEST_TIMEOUT_S = 30
 """Seconds in which a client must have sent a request, header and body."""
 IDLE_TIMEOUT_S = 120
-"""Seconds for which a connection stays open without a request."""
+"""Seconds for which a connection stays open without a request, or while its client reads nothing of a response."""
 CHECK_S = 5
 """Seconds between two checks of these times."""
 RESERVED_FILES = 256
@@ -40,12 +43,20 @@ class _Parser(HTTPRequestParser):  # type: ignore[misc]
         super().parse_header(encoded + separator + headers)
 
 
+class _RequestTimeoutError(WaitressError):  # type: ignore[misc]
+    """A request that was not complete in time."""
+
+    code = HTTPStatus.REQUEST_TIMEOUT.value
+    reason = HTTPStatus.REQUEST_TIMEOUT.phrase
+
+
 class _Channel(HTTPChannel):  # type: ignore[misc]
     """A connection that records since when it waits for its client."""
 
     parser_class = _Parser
     _read_request: HTTPRequestParser | None = None
     _reading_since = 0.0
+    _sent_at = 0.0
 
     def received(self, data: bytes) -> bool:
         """Read a part of a request."""
@@ -55,14 +66,36 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
         return is_accepted
 
     @property
+    def sending(self) -> bool:
+        """Whether a part of a response has not been sent: the client has to read before it can be."""
+        return bool(self.total_outbufs_len)
+
+    @property
     def reading(self) -> bool:
-        """Whether a part of a request has been received, and the rest has not."""
-        return self._read_request is not None
+        """Whether a part of a request has been received, and the server waits for the rest."""
+        return self._read_request is not None and not self.sending
 
     @property
     def waiting_since(self) -> float:
         """Time since which the client has kept the connection waiting, in seconds since the epoch."""
-        return self._reading_since if self.reading else float(self.last_activity)
+        # a request is not read on while the response to the previous one is sent
+        return max(self._reading_since, self._sent_at) if self.reading else float(self.last_activity)
+
+    def time_out(self) -> None:
+        """Answer the request that is not complete with 408, and close the connection after that."""
+        with self.requests_lock:
+            if self._read_request is None or self.requests or self.will_close or self.close_when_flushed:
+                return
+            request, self.request, self._read_request = self._read_request, None, None
+            request.error = _RequestTimeoutError(f"it was not complete after {REQUEST_TIMEOUT_S} s: send it again")
+            self.requests.append(request)
+            self.server.add_task(self)
+
+    def _flush_some(self, do_close: bool = True) -> bool:
+        sent = bool(super()._flush_some(do_close))
+        if sent:
+            self._sent_at = time()
+        return sent
 
 
 class _Listener(TcpWSGIServer):  # type: ignore[misc]
@@ -81,14 +114,20 @@ class _Listener(TcpWSGIServer):  # type: ignore[misc]
 
     def maintenance(self, now: float) -> None:
         """Close the connections whose clients have taken too long. now: seconds since the epoch."""
-        for channel in _interruptible(self._map):
-            if now - channel.waiting_since > (REQUEST_TIMEOUT_S if channel.reading else IDLE_TIMEOUT_S):
+        for channel in _waiting(self._map):
+            seconds = now - channel.waiting_since
+            if channel.reading and seconds > REQUEST_TIMEOUT_S:
+                channel.time_out()
+            elif seconds > IDLE_TIMEOUT_S:
                 channel.will_close = True
 
     def handle_accept(self) -> None:
         """Accept a connection; if too many are open, close the one that has waited longest for its client."""
         if len(self._map) >= self.adj.connection_limit:
-            longest = min(_interruptible(self._map), key=lambda channel: channel.waiting_since, default=None)
+            # a response is cut off only if every connection is in the midst of one
+            longest = min(
+                _waiting(self._map), key=lambda channel: (channel.sending, channel.waiting_since), default=None
+            )
             if longest is not None:
                 longest.handle_close()
         super().handle_accept()
@@ -123,6 +162,6 @@ def create_server(app: Any, sockets: Sequence[socket.socket], dispatcher: Dispat
     return MultiSocketServer(channels, adjusted, addresses, dispatcher, listeners[0].log_info)
 
 
-def _interruptible(channels: dict[int, Any]) -> list[_Channel]:
-    """Return the connections on which no request runs."""
+def _waiting(channels: dict[int, Any]) -> list[_Channel]:
+    """Return the connections that wait for their clients: no request runs on them."""
     return [channel for channel in channels.values() if isinstance(channel, _Channel) and not channel.requests]

@@ -21,13 +21,11 @@ from werkzeug.exceptions import (
 from semsearch.errors import (
     ConflictError,
     IndexBusyError,
-    IndexFolderError,
-    IndexWriteError,
-    InputError,
     LabelError,
     OverloadedError,
     QueryError,
     StateError,
+    StateFileError,
     StorageError,
 )
 from semsearch.server.i18n import texts
@@ -79,21 +77,15 @@ class _Rule:
 
 _RULES: Mapping[type[Exception], _Rule] = {
     QueryError: _Rule(HTTPStatus.UNPROCESSABLE_ENTITY),
-    InputError: _Rule(HTTPStatus.UNPROCESSABLE_ENTITY),
     LabelError: _Rule(HTTPStatus.UNPROCESSABLE_ENTITY),
     StateError: _Rule(HTTPStatus.UNPROCESSABLE_ENTITY),
+    StateFileError: _Rule(
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        detail="the domain's files are damaged, or belong to another encoder: `semsearch domains list` says how",
+    ),
     UnknownIndexError: _Rule(HTTPStatus.NOT_FOUND, field="index"),
     NotWritableError: _Rule(HTTPStatus.NOT_FOUND),
-    IndexFolderError: _Rule(
-        HTTPStatus.SERVICE_UNAVAILABLE,
-        detail="the index on disk is missing or damaged, and cannot be changed; see the server's log",
-    ),
-    IndexWriteError: _Rule(
-        HTTPStatus.INSUFFICIENT_STORAGE,
-        detail="the index could not be written and is unchanged: its disk is full, or its folder is read-only or gone;"
-        " see the server's log",
-    ),
-    IndexBusyError: _Rule(HTTPStatus.CONFLICT),
+    IndexBusyError: _Rule(HTTPStatus.CONFLICT, detail="another build or change is writing the index: try again later"),
     ConflictError: _Rule(HTTPStatus.CONFLICT),
     OverloadedError: _Rule(HTTPStatus.SERVICE_UNAVAILABLE),
     StorageError: _Rule(

@@ -67,7 +67,9 @@ def read_body() -> bytes:
         # one byte above the limit tells that there is more, whatever the size of the rest
         unpacked = unpacker.decompress(content, limit + 1)
     except zlib.error:
-        raise BadRequest("the body is not valid gzip, although its Content-Encoding says so") from None
+        raise BadRequest(
+            "the body is not valid gzip, although its Content-Encoding says so: compress it, or leave the header out"
+        ) from None
     if len(unpacked) > limit:
         raise RequestEntityTooLarge(f"the body has more than {limit:,} bytes, the limit, when it is decompressed")
     if not unpacker.eof or unpacker.unused_data:

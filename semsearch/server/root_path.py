@@ -1,7 +1,8 @@
-"""The path at which a reverse proxy serves the server, such as `/search`."""
+"""The reverse proxy in front of the server: its address, and the path at which it serves, such as `/search`."""
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Iterable
 from contextlib import suppress
@@ -36,6 +37,28 @@ def parse_root_path(text: str) -> str:
     return path
 
 
+class TrustedProxyError(SemsearchError):
+    """An address of a trusted proxy that is not valid."""
+
+
+def parse_trusted_proxy(text: str | None) -> str | None:
+    """Return the IP address of a proxy in the form that connections have; `*` and None as they are.
+
+    Raises TrustedProxyError for anything else: no connection would ever come from it.
+    """
+    if text is None or text.strip() == "*":
+        return text and text.strip()
+    try:
+        address = ipaddress.ip_address(text.strip().removeprefix("[").removesuffix("]"))
+    except ValueError:
+        raise TrustedProxyError(
+            f"the trusted proxy {text[:200]!r} is not an IP address: give the one that the proxy connects from, such as"
+            " 127.0.0.1 or ::1, or * for any (--trusted-proxy, SEMSEARCH_TRUSTED_PROXY)"
+        ) from None
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return str(mapped or address)
+
+
 def without_root(path: str, root_path: str) -> str:
     """Return a request's path without the root path, whether or not a proxy has removed it already."""
     if root_path and (path == root_path or path.startswith(f"{root_path}/")):
@@ -49,8 +72,8 @@ class RootPathMiddleware:
     def __init__(self, app: WSGIApplication, root_path: str, trusted_proxy: str | None) -> None:
         """Wrap an app.
 
-        root_path: as of `parse_root_path`. trusted_proxy: IP address of the proxy whose X-Forwarded-Prefix replaces the
-        root path; `*`: any client's; None: none.
+        root_path: as of `parse_root_path`. trusted_proxy: as of `parse_trusted_proxy`; the X-Forwarded-Prefix of this
+        proxy replaces the root path.
         """
         self._app = app
         self._root_path = root_path

@@ -24,7 +24,7 @@ from semsearch.search.engine import SearchEngine
 from semsearch.server.admission import Dispatcher
 from semsearch.server.app import create_app
 from semsearch.server.connections import create_server
-from semsearch.server.root_path import parse_root_path
+from semsearch.server.root_path import parse_root_path, parse_trusted_proxy
 from semsearch.server.runtime.service import AdaptationSettings, SearchService
 from semsearch.server.schemas.search import Limits
 from semsearch.server.security import WriteKeys
@@ -209,7 +209,10 @@ def _create_server(
 ) -> Any:
     """Create a server on bound sockets. Raises ListenError if another server listens there by now."""
     # the client's address is left alone: the app compares it with that of the trusted proxy
-    proxy = {"trusted_proxy": trusted_proxy, "trusted_proxy_headers": "x-forwarded-proto x-forwarded-host"}
+    proxy = {
+        "trusted_proxy": parse_trusted_proxy(trusted_proxy),
+        "trusted_proxy_headers": "x-forwarded-proto x-forwarded-host",
+    }
     try:
         return create_server(
             app,

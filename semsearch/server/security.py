@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import ipaddress
 import re
 from collections.abc import Collection, Iterable, Mapping
 from urllib.parse import urlsplit
@@ -88,19 +89,39 @@ class WriteKeys:
         return matches[0]
 
 
+class TrustedHostError(SemsearchError):
+    """A name of a trusted host that is not valid."""
+
+
+def parse_trusted_host(text: str) -> str:
+    """Return a host name or an IP address in lower case; a leading dot includes all subdomains.
+
+    Raises TrustedHostError for anything else, such as a URL: no request could name it.
+    """
+    name = text.strip().lower()
+    try:
+        return f"{ipaddress.ip_address(name.removeprefix('[').removesuffix(']'))}"
+    except ValueError:
+        if re.fullmatch(r"\.?[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?", name):
+            return name
+    raise TrustedHostError(
+        f"the trusted host {text[:200]!r} is not a host name: give it without scheme, port and path, such as"
+        " search.example.org, or .example.org for all its subdomains (--trusted-host, SEMSEARCH_TRUSTED_HOST)"
+    )
+
+
 def check_host(host: str, trusted: Collection[str]) -> None:
     """Raise BadRequest unless the Host header names a trusted host.
 
-    host: the header, with or without a port. trusted: names and IP addresses; a leading dot includes all subdomains.
+    host: the header, with or without a port. trusted: as of `parse_trusted_host`.
     Werkzeug's own check cannot be given IPv6 addresses.
     """
     try:
-        name = "" if re.search(r"[/@?#\\\s]", host) else urlsplit(f"//{host}").hostname or ""
-    except ValueError:
+        name = "" if re.search(r"[/@?#\\\s]", host) else parse_trusted_host(urlsplit(f"//{host}").hostname or "")
+    except (ValueError, TrustedHostError):
         name = ""
     for entry in trusted:
-        allowed = entry.lower().removeprefix("[").removesuffix("]")
-        if name and (name == allowed.lstrip(".") or (allowed.startswith(".") and name.endswith(allowed))):
+        if name and (name == entry.lstrip(".") or (entry.startswith(".") and name.endswith(entry))):
             return
     raise BadRequest(
         f"{host[:200]!r} is not a name of this server: add it with --trusted-host (SEMSEARCH_TRUSTED_HOST)"
@@ -125,4 +146,7 @@ def _refuse_other_sites(request: Request) -> None:
     except ValueError:
         foreign = True
     if site not in {"same-origin", "none"} or foreign:
-        raise Forbidden("a page of another site cannot change anything here")
+        raise Forbidden(
+            "a page of another site can neither change nor read this: use this server's own pages, or a program that"
+            " sends no Origin"
+        )

@@ -26,7 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, m
 
 from semsearch.adapters.adapter import UNKNOWN_DOMAIN, DomainAdapter
 from semsearch.adapters.state import DomainState
-from semsearch.errors import StateError, StorageError
+from semsearch.errors import StateError, StateFileError, StorageError
 from semsearch.storage.former_names import accept_former_names
 from semsearch.system.files import atomic_write, sync_to_disk
 from semsearch.types import domain_name_problem
@@ -39,6 +39,8 @@ MAX_VERSIONS = 200
 """Latest versions of a domain that its record keeps."""
 MAX_DEPTH = 8
 """Domains in a lineage, from a domain to its last ancestor."""
+DAMAGED = "damaged: `semsearch domains list` says how"
+"""Reason of an adapter whose domain cannot be read."""
 
 VersionEvent = Literal["adapted", "declined", "reset", "rolled back", "imported"]
 
@@ -105,7 +107,8 @@ class DomainStore:
     def record(self, domain: str) -> DomainRecord:
         """Return the domain's record; an empty one if there is none, without creating anything.
 
-        Raises StateError if the record is damaged, or belongs to another encoder or domain.
+        Raises StateFileError if the record is damaged or belongs to another encoder, and StateError if it belongs to
+        another domain.
         """
         path = self._folder(domain) / RECORD
         try:
@@ -114,23 +117,23 @@ class DomainStore:
             return DomainRecord(domain=domain, encoder_sha256=self._encoder)
         except (OSError, ValidationError) as error:
             reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error.strerror
-            raise StateError(
+            raise StateFileError(
                 f"{path} is not a domain's record ({reason}): remove {path.parent} and adapt the domain again"
             ) from error
         if record.domain != domain and record.domain.casefold() == domain.casefold():
             raise StateError(
-                f"{path.parent} belongs to the domain {record.domain!r}: this file system does not tell upper from"
-                f" lower case, so choose another name than {domain!r}"
+                f"the folder {path.parent.name} belongs to the domain {record.domain!r}: this file system does not tell"
+                f" upper from lower case, so choose another name than {domain!r}"
             )
         if record.encoder_sha256 != self._encoder:
-            raise StateError(
+            raise StateFileError(
                 f"{path.parent} was learned with another encoder than the index was built with: remove it and adapt"
                 " the domain again"
             )
         return record
 
     def state(self, domain: str, version: Version) -> DomainState | None:
-        """Return the state of one of the domain's versions. Raises StateError if its file is damaged or missing."""
+        """Return the state of one of the domain's versions. Raises StateFileError if its file is damaged or missing."""
         return None if version.state is None else DomainState.open(self._folder(domain) / version.state)[0]
 
     def append(
@@ -216,8 +219,8 @@ class DomainStore:
     def domain_adapter(self, domain: str) -> DomainAdapter:
         """Return the adapter of the domain: of its own state, else of its nearest ancestor's, else without a state.
 
-        A damaged record or state gives an adapter without a state, whose reason names the damage, so that the damage
-        of one domain does not affect others.
+        A damaged record or state gives an adapter without a state that names the damage, so that the damage of one
+        domain does not affect others.
         """
         return self.domain_adapters([domain])[domain]
 
@@ -256,7 +259,7 @@ class DomainStore:
                     )
                 declined = declined or current
         except StateError as error:
-            return DomainAdapter(None, reason=f"damaged: {error}")
+            return DomainAdapter(None, reason=DAMAGED, damage=f"damaged: {error}")
         if declined is None:
             return UNKNOWN_DOMAIN
         return DomainAdapter(None, reason=declined.explanation, verdict=declined.verdict)

@@ -23,6 +23,8 @@ TOKENIZER_VERSION = 2
 """Recorded with each full text. Any change of a stem needs a new version, and the former one for older full texts."""
 MAX_TERMS = 128
 """Different terms of a query that are looked up; of a longer query, the first ones."""
+MAX_PHRASES = 32
+"""Different quoted phrases of a query; further ones are read as words. A phrase costs as much as 5 terms."""
 
 _SCRIPTS = ["Han", "Hiragana", "Katakana", "Hangul", "Thai", "Lao", "Khmer", "Myanmar"]
 UNSPACED = "".join(rf"\p{{Script_Extensions={script}}}" for script in _SCRIPTS)
@@ -142,10 +144,16 @@ def content_stems(query: str) -> frozenset[str]:
 
 
 def quoted_phrases(query: str) -> tuple[str, ...]:
-    """Return the quoted phrases of a query that have a word, normalized, each once."""
+    """Return the first MAX_PHRASES quoted phrases of a query that have a word, normalized, each once."""
     text = normalize(query).text
-    phrases = (text[start:stop].strip() for start, stop in _quotations(text))
-    return tuple(dict.fromkeys(phrase for phrase in phrases if segment(phrase)))
+    phrases: dict[str, None] = {}
+    for start, stop in _quotations(text):
+        phrase = text[start:stop].strip()
+        if phrase not in phrases and segment(phrase):
+            phrases[phrase] = None
+            if len(phrases) == MAX_PHRASES:
+                break
+    return tuple(phrases)
 
 
 def parse_query(
@@ -160,15 +168,16 @@ def parse_query(
     segment: cuts normalized text into tokens.
     """
     text = normalize(query).text
-    phrases: list[Term] = []
+    required = {*quoted_phrases(query)} - {*as_words}
+    phrases: dict[Term, None] = {}
     unquoted, end = list[str](), 0
     for start, stop in _quotations(text):
         phrase = text[start:stop].strip()
         # the quotation marks are left out
-        unquoted += text[end : start - 1], phrase if phrase in as_words else ""
+        unquoted += text[end : start - 1], "" if phrase in required else phrase
         end = stop + 1
-        if phrase not in as_words and (stems := _stems(segment(phrase))):
-            phrases.append(stems)
+        if phrase in required and (stems := _stems(segment(phrase))):
+            phrases[stems] = None
     terms: dict[Term, None] = {}
     function_words: dict[Term, None] = {}
     for part in " ".join((*unquoted, text[end:])).split():

@@ -11,7 +11,7 @@ import pytest
 
 from semsearch.adapters.adapter import Adapter
 from semsearch.adapters.basis import SpectralBasis
-from semsearch.adapters.state import MAX_KEYS, MAX_SHRINKAGE, DomainState
+from semsearch.adapters.state import GAIN_RANGE, MAX_KEYS, MAX_MAGNITUDE, MAX_SHRINKAGE, DomainState
 from semsearch.errors import IndexFolderError, StateError
 from semsearch.types import Vectors
 
@@ -160,11 +160,42 @@ def test_a_state_of_another_dimension_is_refused_with_its_domain() -> None:
         ("spectral_gains", np.zeros(8, np.float32), "spectral gains must be above 0"),
         ("shift", np.full(8, np.nan, np.float32), "not finite"),
         ("sharpness", np.zeros(1, np.float32), "one per key"),
+        ("spectral_gains", np.full(8, 1e-38, np.float32), r"in \[1e-05, 100000\]"),
+        ("spectral_gains", np.full(8, 1e38, np.float32), r"in \[1e-05, 100000\]"),
+        ("shift", np.full(8, -1e20, np.float32), r"outside \[-1000, 1000\]"),
+        ("shrinkage", np.full((1, 8), 1e38, np.float32), r"outside \[-1000, 1000\]"),
     ],
 )
 def test_an_inconsistent_state_is_refused(name: str, value: object, message: str) -> None:
     with pytest.raises(StateError, match=message):
         replace(DomainState.identity(8), **{name: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("dimension", [2, 384])
+@pytest.mark.parametrize("sharpness", [0.0, 50.0])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_most_extreme_state_gives_vectors_of_unit_length(dimension: int, sharpness: float, sign: int) -> None:
+    """Runtime warnings, such as those of an overflow, are errors in tests."""
+    gains = np.full(dimension, GAIN_RANGE[0], np.float32)
+    gains[0] = GAIN_RANGE[1]
+    extreme = np.full((1, dimension), MAX_MAGNITUDE, np.float32)
+    state = DomainState(
+        gains,
+        shrinkage=np.repeat(extreme, MAX_SHRINKAGE, axis=0),
+        keys=np.repeat(extreme, MAX_KEYS, axis=0),
+        values=np.repeat(sign * extreme, MAX_KEYS, axis=0),
+        shift=sign * extreme[0],
+        sharpness=np.full(MAX_KEYS, sharpness, np.float32),
+    )
+    adapter = Adapter.from_states(plain_basis(dimension), {"team": state})
+    transformed = adapter.transform(unit_rows(20, dimension=dimension), ["team"] * 20)
+    np.testing.assert_allclose(np.linalg.norm(transformed, axis=1), 1, rtol=1e-3)
+
+
+def test_a_query_of_which_nothing_is_left_is_a_vector_of_zeros() -> None:
+    state = replace(DomainState.identity(2), shrinkage=np.array([[1.0, 0.0]], np.float32))
+    query = np.array([[1.0, 0.0]], np.float32)
+    assert Adapter.from_states(plain_basis(2), {"team": state}).transform(query, ["team"]).tolist() == [[0.0, 0.0]]
 
 
 def test_a_quantized_state_is_read_back_bit_for_bit(tmp_path: Path) -> None:

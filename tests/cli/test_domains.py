@@ -340,7 +340,7 @@ def test_an_import_leaves_bad_lines_out_lists_them_and_stops_if_strict(
     assert (done.returncode, done.stdout) == (0, "2 new, 0 already in the log\n")
     output = flat(done.stderr)
     assert "left out 5 of 7 lines:" in output
-    assert "1 relevances below 0 were read as 0" in output
+    assert "1 relevance below 0 was read as 0" in output
     for number, reason in (
         (2, "the index has no document 'unicorn'"),
         (3, "the id 'one' is known with another content"),

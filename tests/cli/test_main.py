@@ -202,3 +202,32 @@ def test_a_phrase_that_was_not_found_is_named(command: Command, animals: Path) -
     assert "Eagle" in done.stdout
     assert 'the phrase "prey of bird" was not found: its words were searched' in done.stderr
     assert "was not found" not in command("search", '24" or 27" bird', "-i", animals, "--device", "cpu").stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--trusted-proxy", "localhost"), "the trusted proxy 'localhost' is not an IP address: give the one"),
+        (("--trusted-host", "http://a.example"), "the trusted host 'http://a.example' is not a host name: give it"),
+        (("--root-path", "/a//b"), "the root path '/a//b' is not a path such as /search"),
+        (("--max-k", "0"), "--max-k"),
+        (("--max-waiting", "1000000000"), "--max-waiting"),
+        (("--max-offset", "-1"), "--max-offset"),
+        (("--deadline-s", "0"), "--deadline-s"),
+        (("--deadline-s", "nan"), "--deadline-s"),
+        (("--deadline-s", "inf"), "--deadline-s"),
+        (("--query-cache-size", "-1"), "--query-cache-size"),
+        (("--max-body-bytes", "1"), "--max-body-bytes"),
+        (("--click-exponent", "nan"), "--click-exponent"),
+        (("--write-key", "short"), "NAME=KEY"),
+        (("--weights", "/no/such/file"), "/no/such/file holds no weights"),
+    ],
+)
+def test_a_bad_option_of_serve_is_named_before_anything_is_loaded(
+    command: Command, options: tuple[str, str], message: str
+) -> None:
+    """The index does not exist: its absence is noticed when it is opened."""
+    done = command("serve", "no/such/index", "--port", "0", *options)
+    assert done.returncode in {1, 2}
+    assert message in " ".join(done.stderr.split())
+    assert "no/such/index" not in done.stderr

@@ -81,7 +81,18 @@ def test_negative_grades_are_not_relevant_and_counted(tmp_path: Path) -> None:
     assert [relevance for _, _, relevance in labels_of(reading)] == [0.0, 0.0, 0.0]
     assert reading.notes == ["2 relevances below 0 were read as 0, not relevant"]
     reading = read(tmp_path / "b", '{"query": "q", "document": "a", "relevance": -1}')
-    assert (labels_of(reading), len(reading.notes)) == ([("q", "a", 0.0)], 1)
+    assert labels_of(reading) == [("q", "a", 0.0)]
+    assert reading.notes == ["1 relevance below 0 was read as 0, not relevant"]
+
+
+@pytest.mark.parametrize("header", ["query,doc,score,document,text", "QUERY,doc_id,score,DocID,text"])
+def test_of_two_columns_for_one_field_the_first_is_used_and_the_other_reported(tmp_path: Path, header: str) -> None:
+    reading = read(tmp_path / "a", f"{header}\nfirst,a,1,x,\nsecond,b,2,y,\n")
+    assert (labels_of(reading), reading.left_out) == (BOTH, [])
+    assert [note.partition(" of ")[0] for note in reading.notes] == [
+        f"the column {header.split(',')[3]!r}",
+        "the column 'text'",
+    ]
 
 
 GOOD = '{"query": "q", "document": "a"}'
@@ -103,8 +114,11 @@ GOOD = '{"query": "q", "document": "a"}'
         ('{"query": "q", "document": "a", "relevance": "much"}', "the relevance is 'much'"),
         ('{"query": "q", "document": "a", "relevance": 1e999}', "relevance: "),
         ('{"query": "q", "document": "a", "relevance": 1001}', "is not a number from 0 to 1,000"),
-        ('{"query": "q", "document": "a", "colour": 1}', "colour: no field of a label or click"),
-        ('{"query": "q", "document": "\\ud800"}', "not JSON"),
+        ('{"query": "q", "document": "a", "colour": 1}', "colour: a label has no field of this name"),
+        ('{"query": "q", "document": "\\ud800"}', "not JSON: an escape of it is not valid Unicode"),
+        ('{"query": "q", "document": "\\udfff\\ud83d"}', "not JSON: an escape of it is not valid Unicode"),
+        ('{"query": "q", "document": "a", "shown": ["a"]}', "shown: a label has no field of this name"),
+        ('{"kind": "click", "query": "q", "document": "a", "relevance": 1}', "relevance: a click has no field of this"),
         ('{"query": "q", "document": "a", "domain": "../../etc"}', "domain: '../../etc' cannot be a domain's name"),
         ('{"query": "q", "document": "a", "at": "yesterday"}', "the time is 'yesterday'"),
         ('{"query": "q", "document": "a", "at": "9999-01-01T00:00:00Z"}', "in the future"),

@@ -44,6 +44,10 @@ class Server:
             response.begin()
             return response.status, response.getheader("Content-Type", ""), response.read()
 
+    def channels(self) -> list[Any]:
+        """The open connections."""
+        return [one for one in list(self.waitress.map.values()) if hasattr(one, "sending")]
+
     def run(self, call: Any) -> None:
         """Run a call on the thread of the connections."""
         done = threading.Event()
@@ -68,6 +72,10 @@ def server() -> Iterator[Server]:
     @app.get("/healthz")
     def healthz() -> str:
         return "ok"
+
+    @app.get("/large")
+    def large() -> bytes:
+        return b"x" * LARGE
 
     dispatcher = Dispatcher(2, Metrics(), max_body_bytes=MAX_BODY)
     bound = socket.create_server(("127.0.0.1", 0))
@@ -109,7 +117,9 @@ def test_any_number_of_half_sent_requests_leaves_room_for_others(server: Server,
 
 
 @pytest.mark.parametrize("part", HALF_SENT)
-def test_a_client_that_does_not_complete_its_request_in_time_is_disconnected(server: Server, part: bytes) -> None:
+def test_a_client_that_does_not_complete_its_request_in_time_is_told_and_disconnected(
+    server: Server, part: bytes
+) -> None:
     with server.send(part) as connection:
         assert server.answer(GET_HEALTH)[0] == 200
         limit = REQUEST_TIMEOUT_S if part else IDLE_TIMEOUT_S
@@ -121,7 +131,76 @@ def test_a_client_that_does_not_complete_its_request_in_time_is_disconnected(ser
         connection.setblocking(True)
         connection.settimeout(LONG_S)
         server.run(lambda listener: listener.maintenance(time() + limit + 5))
+        if part:
+            response = http.client.HTTPResponse(connection)
+            response.begin()
+            problem = json.loads(response.read())
+            assert (response.status, problem["status"], response.getheader("Connection")) == (408, 408, "close")
+            assert response.getheader("Content-Type") == "application/problem+json"
+            assert problem["detail"] == "the request cannot be read: it was not complete after 30 s: send it again"
         assert connection.recv(1) == b""
+
+
+LARGE = 8_000_000
+"""Bytes of a response that do not fit the buffers of two sockets."""
+GET_LARGE = b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+def read_large(connection: socket.socket) -> int:
+    """The number of bytes of the response's body."""
+    response = http.client.HTTPResponse(connection)
+    response.begin()
+    return len(response.read())
+
+
+def wait_for_responses(server: Server, count: int) -> None:
+    """Wait until this number of connections have a response of which the client has to read a part."""
+    end = time() + LONG_S
+    while sum(bool(channel.sending) and not channel.requests for channel in server.channels()) < count:
+        assert time() < end
+        server.run(lambda _listener: None)
+
+
+@pytest.mark.parametrize("next_request", [b"", b"GET /echo HT"])
+def test_a_response_to_a_slow_reader_is_not_cut_off_for_new_connections(server: Server, next_request: bytes) -> None:
+    with ExitStack() as stack:
+        slow = stack.enter_context(server.send(GET_LARGE + next_request))
+        wait_for_responses(server, 1)
+        for _ in range(3 * LIMIT):
+            stack.enter_context(server.send(b"GET /echo HT"))
+        assert server.answer(GET_HEALTH)[0] == 200
+        server.run(lambda listener: listener.maintenance(time() + REQUEST_TIMEOUT_S + 5))
+        assert read_large(slow) == LARGE
+
+
+def test_a_client_that_reads_nothing_of_its_response_is_disconnected(server: Server) -> None:
+    with server.send(GET_LARGE) as stalled:
+        wait_for_responses(server, 1)
+        server.run(lambda listener: listener.maintenance(time() + IDLE_TIMEOUT_S + 5))
+        with pytest.raises((http.client.IncompleteRead, ConnectionResetError)):
+            read_large(stalled)
+
+
+def test_clients_that_read_nothing_leave_room_for_others(server: Server) -> None:
+    with ExitStack() as stack:
+        for number in range(LIMIT):
+            stack.enter_context(server.send(GET_LARGE))
+            wait_for_responses(server, min(number + 1, LIMIT - 5))
+        for _ in range(3):
+            assert server.answer(GET_HEALTH)[::2] == (200, b"ok")
+
+
+def test_a_request_whose_beginning_came_during_the_previous_one_may_be_completed(server: Server) -> None:
+    with server.send(GET_LARGE + b"GET /echo?query=a HT") as connection:
+        wait_for_responses(server, 1)
+        assert read_large(connection) == LARGE
+        server.run(lambda _listener: None)  # after the server has counted what it sent
+        [channel] = [channel for channel in server.channels() if channel.reading]
+        assert time() - channel.waiting_since < LONG_S
+        connection.sendall(b"TP/1.1\r\nHost: localhost\r\n\r\n")
+        response = http.client.HTTPResponse(connection)
+        response.begin()
+        assert response.read() == b"a"
 
 
 def test_sending_single_bytes_does_not_gain_time(server: Server) -> None:

@@ -16,7 +16,13 @@ from flask.testing import FlaskClient
 from semsearch.encoders.encoder import Encoder
 from semsearch.search.engine import SearchEngine
 from semsearch.server.app import create_app
-from semsearch.server.root_path import RootPathError, parse_root_path, without_root
+from semsearch.server.root_path import (
+    RootPathError,
+    TrustedProxyError,
+    parse_root_path,
+    parse_trusted_proxy,
+    without_root,
+)
 from semsearch.server.runtime.service import AdaptationSettings
 
 ROOT = "/team/search"
@@ -147,3 +153,28 @@ def test_an_invalid_root_path_is_refused(text: str) -> None:
 def test_the_root_is_removed_if_a_proxy_has_not_done_so(path: str, rest: str) -> None:
     assert without_root(path, "/a") == rest
     assert without_root(path, "") == path
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        (None, None),
+        ("*", "*"),
+        (" 127.0.0.1 ", "127.0.0.1"),
+        ("::1", "::1"),
+        ("[0:0::1]", "::1"),
+        ("2001:DB8::A", "2001:db8::a"),
+        ("::ffff:127.0.0.1", "127.0.0.1"),
+    ],
+)
+def test_a_trusted_proxy_has_the_form_of_the_addresses_of_connections(text: str | None, address: str | None) -> None:
+    assert parse_trusted_proxy(text) == address
+
+
+@pytest.mark.parametrize(
+    "text", ["", "localhost", "proxy.example", "10.0.0.0/8", "127.0.0.1:80", "http://127.0.0.1", "127.1", "1,2", "**"]
+)
+def test_a_trusted_proxy_that_no_connection_can_come_from_is_refused(engine: SearchEngine, text: str) -> None:
+    message = rf"the trusted proxy {re.escape(repr(text))} is not an IP address: give the one .*--trusted-proxy"
+    with pytest.raises(TrustedProxyError, match=message):
+        create_app({"zoo": engine}, trusted_proxy=text)

@@ -114,10 +114,11 @@ def test_a_damaged_domain_does_not_affect_others_and_another_encoder_is_refused(
     adapters = store.domain_adapters(store.names())
     assert adapters["sound"].state is not None
     assert adapters["damaged"].reason.startswith("damaged: ")
-    assert "domain.json is not a domain's record" in adapters["damaged"].reason
+    assert "domain.json is not a domain's record" in adapters["damaged"].damage
     assert adapters["missing"].reason.startswith("damaged: ")
     other = DomainStore(tmp_path, encoder_sha256="f")
-    assert "learned with another encoder" in other.domain_adapter("sound").reason
+    assert "learned with another encoder" in other.domain_adapter("sound").damage
+    assert not any(str(store.folder) in adapter.reason for adapter in adapters.values())
 
 
 def test_every_change_changes_the_revision(store: DomainStore) -> None:

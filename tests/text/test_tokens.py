@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from semsearch.text.tokens import MAX_TERMS, parse_query, quoted_phrases, tokenize
+from semsearch.text.tokens import MAX_PHRASES, MAX_TERMS, parse_query, quoted_phrases, tokenize
 
 
 @pytest.mark.parametrize(
@@ -96,6 +96,19 @@ def test_a_phrase_stands_between_balanced_marks_at_word_borders(query: str, phra
 
 def test_a_phrase_read_as_words_is_read_as_if_it_were_not_quoted() -> None:
     assert parse_query('find "read csv" now', as_words=["read csv"]) == parse_query("find read csv now")
+
+
+def test_a_phrase_is_looked_up_once_and_those_after_the_first_ones_are_words() -> None:
+    names = [f"{first}{second}" for first in "bcdfgh" for second in "klmnpq"]
+    many = " ".join(f'"{name} x"' for name in names)
+    assert parse_query(f"{many} {many}") == parse_query(many)
+    assert quoted_phrases(many) == tuple(f"{name} x" for name in names[:MAX_PHRASES])
+    parsed = parse_query(many)
+    assert parsed.phrases == tuple((name, "x") for name in names[:MAX_PHRASES])
+    assert {(name,) for name in names[MAX_PHRASES:]} <= {*parsed.terms}
+    # a phrase beyond the first ones does not take the place of one that is read as words
+    without = parse_query(many, as_words=[f"{names[0]} x"])
+    assert without.phrases == parsed.phrases[1:]
 
 
 @pytest.mark.parametrize(

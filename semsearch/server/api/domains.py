@@ -8,6 +8,7 @@ from flask import Blueprint, Response, request
 from werkzeug.routing import PathConverter
 
 from semsearch.domains.registry import DomainStatus
+from semsearch.server.api.openapi import NO_OPERATION
 from semsearch.server.api.search import adaptation_model
 from semsearch.server.http import answer, from_body, from_query_string, read_body
 from semsearch.server.runtime.served_index import ServedIndex
@@ -28,7 +29,7 @@ from semsearch.server.security import WriteKeys
 class DomainConverter(PathConverter):
     """A domain's name in an address; it may contain slashes, but not end like the address of an operation."""
 
-    regex = PathConverter.regex + "".join(f"(?<!/{name})" for name in ("adapt", "rollback", "reset", "parent", "state"))
+    regex = PathConverter.regex + NO_OPERATION
 
 
 def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:

@@ -94,9 +94,11 @@ _BODY_ERRORS = (*_KEY_ERRORS, 413, 415)
 """Error statuses of an operation that requires a write key and a body."""
 _PUBLIC_BODY_ERRORS = (404, 413, 415, 422)
 """Error statuses of an operation that requires a body and no write key."""
-_COMMON_ERRORS = (400, 431, 500, 501, 503)
+_COMMON_ERRORS = (400, 408, 431, 500, 501, 503)
 """Error statuses of every operation."""
 _DOMAIN = "/api/domains/{domain}"
+NO_OPERATION = "".join(f"(?<!/{name})" for name in ("adapt", "rollback", "reset", "parent", "state"))
+"""Regular expression at the end of a domain's name in an address: it does not end like the address of an operation."""
 _OPERATIONS = [
     Operation("/api/document", "get", "document", "A document with its full text", DocumentResponse, (404, 422),
               parameters=DocumentRequest),
@@ -158,6 +160,15 @@ _OPERATIONS = [
               feedback.RecommendResponse, _KEY_ERRORS, parameters=feedback.RecommendRequest, write_key=True),
 ]  # fmt: skip
 
+_DOMAIN_PARAMETER: Json = {
+    "name": "domain",
+    "in": "path",
+    "required": True,
+    "description": "Name of the domain; it may contain slashes, percent-encoded or not, but not end like the address"
+    " of an operation",
+    "schema": {"type": "string", "minLength": 1, "pattern": f"{NO_OPERATION}$"},
+}
+
 _OTHER_DESCRIPTIONS = {
     202: "Accepted; the work goes on after the response",
     304: "The client has the current content already",
@@ -168,6 +179,7 @@ _ERROR_DESCRIPTIONS = {
     401: "A write key is required",
     403: "The server is read-only, or the request comes from a page of another site",
     404: "The index or the requested item does not exist",
+    408: "The request was not complete in time",
     409: "The id exists with different content, another process is writing the index, or the index has changed",
     413: "The body is too large, or is when it is decompressed",
     415: "The body is not application/json in UTF-8, or is compressed by something other than gzip",
@@ -224,7 +236,7 @@ def _parameters(operation: Operation, schemas: Json) -> list[Json]:
     """Return the OpenAPI objects of an operation's path and query parameters."""
     parameters: list[Json] = []
     if "{domain}" in operation.path:
-        parameters.append({"name": "domain", "in": "path", "required": True, "schema": {"type": "string"}})
+        parameters.append(_DOMAIN_PARAMETER)
     if operation.parameters is not None:
         schema = schemas[operation.parameters.__name__]
         parameters += [
@@ -274,10 +286,11 @@ def _add_automatic_methods(operations: Json) -> None:
         }
     any_operation = next(iter(operations.values()))
     path_parameters = [parameter for parameter in any_operation.get("parameters", ()) if parameter["in"] == "path"]
+    statuses = (*_COMMON_ERRORS, 404) if path_parameters else _COMMON_ERRORS
     operations["options"] = {
         "summary": "The methods of this address, in the header Allow",
         "parameters": path_parameters,
-        "responses": {"200": {"description": "The methods"}, **_errors(_COMMON_ERRORS)},
+        "responses": {"200": {"description": "The methods"}, **_errors(statuses)},
     }
 
 

@@ -127,18 +127,13 @@ def index_models(service: SearchService) -> list[IndexModel]:
     ]
 
 
-def public_reason(reason: str) -> str:
-    """Return an adapter's reason without what clients should not learn of the server: paths of damaged files."""
-    return "damaged: `semsearch domains list` says how" if reason.startswith("damaged: ") else reason
-
-
 def adaptation_model(adaptation: DomainAdapter) -> AdaptationModel:
     """Return the adaptation applied to a query as a response model."""
     return AdaptationModel(
         domain=adaptation.domain,
         version=adaptation.version,
         learner=adaptation.learner,
-        reason=public_reason(adaptation.reason),
+        reason=adaptation.reason,
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from semsearch.adapters.adapter import UNKNOWN_DOMAIN, DomainAdapter
 from semsearch.adapters.guard import MIN_LABELS, Reason
 from semsearch.search.engine import ENCODER_FAILED, UNENCODED
-from semsearch.server.api.search import public_reason
 from semsearch.server.i18n import Texts
 
 _FIXED = ((UNKNOWN_DOMAIN, "unknown"), (UNENCODED, "keyword-only"), (ENCODER_FAILED, "encoder-failed"))
@@ -18,7 +17,7 @@ def explain_adaptation(t: Texts, adapter: DomainAdapter, domain: str) -> str:
             return t(f"verdict.{key}")
     if adapter.domain not in {None, domain}:
         return t("verdict.inherited", domain=adapter.domain)
-    return explain_verdict(t, adapter.verdict) or public_reason(adapter.reason)
+    return explain_verdict(t, adapter.verdict) or adapter.reason
 
 
 def explain_verdict(t: Texts, verdict: object) -> str:

@@ -16,6 +16,7 @@ import torch
 from semsearch.domains.process import NICENESS
 from semsearch.domains.registry import DomainRegistry
 from semsearch.errors import SemsearchError, StateError
+from semsearch.server.runtime.batching import stopping_error
 from semsearch.storage.domains import Version
 
 log = structlog.get_logger("semsearch.server")
@@ -81,9 +82,11 @@ class AdaptationWorker:
         """Queue a domain for adaptation. If it is queued already, return the future of the earlier call.
 
         A domain that is being adapted is queued again, because that adaptation may have read the log before the newest
-        entries.
+        entries. The future raises OverloadedError if the worker is closed before the domain's turn.
         """
         with self._changed:
+            if self._closed:
+                return _stopped(Future())
             future = self._futures.get((index, domain))
             if future is None:
                 future = self._futures[index, domain] = Future()
@@ -120,8 +123,10 @@ class AdaptationWorker:
         if self._thread.is_alive():
             self._interrupt()
             self._thread.join(GRACE_S)
-        for future in self._futures.values():
-            future.cancel()
+        with self._changed:
+            queued, self._futures = self._futures, {}
+        for future in queued.values():
+            _stopped(future)
 
     def _work(self) -> None:
         # searches have priority: the batcher sets its own number of threads, and this thread yields the cores
@@ -171,17 +176,20 @@ class AdaptationWorker:
 
     def _adapt(self, index: str, domain: str) -> None:
         with self._changed:
-            future = self._futures.pop((index, domain))
+            future = self._futures.pop((index, domain), None)
+            if future is None:  # closed meanwhile
+                return
             self._running = (index, domain)
         started = perf_counter()
         try:
             version = self._domains[index].adapt(domain)
         except Exception as error:
             self._clear_running()
-            future.set_exception(error)
             if self._closed:
+                _stopped(future)
                 log.info("adapting was interrupted", index=index)
                 return
+            future.set_exception(error)
             self._on_adapted("failed", perf_counter() - started)
             # an error of the project says what is wrong
             trace = None if isinstance(error, SemsearchError) else error
@@ -199,3 +207,9 @@ class AdaptationWorker:
     def _clear_running(self) -> None:
         with self._changed:
             self._running = None
+
+
+def _stopped(future: Future[Version]) -> Future[Version]:
+    """Return a future with the error of the service's end."""
+    future.set_exception(stopping_error())
+    return future

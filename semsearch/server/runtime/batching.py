@@ -1,5 +1,7 @@
 """Combines calls from many threads into batched calls on a few threads. Does not depend on search.
 
+An item of a batch can fail alone, so that no call fails because of another one's items.
+
 A batch holds the items that arrived while the previous batches ran. A lone call therefore starts at once, and batches
 grow with the load, up to their limits of size and cost.
 """
@@ -20,6 +22,13 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """In place of the result of an item that failed."""
+
+    error: Exception
+
+
 @dataclass(slots=True, eq=False)
 class _Call(Generic[Item, Result]):
     """The items of one `submit` call. `done` is set when all results or an error are available."""
@@ -37,6 +46,11 @@ class _Call(Generic[Item, Result]):
             self.done.set()
 
 
+def stopping_error() -> OverloadedError:
+    """Return the error of a call that the end of the service interrupts."""
+    return OverloadedError("the service is stopping: try again in a moment", retry_after_s=1)
+
+
 class AbandonedError(Exception):
     """The client disconnected before its request was answered."""
 
@@ -46,7 +60,7 @@ class Batcher(Generic[Item, Result]):
 
     def __init__(
         self,
-        run: Callable[[Sequence[Item]], Sequence[Result]],
+        run: Callable[[Sequence[Item]], Sequence[Result | Failed]],
         *,
         max_batch: int,
         max_waiting: int,
@@ -57,8 +71,8 @@ class Batcher(Generic[Item, Result]):
     ) -> None:
         """Start the threads.
 
-        run: takes 1 to max_batch items and returns one result for each, in the same order. It runs on `workers` threads
-        at once.
+        run: takes 1 to max_batch items and returns a result, or a failure, for each, in the same order. It runs on
+        `workers` threads at once.
         cost: the cost of an item. max_cost: largest total cost of a batch; an item that costs more runs alone.
         max_waiting: number of waiting items from which on a call is refused, whatever its size. A call is accepted or
         refused as a whole, so the queue holds at most max_waiting items plus one call.
@@ -103,14 +117,14 @@ class Batcher(Generic[Item, Result]):
         abandoned: called when the items are due to run; if it returns true, they are dropped.
 
         Raises OverloadedError if too many items wait already or the batcher is closed, DeadlineError after timeout_s,
-        AbandonedError if the call was abandoned, and any error of `run` for a batch that held one of the items.
+        AbandonedError if the call was abandoned, and the error of an item that failed, or of a batch that did.
         """
         if not items:
             return []
         call: _Call[Item, Result] = _Call(items, monotonic() + timeout_s, abandoned)
         with self._changed:
             if self._closed:
-                raise OverloadedError("the service is stopping: try again in a moment", retry_after_s=1)
+                raise stopping_error()
             if len(self._waiting) >= self._max_waiting:
                 raise OverloadedError(
                     f"{len(self._waiting)} queries are waiting already: try again later",
@@ -132,7 +146,7 @@ class Batcher(Generic[Item, Result]):
         for thread in self._threads:
             thread.join()
         for call, _ in self._waiting:
-            call.fail(OverloadedError("the service is stopping: try again in a moment", retry_after_s=1))
+            call.fail(stopping_error())
         self._waiting.clear()
 
     def deadline_error(self) -> DeadlineError:
@@ -170,6 +184,9 @@ class Batcher(Generic[Item, Result]):
         self._seconds_per_item += 0.2 * (seconds / len(batch) - self._seconds_per_item)
         self._on_batch([call.items[index] for call, index in batch], seconds)
         for (call, index), result in zip(batch, results, strict=True):
+            if isinstance(result, Failed):
+                call.fail(result.error)
+                continue
             call.results[index] = result
             if len(call.results) == len(call.items):
                 call.done.set()

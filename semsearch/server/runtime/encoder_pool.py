@@ -19,7 +19,7 @@ from semsearch.encoders.encoder import Encoder
 from semsearch.errors import DeadlineError, OverloadedError
 from semsearch.search.engine import Attributions, SearchEngine
 from semsearch.search.ranking import DenseResult, ResultPage
-from semsearch.server.runtime.batching import AbandonedError, Batcher
+from semsearch.server.runtime.batching import AbandonedError, Batcher, Failed
 from semsearch.server.runtime.metrics import Metrics, count_outcome
 from semsearch.server.runtime.query_cache import QueryCache
 from semsearch.server.schemas.search import Limits
@@ -181,14 +181,26 @@ class EncoderPool:
         if queries := sum(isinstance(item, _QueryItem) for item in items):
             self.metrics.observe_batch(queries, seconds)
 
-    def _run(self, items: Sequence[_Item]) -> list[object]:
-        results: dict[int, object] = {}
+    def _run(self, items: Sequence[_Item]) -> list[object | Failed]:
+        results: dict[int, object | Failed] = {}
         queries = {index: item for index, item in enumerate(items) if isinstance(item, _QueryItem)}
-        results.update(zip(queries, self._search(list(queries.values())), strict=True))
+        results.update(zip(queries, self._search_or_fail(list(queries.values())), strict=True))
         for index, item in enumerate(items):
             if isinstance(item, _CallItem):
-                results[index] = item.run()
+                try:
+                    results[index] = item.run()
+                except Exception as error:  # noqa: BLE001 - it is raised in the caller
+                    results[index] = Failed(error)
         return [results[index] for index in range(len(items))]
+
+    def _search_or_fail(self, items: Sequence[_QueryItem]) -> list[DenseResult | Failed]:
+        """As `_search`. After a failure each query is tried alone, so that it does not fail because of another one."""
+        try:
+            return list(self._search(items))
+        except Exception as error:  # noqa: BLE001 - it is raised in the caller
+            if len(items) == 1:
+                return [Failed(error)]
+        return [result for item in items for result in self._search_or_fail([item])]
 
     def _search(self, items: Sequence[_QueryItem]) -> list[DenseResult]:
         """Encode all queries together, then adapt and search those of each engine together."""

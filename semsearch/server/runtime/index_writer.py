@@ -16,6 +16,7 @@ import structlog
 from semsearch.domains.process import NICENESS
 from semsearch.errors import IndexBusyError, IndexFolderError, OverloadedError
 from semsearch.ingest.updating import OpenIndex, UpdateResult, delete, update
+from semsearch.server.runtime.batching import stopping_error
 from semsearch.types import Document
 
 log = structlog.get_logger("semsearch.server")
@@ -118,7 +119,7 @@ class IndexWriter:
             self._on_change()
         except Exception as error:
             if self._closed:
-                failure = OverloadedError("the service is stopping: try again in a moment", retry_after_s=RETRY_AFTER_S)
+                failure = stopping_error()
             elif isinstance(error, IndexFolderError | OSError):
                 failure = self._on_failure(error)
             else:

@@ -46,16 +46,21 @@ class Limits(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    max_body_bytes: int = Field(256 * 1024, ge=1024, description="Size of a request's body")
-    max_query_chars: int = Field(2_000, ge=1, description="Length of one query")
-    max_queries: int = Field(32, ge=1, description="Queries in one request")
-    max_k: int = Field(100, ge=1, description="Results for one query")
-    max_offset: int = Field(1_000, ge=0, description="Largest offset of the first result")
-    max_batch: int = Field(32, ge=1, description="Queries encoded in one batch, within its token limit")
-    max_waiting: int = Field(64, ge=1, description="Queries that may wait; beyond this, requests are answered with 503")
-    deadline_s: float = Field(10.0, gt=0, description="Seconds after which a request is answered with 503")
-    query_cache_size: int = Field(10_000, ge=0, description="Recent query vectors kept, 2 KB each; 0: no cache")
-
+    max_body_bytes: int = Field(256 * 1024, ge=1024, le=2**30, description="Size of a request's body")
+    max_query_chars: int = Field(2_000, ge=1, le=1_000_000, description="Length of one query")
+    max_queries: int = Field(32, ge=1, le=10_000, description="Queries in one request")
+    max_k: int = Field(100, ge=1, le=100_000, description="Results for one query")
+    max_offset: int = Field(1_000, ge=0, le=1_000_000, description="Largest offset of the first result")
+    max_batch: int = Field(32, ge=1, le=1_000, description="Queries encoded in one batch, within its token limit")
+    max_waiting: int = Field(
+        64, ge=1, le=1_000, description="Queries that may wait; beyond this, requests are answered with 503"
+    )
+    deadline_s: float = Field(
+        10.0, ge=0.01, le=86_400, description="Seconds after which a request is answered with 503"
+    )
+    query_cache_size: int = Field(
+        10_000, ge=0, le=100_000_000, description="Recent query vectors kept, 2 KB each; 0: no cache"
+    )
     suggestions: bool = Field(
         True, description="Whether past queries of a domain are suggested to clients that may write"
     )
@@ -106,7 +111,11 @@ class SearchRequest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    query: str | None = Field(None, description="What to search for; either this or `queries`")
+    query: str | None = Field(
+        None,
+        description="What to search for; either this or `queries`. The first 32 different phrases in quotation marks"
+        " must occur word for word, if any document has them; further ones are read as words",
+    )
     queries: tuple[str, ...] | None = Field(None, description="Several queries, answered in their order")
     k: int = Field(10, ge=1, description="Number of documents to return for each query")
     offset: int = Field(0, ge=0, description="Number of top documents to skip, for paging")

@@ -233,5 +233,5 @@ def test_a_second_writer_is_refused(client: FlaskClient, index: Path) -> None:
     with begin_build(index):
         response = client.put("/api/documents", json={"documents": [OWL]})
     assert response.status_code == 409
-    assert "another build or change is writing" in response.get_json()["detail"]
+    assert response.get_json()["detail"] == "another build or change is writing the index: try again later"
     assert client.put("/api/documents", json={"documents": [OWL]}).status_code == 200

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from semsearch.errors import OverloadedError
 from semsearch.server.runtime import adaptation_worker
 from semsearch.server.runtime.adaptation_worker import AdaptationWorker
 
@@ -88,9 +90,9 @@ def test_closing_interrupts_an_adaptation_that_does_not_end(
     future, waiting = worker.adapt("zoo", "team"), worker.adapt("zoo", "other")
     assert registry.began.acquire(timeout=10)
     worker.close()
-    with pytest.raises(BrokenProcessPool):
-        future.result(0)
-    assert waiting.cancelled()
+    for stopped in (future, waiting, worker.adapt("zoo", "late")):
+        with pytest.raises(OverloadedError, match="the service is stopping"):
+            stopped.result(0)
     assert "Traceback" not in capsys.readouterr().out
 
 
@@ -106,3 +108,24 @@ def test_an_index_whose_folder_cannot_be_read_keeps_its_domains(registry: Regist
     assert checked.wait(10)
     worker.close()
     assert refreshed == []
+
+
+def test_every_request_ends_though_the_worker_is_closed_during_it(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "adapt", lambda _domain: SimpleNamespace(event="adapted", number=1))
+    worker = AdaptationWorker({"zoo": registry}, after=0)  # type: ignore[dict-item]
+    futures: list[Future[Any]] = []
+
+    def request() -> None:
+        futures.extend(worker.adapt("zoo", f"d{number % 50}") for number in range(5_000))
+
+    threads = [threading.Thread(target=request) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    worker.close()
+    for thread in threads:
+        thread.join(30)
+    assert len(futures) == 20_000
+    assert all(isinstance(future.exception(10), OverloadedError | None) for future in futures)
+    assert worker.waiting == 0

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from semsearch.errors import DeadlineError, OverloadedError
-from semsearch.server.runtime.batching import AbandonedError, Batcher
+from semsearch.server.runtime.batching import AbandonedError, Batcher, Failed
 
 LONG_S = 20.0
 
@@ -185,4 +185,18 @@ def test_a_batch_stays_within_the_cost_limit_unless_a_single_item_exceeds_it() -
     gate.released.release(100)
     assert batcher.submit([4, 6, 1, 50, 2], timeout_s=LONG_S) == [16, 36, 1, 2500, 4]
     assert gate.batches == [[4, 6], [1], [50], [2]]
+    batcher.close()
+
+
+def test_an_item_that_fails_fails_its_own_call_only(setting: Setting) -> None:
+    def halve(numbers: Sequence[int]) -> list[int | Failed]:
+        return [Failed(ValueError(f"{number} is odd")) if number % 2 else number // 2 for number in numbers]
+
+    batcher: Batcher[int, int] = Batcher(halve, max_batch=4, max_waiting=100)
+    calls = [(2, 4), (6, 7), (8,), (9, 10)]
+    futures = [setting.pool.submit(batcher.submit, call, timeout_s=LONG_S) for call in calls]
+    assert (futures[0].result(LONG_S), futures[2].result(LONG_S)) == ([1, 2], [4])
+    for future, message in ((futures[1], "7 is odd"), (futures[3], "9 is odd")):
+        with pytest.raises(ValueError, match=message):
+            future.result(LONG_S)
     batcher.close()

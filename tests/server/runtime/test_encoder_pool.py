@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -299,3 +300,48 @@ def test_a_query_is_counted_by_how_it_ended(error: Exception, outcome: str) -> N
     with count_outcome(metrics.queries, 2):
         pass
     assert counts(metrics, "semsearch_queries") == {outcome: 3, "answered": 2}
+
+
+FAILURES = [DeadlineError("late", retry_after_s=1), AbandonedError(), RuntimeError("out of memory")]
+
+
+@pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: type(failure).__name__)
+def test_other_clients_are_answered_though_an_explanation_or_a_query_in_their_batch_fails(
+    engine: SearchEngine, runtime: TokenRuntime, monkeypatch: pytest.MonkeyPatch, failure: Exception
+) -> None:
+    """The batch is held back until all of its calls wait."""
+    pool, gate, held = pool_of(engine), threading.Event(), threading.Event()
+    encode = engine.encoder.encode_queries
+
+    def fail() -> object:
+        raise failure
+
+    def checked(texts: Sequence[str]) -> Vectors:
+        if "poison" in texts:
+            fail()
+        if "hold" in texts:
+            held.set()
+            assert gate.wait(30)
+        return encode(texts)
+
+    monkeypatch.setattr(engine.encoder, "encode_queries", checked)
+
+    with ThreadPoolExecutor() as threads:
+        holding = threads.submit(pool.encode_label, lambda: engine, "hold")
+        assert held.wait(30)
+        failing: list[Future[object]] = [
+            threads.submit(pool.explain_batch, pool.stages(engine), fail, 1),
+            threads.submit(lambda: pool.stages(engine).retrieve([Query("poison")])),
+        ]
+        answered = [threads.submit(pool.stages(engine).retrieve, [Query(f"bee {number}")]) for number in range(3)]
+        end = monotonic() + 30
+        while pool.waiting < 5:
+            assert monotonic() < end
+            threading.Event().wait(0.001)
+        gate.set()
+        holding.result(30)
+        for future in failing:
+            with pytest.raises(type(failure)):
+                future.result(30)
+        assert [len(future.result(30)) for future in answered] == [1, 1, 1]
+    pool.close()
