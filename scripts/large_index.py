@@ -14,7 +14,7 @@ from semsearch.ingest.index_selection import SelectedIndex, select_index
 from semsearch.ingest.recipe import IndexOptions
 from semsearch.storage.documents import DocumentWriter
 from semsearch.storage.generations import begin_build, publish
-from semsearch.storage.manifest import FIRST_SEGMENT, EncoderRecord, Manifest, SegmentRecord
+from semsearch.storage.manifest import FIRST_SEGMENT, FULLTEXT_VERSION, EncoderRecord, Manifest, SegmentRecord
 from semsearch.storage.projection import Projection
 from semsearch.types import Document, Passage, Vectors
 
@@ -66,7 +66,7 @@ def publish_index(
     with begin_build(folder) as files:
         segment = files.segment(FIRST_SEGMENT)
         segment.folder.mkdir()
-        with DocumentWriter(segment.documents) as writer:
+        with DocumentWriter(segment.documents, segment.fulltext) as writer:
             numbers = rng.permutation(len(vectors)).tolist()
             for row, (number, text) in enumerate(zip(numbers, texts(len(vectors)), strict=True)):
                 metadata = {"half": number % 2, "tenth": number % 10, "percent": number % 100, "rare": number % 10_000}
@@ -89,7 +89,15 @@ def publish_index(
                 built_by=version("semsearch"),
                 title="Large",
                 encoder=EncoderRecord.of(encoder),
-                segments=(SegmentRecord(name=FIRST_SEGMENT, documents=count, passages=count, index=selected.record),),
+                segments=(
+                    SegmentRecord(
+                        name=FIRST_SEGMENT,
+                        documents=count,
+                        passages=count,
+                        index=selected.record,
+                        fulltext_version=FULLTEXT_VERSION,
+                    ),
+                ),
                 recipe={"sources": [{"path": "."}], "index": options.model_dump(exclude_defaults=True)},
             ),
         )

@@ -245,6 +245,8 @@ def delete(
 def compact(index: Index, device: Device = "auto", threads: Threads = None) -> None:
     """Merge the segments of an index into one and drop deleted documents. Nothing is encoded again.
 
+    It also upgrades an index that an earlier semsearch wrote.
+
     After many changes an index consists of several segments and still holds its deleted documents, which slows searches
     down. `semsearch info` shows both numbers.
     """

@@ -371,8 +371,8 @@ def demo(
     keys = WriteKeys.parse(write_key or [], refuse_all=read_only)
     built = is_index(folder)
     try:
-        if built:
-            read_manifest(folder)
+        if built and read_manifest(folder).is_former:
+            index_commands.compact(folder, device=device, threads=threads)
     except IndexFolderError as error:
         err.print(f"building the index again: {escape(str(error))}", soft_wrap=True)
         built = False

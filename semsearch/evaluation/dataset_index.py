@@ -26,6 +26,7 @@ from semsearch.search.engine import SearchEngine
 from semsearch.storage.corpus import Corpus, Segment
 from semsearch.storage.documents import DocumentStore, DocumentWriter
 from semsearch.storage.fulltext import FullText
+from semsearch.storage.generations import SegmentFiles
 from semsearch.storage.manifest import FIRST_SEGMENT, EncoderRecord, IndexRecord, Manifest, SearchOptions, SegmentRecord
 from semsearch.storage.vectors import VectorIndex
 from semsearch.types import Document, Mode, Passage, Query, Rows, Vectors
@@ -58,11 +59,12 @@ class KnownQueries:
 def dataset_engine(dataset: Dataset, folder: Path, search: SearchOptions | None = None) -> SearchEngine:
     """An engine over a data set's documents, searched exactly.
 
-    Each document is one passage. Texts and full text are written to a file in `folder`, which must
+    Each document is one passage. Texts and full text are written to a new folder in `folder`, which must
     stay until the engine is no longer used. search: by default that of an index whose recipe says nothing.
     """
-    path = folder / f"{dataset.name}.sqlite"
-    with DocumentWriter(path) as writer:
+    files = SegmentFiles(folder / dataset.name)
+    files.folder.mkdir()
+    with DocumentWriter(files.documents, files.fulltext) as writer:
         for row, text in enumerate(dataset.texts.documents):
             writer.add(Document(_doc_id(row), "", text, ""), "", [(Passage(text, 0, len(text)), 1)])
         writer.close()
@@ -77,10 +79,12 @@ def dataset_engine(dataset: Dataset, folder: Path, search: SearchOptions | None 
         segments=(SegmentRecord(name=FIRST_SEGMENT, documents=count, passages=count),),
         search=search or SearchOptions(),
     )
+    documents, fulltext = DocumentStore(files.documents), FullText(files.fulltext)
+    segment = Segment(FIRST_SEGMENT, vectors, documents, fulltext, IndexRecord())
     return SearchEngine(
         encoder=encoder,
         adapter=Adapter(dataset.basis, {}),
-        corpus=Corpus([Segment(FIRST_SEGMENT, vectors, DocumentStore(path), FullText(path), IndexRecord())]),
+        corpus=Corpus([segment]),
         manifest=manifest,
     )
 

@@ -30,7 +30,14 @@ from semsearch.storage.documents import DocumentWriter, encoder_text
 from semsearch.storage.embedding_checkpoint import remove_checkpoint
 from semsearch.storage.generations import Generation, SegmentFiles, begin_build, publish, write_errors
 from semsearch.storage.left_out import LeftOut, count_bad, summarize
-from semsearch.storage.manifest import FIRST_SEGMENT, EncoderRecord, IndexRecord, Manifest, SegmentRecord
+from semsearch.storage.manifest import (
+    FIRST_SEGMENT,
+    FULLTEXT_VERSION,
+    EncoderRecord,
+    IndexRecord,
+    Manifest,
+    SegmentRecord,
+)
 from semsearch.storage.projection import Projection
 from semsearch.system.files import drop_pages, temp_memmap
 from semsearch.system.threads import available_cores
@@ -168,7 +175,8 @@ def _write_documents(
     resume: bool,
 ) -> Generator[BuildEvent, None, _Content]:
     """Store the records as the first segment and return its content. vectors: as of `build`."""
-    with DocumentWriter(files.segment(FIRST_SEGMENT).documents) as writer:
+    segment = files.segment(FIRST_SEGMENT)
+    with DocumentWriter(segment.documents, segment.fulltext) as writer:
         if vectors is None:
             vectors = yield from _write_encoded(recipe, files, records, encoder, writer, report=report, resume=resume)
         else:
@@ -237,7 +245,13 @@ def _write_given(
 def _manifest(
     recipe: Recipe, name: str, encoder: Encoder, content: _Content, index: IndexRecord, report: InputReport
 ) -> Manifest:
-    segment = SegmentRecord(name=FIRST_SEGMENT, documents=content.documents, passages=len(content.vectors), index=index)
+    segment = SegmentRecord(
+        name=FIRST_SEGMENT,
+        documents=content.documents,
+        passages=len(content.vectors),
+        index=index,
+        fulltext_version=FULLTEXT_VERSION,
+    )
     return Manifest(
         built_by=version("semsearch"),
         title=recipe.title or name,

@@ -7,11 +7,12 @@ into which small segments are merged, so that their number stays small.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 from typing import TypeAlias
 
@@ -36,18 +37,18 @@ from semsearch.ingest.index_selection import LinkingGraph
 from semsearch.ingest.input_report import InputReport, file_of
 from semsearch.ingest.readers.files import BadRecord, PassedOver, Record
 from semsearch.ingest.recipe import IndexOptions, Recipe
-from semsearch.storage.corpus import Corpus, Segment, save_deleted
+from semsearch.storage.corpus import Corpus, Segment
+from semsearch.storage.deletions import Deletions, save_deletions
 from semsearch.storage.documents import DocumentWriter, StoredDocument
 from semsearch.storage.embedding_checkpoint import remove_checkpoint
 from semsearch.storage.generations import Generation, OpenGeneration, SegmentFiles, begin_update, publish
 from semsearch.storage.left_out import LeftOut
-from semsearch.storage.manifest import IndexRecord, Manifest, SegmentRecord
+from semsearch.storage.manifest import FULLTEXT_VERSION, IndexRecord, Manifest, SegmentRecord
 from semsearch.storage.projection import Projection
 from semsearch.storage.vectors import VectorIndex
 from semsearch.system.files import drop_pages, temp_memmap
 from semsearch.system.threads import available_cores
-from semsearch.text.tokens import TOKENIZER_VERSION
-from semsearch.types import Document, Rows, Vectors
+from semsearch.types import Document, Vectors
 
 MAX_SMALL_SEGMENT = 10_000
 """Passages of a segment that an update may merge, and that is searched exactly, without a graph."""
@@ -123,7 +124,7 @@ def update(
         encoder = yield from _load_encoder(folder, change.manifest, recipe, opened, device=device, threads=threads)
         files = change.new_segment()
         changes = ChangeSet(change.corpus, report)
-        with DocumentWriter(files.documents) as writer:
+        with DocumentWriter(files.documents, files.fulltext) as writer:
             selected = changes.select(report.watch(records))
             yield from store_documents(selected, encoder, recipe.chunking, writer, report=report)
             report.check()
@@ -133,8 +134,7 @@ def update(
                 unchanged = _unchanged_passages(change.corpus, writer, set(changes.replaced))
                 yield from _write_segment(folder, change, writer, unchanged, encoder, recipe, opened, threads=threads)
         if not writer.documents:
-            files.documents.unlink()
-            files.folder.rmdir()
+            shutil.rmtree(files.folder)
         manifest = change.manifest.with_left_out(report.left_out, report.files, complete=prune)
         if writer.documents or deleted or manifest != change.manifest:
             change.manifest = manifest
@@ -246,7 +246,7 @@ def compact(
 ) -> Iterator[UpdateEvent]:
     """Merge all segments into one without the deleted documents, and select its index and compute its basis again.
 
-    Full text that a former tokenizer wrote is written again, also if there is only one segment.
+    It upgrades an index of an earlier semsearch, also if it has only one segment.
 
     encoder: an open encoder of the index, for the queries on which recall is measured; by default it is loaded.
 
@@ -254,17 +254,16 @@ def compact(
     IndexFolderError as `update` does, and InputError if no vector index reaches the recall that the recipe asks for.
     """
     threads = threads or available_cores()
-    with _begin(folder, None) as change:
+    with _begin(folder, None, to_upgrade=True) as change:
         segments = change.corpus.segments
-        is_former = any(segment.fulltext.tokenizer_version < TOKENIZER_VERSION for segment in segments)
-        is_compact = len(segments) == 1 and not change.corpus.deleted and not is_former
+        is_compact = len(segments) == 1 and not change.corpus.deletions and not change.manifest.is_former
         if not change.corpus.documents or is_compact:
             yield UpdateResult(folder, change.manifest)
             return
         built_with, recipe = change.manifest.encoder, Recipe.model_validate(change.manifest.recipe)
         files = change.new_segment()
         vectors = temp_memmap(files.folder, (change.corpus.passages, built_with.dimension))
-        with DocumentWriter(files.documents) as writer:
+        with DocumentWriter(files.documents, files.fulltext) as writer:
             for stored, stored_vectors in change.take(segments):
                 vectors[writer.passages : writer.passages + len(stored_vectors)] = stored_vectors
                 writer.add(stored.document, stored.heading, stored.passages)
@@ -368,7 +367,7 @@ class _Change:
         self.manifest = before.manifest
         self.files = files
         self.corpus = corpus
-        self._deleted: dict[str, Rows] = dict(corpus.deleted)
+        self._deletions: dict[str, Deletions] = dict(corpus.deletions)
         self._before = before
         self._kept = {segment.name: segment for segment in before.manifest.segments}
         self._new: list[SegmentRecord] = []
@@ -382,15 +381,19 @@ class _Change:
 
     def delete(self, doc_ids: Sequence[str]) -> None:
         """Mark documents of the present segments as deleted."""
-        for name, rows in self.corpus.rows_by_segment(doc_ids).items():
-            self._deleted[name] = np.union1d(self._deleted.get(name, np.empty(0, np.int64)), rows)
+        for segment, rows in self.corpus.rows_by_segment(doc_ids):
+            passages = chain.from_iterable(
+                segment.documents.texts(segment.documents.passage_rows(row)) for row in rows.tolist()
+            )
+            before = self._deletions.get(segment.name, Deletions())
+            self._deletions[segment.name] = before.with_documents(rows, passages)
 
     def take(self, segments: Sequence[Segment]) -> Iterator[tuple[StoredDocument, Vectors]]:
         """Remove segments from the new generation and yield their documents that are not deleted, with vectors."""
         for segment in segments:
-            deleted = self._deleted.pop(segment.name, np.empty(0, np.int64))
+            deleted = self._deletions.pop(segment.name, Deletions())
             del self._kept[segment.name]
-            rows = np.setdiff1d(np.arange(segment.documents.count), deleted).tolist()
+            rows = np.setdiff1d(np.arange(segment.documents.count), deleted.rows).tolist()
             for stored in segment.documents.documents(rows):
                 yield stored, segment.vectors.vectors(stored.rows)
 
@@ -417,7 +420,15 @@ class _Change:
         projection = self._projection()
         if projection is not None:
             save_map_points(files, projection, vectors)
-        self._new.append(SegmentRecord(name=self._name, documents=counts[0], passages=counts[1], index=record))
+        self._new.append(
+            SegmentRecord(
+                name=self._name,
+                documents=counts[0],
+                passages=counts[1],
+                index=record,
+                fulltext_version=FULLTEXT_VERSION,
+            )
+        )
 
     def needs_new_map(self, passages: int) -> bool:
         """Whether an index of this many passages needs a new map: it has none, or one computed from far fewer."""
@@ -443,24 +454,23 @@ class _Change:
         ]
         shared = [*names, *unreplaced]
         self.files.share(self._before.files, *shared)
-        save_deleted(self.files.deleted, {name: rows for name, rows in self._deleted.items() if name in names})
+        save_deletions(self.files.deleted, {name: one for name, one in self._deletions.items() if name in names})
         # checksums of shared files are known already
         files = {name: file for name, file in self.manifest.files.items() if name.partition("/")[0] in shared}
         manifest = self.manifest.with_segments([*remaining, *self._new])
         return publish(self.files, manifest.model_copy(update={"files": files}))
 
     def _with_deletions(self, segment: Segment) -> SegmentRecord:
-        rows = self._deleted.get(segment.name, np.empty(0, np.int64))
+        rows = self._deletions.get(segment.name, Deletions()).rows
         passages = int(np.isin(segment.documents.document_of, rows).sum()) if len(rows) else 0
         return self._kept[segment.name].model_copy(update={"deleted": len(rows), "deleted_passages": passages})
 
 
 @contextmanager
-def _begin(folder: Path, opened: OpenIndex | None) -> Iterator[_Change]:
+def _begin(folder: Path, opened: OpenIndex | None, *, to_upgrade: bool = False) -> Iterator[_Change]:
+    earlier = opened.corpus if opened is not None else None
     with begin_update(folder) as (before, files):
-        yield _Change(
-            before, files, Corpus.open(before, threads=1, earlier=opened.corpus if opened is not None else None)
-        )
+        yield _Change(before, files, Corpus.open(before, threads=1, earlier=earlier, to_upgrade=to_upgrade))
 
 
 def _mergeable(segments: Sequence[Segment], passages: int) -> list[Segment]:

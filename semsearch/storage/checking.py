@@ -13,9 +13,8 @@ import numpy as np
 from semsearch.adapters.basis import SpectralBasis
 from semsearch.errors import SemsearchError
 from semsearch.storage.corpus import Corpus, Segment
-from semsearch.storage.documents import CONSISTENCY_CHECKS
+from semsearch.storage.documents import CONSISTENCY_CHECKS, open_read_only
 from semsearch.storage.domains import DomainStore
-from semsearch.storage.fulltext import open_read_only
 from semsearch.storage.generations import OpenGeneration, open_current, stale_paths
 from semsearch.storage.labels import FILE as LABELS
 
@@ -75,11 +74,17 @@ def _generation_problems(generation: OpenGeneration) -> Iterator[str]:
         yield f"{generation.files.folder}: {len(doc_ids) - len(set(doc_ids))} documents have another one's id"
     for segment in corpus.segments:
         files = generation.files.segment(segment.name)
-        rows = corpus.deleted.get(segment.name)
-        if rows is not None and (rows.min() < 0 or rows.max() >= segment.documents.count):
+        deleted = corpus.deletions.get(segment.name)
+        if deleted is not None and (deleted.rows.min() < 0 or deleted.rows.max() >= segment.documents.count):
             yield f"{generation.files.deleted}: names rows that {segment.name} does not have"
         yield from (f"{files.documents}: {problem}" for problem in _document_problems(files.documents))
+        if stray := segment.documents.stray_values() if segment.fulltext is not None else 0:
+            yield f"{files.documents}: {stray} metadata values belong to no document"
         yield from (f"{files.vectors}: {problem}" for problem in _vector_problems(segment))
+        if segment.fulltext is not None and not np.array_equal(
+            segment.fulltext.rows(), np.arange(segment.vectors.count)
+        ):
+            yield f"{files.fulltext}: passages have no full text, or full text no passage"
 
 
 def _document_problems(path: Path) -> Iterator[str]:
@@ -108,6 +113,12 @@ def _vector_problems(segment: Segment) -> Iterator[str]:
         wrong += int(np.count_nonzero(~(np.abs(np.linalg.norm(batch, axis=1) - 1) < tolerance)))
     if wrong:
         yield f"{wrong} vectors are not of unit length"
+
+
+def _fulltext_problems(segment: Segment) -> Iterator[str]:
+    rows = np.arange(segment.vectors.count)
+    if segment.fulltext is not None and not np.array_equal(segment.fulltext.rows(), rows):
+        yield "passages have no full text, or full text no passage"
 
 
 def _domain_problems(folder: Path, encoder_sha256: str) -> Iterator[str]:

@@ -8,28 +8,26 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 
 from semsearch.errors import IndexFolderError
 from semsearch.filters.tree import Comparison, Filter
 from semsearch.filters.values import OWN_FIELDS, Kind, TypedValue, normalize
+from semsearch.storage.deletions import Deletions, load_deletions
 from semsearch.storage.documents import DocumentStore, passage_rows_of
-from semsearch.storage.fulltext import FullText
+from semsearch.storage.fulltext import CompiledFilter, FullText, inverse_frequency
 from semsearch.storage.generations import OpenGeneration
-from semsearch.storage.manifest import FileRecord, IndexRecord, Manifest, SegmentRecord
+from semsearch.storage.manifest import FULLTEXT_VERSION, FileRecord, IndexRecord, Manifest, SegmentRecord
 from semsearch.storage.projection import Points
 from semsearch.storage.vectors import VectorIndex
-from semsearch.system.threads import available_cores
-from semsearch.text.tokens import quoted_phrases
+from semsearch.text.tokens import KeywordQuery, Term, parse_phrases, parse_query, quoted_phrases
 from semsearch.types import Document, Hit, Mask, Passage, Rows, ScoreBreakdown, Scores, Vectors
 
-OWN_FREQUENCIES_FROM = 5_000
-"""Number of passages from which on BM25 uses a segment's own term frequencies."""
+CACHED_WEIGHTS = 65_536
+"""Terms whose inverse document frequency is kept in memory."""
 CACHED_FIELDS = 1_000
 """Names of fields that are known to exist."""
 LISTED_FIELDS = 1_000
@@ -46,32 +44,46 @@ class Segment:
         name: str,
         vectors: VectorIndex,
         documents: DocumentStore,
-        fulltext: FullText,
+        fulltext: FullText | None,
         index: IndexRecord,
         map_points: Points | None = None,
     ) -> None:
-        """Tie open parts together. map_points: as the attribute."""
+        """Tie open parts together. fulltext, map_points: as the attributes."""
         self.name = name
         self.vectors = vectors
         self.documents = documents
         self.fulltext = fulltext
+        """None in an index that is open to be upgraded."""
         self.index = index
         """The type of its vector index."""
         self.file_records: Mapping[str, FileRecord] = {}
         """Size and checksum of its files by name, which identify it; empty for a segment outside any generation."""
         self.map_points = map_points
         """(rows, 2) float16 in [0, 1], the map points of its passages; None for an index without a map."""
-        self.close = weakref.finalize(self, _close, documents, fulltext)
+        self.close = weakref.finalize(self, documents.close)
 
     @classmethod
-    def open(cls, generation: OpenGeneration, record: SegmentRecord, *, threads: int) -> Segment:
-        """Open a segment of a generation. Raises IndexFolderError if a part is damaged or the parts differ in size."""
+    def open(cls, generation: OpenGeneration, record: SegmentRecord, *, threads: int, to_upgrade: bool) -> Segment:
+        """Open a segment of a generation. to_upgrade: as of `Corpus.open`.
+
+        Raises IndexFolderError if a part is damaged, if the parts differ in size, or if it was written in another
+        format.
+        """
         files = generation.files.segment(record.name)
+        if record.fulltext_version != FULLTEXT_VERSION and not (record.is_former and to_upgrade):
+            index = generation.files.folder.parent
+            raise IndexFolderError(
+                f"{index} was written by an earlier semsearch: upgrade it with `semsearch compact {index}`, which"
+                " encodes nothing again"
+                if record.is_former
+                else f"{index} was written by a later semsearch (full text of version {record.fulltext_version}, this"
+                f" one reads {FULLTEXT_VERSION}): use that one, or build the index again"
+            )
         segment = cls(
             record.name,
             VectorIndex.open(files.vectors, files.graph if record.index.type == "hnsw" else None, threads=threads),
             DocumentStore(files.documents),
-            FullText(files.documents, connections=available_cores()),
+            None if record.is_former else FullText(files.fulltext),
             record.index,
             _open_map_points(files.map_points),
         )
@@ -79,6 +91,8 @@ class Segment:
         passage_counts = {segment.vectors.count, len(segment.documents.document_of), record.passages}
         if segment.map_points is not None:
             passage_counts.add(len(segment.map_points))
+        if segment.fulltext is not None:
+            passage_counts.add(segment.fulltext.count)
         if len(passage_counts) > 1 or segment.documents.count != record.documents:
             raise IndexFolderError(
                 f"the parts of {files.folder} have different numbers of passages or documents: build the index again"
@@ -96,26 +110,13 @@ def _open_map_points(path: Path) -> Points | None:
         raise IndexFolderError(f"{path} cannot be read ({error}): build the index again") from error
 
 
+def _fulltext(segment: Segment) -> FullText:
+    assert segment.fulltext is not None, "an index that is open to be upgraded cannot be searched"
+    return segment.fulltext
+
+
 def _segment_files(manifest: Manifest, segment: str) -> dict[str, FileRecord]:
     return {name: file for name, file in manifest.files.items() if name.startswith(f"{segment}/")}
-
-
-def _load_deleted(path: Path) -> dict[str, Rows]:
-    try:
-        return load_file(path) if path.exists() else {}
-    except (OSError, SafetensorError) as error:
-        raise IndexFolderError(f"{path} cannot be read ({error}): build the index again") from error
-
-
-def save_deleted(path: Path, deleted: Mapping[str, Rows]) -> None:
-    """Write the rows of deleted documents, by segment name. Writes no file if there are none."""
-    if deleted:
-        save_file(dict(deleted), path)
-
-
-def _close(documents: DocumentStore, fulltext: FullText) -> None:
-    documents.close()
-    fulltext.close()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -126,6 +127,8 @@ class AllowedRows:
     """(rows,) whether each passage is allowed."""
     passage_count: int
     document_count: int
+    compiled_filters: Mapping[str, CompiledFilter] = field(default_factory=dict)
+    """The filter as the full text of each segment evaluates it, by segment name; of those that can."""
 
 
 class Corpus:
@@ -134,13 +137,13 @@ class Corpus:
     Rows of deleted documents keep their numbers and are never returned by a search.
     """
 
-    def __init__(self, segments: Sequence[Segment], deleted: Mapping[str, Rows] | None = None) -> None:
+    def __init__(self, segments: Sequence[Segment], deletions: Mapping[str, Deletions] | None = None) -> None:
         """Tie segments together.
 
-        segments: at least one. deleted: rows of deleted documents by segment name, counted within the segment.
+        segments: at least one. deletions: what was deleted of each, by segment name.
         """
         self.segments = tuple(segments)
-        self._deleted = [np.asarray((deleted or {}).get(segment.name, ()), np.int64) for segment in segments]
+        self._deletions = [(deletions or {}).get(segment.name, Deletions()) for segment in segments]
         stores = [segment.documents for segment in segments]
         self._first_document = np.cumsum([0, *(store.count for store in stores)])
         self._first_passage = np.cumsum([0, *(len(store.document_of) for store in stores)])
@@ -149,20 +152,24 @@ class Corpus:
         )
         """(rows,) the document row of each passage row."""
         is_live = np.ones(self._first_document[-1], bool)
-        for first, deleted_rows in zip(self._first_document[:-1], self._deleted, strict=True):
-            is_live[first + deleted_rows] = False
+        for first, deleted in zip(self._first_document[:-1], self._deletions, strict=True):
+            is_live[first + deleted.rows] = False
         self._is_live = is_live
         self._live = self._allow_documents(is_live)
         self._filter_cache: dict[Filter, AllowedRows] = {}
         self._known_fields: set[str] = set()
-        # small segments take their term frequencies from this one
-        self._largest = max(self.segments, key=lambda segment: len(segment.documents.document_of))
+        self._weights: dict[Term, float] = {}
+        live = np.add.reduceat(self._live.passages, self._first_passage[:-1], dtype=np.int64)
+        self._live_shares: list[float] = (live / np.diff(self._first_passage)).tolist()
 
     @classmethod
-    def open(cls, generation: OpenGeneration, *, threads: int, earlier: Corpus | None = None) -> Corpus:
+    def open(
+        cls, generation: OpenGeneration, *, threads: int, earlier: Corpus | None = None, to_upgrade: bool = False
+    ) -> Corpus:
         """Open all segments of a generation.
 
         threads: CPU threads of a vector search. earlier: a corpus whose open segments are reused if they are the same.
+        to_upgrade: open segments of an earlier semsearch too, without their full text.
 
         Raises IndexFolderError if a part is damaged or the parts do not fit the manifest.
         """
@@ -171,10 +178,10 @@ class Corpus:
         segments = [
             known
             if (known := already_open.get(record.name)) and known.file_records == _segment_files(manifest, record.name)
-            else Segment.open(generation, record, threads=threads)
+            else Segment.open(generation, record, threads=threads, to_upgrade=to_upgrade)
             for record in manifest.segments
         ]
-        corpus = cls(segments, _load_deleted(generation.files.deleted))
+        corpus = cls(segments, load_deletions(generation.files.deleted))
         if (corpus.documents, corpus.passages) != (manifest.documents, manifest.passages):
             raise IndexFolderError(f"{generation.files.folder} disagrees with its manifest: build the index again")
         return corpus
@@ -277,29 +284,44 @@ class Corpus:
     def search_keywords(
         self, query: str, k: int, *, allowed: AllowedRows | None = None, as_words: Collection[str] | None = None
     ) -> tuple[Rows, Scores]:
-        """As `FullText.search`, over all segments; a small segment uses the term frequencies of the largest.
+        """As `FullText.search`, over all segments, with term frequencies of all passages that are not deleted.
 
         as_words: quoted phrases that are searched as words; by default those that `unmatched_phrases` returns.
         """
         if as_words is None:
             as_words = self.unmatched_phrases(query, allowed=allowed)
-        rows: list[int] = []
-        scores: list[float] = []
-        for segment, segment_mask in self._allowed_segments(allowed):
-            fulltext = segment.fulltext
-            parsed = fulltext.parse(query, as_words=as_words)
-            if segment is self._largest or fulltext.count >= OWN_FREQUENCIES_FROM:
-                segment_rows, segment_scores = fulltext.search(parsed, k, allowed=segment_mask)
-            else:
-                largest = self._largest.fulltext
-                segment_rows, segment_scores = fulltext.search_with_frequencies(
-                    parsed, k, largest.frequency, largest.count, allowed=segment_mask
-                )
-            rows += (segment_rows + self._first_passage_of(segment)).tolist()
-            scores += segment_scores.tolist()
-        all_rows, all_scores = np.array(rows, np.int64), np.array(scores, np.float32)
+        found = list(self._search_fulltexts(parse_query(query, as_words=as_words), k, allowed))
+        rows, scores = [rows for rows, _ in found], [scores for _, scores in found]
+        all_rows = np.concatenate([np.empty(0, np.int64), *rows])
+        all_scores = np.concatenate([np.empty(0, np.float32), *scores])
         order = np.lexsort((all_rows, -all_scores))[:k]
         return all_rows[order], all_scores[order]
+
+    def _weight(self, term: Term) -> float:
+        """The inverse document frequency of a term that some passage contains, among those that are not deleted."""
+        weight = self._weights.get(term)
+        if weight is None:
+            if len(self._weights) >= CACHED_WEIGHTS:
+                self._weights.clear()
+            weight = self._weights[term] = inverse_frequency(self._frequency(term), self.passages)
+        return weight
+
+    def _frequency(self, term: Term) -> int:
+        """The number of passages that contain a term and are not deleted; of several stems, an estimate.
+
+        Of the passages with several stems next to each other, as many are taken to be deleted as of all passages.
+        """
+        if len(term) == 1:
+            counts = (
+                _fulltext(segment).frequency(term) - deleted.frequency(term[0])
+                for segment, deleted in zip(self.segments, self._deletions, strict=True)
+            )
+            return sum(counts)
+        frequency = sum(
+            _fulltext(segment).frequency(term) * share
+            for segment, share in zip(self.segments, self._live_shares, strict=True)
+        )
+        return min(round(frequency), *(self._frequency((stem,)) for stem in term))
 
     def unmatched_phrases(self, query: str, *, allowed: AllowedRows | None = None) -> tuple[str, ...]:
         """Return the quoted phrases of a query that no allowed passage contains; all, if no passage has all others."""
@@ -310,11 +332,18 @@ class Corpus:
 
     def _is_in_a_passage(self, phrases: Collection[str], allowed: AllowedRows | None) -> bool:
         """Whether an allowed passage contains all of these normalized phrases."""
-        for segment, segment_mask in self._allowed_segments(allowed):
-            required = segment.fulltext.parse_phrases(phrases)
-            if len(segment.fulltext.search(required, 1, allowed=segment_mask)[0]):
-                return True
-        return False
+        return any(len(rows) for rows, _ in self._search_fulltexts(parse_phrases(phrases), 1, allowed))
+
+    def _search_fulltexts(
+        self, query: KeywordQuery, k: int, allowed: AllowedRows | None
+    ) -> Iterator[tuple[Rows, Scores]]:
+        """Yield the k best passages of each segment: rows, (n,), and scores, (n,)."""
+        filters = allowed.compiled_filters if allowed is not None else {}
+        for segment, mask in self._allowed_segments(allowed):
+            rows, scores = _fulltext(segment).search(
+                query, k, weight=self._weight, allowed=mask, compiled_filter=filters.get(segment.name)
+            )
+            yield rows + self._first_passage_of(segment), scores
 
     def hits(
         self, ranked: Sequence[tuple[int, float]], breakdowns: Sequence[ScoreBreakdown | None] | None = None
@@ -357,12 +386,12 @@ class Corpus:
         unique = list(dict.fromkeys(doc_ids))
         return {doc_id for _, document_rows in self._live_rows(unique) for doc_id in document_rows}
 
-    def rows_by_segment(self, doc_ids: Iterable[str]) -> dict[str, Rows]:
-        """Return the document rows of these ids by segment name, ascending, counted within the segment."""
-        return {
-            segment.name: np.array(sorted(document_rows.values()), np.int64)
+    def rows_by_segment(self, doc_ids: Iterable[str]) -> list[tuple[Segment, Rows]]:
+        """Return each segment that has documents of these ids, with their rows, ascending, within the segment."""
+        return [
+            (segment, np.array(sorted(document_rows.values()), np.int64))
             for segment, document_rows in self._live_rows(list(dict.fromkeys(doc_ids)))
-        }
+        ]
 
     def doc_ids(self, rows: Rows) -> list[str]:
         """Return the document id of each passage row, n for (n,) rows."""
@@ -427,9 +456,13 @@ class Corpus:
         return set() if not wanted or wanted & kinds else kinds
 
     @property
-    def deleted(self) -> dict[str, Rows]:
-        """Rows of deleted documents by segment name, counted within the segment."""
-        return {segment.name: rows for segment, rows in zip(self.segments, self._deleted, strict=True) if len(rows)}
+    def deletions(self) -> dict[str, Deletions]:
+        """What was deleted of each segment from which something was, by segment name."""
+        return {
+            segment.name: deleted
+            for segment, deleted in zip(self.segments, self._deletions, strict=True)
+            if len(deleted.rows)
+        }
 
     def _first_passage_of(self, segment: Segment) -> int:
         return int(self._first_passage[self.segments.index(segment)])
@@ -465,9 +498,13 @@ class Corpus:
 
     def _matching(self, query_filter: Filter) -> AllowedRows:
         matches = np.zeros(len(self._is_live), bool)
+        filters: dict[str, CompiledFilter] = {}
         for segment, first in zip(self.segments, self._first_document, strict=False):
             matches[first + segment.documents.matching(query_filter)] = True
-        return self._allow_documents(matches & self._is_live)
+            compiled = _fulltext(segment).compile_filter(query_filter, segment.documents.value_terms)
+            if compiled is not None:
+                filters[segment.name] = compiled
+        return replace(self._allow_documents(matches & self._is_live), compiled_filters=filters)
 
     def _allow_documents(self, documents: Mask) -> AllowedRows:
         passages = documents[self.document_of]

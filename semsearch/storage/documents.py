@@ -1,4 +1,4 @@
-"""Documents and passages by row, with full text and metadata, in one SQLite file. Does not depend on vectors."""
+"""Documents and passages by row, with metadata, in one SQLite file. Does not depend on vectors."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from typing import Any, Self
 
 import numpy as np
 from pydantic import JsonValue
+from pyroaring import BitMap
 
 from semsearch.errors import IndexFolderError
-from semsearch.filters.tree import Filter
-from semsearch.filters.values import Kind, TypedValue, document_values, typed_texts
-from semsearch.storage import fulltext
+from semsearch.filters.tree import Comparison, Filter
+from semsearch.filters.values import OWN_FIELDS, Kind, TypedValue, document_values, typed_texts
 from semsearch.storage import metadata as metadata_table
+from semsearch.storage.fulltext import FullTextWriter
 from semsearch.types import Document, Hit, Passage, Rows
 
 SCHEMA = """
@@ -48,13 +49,6 @@ CONSISTENCY_CHECKS = {
         "SELECT count(*) FROM passages JOIN documents ON documents.row = passages.document"
         " WHERE substr(documents.text, start + 1, stop - start) != passages.text"
     ),
-    "passages have no full text, or full text no passage": (
-        "SELECT (SELECT count(*) FROM passages WHERE row NOT IN (SELECT id FROM words_docsize))"
-        " + (SELECT count(*) FROM words_docsize WHERE id NOT IN (SELECT row FROM passages))"
-    ),
-    "metadata values belong to no document": (
-        "SELECT count(*) FROM facts WHERE document NOT IN (SELECT row FROM documents)"
-    ),
 }
 """Inconsistencies that a checksum cannot show, each with a query for the number of rows that have it."""
 
@@ -79,10 +73,10 @@ class StoredDocument:
 
 
 class DocumentWriter:
-    """Writes a new file. Its content is durable only after `close` and an fsync of the file by the caller."""
+    """Writes a new file, and the full text. They are durable only after `close` and an fsync by the caller."""
 
-    def __init__(self, path: Path) -> None:
-        """Create the file, which must not exist. Raises OSError if it cannot be written."""
+    def __init__(self, path: Path, fulltext: Path) -> None:
+        """Create the file, and the folder of the full text. Neither may exist. Raises OSError if it cannot."""
         self._path = path
         self.documents = 0
         """Number of documents written."""
@@ -92,9 +86,11 @@ class DocumentWriter:
         self._connection = sqlite3.connect(path, isolation_level=None)
         self._execute("PRAGMA journal_mode = OFF")
         self._execute("PRAGMA synchronous = OFF")
-        for statement in (*SCHEMA.split(";"), *fulltext.SCHEMA.split(";"), metadata_table.SCHEMA):
+        for statement in f"{SCHEMA};{metadata_table.SCHEMA}".split(";"):
             self._execute(statement)
+        metadata_table.register_bitmap(self._connection)
         self._execute("BEGIN")
+        self._fulltext = FullTextWriter(fulltext)
 
     def __enter__(self) -> Self:
         return self
@@ -103,6 +99,7 @@ class DocumentWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._connection.close()
+        self._fulltext.stop()
 
     def source_of(self, document_id: str) -> str | None:
         """Return the source of the document of this id, or None if none is stored."""
@@ -120,14 +117,17 @@ class DocumentWriter:
             "INSERT INTO documents VALUES (?, ?, ?, ?, ?, ?, ?)",
             (self.documents, document.id, document.title, heading, document.text, document.source, metadata),
         )
+        value_terms = set[str]()
         for name, value in values_of(document):
             self._execute(metadata_table.ADD, metadata_table.row(name, value, self.documents))
+            if name not in OWN_FIELDS:
+                value_terms.add(metadata_table.value_term(name, value.kind, value.key))
         for passage, tokens in passages:
             self._execute(
                 "INSERT INTO passages VALUES (?, ?, ?, ?, ?, ?)",
                 (self.passages, self.documents, passage.start, passage.stop, passage.text, tokens),
             )
-            self._execute(fulltext.ADD, (self.passages, fulltext.stem_text(encoder_text(heading, passage.text))))
+            self._fulltext.add(self.passages, encoder_text(heading, passage.text), value_terms)
             self.passages += 1
         self.documents += 1
 
@@ -145,10 +145,11 @@ class DocumentWriter:
         return _passages(self._connection)
 
     def close(self) -> None:
-        """Commit and close. Raises OSError if the file cannot be written."""
-        self._execute(fulltext.FINISH)
+        """Commit and close. Raises OSError if the files cannot be written."""
+        self._execute(metadata_table.FINISH)
         self._execute("COMMIT")
         self._connection.close()
+        self._fulltext.close()
 
     def _execute(self, statement: str, values: Sequence[object] = ()) -> None:
         try:
@@ -165,7 +166,7 @@ class DocumentStore:
         self._lock = threading.Lock()
         try:
             # one connection, open now: the file may be replaced while it is in use
-            self._connection = fulltext.open_read_only(path)
+            self._connection = open_read_only(path)
             self.count = int(self._connection.execute("SELECT count(*) FROM documents").fetchone()[0])
             """Number of documents."""
             passages = int(self._connection.execute("SELECT count(*) FROM passages").fetchone()[0])
@@ -173,7 +174,6 @@ class DocumentStore:
             self.document_of: Rows = np.fromiter((document for (document,) in rows), np.int64, passages)
             """(passages,) the document row of each passage row."""
             self._is_former = not metadata_table.has_kinds(self._connection)
-            self._has_values = not self._is_former
         except sqlite3.Error as error:
             raise IndexFolderError(f"{path} is not a document store ({error}): build the index again") from error
 
@@ -243,9 +243,14 @@ class DocumentStore:
 
     def matching(self, tree: Filter) -> Rows:
         """Return the (n,) rows, ascending, of the documents that match a filter."""
-        test, values = metadata_table.where(tree)
-        rows = self._select_values(f"SELECT row FROM documents WHERE {test} ORDER BY row", values)  # noqa: S608
-        return np.array([row for (row,) in rows], np.int64)
+        with self._lock:
+            rows = metadata_table.matching(tree, self._connection, self.count)
+        return np.asarray(rows.to_array(), np.int64)
+
+    def value_terms(self, comparison: Comparison) -> list[str] | None:
+        """As `metadata.value_terms`."""
+        with self._lock:
+            return metadata_table.value_terms(comparison, self._connection)
 
     def has_field(self, name: str) -> bool:
         """Whether any document has a value of this field, or of a field of this object."""
@@ -271,12 +276,13 @@ class DocumentStore:
 
     def facet_counts(self, name: str, documents: Rows) -> dict[TypedValue, int]:
         """Count the documents in (n,) rows by their value of the metadata field `name`."""
-        counts = self._select_values(
-            "SELECT kind, value, min(text), count(*) FROM facts"
-            " WHERE name = ? AND document IN (SELECT value FROM json_each(?)) GROUP BY kind, value",
-            [name, json.dumps(documents.tolist())],
-        )
-        return {metadata_table.typed_value(kind, key, text): count for kind, key, text, count in counts}
+        with self._lock:
+            return metadata_table.facet_counts(name, BitMap(documents.tolist()), self._connection)
+
+    def stray_values(self) -> int:
+        """Return the number of metadata values that belong to no document."""
+        with self._lock:
+            return metadata_table.stray_rows(self._connection, self.count)
 
     def doc_ids(self, rows: Rows) -> list[str]:
         """Return the document id of each passage row, n for (n,) rows."""
@@ -305,17 +311,6 @@ class DocumentStore:
     def _select_values(self, select: str, parameters: Sequence[object]) -> list[Any]:
         """Run a statement that reads the metadata values."""
         with self._lock:
-            if not self._has_values:
-                rows = self._connection.execute("SELECT id, title, text, source, metadata, row FROM documents")
-                metadata_table.replace_for_connection(
-                    self._connection,
-                    (
-                        metadata_table.row(name, value, row)
-                        for *fields, row in rows
-                        for name, value in values_of(_document(*fields), types_in_texts=True)
-                    ),
-                )
-                self._has_values = True
             return self._connection.execute(select, parameters).fetchall()
 
     def close(self) -> None:
@@ -323,14 +318,23 @@ class DocumentStore:
         self._connection.close()
 
 
-def values_of(document: Document, *, types_in_texts: bool = False) -> Iterator[tuple[str, TypedValue]]:
-    """Yield (field name, value) of a document, as filters see them.
+def open_read_only(path: Path) -> sqlite3.Connection:
+    """Open a finished file for reading. One thread at a time may use the connection."""
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False)
 
-    types_in_texts: as in indexes of semsearch 0.1, whose tables had only texts, texts of metadata may be numbers and
-    booleans.
+
+def select_as_json(select: str, columns: int) -> str:
+    """Return a statement that yields all rows of `select`, with this number of columns, as one JSON text.
+
+    Fetching row by row releases and reacquires the interpreter lock for every row, which is slow under load.
     """
-    metadata = typed_texts(document.metadata) if types_in_texts else document.metadata
-    return document_values(doc_id=document.id, title=document.title, source=document.source, metadata=metadata)
+    names = ", ".join(f"c{number}" for number in range(columns))
+    return f"WITH found({names}) AS MATERIALIZED ({select}) SELECT json_group_array(json_array({names})) FROM found"  # noqa: S608
+
+
+def values_of(document: Document) -> Iterator[tuple[str, TypedValue]]:
+    """Yield (field name, value) of a document, as filters see them."""
+    return document_values(doc_id=document.id, title=document.title, source=document.source, metadata=document.metadata)
 
 
 def passage_rows_of(document: int, document_of: Rows) -> Rows:
@@ -371,7 +375,7 @@ def _select_by_row(
     """Yield [row, …] of the `select`, which ends in `IN`, for these rows; in no particular order."""
     for start in range(0, len(rows), _BATCH_ROWS):
         batch = rows[start : start + _BATCH_ROWS]
-        statement = fulltext.select_as_json(f"{select} ({','.join('?' * len(batch))})", columns)
+        statement = select_as_json(f"{select} ({','.join('?' * len(batch))})", columns)
         [(selected,)] = connection.execute(statement, batch)
         yield from json.loads(selected)
 

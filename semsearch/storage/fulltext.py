@@ -1,225 +1,333 @@
-"""Full text by passage row, in the documents' SQLite file. Does not depend on vectors or documents.
+"""Full text by passage row, in a folder of files. Does not depend on vectors or documents.
 
-SQLite's FTS5 indexes the stems that `semsearch.text.tokens` produces and ranks by BM25 (Robertson & Zaragoza 2009,
-k1 = 1.2, b = 0.75). BM25 weights a term by the number of passages that contain it. A file of few passages estimates
-these weights badly, so that a search of it can use the frequencies of a larger file.
+Tantivy indexes the stems that `semsearch.text.tokens` produces and ranks by BM25 (Robertson & Zaragoza 2009,
+doi:10.1561/1500000019; k1 = 1.2, b = 0.75). BM25 weights a term by the number of passages that contain it; the caller
+may give the weights of a larger corpus that these passages are a part of.
 """
 
 from __future__ import annotations
 
-import json
 import math
-import sqlite3
-from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from queue import SimpleQueue
-from typing import Any, TypeAlias
+from tempfile import mkdtemp
+from typing import TypeAlias
 
 import numpy as np
+import tantivy
 
-from semsearch.errors import IndexFolderError
-from semsearch.text import former_tokens
+from semsearch.errors import IndexFolderError, first_line
+from semsearch.filters.tree import And, Comparison, Filter, Not
 from semsearch.text.normalization import normalize
-from semsearch.text.tokens import SIGNS, TOKENIZER_VERSION, KeywordQuery, Token, parse_phrases, parse_query, segment
+from semsearch.text.tokens import KeywordQuery, Term, segment
 from semsearch.types import Mask, Rows, Scores
 
-# the stems are normalized already: the tokenizer only splits at spaces
-SCHEMA = f"""
-CREATE VIRTUAL TABLE words USING fts5 (stems, content = '', tokenize = "ascii tokenchars '{SIGNS}'");
-CREATE TABLE tokenizer AS SELECT {TOKENIZER_VERSION} AS version
-"""
-ADD = "INSERT INTO words (rowid, stems) VALUES (?, ?)"
-FINISH = "INSERT INTO words (words) VALUES ('optimize')"
-"""Merges the index's segments into one, which is the fastest to read."""
-
-MAX_LISTED_ROWS = 20_000
-"""Number of allowed rows up to which they are passed to SQLite; of more, the results are filtered afterwards."""
+WRITER_BYTES = 64 * 2**20
+"""Memory of a writer."""
+MAX_LISTED_ROWS = 200
+"""Number of allowed rows up to which the engine looks for these alone, if it is given no condition."""
+MAX_RANKED_SHARE = 0.1
+"""Share of allowed rows from which on the best of all rows are filtered, which skips most of what matches less."""
+MIN_WEIGHT = 0.5
+"""Least weight of a term, as a share of the weight that Lucene gives it."""
 CACHED_FREQUENCIES = 65_536
 """Terms whose passage frequency is kept in memory."""
 
-Stems: TypeAlias = tuple[str, ...]
+Weight: TypeAlias = Callable[[Term], float]
+"""Returns the inverse document frequency of a term."""
 
-_BEST = "SELECT rowid, -rank FROM words WHERE words MATCH ? ORDER BY rank, rowid LIMIT ?"
-# without the unary plus, SQLite would run one full-text query for each allowed row
-_BEST_LISTED = (
-    "SELECT rowid, -rank FROM words WHERE words MATCH ? AND +rowid IN (SELECT value FROM json_each(?))"
-    " ORDER BY rank, rowid LIMIT ?"
-)
-_ALL = "SELECT rowid, -bm25(words) FROM words WHERE words MATCH ?"
-_COUNT = "SELECT count(*) FROM words WHERE words MATCH ?"
-_SEGMENTERS: Mapping[int, Callable[[str], list[Token]]] = {1: former_tokens.segment, TOKENIZER_VERSION: segment}
-"""Tokenizer by version."""
+CompiledFilter: TypeAlias = tantivy.Query
+"""A filter, as the engine evaluates it."""
+
+_STEMS, _VALUES, _ROW = "stems", "values", "row"
+_SPACES = "spaces"
 _NOTHING = np.empty(0, np.int64), np.empty(0, np.float32)
+
+
+class FullTextWriter:
+    """Writes a new folder, next to a temporary one. It is complete after `close`, and durable after an fsync."""
+
+    def __init__(self, folder: Path) -> None:
+        """Prepare to write the folder, which must not exist. Raises OSError if it cannot be written."""
+        self._folder = folder
+        # Tantivy adds locks and notes to the folder that it writes
+        self._unfinished = Path(mkdtemp(prefix=".fulltext-", dir=folder.parent))
+        schema = tantivy.SchemaBuilder()
+        schema.add_text_field(_STEMS, tokenizer_name=_SPACES, index_option="position")
+        schema.add_text_field(_VALUES, tokenizer_name=_SPACES, index_option="basic")
+        schema.add_integer_field(_ROW, indexed=True, fast=True)
+        index = tantivy.Index(schema.build(), path=str(self._unfinished))
+        index.config_reader("manual")
+        _register_tokenizer(index)
+        # one thread keeps the passages in their order
+        self._writer = index.writer(heap_size=WRITER_BYTES, num_threads=1)
+
+    def add(self, row: int, text: str, value_terms: Iterable[str] = ()) -> None:
+        """Add the text of the passage in this row. Raises OSError if the folder cannot be written.
+
+        value_terms: texts without spaces that stand for the metadata values of its document.
+        """
+        document = tantivy.Document()
+        document.add_text(_STEMS, " ".join(stems_of(text)))
+        document.add_text(_VALUES, " ".join(value_terms))
+        document.add_integer(_ROW, row)
+        try:
+            self._writer.add_document(document)
+        except ValueError as error:
+            raise self._not_written(error) from error
+
+    def close(self) -> None:
+        """Complete the files. Raises OSError if the folder cannot be written."""
+        try:
+            self._writer.commit()
+            self._writer.wait_merging_threads()
+        except ValueError as error:
+            raise self._not_written(error) from error
+        self._folder.mkdir()
+        for path in self._unfinished.iterdir():
+            if not path.name.startswith("."):
+                path.rename(self._folder / path.name)
+
+    def stop(self) -> None:
+        """End its threads, and remove what was not completed."""
+        del self._writer
+        _remove(self._unfinished)
+
+    def _not_written(self, error: ValueError) -> OSError:
+        return OSError(f"{self._folder.name} could not be written ({first_line(error)})")
 
 
 class FullText:
     """Keyword search over passages. Any number of threads may use it."""
 
-    def __init__(self, path: Path, *, connections: int = 1) -> None:
-        """Open a finished file. connections: number of threads that can search at the same time.
+    def __init__(self, folder: Path) -> None:
+        """Open a complete folder; its files stay in memory, so that they may be removed while it is in use.
 
-        Raises IndexFolderError if the file has no full text.
+        Raises IndexFolderError if the folder has no full text.
         """
-        self._free: SimpleQueue[sqlite3.Connection] = SimpleQueue()
-        self._all: list[sqlite3.Connection] = []
-        self._frequencies: dict[Stems, int] = {}
-        try:
-            for _ in range(connections):
-                # all connections open now: the file may be removed while it is in use
-                connection = open_read_only(path)
-                self._all.append(connection)
-                connection.execute("SELECT count(*) FROM words WHERE words MATCH '\"a\"'").fetchone()
-                self._free.put(connection)
-            [(self.count,)] = self._fetch("SELECT count(*) FROM passages")
-            """Number of passages."""
-            self.tokenizer_version = self._read_tokenizer_version()
-            """Version of the tokenizer that wrote the stems; 1 for files from before it was recorded."""
-        except sqlite3.Error as error:
-            self.close()
-            raise IndexFolderError(f"{path} has no full text ({error}): build the index again") from error
-        if self.tokenizer_version not in _SEGMENTERS:
-            self.close()
-            raise IndexFolderError(
-                f"{path} has full text of tokenizer version {self.tokenizer_version}, but this semsearch reads up to"
-                f" {TOKENIZER_VERSION}: use the semsearch that built it, or build the index again"
-            )
+        self._folder = folder
+        with _damage(folder), _linked(folder) as links:
+            index = tantivy.Index.open(str(links))
+            index.config_reader("manual")
+            _register_tokenizer(index)
+            self._searcher = index.searcher()
+        self._schema = index.schema
+        self.count: int = self._searcher.num_docs
+        """Number of passages."""
+        self._frequencies: dict[Term, int] = {}
 
-    def parse(self, query: str, *, as_words: Collection[str] = ()) -> KeywordQuery:
-        """Parse a query with the tokenizer that wrote this file. as_words: as in `parse_query`."""
-        return parse_query(query, as_words=as_words, segment=_SEGMENTERS[self.tokenizer_version])
-
-    def parse_phrases(self, phrases: Iterable[str]) -> KeywordQuery:
-        """As the function `parse_phrases`, with the tokenizer that wrote this file."""
-        return parse_phrases(phrases, segment=_SEGMENTERS[self.tokenizer_version])
-
-    def search(self, query: KeywordQuery, k: int, *, allowed: Mask | None = None) -> tuple[Rows, Scores]:
-        """Return the k best passages by BM25: rows (n,) and scores (n,) > 0, n ≤ k, best first, ties by row number.
-
-        Every passage returned contains each quoted phrase. allowed: (count,) rows that may be returned.
-        """
-        expression = _fts_expression(query)
-        if not expression:
-            return _NOTHING
-        if allowed is None:
-            return _arrays(self._select_scored(_BEST, expression, k))
-        allowed_count = int(np.count_nonzero(allowed))
-        if not allowed_count:
-            return _NOTHING
-        # if most rows are allowed, ranking some more of them costs less than listing them all
-        if allowed_count <= MAX_LISTED_ROWS and 2 * allowed_count < len(allowed):
-            listed = json.dumps(np.flatnonzero(allowed).tolist())
-            return _arrays(self._select_scored(_BEST_LISTED, expression, listed, k))
-        # on average, this many ranked rows include k allowed ones, with a margin
-        considered = math.ceil(1.5 * k * len(allowed) / allowed_count) + 50
-        while True:
-            ranked = self._select_scored(_BEST, expression, considered)
-            matches = [(row, score) for row, score in ranked if allowed[row]]
-            if len(matches) >= k or len(ranked) < considered:
-                return _arrays(matches[:k])
-            considered *= 4
-
-    def search_with_frequencies(
+    def search(
         self,
         query: KeywordQuery,
         k: int,
-        frequency: Callable[[Stems], int],
-        passages: int,
         *,
+        weight: Weight | None = None,
         allowed: Mask | None = None,
+        compiled_filter: CompiledFilter | None = None,
     ) -> tuple[Rows, Scores]:
-        """As `search`, with the term frequencies of another corpus.
+        """Return the k best passages by BM25: rows (n,) and scores (n,) > 0, n ≤ k, best first, ties by row number.
 
-        frequency: returns the number of that corpus's passages that contain the stems. passages: its size.
+        Every passage returned contains each quoted phrase. weight: by default, by the frequencies of these passages.
+        allowed: (count,) rows that may be returned. compiled_filter: one that all allowed rows match,
+        which spares time.
+
+        Raises IndexFolderError if the files are damaged in a way that their checksums do not show.
         """
-        scores: dict[int, float] = defaultdict(float)
-        for stems, times in Counter(_scored_terms(query)).items():
-            own_idf = _idf(self.frequency(stems), self.count)
-            other_idf = _idf(frequency(stems), passages)
-            for row, score in self._select_scored(_ALL, _fts_string(stems)):
-                scores[row] += times * score * other_idf / own_idf
-        rows = set(scores)
-        if query.phrases:
-            rows = {row for row, _ in self._select_scored(_ALL, " AND ".join(map(_fts_string, query.phrases)))}
-        matches = [(row, scores[row]) for row in rows if allowed is None or allowed[row]]
-        return _arrays(sorted(matches, key=lambda match: (-match[1], match[0]))[:k])
+        with _damage(self._folder):
+            return self._search(query, k, weight, allowed, compiled_filter)
 
-    def frequency(self, stems: Stems) -> int:
+    def _search(
+        self,
+        query: KeywordQuery,
+        k: int,
+        weight: Weight | None,
+        allowed: Mask | None,
+        compiled_filter: CompiledFilter | None,
+    ) -> tuple[Rows, Scores]:
+        compiled = self._compile(query, weight)
+        if compiled is None:
+            return _NOTHING
+        if allowed is None:
+            return self._best(compiled, k)
+        allowed_count = int(np.count_nonzero(allowed))
+        # on average, this many ranked rows include k allowed ones, with a margin
+        considered = math.ceil(1.5 * k * len(allowed) / max(1, allowed_count)) + 50
+        if allowed_count < MAX_RANKED_SHARE * len(allowed):
+            if compiled_filter is None and allowed_count <= MAX_LISTED_ROWS:
+                compiled_filter = self._any_of(_ROW, np.flatnonzero(allowed).tolist())
+            if compiled_filter is not None:
+                compiled = _filtered(compiled, compiled_filter)
+                # of those that match the filter, most are allowed
+                considered = 2 * k + 50
+        while True:
+            rows, scores = self._best(compiled, considered)
+            is_allowed = allowed[rows]
+            if np.count_nonzero(is_allowed) >= k or len(rows) < considered:
+                return rows[is_allowed][:k], scores[is_allowed][:k]
+            considered *= 4
+
+    def compile_filter(
+        self, tree: Filter, value_terms: Callable[[Comparison], Sequence[str] | None]
+    ) -> CompiledFilter | None:
+        """Return a filter as the engine evaluates it; None if it cannot.
+
+        value_terms: returns the texts of which a document that matches the comparison has at least one, and no other
+        document; None if there are too many.
+        """
+        if isinstance(tree, Comparison):
+            terms = value_terms(tree)
+            if terms is None:
+                return None
+            within = self._any_of(_VALUES, terms)
+            return _none_of(within) if tree.exists is False else within
+        if isinstance(tree, Not):
+            operand = self.compile_filter(tree.operand, value_terms)
+            return None if operand is None else _none_of(operand)
+        parts = [
+            self.compile_filter(part, value_terms) for part in (tree.all_of if isinstance(tree, And) else tree.any_of)
+        ]
+        occur = tantivy.Occur.Must if isinstance(tree, And) else tantivy.Occur.Should
+        compiled = [(occur, part) for part in parts if part is not None]
+        return tantivy.Query.boolean_query(compiled) if len(compiled) == len(parts) else None
+
+    def frequency(self, term: Term) -> int:
         """Return the number of passages that contain these stems next to each other."""
-        frequency = self._frequencies.get(stems)
+        frequency = self._frequencies.get(term)
         if frequency is None:
             if len(self._frequencies) >= CACHED_FREQUENCIES:
                 self._frequencies.clear()
-            [(frequency,)] = self._fetch(_COUNT, _fts_string(stems))
-            self._frequencies[stems] = frequency
+            if len(term) == 1:
+                frequency = self._searcher.doc_freq(_STEMS, term[0])
+            else:
+                frequency = self._searcher.search(self._phrase(term), 1, count=True).count  # type: ignore[attr-defined]
+            self._frequencies[term] = frequency
         return frequency
 
-    def _read_tokenizer_version(self) -> int:
-        [(is_recorded,)] = self._fetch("SELECT count(*) FROM sqlite_master WHERE name = 'tokenizer'")
-        [(version,)] = self._fetch("SELECT version FROM tokenizer") if is_recorded else [(1,)]
-        return int(version)
+    def rows(self) -> Rows:
+        """Return the rows of all passages, (count,), ascending. Raises IndexFolderError as `search` does."""
+        with _damage(self._folder):
+            hits = self._searcher.search(tantivy.Query.all_query(), max(1, self.count), count=False).hits
+            return np.sort(self._rows([address for _, address in hits]))
 
-    def _select_scored(self, select: str, *values: object) -> list[tuple[int, float]]:
-        [(rows,)] = self._fetch(select_as_json(select, 2), *values)
-        return json.loads(rows)  # type: ignore[no-any-return]
+    def _compile(self, query: KeywordQuery, weight: Weight | None) -> tantivy.Query | None:
+        """The query for the engine; None if no passage can match it."""
+        required = [self._weighted(phrase, weight) for phrase in query.phrases]
+        optional = [self._weighted(term, weight) for term in query.terms]
+        parts = [(tantivy.Occur.Must, part) for part in required if part is not None]
+        if len(parts) < len(required):
+            return None
+        parts += [(tantivy.Occur.Should, part) for part in optional if part is not None]
+        return tantivy.Query.boolean_query(parts) if parts else None
 
-    def _fetch(self, select: str, *values: object) -> list[Any]:
-        connection = self._free.get()
-        try:
-            return connection.execute(select, values).fetchall()
-        finally:
-            self._free.put(connection)
+    def _weighted(self, term: Term, weight: Weight | None) -> tantivy.Query | None:
+        """A term with its weight; None if no passage contains it."""
+        frequency = self.frequency(term)
+        if not frequency:
+            return None
+        wanted = self._own_weight(term) if weight is None else weight(term)
+        if len(term) == 1:
+            query = tantivy.Query.term_query(self._schema, _STEMS, term[0], "freq")
+        else:
+            query = self._phrase(term)
+        # the engine would weigh a phrase by the sum of its stems, so that a frequent one of rare stems counts too much
+        of_engine = sum(math.log1p(_odds(self.frequency((stem,)), self.count)) for stem in term)
+        return tantivy.Query.boost_query(query, wanted / of_engine)
 
-    def close(self) -> None:
-        """Close all connections."""
-        for connection in self._all:
-            connection.close()
+    def _own_weight(self, term: Term) -> float:
+        return inverse_frequency(self.frequency(term), self.count)
+
+    def _phrase(self, term: Term) -> tantivy.Query:
+        return tantivy.Query.phrase_query(self._schema, _STEMS, list(term))
+
+    def _any_of(self, field: str, values: Sequence[str | int]) -> tantivy.Query:
+        if not values:
+            return tantivy.Query.empty_query()
+        return tantivy.Query.term_set_query(self._schema, field, values)
+
+    def _best(self, query: tantivy.Query, k: int) -> tuple[Rows, Scores]:
+        hits = self._searcher.search(query, max(1, min(k, self.count)), count=False).hits
+        scores = np.array([score for score, _ in hits], np.float32)
+        rows = self._rows([address for _, address in hits])
+        order = np.lexsort((rows, -scores))[:k]
+        return rows[order], scores[order]
+
+    def _rows(self, addresses: list[tantivy.DocAddress]) -> Rows:
+        return np.array(self._searcher.fast_field_values(_ROW, addresses), np.int64)
 
 
-def open_read_only(path: Path) -> sqlite3.Connection:
-    """Open a finished file for reading. One thread at a time may use the connection."""
-    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False)
+def _filtered(query: tantivy.Query, compiled_filter: CompiledFilter) -> tantivy.Query:
+    """The query for what matches the filter too, which does not count for the score."""
+    unscored = tantivy.Query.const_score_query(compiled_filter, 0.0)
+    return tantivy.Query.boolean_query([(tantivy.Occur.Must, query), (tantivy.Occur.Must, unscored)])
 
 
-def select_as_json(select: str, columns: int) -> str:
-    """Return a statement that yields all rows of `select`, with this number of columns, as one JSON text.
+def _none_of(compiled_filter: CompiledFilter) -> CompiledFilter:
+    return tantivy.Query.boolean_query(
+        [(tantivy.Occur.Must, tantivy.Query.all_query()), (tantivy.Occur.MustNot, compiled_filter)]
+    )
 
-    Fetching row by row releases and reacquires the interpreter lock for every row, which is slow under load.
+
+@contextmanager
+def _damage(folder: Path) -> Iterator[None]:
+    """Convert errors for missing and damaged files into IndexFolderError."""
+    try:
+        yield
+    except BaseException as error:
+        # what Tantivy takes to be impossible is no `Exception`
+        if isinstance(error, OSError | ValueError | TypeError) or type(error).__name__ == "PanicException":
+            reason = first_line(error)[:200]
+            raise IndexFolderError(f"{folder} has no full text ({reason}): build the index again") from error
+        raise
+
+
+@contextmanager
+def _linked(folder: Path) -> Iterator[Path]:
+    """Yield a temporary folder of links to the files of another one.
+
+    Tantivy writes a lock into the folder that it opens, but that of an index may be read-only, and is not to change.
+    Raises IndexFolderError if no temporary folder can be made.
     """
-    names = ", ".join(f"c{number}" for number in range(columns))
-    return f"WITH found({names}) AS MATERIALIZED ({select}) SELECT json_group_array(json_array({names})) FROM found"  # noqa: S608
+    try:
+        links = Path(mkdtemp(prefix="semsearch-"))
+    except OSError as error:
+        raise IndexFolderError(
+            f"no temporary folder can be made ({error.strerror}), which opening {folder} needs: make room for one, or"
+            " set TMPDIR to a folder that can be written"
+        ) from error
+    try:
+        for path in folder.iterdir():
+            (links / path.name).symlink_to(path.absolute())
+        yield links
+    finally:
+        _remove(links)
 
 
-def stem_text(text: str) -> str:
-    """Return the stems of a text, separated by spaces, as `ADD` stores them."""
-    return " ".join(token.stem for token in segment(normalize(text).text))
+def _remove(folder: Path) -> None:
+    # a thread of Tantivy may write the lock once more while the folder is removed
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
-def _fts_string(stems: Stems) -> str:
-    """The stems as a phrase in FTS5's syntax. They hold letters, digits, marks and SIGNS: no quote ends it."""
-    return f'"{" ".join(stems)}"'
+def stems_of(text: str) -> list[str]:
+    """Return the stems of a text, in order, as they are indexed. They hold no space."""
+    return [token.stem for token in segment(normalize(text).text)]
 
 
-def _scored_terms(query: KeywordQuery) -> list[Stems]:
-    """The phrases and terms of `_fts_expression`, each as often as FTS5 adds its score."""
-    repeated = query.phrases[:1] if query.phrases and query.terms else ()
-    return [*query.phrases, *repeated, *query.terms]
+def inverse_frequency(frequency: int, passages: int) -> float:
+    """Return the inverse document frequency of a term that `frequency` of the passages contain, above 0.
+
+    That of Robertson & Zaragoza, log((N - n + 0.5) / (n + 0.5)), which is negative for a term in more than half of the
+    passages; but at least half of Lucene's, log(1 + (N - n + 0.5) / (n + 0.5)).
+    """
+    odds = _odds(frequency, passages)
+    return max(math.log(odds), MIN_WEIGHT * math.log1p(odds))
 
 
-def _idf(frequency: int, passages: int) -> float:
-    """The inverse document frequency that FTS5 gives a term that `frequency` of the passages contain."""
-    idf = math.log((passages - frequency + 0.5) / (frequency + 0.5))
-    return idf if idf > 0 else 1e-6
+def _odds(frequency: int, passages: int) -> float:
+    return (passages - frequency + 0.5) / (frequency + 0.5)
 
 
-def _arrays(matches: Sequence[tuple[int, float]]) -> tuple[Rows, Scores]:
-    return np.array([row for row, _ in matches], np.int64), np.array([score for _, score in matches], np.float32)
-
-
-def _fts_expression(query: KeywordQuery) -> str:
-    """The query in FTS5's syntax; empty if it has no terms."""
-    phrases, terms = list(map(_fts_string, query.phrases)), list(map(_fts_string, query.terms))
-    if not phrases:
-        return " OR ".join(terms)
-    required = " AND ".join(phrases)
-    return f"({required}) AND ({' OR '.join([phrases[0], *terms])})" if terms else required
+def _register_tokenizer(index: tantivy.Index) -> None:
+    index.register_tokenizer(_SPACES, tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.whitespace()).build())

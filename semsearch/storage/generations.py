@@ -6,6 +6,7 @@
       g-000002/          a generation: never changed once published
         manifest.json  basis.safetensors  map.safetensors (optional)  deleted.safetensors (optional)
         s-000001/          a segment: vectors.faiss  graph.faiss (optional)  places.npy (optional)  documents.sqlite
+          fulltext/        the files of its full text
       domains/           the learned states of its domains, independent of generations
       building-XXXX/     a build in progress; if its process died, the next build removes it
       unfinished.sqlite  vectors of an unfinished build, which the next build reuses
@@ -68,8 +69,13 @@ class SegmentFiles:
 
     @property
     def documents(self) -> Path:
-        """Documents and passages with full text and metadata."""
+        """Documents and passages with metadata."""
         return self.folder / "documents.sqlite"
+
+    @property
+    def fulltext(self) -> Path:
+        """The folder of the full text."""
+        return self.folder / "fulltext"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +101,7 @@ class Generation:
 
     @property
     def deleted(self) -> Path:
-        """Rows of deleted documents, by segment; missing if none were deleted."""
+        """Rows and stems of deleted documents, by segment; missing if none were deleted."""
         return self.folder / "deleted.safetensors"
 
     def segment(self, name: str) -> SegmentFiles:
@@ -116,9 +122,9 @@ class Generation:
         """
         for name in names:
             shared = older.folder / name
-            for path in shared.iterdir() if shared.is_dir() else [shared]:
+            for path in filter(Path.is_file, shared.rglob("*")) if shared.is_dir() else [shared]:
                 new = self.folder / path.relative_to(older.folder)
-                new.parent.mkdir(exist_ok=True)
+                new.parent.mkdir(parents=True, exist_ok=True)
                 try:
                     os.link(path, new)
                 except OSError:  # not every filesystem has hard links
@@ -316,8 +322,8 @@ def publish(generation: Generation, manifest: Manifest) -> Manifest:
     for path in (*new, generation.manifest):
         path.chmod(0o644)
         sync_to_disk(path)
-    for segment_folder in generation.folder.glob("s-*"):
-        sync_to_disk(segment_folder)
+    for inner in filter(Path.is_dir, generation.folder.rglob("*")):
+        sync_to_disk(inner)
     sync_to_disk(generation.folder)
     published = folder / f"g-{_newest_number(folder) + 1:06d}"
     generation.folder.rename(published)

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from semsearch.encoders.encoder import Encoder
 
 FORMAT_VERSION: Literal[3] = 3
+FULLTEXT_VERSION = 3
+"""Recorded with each segment. A change of the full text's files, of a stem or of how values are stored needs a new
+version; `semsearch compact` then writes older segments again."""
 FIRST_SEGMENT = "s-000001"
 
 
@@ -123,6 +126,12 @@ class SegmentRecord(BaseModel):
     deleted: int = Field(0, ge=0, description="Number of its documents that were deleted or replaced since")
     deleted_passages: int = Field(0, ge=0)
     index: IndexRecord = IndexRecord()
+    fulltext_version: int = Field(0, ge=0, description="Version of its full text; 0: of before versions were recorded")
+
+    @property
+    def is_former(self) -> bool:
+        """Whether an earlier semsearch wrote it, so that it must be upgraded."""
+        return self.fulltext_version < FULLTEXT_VERSION
 
 
 class Manifest(BaseModel):
@@ -166,6 +175,11 @@ class Manifest(BaseModel):
     def index(self) -> IndexRecord:
         """The vector index of the first segment, which a build or a compaction wrote."""
         return self.segments[0].index
+
+    @property
+    def is_former(self) -> bool:
+        """Whether `semsearch compact` must upgrade the index before it can be searched."""
+        return any(segment.is_former for segment in self.segments)
 
     def with_left_out(self, entries: Sequence[LeftOut], files: Collection[str], *, complete: bool) -> Manifest:
         """Return the manifest with what an update left out.

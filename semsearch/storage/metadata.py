@@ -1,36 +1,99 @@
-"""Documents' metadata by field and value, in the documents' SQLite file, and filters on it as SQL."""
+"""Documents' metadata by field and value, in the documents' SQLite file: a bitmap of documents for each value."""
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
-from collections.abc import Iterable
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, TypeAlias
 
-from semsearch.filters.tree import And, Comparison, Filter, Not, Or, Range
-from semsearch.filters.values import Kind, TypedValue, normalize
+from pyroaring import BitMap
 
-_COLUMNS = """(
+from semsearch.filters.tree import And, Comparison, Filter, Not, Or, Range
+from semsearch.filters.values import OWN_FIELDS, Key, Kind, TypedValue, normalize
+
+SCHEMA = """
+CREATE TABLE facts (
     name TEXT NOT NULL,
     kind INTEGER NOT NULL,
     value ANY NOT NULL,
-    text TEXT,
-    document INTEGER NOT NULL REFERENCES documents (row),
-    PRIMARY KEY (name, kind, value, document)
-) STRICT, WITHOUT ROWID"""
-SCHEMA = f"CREATE TABLE facts {_COLUMNS}"
-ADD = "INSERT OR IGNORE INTO facts VALUES (?, ?, ?, ?, ?)"
+    text TEXT NOT NULL,
+    documents BLOB NOT NULL,
+    PRIMARY KEY (name, kind, value, text)
+) STRICT, WITHOUT ROWID;
+CREATE TEMP TABLE values_by_document (
+    name TEXT NOT NULL,
+    kind INTEGER NOT NULL,
+    value ANY NOT NULL,
+    text TEXT NOT NULL,
+    document INTEGER NOT NULL,
+    PRIMARY KEY (name, kind, value, text, document)
+) STRICT, WITHOUT ROWID
+"""
+ADD = "INSERT OR IGNORE INTO values_by_document VALUES (?, ?, ?, ?, ?)"
+FINISH = """
+INSERT INTO facts SELECT name, kind, value, text, bitmap(document) FROM values_by_document
+GROUP BY name, kind, value, text
+"""
+"""Stores the documents of each value as a bitmap. Needs `register_bitmap`."""
+
+MAX_VALUE_TERMS = 1_000
+"""Values of one comparison that keyword search looks for itself."""
 
 Parameters: TypeAlias = list[Any]
 
 
+class _Bitmap:
+    """An aggregate function: the bitmap of all rows, as bytes."""
+
+    def __init__(self) -> None:
+        self._rows = BitMap()
+
+    def step(self, row: int) -> None:
+        self._rows.add(row)
+
+    def finalize(self) -> bytes:
+        return self._rows.serialize()
+
+
+def register_bitmap(connection: sqlite3.Connection) -> None:
+    """Give a connection the function `bitmap` that `FINISH` uses."""
+    # typeshed takes every aggregate for an integer
+    connection.create_aggregate("bitmap", 1, _Bitmap)  # type: ignore[arg-type]
+
+
 def row(name: str, value: TypedValue, document: int) -> tuple[object, ...]:
     """Return the row of a value, for `ADD`. The text is kept if it is not the key itself."""
-    return name, int(value.kind), value.key, None if value.kind is Kind.TEXT else value.text, document
+    return name, int(value.kind), value.key, "" if value.kind is Kind.TEXT else value.text, document
 
 
-def typed_value(kind: int, key: str | int | float, text: str | None) -> TypedValue:
-    """Return the value of a row."""
-    return TypedValue(Kind(kind), key, str(key) if text is None else text)
+def value_term(name: str, kind: Kind, key: Key) -> str:
+    """Return a text without spaces that stands for a value of a field: equal for equal values, and for no others.
+
+    Collisions of its 96-bit hash do not count.
+    """
+    # equal numbers have one form
+    exact = int(key) if isinstance(key, float) and key.is_integer() else key
+    return hashlib.blake2b(f"{name}\0{int(kind)}\0{exact!r}".encode(), digest_size=12).hexdigest()
+
+
+def value_terms(tree: Comparison, connection: sqlite3.Connection) -> list[str] | None:
+    """Return the texts of which a document that matches the comparison has at least one, and no other document.
+
+    None for a document's own field, and if there are more than MAX_VALUE_TERMS.
+    """
+    if tree.field in OWN_FIELDS:
+        return None
+    if equal := tree.values:
+        return [value_term(tree.field, value.kind, value.key) for value in equal]
+    test, values = _comparison_test(tree)
+    select = f"SELECT DISTINCT name, kind, value FROM facts WHERE {test} LIMIT {MAX_VALUE_TERMS + 1}"  # noqa: S608
+    found = connection.execute(select, values).fetchall()
+    # equal numbers and dates may be written in several ways, of which a prefix is one of some
+    if len(found) > MAX_VALUE_TERMS or (tree.prefix is not None and any(kind != Kind.TEXT for _, kind, _ in found)):
+        return None
+    return [value_term(name, Kind(kind), key) for name, kind, key in found]
 
 
 def has_kinds(connection: sqlite3.Connection) -> bool:
@@ -39,25 +102,41 @@ def has_kinds(connection: sqlite3.Connection) -> bool:
     return ("kind",) in columns
 
 
-def replace_for_connection(connection: sqlite3.Connection, rows: Iterable[tuple[object, ...]]) -> None:
-    """Give the connection other values, in a temporary table that it uses instead of the file's."""
-    connection.execute("DROP TABLE IF EXISTS temp.facts")  # of an attempt that failed
-    connection.execute(f"CREATE TEMP TABLE facts {_COLUMNS.replace(' REFERENCES documents (row)', '')}")
-    connection.executemany(ADD.replace("facts", "temp.facts"), rows)
-
-
-def where(tree: Filter) -> tuple[str, Parameters]:
-    """Return a filter as an SQL expression over `documents.row`, and its parameters."""
+def matching(tree: Filter, connection: sqlite3.Connection, count: int) -> BitMap:
+    """Return the rows of the documents that match a filter. count: number of documents."""
     if isinstance(tree, Not):
-        inner, values = where(tree.operand)
-        return f"NOT ({inner})", values
+        return matching(tree.operand, connection, count).flip(0, count)
     if isinstance(tree, And | Or):
-        operands = [where(operand) for operand in (tree.all_of if isinstance(tree, And) else tree.any_of)]
-        joined = (" AND " if isinstance(tree, And) else " OR ").join(f"({test})" for test, _ in operands)
-        return joined, [value for _, values in operands for value in values]
+        parts = [matching(part, connection, count) for part in (tree.all_of if isinstance(tree, And) else tree.any_of)]
+        return BitMap.intersection(*parts) if isinstance(tree, And) else BitMap.union(*parts)
     test, values = _comparison_test(tree)
-    within = "NOT IN" if tree.exists is False else "IN"
-    return f"row {within} (SELECT document FROM facts WHERE {test})", values  # noqa: S608 (names and values are bound)
+    rows = connection.execute(f"SELECT documents FROM facts WHERE {test}", values)  # noqa: S608 (names and values are bound)
+    within = BitMap.union(BitMap(), *(BitMap.deserialize(documents) for (documents,) in rows))
+    return within.flip(0, count) if tree.exists is False else within
+
+
+def facet_counts(name: str, documents: BitMap, connection: sqlite3.Connection) -> dict[TypedValue, int]:
+    """Count the documents in these rows by their value of the field `name`."""
+    rows = connection.execute("SELECT kind, value, text, documents FROM facts WHERE name = ?", (name,))
+    counts: dict[TypedValue, int] = {}
+    for (kind, key), group in groupby(rows, key=itemgetter(0, 1)):
+        texts, bitmaps = zip(*((text, BitMap.deserialize(holders)) for _, _, text, holders in group), strict=True)
+        if count := BitMap.union(*bitmaps).intersection_cardinality(documents):
+            counts[TypedValue(Kind(kind), key, min(texts) or str(key))] = count
+    return counts
+
+
+def stray_rows(connection: sqlite3.Connection, count: int) -> int:
+    """Return the number of values that belong to documents in rows from `count` on, which there are not."""
+    stray = 0
+    for (documents,) in connection.execute("SELECT documents FROM facts"):
+        try:
+            rows = BitMap.deserialize(documents)
+        except ValueError:
+            stray += 1
+        else:
+            stray += bool(rows) and rows.max() >= count
+    return stray
 
 
 def has_field(name: str) -> tuple[str, Parameters]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -19,8 +19,6 @@ from Stemmer import Stemmer
 
 from semsearch.text.normalization import normalize
 
-TOKENIZER_VERSION = 2
-"""Recorded with each full text. Any change of a stem needs a new version, and the former one for older full texts."""
 MAX_TERMS = 128
 """Different terms of a query that are looked up; of a longer query, the first ones."""
 MAX_PHRASES = 32
@@ -156,16 +154,13 @@ def quoted_phrases(query: str) -> tuple[str, ...]:
     return tuple(phrases)
 
 
-def parse_query(
-    query: str, *, as_words: Collection[str] = (), segment: Callable[[str], list[Token]] = segment
-) -> KeywordQuery:
+def parse_query(query: str, *, as_words: Collection[str] = ()) -> KeywordQuery:
     """Parse a query into phrases and terms for the keyword search.
 
     Function words count only if the query has no other terms. Words joined without a space, as in `os.path`,
     `SKU-1234` or `read_csv`, are also looked up as neighbours, so that exact names rank above their parts.
 
     as_words: quoted phrases, as `quoted_phrases` returns them, that are read as if they were not quoted.
-    segment: cuts normalized text into tokens.
     """
     text = normalize(query).text
     required = {*quoted_phrases(query)} - {*as_words}
@@ -188,7 +183,7 @@ def parse_query(
     return KeywordQuery(tuple(phrases), tuple(terms or function_words)[:MAX_TERMS])
 
 
-def parse_phrases(phrases: Iterable[str], *, segment: Callable[[str], list[Token]] = segment) -> KeywordQuery:
+def parse_phrases(phrases: Iterable[str]) -> KeywordQuery:
     """Return the query for texts that contain all phrases, which are normalized, as `quoted_phrases` returns them."""
     terms = (_stems(segment(phrase)) for phrase in phrases)
     return KeywordQuery(tuple(stems for stems in terms if stems), ())

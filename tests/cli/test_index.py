@@ -118,7 +118,7 @@ def test_compact_info_and_check_report_the_state_of_an_index(built: Path, comman
     assert "compacted; 4 documents in 4 passages, 1 segment" in command("compact", built).stderr
     assert "segments" not in command("info", built).stdout
     assert "nothing to change" in command("compact", built).stderr
-    assert "sound: 4 documents in 4 passages, 5 files" in command("check", built).stdout
+    assert "sound: 4 documents in 4 passages, " in command("check", built).stdout
     (built / "current").write_text("g-000099\n")
     done = command("check", built, "--json")
     assert (done.returncode, len(json.loads(done.stdout)["problems"])) == (1, 1)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from pydantic import JsonValue
+from safetensors.numpy import save_file
 
 from semsearch.encoders.encoder import Encoder
 from semsearch.errors import IndexBusyError, IndexFolderError, InputError
@@ -20,13 +21,19 @@ from semsearch.ingest.encoding import Encoding
 from semsearch.ingest.readers.files import BadRecord, Record
 from semsearch.ingest.updating import OpenIndex, UpdateResult, compact, delete, update
 from semsearch.search.engine import SearchEngine
-from semsearch.storage import fulltext
 from semsearch.storage.checking import check
-from semsearch.storage.generations import begin_build, current, open_current, read_manifest
-from semsearch.text import former_tokens
+from semsearch.storage.generations import (
+    Generation,
+    begin_build,
+    current,
+    open_current,
+    publish,
+    read_manifest,
+    republish,
+)
+from semsearch.storage.manifest import Manifest
 from semsearch.types import Document, Mode, Query
 from tests.conftest import ANIMALS, build_index, hits_of, write_jsonl
-from tests.storage.test_fulltext import FORMER_SCHEMA
 
 QUERIES = ["nectar and honey", "swims up rivers", "animal of the sea", "a bird of prey", "loyal", "purrs"]
 
@@ -385,28 +392,76 @@ def test_a_damaged_segment_is_seen_at_the_next_opening(index: Path) -> None:
     assert "has changed since" in check(index).problems[0]
 
 
-def test_a_compaction_writes_full_text_of_a_former_tokenizer_again(
-    tmp_path: Path, tiny_model: Path, tiny_encoder: Encoder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = tmp_path / "index"
-    source = write_jsonl(tmp_path / "a.jsonl", [{"id": "cpp", "text": "Learn C++."}, {"id": "c", "text": "Learn C."}])
-    with monkeypatch.context() as former:
-        former.setattr(fulltext, "SCHEMA", FORMER_SCHEMA)
-        former.setattr(fulltext, "stem_text", lambda text: " ".join(t.stem for t in former_tokens.segment(text)))
-        build_index(folder, source, model=tiny_model)
-
-    def keyword_ids(query: str) -> list[str]:
-        engine = SearchEngine.open(folder, encoder=tiny_encoder, threads=1)
-        [hits] = hits_of(engine, [Query(query, mode=Mode.KEYWORD)])
-        engine.close()
-        return sorted(hit.id for hit in hits)
-
-    assert keyword_ids("C++") == keyword_ids("C") == ["c", "cpp"]
-    *_, last = compact(folder, device="cpu", threads=1)
+def test_a_compaction_upgrades_an_index_of_an_earlier_version(index: Path, tiny_encoder: Encoder) -> None:
+    delete(index, ["bee"])
+    before = found(index, tiny_encoder)
+    # as it was before full text had files of its own
+    former = Generation(Path(shutil.copytree(current(index), index / "building-former")))
+    shutil.rmtree(former.segment("s-000001").fulltext)
+    manifest = read_manifest(index)
+    segments = [segment.model_copy(update={"fulltext_version": 0}) for segment in manifest.segments]
+    former.manifest.unlink()
+    row = [animal["id"] for animal in ANIMALS].index("bee")
+    save_file({"s-000001": np.array([row])}, former.deleted)
+    publish(former, manifest.with_segments(segments).model_copy(update={"files": {}}))
+    for change in (
+        lambda: SearchEngine.open(index, encoder=tiny_encoder),
+        lambda: added(index, [OWL]),
+        lambda: delete(index, ["cat"]),
+    ):
+        with pytest.raises(IndexFolderError, match=f"upgrade it with `semsearch compact {index}`"):
+            change()
+    *_, last = compact(index, device="cpu", threads=1)
     assert isinstance(last, UpdateResult)
     assert last.compacted
-    assert [keyword_ids(query) for query in ("C++", "C", "C#")] == [["cpp"], ["c"], []]
-    *_, last = compact(folder, device="cpu", threads=1)
+    assert check(index).problems == ()
+    assert found(index, tiny_encoder) == before
+    *_, last = compact(index, device="cpu", threads=1)
     assert isinstance(last, UpdateResult)
     assert not last.compacted
-    assert check(folder).problems == ()
+
+
+def test_an_index_of_a_later_version_is_refused(index: Path, tiny_encoder: Encoder) -> None:
+    def as_of_later(manifest: Manifest) -> Manifest:
+        return manifest.with_segments(
+            [segment.model_copy(update={"fulltext_version": 99}) for segment in manifest.segments]
+        )
+
+    republish(index, as_of_later)
+    with pytest.raises(IndexFolderError, match="by a later semsearch"):
+        SearchEngine.open(index, encoder=tiny_encoder)
+    with pytest.raises(IndexFolderError, match="by a later semsearch"):
+        list(compact(index, device="cpu", threads=1))
+
+
+def test_what_was_deleted_does_not_count_for_how_rare_a_word_is(
+    index: Path, tiny_encoder: Encoder, tmp_path: Path, tiny_model: Path
+) -> None:
+    def scores(folder: Path) -> dict[str, dict[str, float]]:
+        engine = SearchEngine.open(folder, encoder=tiny_encoder, threads=1)
+        queries = ["owl night", "hunts mice", "purrs", "animal"]
+        hits = hits_of(engine, [Query(text, k=50, mode=Mode.KEYWORD) for text in queries])
+        engine.close()
+        return {
+            query: {hit.id: round(hit.score, 3) for hit in of_query}
+            for query, of_query in zip(queries, hits, strict=True)
+        }
+
+    owls = [replace(OWL, id=f"owl{n}", text=OWL.text + " A cat purrs.") for n in range(30)]
+    added(index, owls)
+    with_owls = scores(index)
+    added(index, [replace(owl, text="A bird.") for owl in owls[:10]])
+    delete(index, [owl.id for owl in owls])
+    without = scores(index)
+    *_, last = compact(index, device="cpu", threads=1)
+    assert isinstance(last, UpdateResult)
+    assert last.compacted
+    compacted = scores(index)
+    assert {query: list(hits) for query, hits in without.items()} == {
+        query: list(hits) for query, hits in compacted.items()
+    }
+    for query, hits in compacted.items():
+        for doc_id, score in hits.items():
+            # the mean length of passages still counts what was deleted
+            assert without[query][doc_id] == pytest.approx(score, rel=0.2), (query, doc_id)
+    assert with_owls["purrs"]["cat"] < 0.5 * without["purrs"]["cat"]

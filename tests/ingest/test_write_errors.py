@@ -104,12 +104,17 @@ def test_a_full_disk_leaves_the_index_as_it_was(index: Path, tiny_encoder: Encod
 def test_a_read_only_folder_is_an_error_with_a_remedy(
     index: Path, tiny_encoder: Encoder, change: Change, function: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise OSError(30, "Read-only file system")
+    module = tempfile if function == "mkdtemp" else os
+    original = getattr(module, function)
+
+    def refuse(*args: object, **options: object) -> object:
+        if function == "fsync" or str(index) in str((args, options)):
+            raise OSError(30, "Read-only file system")
+        return original(*args, **options)
 
     before = current(index)
     with monkeypatch.context() as patch:
-        patch.setattr(tempfile if function == "mkdtemp" else os, function, refuse)
+        patch.setattr(module, function, refuse)
         with pytest.raises(IndexWriteError, match=r"Read-only file system.*make its folder writable"):
             change(index, tiny_encoder)
     assert current(index) == before

@@ -18,11 +18,12 @@ from pydantic import TypeAdapter
 
 from semsearch.filters.tree import And, Comparison, Filter, Not, Or
 from semsearch.storage.corpus import Corpus, Segment
+from semsearch.storage.deletions import Deletions
 from semsearch.storage.documents import DocumentStore, DocumentWriter
 from semsearch.storage.fulltext import FullText
 from semsearch.storage.manifest import IndexRecord
 from semsearch.storage.vectors import VectorIndex
-from semsearch.types import Document, Passage
+from semsearch.types import Document, Passage, Rows
 from tests.adapters.test_adapter import unit_rows
 
 DIMENSION = 16
@@ -60,7 +61,7 @@ def make_document(number: int) -> Document:
 
 def segment(folder: Path, name: str, documents: list[Document], vectors: np.ndarray) -> Segment:
     path = folder / f"{name}.sqlite"
-    with DocumentWriter(path) as writer:
+    with DocumentWriter(path, folder / name) as writer:
         for document in documents:
             # every document in two passages
             half = len("common")
@@ -69,7 +70,7 @@ def segment(folder: Path, name: str, documents: list[Document], vectors: np.ndar
         writer.close()
     index = VectorIndex.exact(DIMENSION)
     index.add(vectors)
-    return Segment(name, index, DocumentStore(path), FullText(path), IndexRecord())
+    return Segment(name, index, DocumentStore(path), FullText(folder / name), IndexRecord())
 
 
 class World:
@@ -83,9 +84,15 @@ class World:
             segment(folder, f"s-{begin}", self.documents[begin:end], self.vectors[2 * begin : 2 * end])
             for begin, end in pairwise(bounds)
         ]
-        self.deleted = {"s-0": np.array([0, 5, 69]), "s-70": np.array([3])}
         self.deleted_numbers = {0, 5, 69, 73}
-        self.corpus = Corpus(segments, self.deleted)
+        self.corpus = Corpus(
+            segments, {"s-0": self.deletions(np.array([0, 5, 69]), 0), "s-70": self.deletions(np.array([3]), 70)}
+        )
+
+    def deletions(self, rows: Rows, first: int) -> Deletions:
+        texts = [self.documents[first + row].text for row in rows.tolist()]
+        half = len("common")
+        return Deletions().with_documents(rows, [part for text in texts for part in (text[:half], text[half:])])
 
     def live(self, query_filter: Filter | None = None) -> set[int]:
         return {

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from semsearch.errors import IndexFolderError
-from semsearch.filters.expression import parse_filter
 from semsearch.storage.documents import DocumentStore, DocumentWriter
 from semsearch.types import Document, Passage
 
@@ -18,7 +17,7 @@ TEXT = "Erster Absatz über Käse. 数据库 😀"
 
 
 def write_documents(path: Path, *, count: int = 3) -> Path:
-    with DocumentWriter(path) as writer:
+    with DocumentWriter(path, path.with_name("fulltext")) as writer:
         for number in range(count):
             document = Document(
                 f"id {number}/ü", f"Title {number}", TEXT, f"a.jsonl:{number}", {"n": number, "t": ["x"]}
@@ -56,7 +55,7 @@ def test_the_encoder_input_of_a_passage_begins_with_the_heading(tmp_path: Path) 
 
 
 def test_token_counts_texts_and_sources_can_be_read_while_writing(tmp_path: Path) -> None:
-    with DocumentWriter(tmp_path / "documents") as writer:
+    with DocumentWriter(tmp_path / "documents", tmp_path / "fulltext") as writer:
         for number, tokens in enumerate((3, 9, 5, 9, 1)):
             writer.add(Document(str(number), "", "t", ""), "", [(Passage(f"text {number}", 0, 1), tokens)])
         assert writer.tokens().tolist() == [3, 9, 5, 9, 1]
@@ -88,7 +87,7 @@ def test_a_file_that_is_not_a_store_is_refused_by_name(tmp_path: Path) -> None:
 
 def write_former_documents(path: Path) -> Path:
     """Documents as semsearch 0.1 wrote them: the values of tables are texts, and have no kind."""
-    with DocumentWriter(path) as writer:
+    with DocumentWriter(path, path.with_name("fulltext")) as writer:
         for number, year in enumerate(["2019", "2021", "1.10", "n.d."]):
             writer.add(Document(f"d{number}", "", "text", "f.csv", {"year": year}), "", [(Passage("text", 0, 4), 1)])
         writer.close()
@@ -103,21 +102,8 @@ def write_former_documents(path: Path) -> Path:
     return path
 
 
-def test_a_file_of_semsearch_0_1_is_filtered_as_before(tmp_path: Path) -> None:
+def test_values_of_a_file_of_semsearch_0_1_have_kinds_when_it_is_upgraded(tmp_path: Path) -> None:
     store = DocumentStore(write_former_documents(tmp_path / "documents"))
-    for expression, rows in (
-        ("year > 2020", [1]),
-        ("year <= 2021", [0, 1]),
-        ('year = "n.d."', [3]),
-        ('year = "1.10"', [2]),
-        ("id = d3", [3]),
-        ("not year exists", []),
-    ):
-        assert store.matching(parse_filter(expression)).tolist() == rows, expression
-    assert store.field_names(10) == ["id", "source", "year"]
-    counts = store.facet_counts("year", np.arange(4))
-    assert {value.value: count for value, count in counts.items()} == {2019: 1, 2021: 1, "1.10": 1, "n.d.": 1}
-    # a compaction writes the values with the kinds that the filters saw
     assert [stored.document.metadata["year"] for stored in store.documents(range(4))] == [2019, 2021, "1.10", "n.d."]
     assert store.hits([0])[0].metadata == {"year": "2019"}
     store.close()

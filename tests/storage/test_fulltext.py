@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import random
-import sqlite3
-from collections.abc import Iterator
+import shutil
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from math import log
 from pathlib import Path
 
@@ -14,11 +13,8 @@ import numpy as np
 import pytest
 
 from semsearch.errors import IndexFolderError
-from semsearch.storage.documents import DocumentWriter, encoder_text
-from semsearch.storage.fulltext import FullText
-from semsearch.text import former_tokens
-from semsearch.text.tokens import parse_query
-from semsearch.types import Document, Passage
+from semsearch.storage.fulltext import FullText, FullTextWriter, inverse_frequency
+from semsearch.text.tokens import Term, parse_query
 
 TEXTS = [
     "The cat purrs and hunts mice.",
@@ -32,15 +28,18 @@ TEXTS = [
 ]
 
 
+def written(folder: Path, texts: Sequence[str]) -> FullText:
+    writer = FullTextWriter(folder)
+    for row, text in enumerate(texts):
+        writer.add(row, text)
+    writer.close()
+    writer.stop()
+    return FullText(folder)
+
+
 @pytest.fixture
-def fulltext(tmp_path: Path) -> Iterator[FullText]:
-    with DocumentWriter(tmp_path / "documents") as writer:
-        for number, text in enumerate(TEXTS):
-            writer.add(Document(str(number), "", text, ""), "", [(Passage(text, 0, len(text)), 1)])
-        writer.close()
-    opened = FullText(tmp_path / "documents", connections=2)
-    yield opened
-    opened.close()
+def fulltext(tmp_path: Path) -> FullText:
+    return written(tmp_path / "fulltext", TEXTS)
 
 
 @pytest.mark.parametrize(
@@ -70,18 +69,20 @@ def test_a_query_returns_matching_passages_best_first(fulltext: FullText, query:
 @pytest.mark.parametrize(
     "query", ["a mouse hunting cats", "os.path join", '"os path"', '"path join" cat join', "数据库"]
 )
-def test_frequencies_of_another_corpus_can_be_used(fulltext: FullText, query: str) -> None:
+def test_terms_have_the_weights_of_the_caller(fulltext: FullText, query: str) -> None:
     rows, scores = fulltext.search(parse_query(query), 10)
-    same_rows, same_scores = fulltext.search_with_frequencies(
-        parse_query(query), 10, fulltext.frequency, fulltext.count
-    )
-    assert same_rows.tolist() == rows.tolist()
-    assert same_scores == pytest.approx(scores, rel=1e-5)
-    _, rarer = fulltext.search_with_frequencies(parse_query(query), 10, fulltext.frequency, 100 * fulltext.count)
-    assert (rarer > scores).all()
+
+    for factor in (1, 3):
+
+        def weight(term: Term, factor: int = factor) -> float:
+            return factor * inverse_frequency(fulltext.frequency(term), fulltext.count)
+
+        weighted_rows, weighted = fulltext.search(parse_query(query), 10, weight=weight)
+        assert weighted_rows.tolist() == rows.tolist()
+        assert weighted == pytest.approx(factor * scores, rel=1e-5)
 
 
-@pytest.mark.parametrize("max_listed", [-1, 1_000])
+@pytest.mark.parametrize("max_listed", [0, 1_000])
 @pytest.mark.parametrize("most", [True, False])
 def test_only_allowed_passages_are_returned(
     fulltext: FullText, max_listed: int, most: bool, monkeypatch: pytest.MonkeyPatch
@@ -94,10 +95,6 @@ def test_only_allowed_passages_are_returned(
         expected = (rows[is_allowed].tolist(), scores[is_allowed].tolist())
         filtered_rows, filtered_scores = fulltext.search(parse_query(query), 10, allowed=allowed)
         assert (filtered_rows.tolist(), filtered_scores.tolist()) == expected
-        filtered_rows, _ = fulltext.search_with_frequencies(
-            parse_query(query), 10, fulltext.frequency, fulltext.count, allowed=allowed
-        )
-        assert filtered_rows.tolist() == expected[0]
         assert fulltext.search(parse_query(query), 10, allowed=np.zeros(len(TEXTS), bool))[0].tolist() == []
 
 
@@ -110,13 +107,20 @@ def test_the_score_is_bm25(fulltext: FullText) -> None:
     assert scores[0] == pytest.approx(expected, rel=1e-5)
 
 
+def test_no_weight_is_negative_and_rarer_terms_weigh_more() -> None:
+    weights = [inverse_frequency(frequency, 100) for frequency in range(101)]
+    assert weights == sorted(weights, reverse=True)
+    assert weights[-1] > 0
+    assert weights[3] == pytest.approx(log(97.5 / 3.5))
+    assert weights[80] == pytest.approx(0.5 * log(1 + 20.5 / 80.5))
+
+
 def test_no_query_is_an_error(fulltext: FullText) -> None:
     draw = random.Random(0)
     pieces = [*"\"()*^:-+{}'\\\0数a", "NEAR(", "AND", "OR", "NOT", "stems"]
     for _ in range(300):
         query = parse_query(draw.choice(("", " ")).join(draw.choices(pieces, k=draw.randint(1, 12))))
         fulltext.search(query, 5)
-        fulltext.search_with_frequencies(query, 5, fulltext.frequency, fulltext.count)
 
 
 def test_many_threads_search_at_once(fulltext: FullText) -> None:
@@ -125,75 +129,65 @@ def test_many_threads_search_at_once(fulltext: FullText) -> None:
         assert {tuple(rows) for rows, _ in results} == {(1, 0)}
 
 
-def test_a_file_without_full_text_is_refused(tmp_path: Path) -> None:
-    sqlite3.connect(tmp_path / "other").execute("CREATE TABLE a (b)").connection.close()
-    with pytest.raises(IndexFolderError, match="has no full text"):
-        FullText(tmp_path / "other")
+def test_a_folder_without_full_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for name in ("missing", "empty"):
+        with pytest.raises(IndexFolderError, match="has no full text"):
+            FullText(tmp_path / name)
 
 
-FORMER_SCHEMA = """
-CREATE VIRTUAL TABLE words USING fts5 (
-    stems, content = '', tokenize = "unicode61 remove_diacritics 0 categories 'L* N* M*'"
+def test_damage_that_no_checksum_shows_is_an_error_of_the_index(tmp_path: Path) -> None:
+    folder = tmp_path / "fulltext"
+    written(folder, [f"word{n} common other{n % 7}" for n in range(500)])
+    draw = random.Random(0)
+    errors = 0
+    for _ in range(60):
+        path = draw.choice(sorted(folder.iterdir()))
+        content = path.read_bytes()
+        damaged = bytearray(content[: draw.choice([len(content), draw.randrange(len(content))])])
+        for _ in range(min(4, len(damaged))):
+            damaged[draw.randrange(len(damaged))] ^= 1 << draw.randrange(8)
+        path.write_bytes(damaged)
+        try:
+            opened = FullText(folder)
+            opened.search(parse_query('common word5 "word7 common" other1'), 10)
+            opened.rows()
+        except IndexFolderError:
+            errors += 1
+        path.write_bytes(content)
+    assert errors > 20
+
+
+def test_the_files_may_be_read_only_and_removed_while_they_are_open(tmp_path: Path) -> None:
+    written(tmp_path / "fulltext", TEXTS)
+    before = sorted(path.name for path in (tmp_path / "fulltext").iterdir())
+    opened = FullText(tmp_path / "fulltext")
+    assert sorted(path.name for path in (tmp_path / "fulltext").iterdir()) == before
+    assert not any(name.startswith(".") for name in before)
+    shutil.rmtree(tmp_path / "fulltext")
+    assert opened.search(parse_query('"os path" cats'), 9)[0].tolist() == [2]
+    assert opened.rows().tolist() == list(range(len(TEXTS)))
+
+
+@pytest.mark.parametrize(
+    ("query", "rows"),
+    [("C++", [0]), ("C", [1]), ("чай", [0]), ("чаи", []), ("カイ", []), (".NET", [2, 3]), ("isparta", [4])],
 )
-"""
-
-
-def rewrite_as_former(path: Path) -> None:
-    """Make the full text of a file what semsearch wrote before it recorded a tokenizer's version."""
-    with closing(sqlite3.connect(path)) as connection:
-        rows = connection.execute(
-            "SELECT passages.row, heading, passages.text FROM passages JOIN documents ON documents.row = document"
-        ).fetchall()
-        connection.executescript(f"DROP TABLE words; DROP TABLE tokenizer; {FORMER_SCHEMA}")
-        for row, heading, text in rows:
-            stems = " ".join(token.stem for token in former_tokens.segment(encoder_text(heading, text)))
-            connection.execute("INSERT INTO words (rowid, stems) VALUES (?, ?)", (row, stems))
-        connection.commit()
-
-
-def write_texts(path: Path, texts: list[str]) -> None:
-    with DocumentWriter(path) as writer:
-        for number, text in enumerate(texts):
-            writer.add(Document(str(number), "", text, ""), "", [(Passage(text, 0, len(text)), 1)])
-        writer.close()
-
-
-def test_full_text_of_a_former_tokenizer_answers_as_it_was_built(tmp_path: Path) -> None:
+def test_signs_and_letters_of_every_script_tell_words_apart(tmp_path: Path, query: str, rows: list[int]) -> None:
     texts = ["C++ and мой чай", "C and ガイド", "the .NET guide", "NET weight", "an ısparta carpet", "plain words"]
-    write_texts(tmp_path / "documents", texts)
-    new = FullText(tmp_path / "documents")
-    rows = {
-        query: new.search(new.parse(query), 9)[0].tolist()
-        for query in ("C++", "C", "чай", "чаи", "カイ", ".NET", "isparta")
-    }
-    new.close()
-    assert rows == {"C++": [0], "C": [1], "чай": [0], "чаи": [], "カイ": [], ".NET": [2, 3], "isparta": [4]}
-    rewrite_as_former(tmp_path / "documents")
-    former = FullText(tmp_path / "documents")
-    assert former.tokenizer_version == 1
-    for query, expected in {
-        "C++": {0, 1}, "c": {0, 1}, "чай": {0}, "чаи": {0}, "ガイド": {1}, "カイト": {1}, ".NET": {2, 3},
-        "ısparta": {4}, "isparta": set(),
-        '"net guide"': {2}, "plain": {5},
-    }.items():  # fmt: skip
-        assert {*former.search(former.parse(query), 9)[0].tolist()} == expected, query
-    former.close()
+    assert written(tmp_path / "fulltext", texts).search(parse_query(query), 9)[0].tolist() == rows
 
 
-def test_full_text_of_a_later_tokenizer_is_refused(tmp_path: Path) -> None:
-    write_texts(tmp_path / "documents", ["text"])
-    with closing(sqlite3.connect(tmp_path / "documents")) as connection:
-        connection.execute("UPDATE tokenizer SET version = 99")
-        connection.commit()
-    with pytest.raises(IndexFolderError, match="tokenizer version 99"):
-        FullText(tmp_path / "documents")
-
-
-def test_letters_that_sqlite_does_not_know_are_found(tmp_path: Path) -> None:
+def test_letters_beyond_the_first_planes_are_found(tmp_path: Path) -> None:
     texts = ["𞤀𞤣𞤤𞤢𞤥 word", "word 𐲀𐲂", "Ⲁⲃⲅ c++ a.b@c.d $x --y"]
-    write_texts(tmp_path / "documents", texts)
-    fulltext = FullText(tmp_path / "documents")
+    fulltext = written(tmp_path / "fulltext", texts)
     for row, text in enumerate(texts):
         for part in text.split():
-            assert row in fulltext.search(fulltext.parse(part), 9)[0].tolist()
-    fulltext.close()
+            assert row in fulltext.search(parse_query(part), 9)[0].tolist()
+
+
+def test_a_word_that_is_too_long_to_be_indexed_is_left_out(tmp_path: Path) -> None:
+    long = "x" * 70_000
+    fulltext = written(tmp_path / "fulltext", [f"short {long}", "short"])
+    assert fulltext.search(parse_query("short"), 9)[0].tolist() == [0, 1]
+    assert fulltext.search(parse_query(long), 9)[0].tolist() == []
