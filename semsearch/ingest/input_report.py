@@ -151,7 +151,7 @@ class InputReport:
         path = PurePosixPath(file)
         if self._has_bad_documents or any(str(one) in self._incomplete for one in (path, *path.parents)):
             return True
-        if file and file in document.id:
+        if file and re.search(rf"(?<!\w){re.escape(file)}(?!\w)", document.id):
             return False
         return self._has_unread_rows or (self._has_bad_rows and file not in self.files)
 
@@ -173,7 +173,7 @@ class InputReport:
         self._incomplete.update({name, *("/".join(path.parts[start:]) for start in range(len(path.parts)))})
         if record.whole_file:
             file.unreadable = record
-            self._has_unread_rows |= not is_page(name)
+            self._has_unread_rows |= record.is_folder or not is_page(name)
         else:
             file.bad += 1
             file.first = file.first or record

@@ -257,6 +257,10 @@ def compact(
     with _begin(folder, None, to_upgrade=True) as change:
         segments = change.corpus.segments
         is_compact = len(segments) == 1 and not change.corpus.deletions and not change.manifest.is_former
+        if not change.corpus.documents and change.manifest.is_former:
+            raise IndexFolderError(
+                f"{folder} was written by an earlier semsearch and holds no documents any more: build the index again"
+            )
         if not change.corpus.documents or is_compact:
             yield UpdateResult(folder, change.manifest)
             return

@@ -21,6 +21,7 @@ from werkzeug.exceptions import (
 from semsearch.errors import (
     ConflictError,
     IndexBusyError,
+    IndexFolderError,
     LabelError,
     OverloadedError,
     QueryError,
@@ -85,6 +86,10 @@ _RULES: Mapping[type[Exception], _Rule] = {
     ),
     UnknownIndexError: _Rule(HTTPStatus.NOT_FOUND, field="index"),
     NotWritableError: _Rule(HTTPStatus.NOT_FOUND),
+    IndexFolderError: _Rule(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        detail="the index on disk is damaged: its operator finds the reason in the server's log, and builds it again",
+    ),
     IndexBusyError: _Rule(HTTPStatus.CONFLICT, detail="another build or change is writing the index: try again later"),
     ConflictError: _Rule(HTTPStatus.CONFLICT),
     OverloadedError: _Rule(HTTPStatus.SERVICE_UNAVAILABLE),

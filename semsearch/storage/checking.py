@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from semsearch.adapters.basis import SpectralBasis
-from semsearch.errors import SemsearchError
+from semsearch.errors import IndexFolderError, SemsearchError
 from semsearch.storage.corpus import Corpus, Segment
 from semsearch.storage.documents import CONSISTENCY_CHECKS, open_read_only
 from semsearch.storage.domains import DomainStore
@@ -81,10 +81,7 @@ def _generation_problems(generation: OpenGeneration) -> Iterator[str]:
         if stray := segment.documents.stray_values() if segment.fulltext is not None else 0:
             yield f"{files.documents}: {stray} metadata values belong to no document"
         yield from (f"{files.vectors}: {problem}" for problem in _vector_problems(segment))
-        if segment.fulltext is not None and not np.array_equal(
-            segment.fulltext.rows(), np.arange(segment.vectors.count)
-        ):
-            yield f"{files.fulltext}: passages have no full text, or full text no passage"
+        yield from (f"{files.fulltext}: {problem}" for problem in _fulltext_problems(segment))
 
 
 def _document_problems(path: Path) -> Iterator[str]:
@@ -116,9 +113,15 @@ def _vector_problems(segment: Segment) -> Iterator[str]:
 
 
 def _fulltext_problems(segment: Segment) -> Iterator[str]:
-    rows = np.arange(segment.vectors.count)
-    if segment.fulltext is not None and not np.array_equal(segment.fulltext.rows(), rows):
-        yield "passages have no full text, or full text no passage"
+    if segment.fulltext is None:
+        return
+    try:
+        rows = segment.fulltext.rows()
+    except IndexFolderError as error:
+        yield str(error)
+    else:
+        if not np.array_equal(rows, np.arange(segment.vectors.count)):
+            yield "passages have no full text, or full text no passage"
 
 
 def _domain_problems(folder: Path, encoder_sha256: str) -> Iterator[str]:

@@ -7,6 +7,7 @@ import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -56,6 +57,8 @@ _ENCODER_INPUT = (
     "SELECT passages.row, heading, passages.text"
     " FROM passages JOIN documents ON documents.row = passages.document WHERE passages.row IN"
 )
+MAX_FACET_DOCUMENTS = 1_000
+"""Number of documents up to which facets are counted from their metadata, not from the bitmaps of all values."""
 _BATCH_ROWS = 500
 """Rows requested by one statement; SQLite limits the number of its parameters."""
 
@@ -82,6 +85,7 @@ class DocumentWriter:
         """Number of documents written."""
         self.passages = 0
         """Number of passages written."""
+        self._fulltext = FullTextWriter(fulltext)
         # an unfinished file is never published, so that a journal would protect nothing
         self._connection = sqlite3.connect(path, isolation_level=None)
         self._execute("PRAGMA journal_mode = OFF")
@@ -90,7 +94,6 @@ class DocumentWriter:
             self._execute(statement)
         metadata_table.register_bitmap(self._connection)
         self._execute("BEGIN")
-        self._fulltext = FullTextWriter(fulltext)
 
     def __enter__(self) -> Self:
         return self
@@ -276,8 +279,25 @@ class DocumentStore:
 
     def facet_counts(self, name: str, documents: Rows) -> dict[TypedValue, int]:
         """Count the documents in (n,) rows by their value of the metadata field `name`."""
+        if len(documents) > MAX_FACET_DOCUMENTS:
+            with self._lock:
+                return metadata_table.facet_counts(name, BitMap(documents.tolist()), self._connection)
         with self._lock:
-            return metadata_table.facet_counts(name, BitMap(documents.tolist()), self._connection)
+            fields = list(
+                _select_by_row(
+                    self._connection,
+                    "SELECT row, id, title, source, metadata FROM documents WHERE row IN",
+                    documents.tolist(),
+                    columns=5,
+                )
+            )
+        counts: dict[TypedValue, int] = {}
+        for _, doc_id, title, source, metadata in fields:
+            values = document_values(doc_id=doc_id, title=title, source=source, metadata=_parse_metadata(metadata))
+            # the least text of those that are written in several ways
+            for value in dict.fromkeys(sorted((one for field, one in values if field == name), key=attrgetter("text"))):
+                counts[value] = counts.get(value, 0) + 1
+        return counts
 
     def stray_values(self) -> int:
         """Return the number of metadata values that belong to no document."""

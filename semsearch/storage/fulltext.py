@@ -30,6 +30,8 @@ MAX_LISTED_ROWS = 200
 """Number of allowed rows up to which the engine looks for these alone, if it is given no condition."""
 MAX_RANKED_SHARE = 0.1
 """Share of allowed rows from which on the best of all rows are filtered, which skips most of what matches less."""
+MAX_TIES = 10_000
+"""Passages of the same score that are put in order at the end of a ranking."""
 MIN_WEIGHT = 0.5
 """Least weight of a term, as a share of the weight that Lucene gives it."""
 CACHED_FREQUENCIES = 65_536
@@ -58,11 +60,15 @@ class FullTextWriter:
         schema.add_text_field(_STEMS, tokenizer_name=_SPACES, index_option="position")
         schema.add_text_field(_VALUES, tokenizer_name=_SPACES, index_option="basic")
         schema.add_integer_field(_ROW, indexed=True, fast=True)
-        index = tantivy.Index(schema.build(), path=str(self._unfinished))
-        index.config_reader("manual")
-        _register_tokenizer(index)
-        # one thread keeps the passages in their order
-        self._writer = index.writer(heap_size=WRITER_BYTES, num_threads=1)
+        try:
+            index = tantivy.Index(schema.build(), path=str(self._unfinished))
+            index.config_reader("manual")
+            _register_tokenizer(index)
+            # one thread keeps the passages in their order
+            self._writer = index.writer(heap_size=WRITER_BYTES, num_threads=1)
+        except ValueError as error:
+            _remove(self._unfinished)
+            raise self._not_written(error) from error
 
     def add(self, row: int, text: str, value_terms: Iterable[str] = ()) -> None:
         """Add the text of the passage in this row. Raises OSError if the folder cannot be written.
@@ -247,8 +253,15 @@ class FullText:
         return tantivy.Query.term_set_query(self._schema, field, values)
 
     def _best(self, query: tantivy.Query, k: int) -> tuple[Rows, Scores]:
-        hits = self._searcher.search(query, max(1, min(k, self.count)), count=False).hits
-        scores = np.array([score for score, _ in hits], np.float32)
+        limit = k
+        while True:
+            hits = self._searcher.search(query, max(1, min(limit, self.count)), count=False).hits
+            scores = np.array([score for score, _ in hits], np.float32)
+            # the engine orders equal scores by its own segments, and within them by row
+            is_cut = len(hits) == limit and scores[-1] == scores[k - 1] and self._searcher.num_segments > 1
+            if not is_cut or limit >= k + MAX_TIES:
+                break
+            limit *= 4
         rows = self._rows([address for _, address in hits])
         order = np.lexsort((rows, -scores))[:k]
         return rows[order], scores[order]
@@ -289,16 +302,20 @@ def _linked(folder: Path) -> Iterator[Path]:
     Tantivy writes a lock into the folder that it opens, but that of an index may be read-only, and is not to change.
     Raises IndexFolderError if no temporary folder can be made.
     """
+    paths = list(folder.iterdir())
+    links = None
     try:
         links = Path(mkdtemp(prefix="semsearch-"))
+        for path in paths:
+            (links / path.name).symlink_to(path.absolute())
     except OSError as error:
+        if links is not None:
+            _remove(links)
         raise IndexFolderError(
-            f"no temporary folder can be made ({error.strerror}), which opening {folder} needs: make room for one, or"
-            " set TMPDIR to a folder that can be written"
+            f"no temporary folder of links can be made ({error.strerror}), which opening {folder} needs: make room for"
+            " one, or set TMPDIR to a folder that can be written"
         ) from error
     try:
-        for path in folder.iterdir():
-            (links / path.name).symlink_to(path.absolute())
         yield links
     finally:
         _remove(links)

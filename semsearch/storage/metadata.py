@@ -120,9 +120,10 @@ def facet_counts(name: str, documents: BitMap, connection: sqlite3.Connection) -
     rows = connection.execute("SELECT kind, value, text, documents FROM facts WHERE name = ?", (name,))
     counts: dict[TypedValue, int] = {}
     for (kind, key), group in groupby(rows, key=itemgetter(0, 1)):
-        texts, bitmaps = zip(*((text, BitMap.deserialize(holders)) for _, _, text, holders in group), strict=True)
-        if count := BitMap.union(*bitmaps).intersection_cardinality(documents):
-            counts[TypedValue(Kind(kind), key, min(texts) or str(key))] = count
+        holders = {text: BitMap.deserialize(bitmap) & documents for _, _, text, bitmap in group}
+        if count := len(BitMap.union(BitMap(), *holders.values())):
+            text = min(text for text, counted in holders.items() if counted)
+            counts[TypedValue(Kind(kind), key, text or str(key))] = count
     return counts
 
 

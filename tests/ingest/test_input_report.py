@@ -299,6 +299,12 @@ MOVED: list[tuple[str, dict[str, bytes], dict[str, bytes], set[str]]] = [
         {"0", "1"},
     ),
     (
+        "an id that only contains its file's name",
+        {"a.jsonl": b'{"id": "xdocs/a.jsonly", "text": "x"}\n' + table(0), "b.jsonl.gz": gzip.compress(table(1))},
+        {"a.jsonl": table(0), "b.jsonl.gz": cut(table(1, 2))},
+        {"xdocs/a.jsonly", "0", "1"},
+    ),
+    (
         "a table gone, next to an unreadable page",
         {"a.jsonl": table(0, 1), "b.md": PAGE.encode(), "c.md": PAGE.encode()},
         {"b.md": b"\n\x80\x81 \xa5\xa6", "c.md": PAGE.encode()},
@@ -325,6 +331,27 @@ def test_pruning_keeps_what_may_have_moved_to_what_could_not_be_read(
     changed = pruned(tmp_path / "index", docs, tiny_encoder)
     assert set(ids_of(tmp_path / "index", tiny_encoder)) == left
     assert changed.deleted == len(all_ids - left)
+
+
+def test_a_folder_that_is_named_like_a_page_may_hold_any_rows(
+    tmp_path: Path, tiny_encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    docs = tmp_path / "docs"
+    write(docs / "page.md", PAGE)
+    (docs / "table.jsonl").write_bytes(table(0, 1))
+    for _ in build(Recipe(sources=(Source(path=docs),), map=False), tmp_path / "index", encoder=tiny_encoder):
+        pass
+    (docs / "notes.md").mkdir()
+    (docs / "table.jsonl").rename(docs / "notes.md" / "moved.jsonl")
+    scan = os.scandir
+
+    def refuse(path: Any) -> Any:
+        if str(path) == str(docs / "notes.md"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert pruned(tmp_path / "index", docs, tiny_encoder).deleted == 0
 
 
 def test_pruning_by_documents_of_a_program_keeps_those_that_were_bad(index: Path, tiny_encoder: Encoder) -> None:

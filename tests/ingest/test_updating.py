@@ -421,6 +421,15 @@ def test_a_compaction_upgrades_an_index_of_an_earlier_version(index: Path, tiny_
     assert not last.compacted
 
 
+def test_an_index_of_an_earlier_version_that_holds_no_documents_must_be_built_again(index: Path) -> None:
+    delete(index, [str(animal["id"]) for animal in ANIMALS])
+    manifest = read_manifest(index)
+    former = [segment.model_copy(update={"fulltext_version": 0}) for segment in manifest.segments]
+    republish(index, lambda before: before.with_segments(former))
+    with pytest.raises(IndexFolderError, match="holds no documents any more: build the index again"):
+        list(compact(index, device="cpu", threads=1))
+
+
 def test_an_index_of_a_later_version_is_refused(index: Path, tiny_encoder: Encoder) -> None:
     def as_of_later(manifest: Manifest) -> Manifest:
         return manifest.with_segments(

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from flask.testing import FlaskClient
 
+from semsearch.storage.fulltext import FullText
 from tests.server.conftest import Serve
 
 Damage = Callable[[Path], object]
@@ -112,3 +113,17 @@ def test_no_response_names_a_path_after_damage_and_a_restart(
 ) -> None:
     damage(index)
     check_responses(serve(), str(index.parent))
+
+
+@pytest.mark.parametrize("mode", ["keyword", "hybrid"])
+def test_full_text_that_turns_out_to_be_damaged_is_answered_with_503(
+    index: Path, client: FlaskClient, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError(f"{index} is damaged")
+
+    monkeypatch.setattr(FullText, "_search", fail)
+    response = client.get("/api/search", query_string={"query": "honey", "mode": mode})
+    assert response.status_code == 503
+    assert "the index on disk is damaged" in response.get_json()["detail"]
+    assert str(index) not in response.text

@@ -259,7 +259,11 @@ def test_every_method_uses_the_same_row_numbers(world: World) -> None:
 
 
 @pytest.mark.parametrize("query_filter", [None, {"field": "n", "lt": 80}, {"field": "n", "lt": -80}])
-def test_facets_count_the_live_documents_that_match_the_filter(world: World, query_filter: Any) -> None:
+@pytest.mark.parametrize("most", [0, 1_000], ids=["bitmaps", "metadata"])
+def test_facets_count_the_live_documents_that_match_the_filter(
+    world: World, query_filter: Any, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("semsearch.storage.documents.MAX_FACET_DOCUMENTS", most)
     parsed = None if query_filter is None else FILTER.validate_python(query_filter)
     for name in ("tags", "even", "author.name", "day", "missing", "mixed"):
         counts = Counter(

@@ -107,6 +107,45 @@ def test_the_score_is_bm25(fulltext: FullText) -> None:
     assert scores[0] == pytest.approx(expected, rel=1e-5)
 
 
+def test_ties_are_in_the_order_of_rows_also_if_the_engine_has_several_segments(tmp_path: Path) -> None:
+    writer = FullTextWriter(tmp_path / "fulltext")
+    for row in [*range(2000, 4000), *range(2000), 4000]:
+        writer.add(row, "tie tie" if row == 4000 else "tie")
+        if row % 1000 == 999:
+            # each commit makes a segment
+            writer._writer.commit()
+    writer.close()
+    writer.stop()
+    fulltext = FullText(tmp_path / "fulltext")
+    assert fulltext._searcher.num_segments > 1
+    for k in (2, 8, 200):
+        assert fulltext.search(parse_query("tie"), k)[0].tolist() == [4000, *range(k - 1)]
+
+
+def test_an_error_at_the_start_is_one_of_the_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise ValueError("An IO error occurred: 'No space left on device'")
+
+    monkeypatch.setattr("semsearch.storage.fulltext.tantivy.Index", refuse)
+    with pytest.raises(OSError, match="No space left on device"):
+        FullTextWriter(tmp_path / "fulltext")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("function", ["mkdtemp", "symlink"])
+def test_a_temporary_folder_that_cannot_be_made_is_named_with_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(1, "Operation not permitted")
+
+    written(tmp_path / "fulltext", TEXTS)
+    patched = "semsearch.storage.fulltext.mkdtemp" if function == "mkdtemp" else "os.symlink"
+    monkeypatch.setattr(patched, refuse)
+    with pytest.raises(IndexFolderError, match=r"Operation not permitted.*set TMPDIR"):
+        FullText(tmp_path / "fulltext")
+
+
 def test_no_weight_is_negative_and_rarer_terms_weigh_more() -> None:
     weights = [inverse_frequency(frequency, 100) for frequency in range(101)]
     assert weights == sorted(weights, reverse=True)

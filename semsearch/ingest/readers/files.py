@@ -53,6 +53,8 @@ class BadRecord:
     """Whether it is a remark on a document that was read whole, such as the encoding that was guessed."""
     whole_file: bool = False
     """Whether it stands for a whole file, which could not be read, or not to its end."""
+    is_folder: bool = False
+    """Whether it stands for a whole folder, which could not be read."""
     is_empty: bool = False
     """Whether the file was read whole and holds no text: then it has no documents any more."""
     file: str = ""

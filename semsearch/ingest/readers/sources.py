@@ -148,7 +148,8 @@ def _read_folder(path: Path, source: Source, parent: Path) -> Iterator[Record]:
     for error in errors:
         folder = Path(error.filename)
         bad = unreadable(folder, error)
-        yield replace(bad, location=printable(bad.location), file=_name(folder, parent), named=folder == path)
+        name = _name(folder, parent)
+        yield replace(bad, location=printable(bad.location), file=name, named=folder == path, is_folder=True)
     if unknown:
         yield PassedOver(Path(printable(str(path))), dict(unknown.most_common()))
     if is_empty and not errors:
