@@ -118,6 +118,9 @@ class _Listener(TcpWSGIServer):  # type: ignore[misc]
             seconds = now - channel.waiting_since
             if channel.reading and seconds > REQUEST_TIMEOUT_S:
                 channel.time_out()
+            elif seconds > IDLE_TIMEOUT_S and channel.sending:
+                # its socket may never be writable again
+                channel.handle_close()
             elif seconds > IDLE_TIMEOUT_S:
                 channel.will_close = True
 

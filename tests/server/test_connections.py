@@ -93,8 +93,15 @@ def server() -> Iterator[Server]:
     server = Server(bound.getsockname()[1], waitress)
     yield server
     dispatcher.shutdown()
-    server.run(lambda _listener: wasyncore.close_all(waitress.map))
+    server.run(lambda _listener: close_all(server))
     thread.join(LONG_S)
+
+
+def close_all(server: Server) -> None:
+    """Close connections and listeners, and the temporary files of responses that were not sent."""
+    for channel in server.channels():
+        channel.handle_close()
+    wasyncore.close_all(server.waitress.map)
 
 
 GET_HEALTH = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
@@ -177,6 +184,11 @@ def test_a_client_that_reads_nothing_of_its_response_is_disconnected(server: Ser
     with server.send(GET_LARGE) as stalled:
         wait_for_responses(server, 1)
         server.run(lambda listener: listener.maintenance(time() + IDLE_TIMEOUT_S + 5))
+        # the client reads on only when it is too late
+        end = time() + LONG_S
+        while server.channels():
+            assert time() < end
+            server.run(lambda _listener: None)
         with pytest.raises((http.client.IncompleteRead, ConnectionResetError)):
             read_large(stalled)
 
