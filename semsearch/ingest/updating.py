@@ -184,6 +184,8 @@ def _unchanged_passages(corpus: Corpus, writer: DocumentWriter, replaced: Collec
     replaced: ids of the documents of both.
     """
     rows: dict[int, int] = {}
+    if not replaced:
+        return rows
     for doc_id, passages in groupby(enumerate(writer.passages_by_row()), key=lambda passage: passage[1][0]):
         if doc_id in replaced:
             before = corpus.passage_rows(doc_id)

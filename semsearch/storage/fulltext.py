@@ -27,7 +27,7 @@ from semsearch.types import Mask, Rows, Scores
 WRITER_BYTES = 64 * 2**20
 """Memory of a writer."""
 MAX_LISTED_ROWS = 200
-"""Number of allowed rows up to which the engine looks for these alone, if it is given no condition."""
+"""Number of allowed rows up to which the engine looks for these alone, if it is given no compiled filter."""
 MAX_RANKED_SHARE = 0.1
 """Share of allowed rows from which on the best of all rows are filtered, which skips most of what matches less."""
 MAX_TIES = 10_000
@@ -136,8 +136,7 @@ class FullText:
         """Return the k best passages by BM25: rows (n,) and scores (n,) > 0, n ≤ k, best first, ties by row number.
 
         Every passage returned contains each quoted phrase. weight: by default, by the frequencies of these passages.
-        allowed: (count,) rows that may be returned. compiled_filter: one that all allowed rows match,
-        which spares time.
+        allowed: (count,) rows that may be returned. compiled_filter: one that all allowed rows match; it spares time.
 
         Raises IndexFolderError if the files are damaged in a way that their checksums do not show.
         """
