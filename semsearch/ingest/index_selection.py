@@ -34,8 +34,6 @@ TOLERANCE = 2e-6
 """Scores that differ by less are equal: the last bits depend on the order of summation."""
 BYTES_PER_VALUE: dict[Precision, int] = {"float32": 4, "float16": 2, "int8": 1}
 """By falling precision."""
-LIST_PRECISIONS: tuple[Precision, ...] = ("int8", "float16")
-"""Precisions of the rows of an inverted file, tried in turn."""
 GRAPH_BYTES = 4 * 2 * HNSW_M + 12
 """Approximate size of one vector's links."""
 MEMORY_SHARE = 0.5
@@ -143,7 +141,7 @@ def _select_lists(
     *,
     threads: int,
 ) -> Iterator[LinkingGraph | SelectedIndex]:
-    """As `select_index`, of inverted files only, with the first precision that reaches the recall."""
+    """As `select_index`, of an inverted file."""
     mib = list_bytes(*vectors.shape) / 2**20
     if options.memory_mib is not None and mib > options.memory_mib:
         raise InputError(
@@ -155,13 +153,13 @@ def _select_lists(
     truth = highest_scores(vectors, queries, DEPTH, threads=threads)
     trial = _Trial(vectors, queries, truth, options.recall)
     steps = [step for step in LIST_STEPS if step < lists.lists] + [lists.lists]
-    for precision in LIST_PRECISIONS if options.vectors == "auto" else (options.vectors,):
-        index = store_rows(vectors, precision, threads=threads).with_lists(lists)
-        if trial.passes(index, steps[: len(LIST_STEPS)]):
-            reasons = [reason, f"{lists.lists} lists take {mib:.0f} MiB, {precision} vectors are read from disk"]
-            yield SelectedIndex(index, trial.record("ivf", precision, reasons))
-            return
-        del index
+    # int8 loses more of the order of near vectors than all lists that are left out
+    precision: Precision = "float16" if options.vectors == "auto" else options.vectors
+    index = store_rows(vectors, precision, threads=threads).with_lists(lists)
+    if trial.passes(index, steps[: len(LIST_STEPS)]):
+        reasons = [reason, f"{lists.lists} lists take {mib:.0f} MiB, {precision} vectors are read from disk"]
+        yield SelectedIndex(index, trial.record("ivf", precision, reasons))
+        return
     raise InputError(
         f"an inverted file of {len(vectors)} vectors as {precision} reaches a recall@10 of {trial.recall:.4f} with"
         f" {trial.ef_search} of {lists.lists} lists, not {options.recall:g}: set index.recall lower, index.vectors to"

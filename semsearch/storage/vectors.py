@@ -207,11 +207,19 @@ class VectorIndex:
         return scores, rows
 
     def _search_all(
-        self, queries: Vectors, wanted: int, ef_search: int | None, selector: faiss.IDSelector | None = None
+        self,
+        queries: Vectors,
+        wanted: int,
+        ef_search: int | None,
+        selector: faiss.IDSelector | None = None,
+        selected: int | None = None,
     ) -> tuple[Scores, Rows]:
-        """Search approximately, or compare every row; either returns only rows that the selector accepts."""
+        """Search approximately, or compare every row; either returns only rows that the selector accepts.
+
+        selected: number of these rows; by default all.
+        """
         if self._approximate is not None and ef_search is not None:
-            return self._approximate.search(queries, wanted, ef_search, selector)
+            return self._approximate.search(queries, wanted, ef_search, selector, selected or self.count)
         params = faiss.SearchParameters(sel=selector)  # type: ignore[call-arg]
         return self._rows.search(queries, wanted, params=params)
 
@@ -229,7 +237,7 @@ class VectorIndex:
             return self._search_gathered(np.flatnonzero(allowed), queries, wanted)
         bits = np.packbits(allowed, bitorder="little")
         selector = faiss.IDSelectorBitmap(bits)  # type: ignore[call-arg, arg-type]
-        scores, rows = self._search_all(queries, wanted, ef_search, selector)
+        scores, rows = self._search_all(queries, wanted, ef_search, selector, allowed_count)
         is_filled = rows >= 0
         # some FAISS index types ignore a selector without an error
         if not allowed[rows[is_filled]].all():
