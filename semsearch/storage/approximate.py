@@ -165,7 +165,7 @@ class InvertedFile:
             centroids, dimension, lists, faiss.METRIC_INNER_PRODUCT, 32, True, CODE_BITS
         )
         index.own_fields = True
-        centroids.this.disown()
+        centroids.this.disown()  # type: ignore[attr-defined]
         index.cp.niter = ITERATIONS
         index.cp.max_points_per_centroid = TRAINING_ROWS
         # few rows get few lists, and those of which even that is too many need no warning on standard error

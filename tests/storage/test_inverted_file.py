@@ -21,7 +21,8 @@ def clustered(count: int, *, seed: int = 0, spread: float = 1.0) -> Vectors:
     rng = np.random.default_rng(seed)
     centres = np.random.default_rng(99).standard_normal((60, DIMENSION)).astype(np.float32)
     rows = centres[rng.integers(0, 60, count)] + spread * rng.standard_normal((count, DIMENSION), np.float32)
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.asarray(rows, np.float32)
 
 
 ROWS, QUERIES = clustered(4000), clustered(50, seed=7)
