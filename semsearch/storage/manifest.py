@@ -74,7 +74,7 @@ class SearchOptions(BaseModel):
 
     def __str__(self) -> str:
         mode = f"hybrid {self.lexical_weight}" if self.mode is Mode.HYBRID else self.mode.value
-        return mode if self.ef_search is None else f"{mode}, {self.ef_search} candidates"
+        return mode if self.ef_search is None else f"{mode}, ef_search {self.ef_search}"
 
 
 class IndexRecord(BaseModel):
