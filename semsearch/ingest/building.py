@@ -125,7 +125,7 @@ def build(
     name: title if the recipe has none, by default the folder's name.
     resume: continue a build of this index that was stopped.
 
-    Memory holds the encoder, a few batches of texts, and what `select_index` needs; the vectors are in a temporary file.
+    Memory holds the encoder, a few batches of texts, and what `select_index` needs; vectors are in a temporary file.
 
     Bad records are left out; the manifest says which, and why.
 

@@ -469,7 +469,7 @@ class SearchEngine:
         """Number of nearest documents that answering the query needs."""
         depth = query.offset + query.k if query.sort is None else SORT_DEPTH
         depth = 2 * depth + 20 if query.collapse else depth
-        # the first results of an approximate search depend slightly on their number: the same number keeps pages consistent
+        # the first results of an approximate search depend slightly on their number: with the same one, pages agree
         return max(depth, FUSION_DEPTH) if self.mode(query) is Mode.HYBRID or self.ef_search is not None else depth
 
 

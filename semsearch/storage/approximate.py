@@ -32,6 +32,8 @@ TRAINING_ROWS = 40
 """Rows of the training sample for each list."""
 ITERATIONS = 8
 """Iterations of k-means."""
+MAX_SCANNED = 8_192
+"""Lists that are scanned at a time for several queries together: FAISS holds a table of 8 KiB for each."""
 SCAN_COST = 0.03
 """Cost of scanning a code of an inverted file, in comparisons of a row that is copied out."""
 
@@ -249,10 +251,14 @@ class InvertedFile:
         params = faiss.IndexRefineSearchParameters(  # type: ignore[call-arg]
             k_factor=1, base_index_params=codes
         )
-        found: tuple[Scores, Rows] = faiss.IndexRefine(self._lists, self._stored).search(
-            queries, candidates, params=params
-        )
-        return found
+        index = faiss.IndexRefine(self._lists, self._stored)
+        together = max(1, MAX_SCANNED // scanned)
+        found = [
+            index.search(queries[start : start + together], candidates, params=params)
+            for start in range(0, len(queries), together)
+        ]
+        scores, rows = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        return scores, rows
 
     @property
     def _stored(self) -> RowStorage:
