@@ -152,11 +152,11 @@ def _select_lists(
     queries = encode_queries()
     truth = highest_scores(vectors, queries, DEPTH, threads=threads)
     trial = _Trial(vectors, queries, truth, options.recall)
-    steps = [step for step in LIST_STEPS if step < lists.lists] + [lists.lists]
-    # int8 loses more of the order of near vectors than all lists that are left out
+    steps = sorted({min(step, lists.lists) for step in LIST_STEPS})
+    # int8 alone loses about as many of the nearest as the recall allows
     precision: Precision = "float16" if options.vectors == "auto" else options.vectors
     index = store_rows(vectors, precision, threads=threads).with_lists(lists)
-    if trial.passes(index, steps[: len(LIST_STEPS)]):
+    if trial.passes(index, steps):
         reasons = [reason, f"{lists.lists} lists take {mib:.0f} MiB, {precision} vectors are read from disk"]
         yield SelectedIndex(index, trial.record("ivf", precision, reasons))
         return
