@@ -96,6 +96,8 @@ def sample_rows(vectors: Vectors, count: int) -> Vectors:
     if count >= len(vectors):
         return np.ascontiguousarray(vectors)
     chosen = np.sort(np.random.default_rng(0).choice(len(vectors), count, replace=False))
-    sample = np.ascontiguousarray(vectors[chosen])
-    drop_pages(vectors)
+    sample = np.empty((count, vectors.shape[1]), np.float32)
+    for start in range(0, count, ROWS_AT_A_TIME):
+        sample[start : start + ROWS_AT_A_TIME] = vectors[chosen[start : start + ROWS_AT_A_TIME]]
+        drop_pages(vectors)
     return sample
