@@ -69,7 +69,7 @@ class Approximate(Protocol):
     def search(
         self, queries: Vectors, wanted: int, ef_search: int, selector: faiss.IDSelector | None, selected: int
     ) -> tuple[Scores, Rows]:
-        """Return scores and rows, (n, wanted), of rows that the selector accepts; -1 where too few were found.
+        """Return scores and rows, (n, m), m ≥ wanted, of rows that the selector accepts; -1 where too few were found.
 
         selected: number of rows that the selector accepts, at least `wanted`.
         """
@@ -241,7 +241,7 @@ class InvertedFile:
         while scanned < self.lists and len(short := np.flatnonzero(rows[:, -1] < 0)):
             scanned *= 4
             scores[short], rows[short] = self._scan(queries[short], candidates, scanned, selector)
-        return scores[:, :wanted], rows[:, :wanted]
+        return scores, rows
 
     def _scan(
         self, queries: Vectors, candidates: int, scanned: int, selector: faiss.IDSelector | None

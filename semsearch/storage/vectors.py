@@ -201,7 +201,7 @@ class VectorIndex:
             # FAISS scores an empty rank with the lowest float32, which overflows when it is rounded
             nearest_scores[nearest < 0] = -np.inf
             nearest_scores = np.round(nearest_scores, SCORE_DECIMALS)
-            order = np.lexsort((nearest, -nearest_scores), axis=1)
+            order = np.lexsort((nearest, -nearest_scores), axis=1)[:, :wanted]
             scores[:, :wanted] = np.take_along_axis(nearest_scores, order, axis=1)
             rows[:, :wanted] = np.take_along_axis(nearest, order, axis=1)
         return scores, rows
@@ -216,7 +216,7 @@ class VectorIndex:
     ) -> tuple[Scores, Rows]:
         """Search approximately, or compare every row; either returns only rows that the selector accepts.
 
-        selected: number of these rows; by default all.
+        selected: number of these rows; by default all. An approximate search may return more than are wanted.
         """
         if self._approximate is not None and ef_search is not None:
             return self._approximate.search(queries, wanted, ef_search, selector, selected or self.count)

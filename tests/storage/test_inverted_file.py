@@ -64,7 +64,7 @@ def test_scanning_more_lists_finds_more_and_the_stored_rows_decide_the_order(pre
 
 
 def test_equal_rows_are_in_their_order() -> None:
-    index = ivf_index(np.concatenate([ROWS, np.repeat(QUERIES[:1], 12, axis=0)]))
+    index = ivf_index(np.concatenate([ROWS, np.repeat(QUERIES[:1], 200, axis=0)]))
     scores, rows = index.search(QUERIES[:1], 12, ef_search=8)
     assert rows[0].tolist() == list(range(4000, 4012))
     assert len(set(scores[0].tolist())) == 1
