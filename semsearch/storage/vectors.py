@@ -191,11 +191,6 @@ class VectorIndex:
         if wanted and len(queries):
             if allowed is None or allowed_count == self.count:
                 nearest_scores, nearest = self._search_all(queries, wanted, ef_search)
-                # an approximate search may visit too few rows
-                incomplete = np.flatnonzero((nearest < 0).any(axis=1))
-                if len(incomplete):
-                    compared = self._search_all(queries[incomplete], wanted, None)
-                    nearest_scores[incomplete], nearest[incomplete] = compared
             else:
                 nearest_scores, nearest = self._search_allowed(allowed, allowed_count, queries, wanted, ef_search)
             # FAISS scores an empty rank with the lowest float32, which overflows when it is rounded
