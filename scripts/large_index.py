@@ -16,6 +16,7 @@ from semsearch.storage.documents import DocumentWriter
 from semsearch.storage.generations import begin_build, publish
 from semsearch.storage.manifest import FIRST_SEGMENT, FULLTEXT_VERSION, EncoderRecord, Manifest, SegmentRecord
 from semsearch.storage.projection import Projection
+from semsearch.system.files import drop_pages, temp_memmap
 from semsearch.types import Document, Passage, Vectors
 
 NOISE = 0.02
@@ -25,23 +26,26 @@ LENGTH = 30
 """Words per document, drawn by Zipf's law: the n-th most frequent word is 1/n as frequent as the first."""
 
 
-def corpus(folder: Path, count: int) -> tuple[Vectors, Vectors]:
+def corpus(folder: Path, count: int, *, store: Path | None = None) -> tuple[Vectors, Vectors]:
     """Return shuffled vectors: (count, dim) documents and (m, dim) queries, float32, rows of unit length.
 
     folder: holds NAME.npz with `documents` and `queries` (float16 or float32, unit rows). If they have fewer than
     `count` documents, these are repeated with noise (0.02 per dimension, then normalised).
+    store: a folder in which the documents' vectors are mapped from a temporary file instead of being held in memory.
     """
     archives = [np.load(path) for path in sorted(folder.glob("*.npz"))]
     rng = np.random.default_rng(0)
     documents = np.concatenate([archive["documents"] for archive in archives])
     queries = rng.permutation(np.concatenate([archive["queries"] for archive in archives]).astype(np.float32))
     documents = documents[rng.permutation(len(documents))]
-    vectors = np.empty((count, documents.shape[1]), np.float32)
+    shape = (count, documents.shape[1])
+    vectors = np.empty(shape, np.float32) if store is None else temp_memmap(store, shape)
     for start in range(0, count, len(documents)):
         block = documents[: count - start].astype(np.float32)
         if start:
             block += NOISE * rng.standard_normal(block.shape, np.float32)
         vectors[start : start + len(block)] = block / np.linalg.norm(block, axis=1, keepdims=True)
+        drop_pages(vectors)
     return vectors, np.ascontiguousarray(queries / np.linalg.norm(queries, axis=1, keepdims=True))
 
 
@@ -81,7 +85,7 @@ def publish_index(
             save_map_points(segment, projection, vectors)
         *_, selected = select_index(vectors, lambda: queries, options, threads=2)
         assert isinstance(selected, SelectedIndex)
-        selected.index.save(segment.vectors, segment.graph)
+        selected.index.save(segment.vectors, segment.lists if selected.record.type == "ivf" else segment.graph)
         count = len(vectors)
         publish(
             files,

@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from semsearch.errors import IndexFolderError
+from semsearch.system.files import drop_pages
 from semsearch.types import Vectors
 
 Array = npt.NDArray[np.float32]
@@ -36,7 +37,7 @@ class SpectralBasis:
     def from_vectors(cls, vectors: Vectors, *, rows_at_a_time: int = 8_192) -> SpectralBasis:
         """Compute the basis of (n, dim) passage vectors, n ≥ 1.
 
-        rows_at_a_time: rows that are converted to float64 and summed at once.
+        rows_at_a_time: rows that are converted to float64 and summed at once; of a memory map, only these are held.
         """
         count, dimension = vectors.shape
         total = np.zeros(dimension)
@@ -45,6 +46,7 @@ class SpectralBasis:
             block = vectors[start : start + rows_at_a_time].astype(np.float64)
             total += block.sum(axis=0)
             products += block.T @ block
+            drop_pages(vectors)
         mean = total / count
         values, axes = np.linalg.eigh(products / count - np.outer(mean, mean))
         # eigh sorts in ascending order; an eigenvalue of a covariance is negative only by rounding

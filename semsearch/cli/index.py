@@ -311,7 +311,7 @@ def info(
         "segments": _segments(manifest),
         "index": manifest.index.type
         + (f", {manifest.index.vectors} vectors" if manifest.index.vectors != "float32" else "")
-        + (f", {manifest.index.ef_search} candidates" if manifest.index.ef_search else "")
+        + (f", ef_search {manifest.index.ef_search}" if manifest.index.ef_search else "")
         + (f", recall@10 {manifest.index.recall}" if manifest.index.recall else "")
         + (f" ({manifest.index.reason})" if manifest.index.reason else ""),
         "search": str(manifest.search),
@@ -510,7 +510,7 @@ def _with_progress(events: Iterator[object]) -> Iterator[object]:
 
     from semsearch.ingest.building import LoadingEncoder, ProjectingMap, Reading, Skipped
     from semsearch.ingest.encoding import Encoding
-    from semsearch.ingest.index_selection import LinkingGraph
+    from semsearch.ingest.inverted_file import LinkingGraph
 
     columns = (
         SpinnerColumn(),
@@ -548,7 +548,7 @@ def _with_progress(events: Iterator[object]) -> Iterator[object]:
                     task = progress.add_task("computing the map", total=None, counts=f"{passages:,} passages")
                 case LinkingGraph(rows=0, of_rows=of_rows):
                     progress.remove_task(task)
-                    task = progress.add_task("linking neighbours", total=of_rows, counts="")
+                    task = progress.add_task("indexing vectors", total=of_rows, counts="")
                 case LinkingGraph(rows, of_rows):
                     progress.update(task, completed=rows, counts=f"{rows:,} of {of_rows:,} passages")
             yield event

@@ -130,8 +130,8 @@ def candidate_settings(present: Setting, weights: Weights | None, ef_search: int
     choice of learners; and the present setting with a larger `ef_search`. If tuning is stopped early, it has tried all
     searches without learners, then with all of them, and at last with each learner alone.
 
-    weights: None if there are no weights for the index's encoder; there are then no learners. ef_search: the number of
-    candidates that a search of the index's graph keeps; None if the index has no graph.
+    weights: None if there are no weights for the index's encoder; there are then no learners. ef_search: how much
+    of the index's graph or inverted file a search visits; None if every vector is compared.
     """
     searches = [present.search.model_copy(update={"mode": Mode.SEMANTIC})]
     searches += [

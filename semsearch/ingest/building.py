@@ -21,14 +21,16 @@ from semsearch.encoders.encoder import Encoder
 from semsearch.errors import InputError
 from semsearch.ingest.chunking import Chunker
 from semsearch.ingest.encoding import Encoding, PipelinedEncoder, Resuming, encode_resumable, open_checkpoint
-from semsearch.ingest.index_selection import LinkingGraph, SelectedIndex, select_index
+from semsearch.ingest.index_selection import SelectedIndex, select_index
 from semsearch.ingest.input_report import InputReport, file_of
+from semsearch.ingest.inverted_file import LinkingGraph
 from semsearch.ingest.readers.files import BadRecord, PassedOver, Record
 from semsearch.ingest.readers.sources import read
 from semsearch.ingest.recipe import ChunkingOptions, IndexOptions, Recipe
 from semsearch.storage.documents import DocumentWriter, encoder_text
 from semsearch.storage.embedding_checkpoint import remove_checkpoint
 from semsearch.storage.generations import Generation, SegmentFiles, begin_build, publish, write_errors
+from semsearch.storage.index_checkpoint import IndexCheckpoint, remove_index_checkpoint
 from semsearch.storage.left_out import LeftOut, count_bad, summarize
 from semsearch.storage.manifest import (
     FIRST_SEGMENT,
@@ -123,7 +125,7 @@ def build(
     name: title if the recipe has none, by default the folder's name.
     resume: continue a build of this index that was stopped.
 
-    Memory holds the encoder, the vectors once, as (passages, dim) float32, and a few batches of texts.
+    Memory holds the encoder, a few batches of texts, and what `select_index` needs; vectors are in a temporary file.
 
     Bad records are left out; the manifest says which, and why.
 
@@ -137,6 +139,8 @@ def build(
     with write_errors(folder), begin_build(folder) as files:
         segment = files.segment(FIRST_SEGMENT)
         segment.folder.mkdir()
+        if not resume:
+            remove_index_checkpoint(folder)
         if records is None:
             records = chain.from_iterable([read(source) for source in recipe.sources])
         if encoder is None:
@@ -161,6 +165,7 @@ def build(
         record = yield from write_vector_index(content.vectors, encode_queries, recipe.index, segment, threads=threads)
         manifest = publish(files, _manifest(recipe, name or folder.name, encoder, content, record, report))
         remove_checkpoint(folder)
+        remove_index_checkpoint(folder)
     yield Published(folder, manifest)
 
 
@@ -327,11 +332,12 @@ def write_vector_index(
     threads: int,
 ) -> Generator[LinkingGraph, None, IndexRecord]:
     """Index the vectors of a segment as `select_index` does, write the index, and return its record."""
-    for event in select_index(vectors, encode_queries, options, threads=threads):
+    checkpoint = partial(IndexCheckpoint, files.folder.parent.parent, vectors)
+    for event in select_index(vectors, encode_queries, options, threads=threads, open_checkpoint=checkpoint):
         if isinstance(event, LinkingGraph):
             yield event
     assert isinstance(event, SelectedIndex)
-    event.index.save(files.vectors, files.graph)
+    event.index.save(files.vectors, files.lists if event.record.type == "ivf" else files.graph)
     return event.record
 
 

@@ -13,11 +13,15 @@ from time import perf_counter
 import numpy as np
 
 from semsearch.errors import InputError
+from semsearch.ingest.inverted_file import ROWS_AT_A_TIME, LinkingGraph, fill_lists, highest_scores, store_rows
 from semsearch.ingest.recipe import IndexOptions
 from semsearch.search.ranking import FUSION_DEPTH
+from semsearch.storage.approximate import EF_CONSTRUCTION, HNSW_M, list_bytes
+from semsearch.storage.index_checkpoint import IndexCheckpoint
 from semsearch.storage.manifest import IndexRecord
-from semsearch.storage.vectors import EF_CONSTRUCTION, HNSW_M, Precision, VectorIndex
+from semsearch.storage.vectors import IndexType, Precision, VectorIndex
 from semsearch.system.files import drop_pages
+from semsearch.system.memory import machine_memory
 from semsearch.types import Rows, Scores, Vectors
 
 EF_CONSTRUCTION_STEPS = (EF_CONSTRUCTION, 3 * EF_CONSTRUCTION)
@@ -32,16 +36,10 @@ BYTES_PER_VALUE: dict[Precision, int] = {"float32": 4, "float16": 2, "int8": 1}
 """By falling precision."""
 GRAPH_BYTES = 4 * 2 * HNSW_M + 12
 """Approximate size of one vector's links."""
-ROWS_AT_A_TIME = 5_000
-"""Rows added between two progress reports."""
-
-
-@dataclass(frozen=True, slots=True)
-class LinkingGraph:
-    """Progress: rows added to an index."""
-
-    rows: int
-    of_rows: int
+MEMORY_SHARE = 0.5
+"""Share of the machine's memory that vectors and graph may take if the options give no limit."""
+LIST_STEPS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 1_024)
+"""Numbers of lists of an inverted file that a search scans, tried in turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,17 +71,37 @@ class _Candidate:
 
 
 def select_index(
-    vectors: Vectors, encode_queries: Callable[[], Vectors], options: IndexOptions, *, threads: int
+    vectors: Vectors,
+    encode_queries: Callable[[], Vectors],
+    options: IndexOptions,
+    *,
+    threads: int,
+    open_checkpoint: Callable[[], IndexCheckpoint] | None = None,
 ) -> Iterator[LinkingGraph | SelectedIndex]:
     """Build the first index, in order of build time, that reaches the options' recall.
 
     vectors: (n, dim) float32, unit rows.
     encode_queries: returns (m, dim) float32 unit rows, realistic queries that are not among the vectors. Called only if
     recall has to be measured, which is done against an exact search of the vectors as given.
+    open_checkpoint: opens the place where an inverted file is saved and continued. Called only if one is built.
+
+    An inverted file is built in the memory of its lists, of the stored rows and of a sample of the vectors; the other
+    types hold the vectors once more.
 
     Yields progress, the selected index last. Raises InputError if no candidate reaches the recall, or if the vectors do
     not fit the memory limit.
     """
+    too_large = _exceeds_memory(vectors.shape, options) if options.type == "auto" else ""
+    if options.type == "ivf" or too_large:
+        yield from _select_lists(
+            vectors,
+            encode_queries,
+            options,
+            too_large or "ivf was asked for",
+            None if open_checkpoint is None else open_checkpoint(),
+            threads=threads,
+        )
+        return
     exact = VectorIndex.exact(vectors.shape[1], threads=threads)
     for _ in _add(vectors, exact):
         pass
@@ -95,36 +113,97 @@ def select_index(
         yield SelectedIndex(exact, IndexRecord(reason="; ".join(reasons)))
         return
     queries = encode_queries()
-    truth = exact.search(queries, DEPTH)[0]
+    trial = _Trial(vectors, queries, exact.search(queries, DEPTH)[0], options.recall)
     del exact
-    recall = 0.0
     for candidate in [_Candidate(precision, ef) for ef in (EF_CONSTRUCTION_STEPS if linked else (None,))]:
         index = candidate.build(vectors.shape[1], threads=threads)
         index.train(vectors)
         yield from _add(vectors, index)
-        for ef_search in candidate.ef_searches:
-            recalls = _recalls(index, vectors, queries, truth, ef_search=ef_search)
-            recall = float(recalls.mean())
-            if _is_enough(recalls, options.recall):
-                if candidate.ef_construction is not None:
-                    reasons.append(f"linked with {candidate.ef_construction} candidates")
-                reasons.append(f"a query takes {_query_ms(index, queries, ef_search=ef_search):.2f} ms")
-                record = IndexRecord(
-                    type="hnsw" if linked else "exact",
-                    vectors=precision,
-                    reason="; ".join(reasons),
-                    ef_search=ef_search,
-                    recall=round(recall, 4),
-                    queries=len(queries),
-                )
-                yield SelectedIndex(index, record)
-                return
+        if trial.passes(index, candidate.ef_searches):
+            if candidate.ef_construction is not None:
+                reasons.append(f"linked with {candidate.ef_construction} candidates")
+            yield SelectedIndex(index, trial.record("hnsw" if linked else "exact", precision, reasons))
+            return
     subject = f"a graph over {len(vectors)} vectors as" if linked else f"{len(vectors)} vectors compared as"
     raise InputError(
-        f"{subject} {precision} reaches a recall@10 of {recall:.4f}"
+        f"{subject} {precision} reaches a recall@10 of {trial.recall:.4f}"
         + (f" with {EF_SEARCH_STEPS[-1]} candidates" if linked else "")
         + f", not {options.recall:g}: set index.recall lower, index.vectors to float32, or index.type to exact"
     )
+
+
+def _select_lists(
+    vectors: Vectors,
+    encode_queries: Callable[[], Vectors],
+    options: IndexOptions,
+    reason: str,
+    checkpoint: IndexCheckpoint | None,
+    *,
+    threads: int,
+) -> Iterator[LinkingGraph | SelectedIndex]:
+    """As `select_index`, of an inverted file."""
+    mib = list_bytes(*vectors.shape) / 2**20
+    if options.memory_mib is not None and mib > options.memory_mib:
+        raise InputError(
+            f"an inverted file of {len(vectors)} vectors takes {mib:.0f} MiB besides the vectors on disk,"
+            f" index.memory_mib allows {options.memory_mib:g}: allow more, or index fewer passages"
+        )
+    lists = yield from fill_lists(vectors, checkpoint, threads=threads)
+    queries = encode_queries()
+    truth = highest_scores(vectors, queries, DEPTH, threads=threads)
+    trial = _Trial(vectors, queries, truth, options.recall)
+    steps = sorted({min(step, lists.lists) for step in LIST_STEPS})
+    # int8 alone loses about as many of the nearest as the recall allows
+    precision: Precision = "float16" if options.vectors == "auto" else options.vectors
+    index = store_rows(vectors, precision, threads=threads).with_lists(lists)
+    if trial.passes(index, steps):
+        reasons = [reason, f"{lists.lists} lists take {mib:.0f} MiB, {precision} vectors are read from disk"]
+        yield SelectedIndex(index, trial.record("ivf", precision, reasons))
+        return
+    raise InputError(
+        f"an inverted file of {len(vectors)} vectors as {precision} reaches a recall@10 of {trial.recall:.4f} with"
+        f" {trial.ef_search} of {lists.lists} lists, not {options.recall:g}: set index.recall lower, index.vectors to"
+        " float16 or float32, or index.type to hnsw"
+    )
+
+
+@dataclass
+class _Trial:
+    """Measures indexes of the same vectors on the same queries."""
+
+    vectors: Vectors
+    queries: Vectors
+    truth: Scores
+    """(m, DEPTH) the highest cosines of each query."""
+    wanted: float
+    """The recall to reach."""
+    recall: float = 0.0
+    """The recall that was measured last."""
+    ef_search: int | None = None
+    """The parameter that it was measured with."""
+    query_ms: float = 0.0
+    """Time of a query, of an index that passed."""
+
+    def passes(self, index: VectorIndex, ef_searches: Sequence[int | None]) -> bool:
+        """Whether the index reaches the recall with one of the parameters, which are tried in turn."""
+        for self.ef_search in ef_searches:
+            recalls = _recalls(index, self.vectors, self.queries, self.truth, ef_search=self.ef_search)
+            self.recall = float(recalls.mean())
+            if _is_enough(recalls, self.wanted):
+                self.query_ms = _query_ms(index, self.queries, ef_search=self.ef_search)
+                return True
+        return False
+
+    def record(self, index_type: IndexType, precision: Precision, reasons: Sequence[str]) -> IndexRecord:
+        """The record of the index that passed."""
+        return IndexRecord(
+            type=index_type,
+            vectors=precision,
+            reason="; ".join([*reasons, f"a query takes {self.query_ms:.2f} ms"]),
+            ef_search=self.ef_search,
+            recall=round(self.recall, 4),
+            queries=len(self.queries),
+        )
 
 
 def _recalls(index: VectorIndex, vectors: Vectors, queries: Vectors, truth: Scores, *, ef_search: int | None) -> Scores:
@@ -156,13 +235,28 @@ def _type_reason(options: IndexOptions, exact_ms: float) -> str:
     return f"comparing all takes {exact_ms:.2f} ms a query here, {relation} {options.exact_ms:g}"
 
 
+def _needed_mib(shape: tuple[int, ...], precision: Precision, *, linked: bool) -> float:
+    """Memory of the vectors, and of a graph over them."""
+    rows, dimension = shape
+    return rows * (BYTES_PER_VALUE[precision] * dimension + (GRAPH_BYTES if linked else 0)) / 2**20
+
+
+def _exceeds_memory(shape: tuple[int, ...], options: IndexOptions) -> str:
+    """Why vectors and graph do not fit the memory; empty if they do."""
+    precision = "float32" if options.vectors == "auto" else options.vectors
+    needed = _needed_mib(shape, precision, linked=True)
+    if options.memory_mib is not None:
+        limit, origin = options.memory_mib, "index.memory_mib"
+    else:
+        limit, origin = MEMORY_SHARE * machine_memory() / 2**20, f"{MEMORY_SHARE:.0%} of this machine's memory"
+    if needed <= limit:
+        return ""
+    return f"{precision} vectors and a graph would take {needed:.0f} MiB, over {limit:.0f} MiB ({origin})"
+
+
 def _precision(shape: tuple[int, ...], options: IndexOptions, *, linked: bool) -> tuple[Precision, str]:
     """The precision of the stored vectors, and the reason; an empty reason for the default."""
-    rows, dimension = shape
-    mib: dict[Precision, float] = {
-        precision: rows * (size * dimension + (GRAPH_BYTES if linked else 0)) / 2**20
-        for precision, size in BYTES_PER_VALUE.items()
-    }
+    mib = {precision: _needed_mib(shape, precision, linked=linked) for precision in BYTES_PER_VALUE}
     if options.vectors != "auto":
         precision = options.vectors
     elif options.memory_mib is None:
@@ -172,8 +266,8 @@ def _precision(shape: tuple[int, ...], options: IndexOptions, *, linked: bool) -
         precision = fitting[0] if fitting else "int8"
     if options.memory_mib is not None and mib[precision] > options.memory_mib:
         raise InputError(
-            f"{rows} vectors as {precision} take {mib[precision]:.0f} MiB, index.memory_mib allows"
-            f" {options.memory_mib:g}: allow more, or index fewer passages"
+            f"{shape[0]} vectors as {precision} take {mib[precision]:.0f} MiB, index.memory_mib allows"
+            f" {options.memory_mib:g}: allow more, set index.type to ivf, or index fewer passages"
         )
     origin = "asked for" if options.vectors != "auto" else f"within {options.memory_mib:g} MiB"
     return precision, f"{precision} vectors take {mib[precision]:.0f} MiB, {origin}"

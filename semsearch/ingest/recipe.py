@@ -65,13 +65,22 @@ class ChunkingOptions(_Section):
 class IndexOptions(_Section):
     """How the nearest vectors are found."""
 
-    type: Literal["auto", "exact", "hnsw"] = Field(
-        "auto", description="exact compares every vector, hnsw searches a graph; auto: exact if that is fast enough"
+    type: Literal["auto", "exact", "hnsw", "ivf"] = Field(
+        "auto",
+        description="exact compares every vector, hnsw searches a graph, ivf an inverted file over vectors on disk;"
+        " auto: ivf if vectors and graph do not fit memory, else exact if that is fast enough, else hnsw",
     )
     vectors: Literal["auto", "float32", "float16", "int8"] = Field(
-        "auto", description="Precision of the vectors; auto: float32, or the highest that `memory_mib` allows"
+        "auto",
+        description="Precision of the vectors; auto: float32, or the highest that `memory_mib` allows; of ivf, int8,"
+        " or float16 if int8 does not reach the recall",
     )
-    memory_mib: float | None = Field(None, gt=0, description="Memory limit of vectors and graph, in MiB")
+    memory_mib: float | None = Field(
+        None,
+        gt=0,
+        description="Memory limit of vectors and graph, in MiB, or of the lists of ivf; by default, type auto takes"
+        " half of the machine's memory for vectors and graph",
+    )
     exact_ms: float = Field(
         3.0, ge=0, description="auto: largest time of an exact search for one query, in milliseconds"
     )

@@ -33,8 +33,8 @@ from semsearch.ingest.building import (
     write_vector_index,
 )
 from semsearch.ingest.encoding import Encoding, Resuming, encode_passages, encode_resumable, open_checkpoint
-from semsearch.ingest.index_selection import LinkingGraph
 from semsearch.ingest.input_report import InputReport, file_of
+from semsearch.ingest.inverted_file import LinkingGraph
 from semsearch.ingest.readers.files import BadRecord, PassedOver, Record
 from semsearch.ingest.recipe import IndexOptions, Recipe
 from semsearch.storage.corpus import Corpus, Segment
@@ -42,6 +42,7 @@ from semsearch.storage.deletions import Deletions, save_deletions
 from semsearch.storage.documents import DocumentWriter, StoredDocument
 from semsearch.storage.embedding_checkpoint import remove_checkpoint
 from semsearch.storage.generations import Generation, OpenGeneration, SegmentFiles, begin_update, publish
+from semsearch.storage.index_checkpoint import remove_index_checkpoint
 from semsearch.storage.left_out import LeftOut
 from semsearch.storage.manifest import FULLTEXT_VERSION, IndexRecord, Manifest, SegmentRecord
 from semsearch.storage.projection import Projection
@@ -140,6 +141,7 @@ def update(
             change.manifest = manifest
             manifest = change.publish()
             remove_checkpoint(folder)
+            remove_index_checkpoint(folder)
         replaced = len(changes.replaced)
         yield UpdateResult(
             folder,
@@ -252,7 +254,7 @@ def compact(
 
     encoder: an open encoder of the index, for the queries on which recall is measured; by default it is loaded.
 
-    Needs the memory of the vectors, and time in proportion to the index; nothing is encoded again. Raises
+    Needs the memory that `select_index` does, and time in proportion to the index; nothing is encoded again. Raises
     IndexFolderError as `update` does, and InputError if no vector index reaches the recall that the recipe asks for.
     """
     threads = threads or available_cores()
@@ -291,7 +293,9 @@ def compact(
             return loaded.encode_queries(queries)
 
         yield from change.add(counts, vectors, recipe.index, encode_queries, threads=threads)
-        yield UpdateResult(folder, change.publish(), compacted=True)
+        manifest = change.publish()
+        remove_index_checkpoint(folder)
+        yield UpdateResult(folder, manifest, compacted=True)
 
 
 @dataclass

@@ -323,7 +323,7 @@ class SearchEngine:
 
     @property
     def ef_search(self) -> int | None:
-        """Candidates kept while searching the HNSW graph; None if every vector is compared."""
+        """Candidates kept of the graph, or lists scanned of the inverted file; None if every vector is compared."""
         measured = [segment.index.ef_search or 0 for segment in self.corpus.segments]
         return self.manifest.search.ef_search or max(measured) or None
 
@@ -505,7 +505,7 @@ class SearchEngine:
         """Number of nearest documents that answering the query needs."""
         depth = query.offset + query.k if query.sort is None else SORT_DEPTH
         depth = 2 * depth + 20 if query.collapse else depth
-        # the first results of a graph search depend slightly on their number: the same number keeps pages consistent
+        # the first results of an approximate search depend slightly on their number: with the same one, pages agree
         return max(depth, FUSION_DEPTH) if self.mode(query) is Mode.HYBRID or self.ef_search is not None else depth
 
 

@@ -81,7 +81,12 @@ class Segment:
             )
         segment = cls(
             record.name,
-            VectorIndex.open(files.vectors, files.graph if record.index.type == "hnsw" else None, threads=threads),
+            VectorIndex.open(
+                files.vectors,
+                files.graph if record.index.type == "hnsw" else None,
+                lists=files.lists if record.index.type == "ivf" else None,
+                threads=threads,
+            ),
             DocumentStore(files.documents),
             None if record.is_former else FullText(files.fulltext),
             record.index,

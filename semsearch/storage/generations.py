@@ -5,11 +5,13 @@
       lock               locked by the process that builds or updates the index
       g-000002/          a generation: never changed once published
         manifest.json  basis.safetensors  map.safetensors (optional)  deleted.safetensors (optional)
-        s-000001/          a segment: vectors.faiss  graph.faiss (optional)  places.npy (optional)  documents.sqlite
+        s-000001/          a segment: vectors.faiss  graph.faiss or lists.faiss (optional)  places.npy (optional)
+          documents.sqlite
           fulltext/        the files of its full text
       domains/           the learned states of its domains, independent of generations
       building-XXXX/     a build in progress; if its process died, the next build removes it
       unfinished.sqlite  vectors of an unfinished build, which the next build reuses
+      unfinished.lists-XXXX  the inverted file of an unfinished build, which the next build continues
 
 A builder fills a folder of its own, flushes it to disk, renames it to the next generation and then replaces `current`:
 from that moment on, readers open the new generation. Readers hold a shared lock on their generation's manifest, so that
@@ -37,6 +39,7 @@ from safetensors import SafetensorError
 
 from semsearch.errors import IndexBusyError, IndexFolderError, IndexWriteError, first_line
 from semsearch.storage.embedding_checkpoint import FILE as CHECKPOINT
+from semsearch.storage.index_checkpoint import is_index_checkpoint
 from semsearch.storage.manifest import FileRecord, Manifest, parse_manifest
 from semsearch.system.files import checksum, sync_to_disk
 from semsearch.system.threads import available_cores
@@ -61,6 +64,11 @@ class SegmentFiles:
     def graph(self) -> Path:
         """The HNSW graph; only in a segment of type hnsw."""
         return self.folder / "graph.faiss"
+
+    @property
+    def lists(self) -> Path:
+        """The inverted file; only in a segment of type ivf."""
+        return self.folder / "lists.faiss"
 
     @property
     def map_points(self) -> Path:
@@ -227,7 +235,7 @@ def begin_build(folder: Path) -> Iterator[Generation]:
                 shutil.rmtree(unfinished, ignore_errors=True)
                 _clean(folder)
                 if not is_index(folder):
-                    # the first build failed: leave nothing but the embedding checkpoint, which the next one reuses
+                    # the first build failed: leave nothing but the checkpoints, which the next one reuses
                     (folder / LOCK).unlink(missing_ok=True)
                     folder.rmdir()
 
@@ -390,7 +398,11 @@ def _newest_number(folder: Path) -> int:
 
 
 def _is_ours(path: Path) -> bool:
-    return path.name in {LOCK, CURRENT, f".{CURRENT}"} or path.name.startswith(("g-", "building-", CHECKPOINT))
+    return (
+        path.name in {LOCK, CURRENT, f".{CURRENT}"}
+        or path.name.startswith(("g-", "building-", CHECKPOINT))
+        or is_index_checkpoint(path)
+    )
 
 
 def _clean(folder: Path) -> None:

@@ -68,12 +68,13 @@ class SearchOptions(BaseModel):
     ef_search: int | None = Field(
         None,
         ge=1,
-        description="Candidates kept in a graph search; by default the value measured at the build",
+        description="Candidates kept in a graph search, or lists scanned of an inverted file; by default the value"
+        " measured at the build",
     )
 
     def __str__(self) -> str:
         mode = f"hybrid {self.lexical_weight}" if self.mode is Mode.HYBRID else self.mode.value
-        return mode if self.ef_search is None else f"{mode}, {self.ef_search} candidates"
+        return mode if self.ef_search is None else f"{mode}, ef_search {self.ef_search}"
 
 
 class IndexRecord(BaseModel):
@@ -83,10 +84,12 @@ class IndexRecord(BaseModel):
 
     _former = model_validator(mode="before")(accept_former_names(effort="ef_search", why="reason"))
 
-    type: Literal["exact", "hnsw"] = "exact"
+    type: Literal["exact", "hnsw", "ivf"] = "exact"
     vectors: Literal["float32", "float16", "int8"] = Field("float32", description="Precision of the stored vectors")
     reason: str = Field("", description="Why this type was chosen")
-    ef_search: int | None = Field(None, ge=1, description="Candidates kept while searching the graph")
+    ef_search: int | None = Field(
+        None, ge=1, description="Candidates kept while searching the graph, or lists scanned of the inverted file"
+    )
     recall: float | None = Field(None, description="recall@10 with this ef_search, measured at the build")
     queries: int = Field(0, description="Number of queries that the recall was measured on")
 

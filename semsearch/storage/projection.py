@@ -18,6 +18,7 @@ from safetensors.numpy import load_file, save_file
 
 from semsearch.adapters.basis import SpectralBasis
 from semsearch.errors import IndexFolderError
+from semsearch.system.files import drop_pages
 from semsearch.types import Vectors
 
 Points = npt.NDArray[np.float32]
@@ -69,6 +70,7 @@ class Projection:
             weights = np.exp(SHARPNESS * (cosines - cosines.max(axis=1, keepdims=True)))
             weights /= weights.sum(axis=1, keepdims=True)
             points[start : start + len(cosines)] = np.einsum("nk,nkd->nd", weights, self.points[nearest])
+            drop_pages(vectors)
         return points
 
     def save(self, path: Path) -> None:

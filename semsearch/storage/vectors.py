@@ -2,59 +2,54 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import faiss
 import numpy as np
 
 from semsearch.errors import IndexFolderError, first_line
+from semsearch.storage.approximate import (
+    EF_CONSTRUCTION,
+    Approximate,
+    Graph,
+    InvertedFile,
+    RowStorage,
+    read_faiss,
+)
 from semsearch.types import Mask, Rows, Scores, Vectors
 
 SCORE_DECIMALS = 6
 """Scores that agree to this many decimals are equal: their last bits depend on the shape of the batch."""
 EXACT_FROM = 1_000
-"""Number of requested rows from which on every row is compared: the graph search would visit most of them anyway."""
-HNSW_M = 32
-"""Neighbours of a row in the graph; twice this number on the lowest level."""
-EF_CONSTRUCTION = 80
-"""Default number of candidates for the neighbours of a new row (efConstruction)."""
+"""Number of requested rows from which on every row is compared: a graph search would visit most of them anyway."""
 MAX_GATHERED_SHARE = 0.25
-"""Without a graph, the largest share of allowed rows that are copied out and compared instead of being selected."""
+"""In an exact index, the largest share of allowed rows that are copied out and compared instead of being selected."""
+GATHERED_ROWS = 65_536
+"""Rows that are copied out at a time."""
 
 Precision: TypeAlias = Literal["float32", "float16", "int8"]
 """How the numbers of a vector are stored."""
+IndexType: TypeAlias = Literal["exact", "hnsw", "ivf"]
+"""How rows are found: all are compared, or a graph is searched, or the lists of an inverted file."""
 _QUANTIZERS = {"float16": faiss.ScalarQuantizer.QT_fp16, "int8": faiss.ScalarQuantizer.QT_8bit}
 
 
 class VectorIndex:
-    """Passage vectors by row, searched by cosine similarity: exhaustively, or with a graph."""
+    """Passage vectors by row, searched by cosine similarity: exhaustively, with a graph or with an inverted file."""
 
-    def __init__(
-        self,
-        rows: faiss.IndexFlat | faiss.IndexScalarQuantizer,
-        graph: faiss.IndexHNSW | None = None,
-        *,
-        threads: int = 1,
-    ) -> None:
+    def __init__(self, rows: RowStorage, approximate: Approximate | None = None, *, threads: int = 1) -> None:
         """Tie finished parts together.
 
-        rows: unit vectors under the inner product. graph: an HNSW graph over these rows, which it
-        refers to instead of holding vectors of its own. threads: CPU threads for each call.
+        rows: unit vectors under the inner product. approximate: a graph or an inverted file over these rows. threads:
+        CPU threads for each call.
 
-        Raises ValueError if the metric is another one or the parts differ in their number of rows.
+        Raises ValueError if the metric is another one.
         """
         if rows.metric_type != faiss.METRIC_INNER_PRODUCT:
             raise ValueError(f"the index has metric {rows.metric_type}: unit vectors need the inner product")
-        if graph is not None:
-            if graph.ntotal != rows.ntotal:
-                raise ValueError(f"a graph of {graph.ntotal} rows over {rows.ntotal} vectors")
-            graph.storage, graph.own_fields = rows, False
-            # assigning `storage` takes ownership from Python, but this graph does not own it: nothing would free it
-            rows.thisown = True  # type: ignore[union-attr]
         self._rows = rows
-        self._graph = graph
+        self._approximate = approximate
         self._threads = threads
 
     @classmethod
@@ -71,28 +66,34 @@ class VectorIndex:
         ef_construction: int = EF_CONSTRUCTION,
         threads: int = 1,
     ) -> VectorIndex:
-        """Return an empty index with a hierarchical navigable small world graph.
-
-        Source: Malkov & Yashunin 2018, doi:10.1109/TPAMI.2018.2889473.
-        """
+        """Return an empty index with a graph."""
         rows = _empty_rows(dimension, precision)
-        # the type stubs lack this constructor, and the flags and search parameters of a graph
-        graph = faiss.IndexHNSW(rows, HNSW_M)  # type: ignore[arg-type]
-        graph.hnsw.efConstruction = ef_construction
-        return cls(rows, graph, threads=threads)
+        return cls(rows, Graph.over(rows, ef_construction=ef_construction), threads=threads)
 
     @classmethod
-    def open(cls, path: Path, graph: Path | None = None, *, threads: int = 1) -> VectorIndex:
-        """Map the files that `save` wrote into memory.
+    def open(cls, path: Path, graph: Path | None = None, *, lists: Path | None = None, threads: int = 1) -> VectorIndex:
+        """Map the files that `save` wrote into memory: the rows, and the graph or the inverted file, if there is one.
 
         The caller checks the files' checksums first. A damaged file cannot make FAISS allocate more memory than the
         file is long. Raises IndexFolderError if a file is not such an index.
         """
         try:
-            rows = _memory_map(path, (faiss.IndexFlat, faiss.IndexScalarQuantizer))
-            return cls(rows, None if graph is None else _memory_map(graph, (faiss.IndexHNSW,)), threads=threads)
+            rows = read_faiss(path, (faiss.IndexFlat, faiss.IndexScalarQuantizer))
+            approximate: Approximate | None = None
+            if graph is not None:
+                approximate = Graph(read_faiss(graph, (faiss.IndexHNSW,)), rows)
+            elif lists is not None:
+                approximate = InvertedFile.open(lists).over(rows)
+            return cls(rows, approximate, threads=threads)
         except (OSError, RuntimeError, ValueError) as error:
             raise IndexFolderError(f"{path} is not a vector index ({first_line(error)}): build it again") from error
+
+    def with_lists(self, lists: InvertedFile) -> VectorIndex:
+        """Return an index of the same rows that scans the lists of an inverted file.
+
+        Raises ValueError if the inverted file is of another number of rows, or of another dimension.
+        """
+        return VectorIndex(self._rows, lists.over(self._rows), threads=self._threads)
 
     @property
     def dimension(self) -> int:
@@ -105,12 +106,12 @@ class VectorIndex:
         return int(self._rows.ntotal)
 
     def train(self, vectors: Vectors) -> None:
-        """Fit the quantizer to (n, dim) sample vectors. Call it before the first `add`; float32 does not need it."""
+        """Fit the index to (n, dim) sample vectors, before the first `add`; exact float32 needs no training."""
         faiss.omp_set_num_threads(self._threads)
         if not self._rows.is_trained:
             self._rows.train(vectors)
-        if self._graph is not None:
-            self._graph.is_trained = True
+        if self._approximate is not None:
+            self._approximate.train(vectors)
 
     def reserve(self, rows: int) -> None:
         """Allocate memory for `rows` rows, so that `add` does not reallocate as the index grows."""
@@ -120,14 +121,17 @@ class VectorIndex:
     def add(self, vectors: Vectors) -> None:
         """Append vectors, (n, dim) float32, unit rows; they get the next row numbers."""
         faiss.omp_set_num_threads(self._threads)
-        (self._graph or self._rows).add(vectors)
+        (self._approximate or self._rows).add(vectors)
 
-    def save(self, path: Path, graph: Path | None = None) -> None:
-        """Write the rows to `path`, and the graph, if there is one, to `graph`. Raises OSError if writing fails."""
+    def save(self, path: Path, approximate: Path | None = None) -> None:
+        """Write the rows to `path`, and the graph or the inverted file, if there is one, to `approximate`.
+
+        Raises OSError if writing fails.
+        """
         try:
             faiss.write_index(self._rows, str(path))
-            if self._graph is not None and graph is not None:
-                faiss.write_index(self._graph, str(graph), faiss.IO_FLAG_SKIP_STORAGE)  # type: ignore[call-overload]
+            if self._approximate is not None and approximate is not None:
+                self._approximate.save(approximate)
         except RuntimeError as error:
             raise OSError(f"{path.name} could not be written ({first_line(error)})") from error
 
@@ -169,9 +173,9 @@ class VectorIndex:
     ) -> tuple[Scores, Rows]:
         """Return the k rows nearest to each query.
 
-        queries: (n, dim) float32, unit rows. ef_search: number of candidates that the graph search keeps; more find
-        the true neighbours more surely and cost more time. None compares every row. allowed: (count,) rows that may
-        be returned; if they are few, each is compared, whatever `ef_search` is.
+        queries: (n, dim) float32, unit rows. ef_search: number of candidates that a graph search keeps, or of lists
+        that are scanned; more find the true neighbours more surely and cost more time. None compares every row.
+        allowed: (count,) rows that may be returned; if they are few, each is compared, whatever `ef_search` is.
 
         Returns scores (n, k) and rows (n, k), best first, ties by row number. Ranks that no allowed row can fill have
         row -1 and score -inf.
@@ -182,6 +186,8 @@ class VectorIndex:
         wanted = min(k, allowed_count)
         scores = np.full((len(queries), k), -np.inf, np.float32)
         rows = np.full((len(queries), k), -1, np.int64)
+        if wanted >= EXACT_FROM:
+            ef_search = None
         if wanted and len(queries):
             if allowed is None or allowed_count == self.count:
                 nearest_scores, nearest = self._search_all(queries, wanted, ef_search)
@@ -190,50 +196,48 @@ class VectorIndex:
             # FAISS scores an empty rank with the lowest float32, which overflows when it is rounded
             nearest_scores[nearest < 0] = -np.inf
             nearest_scores = np.round(nearest_scores, SCORE_DECIMALS)
-            order = np.lexsort((nearest, -nearest_scores), axis=1)
+            order = np.lexsort((nearest, -nearest_scores), axis=1)[:, :wanted]
             scores[:, :wanted] = np.take_along_axis(nearest_scores, order, axis=1)
             rows[:, :wanted] = np.take_along_axis(nearest, order, axis=1)
         return scores, rows
 
-    def _uses_graph(self, wanted: int, ef_search: int | None) -> bool:
-        return self._graph is not None and ef_search is not None and wanted < EXACT_FROM
-
     def _search_all(
-        self, queries: Vectors, wanted: int, ef_search: int | None, selector: faiss.IDSelector | None = None
+        self,
+        queries: Vectors,
+        wanted: int,
+        ef_search: int | None,
+        selector: faiss.IDSelector | None = None,
+        selected: int | None = None,
     ) -> tuple[Scores, Rows]:
-        """Search the graph, or compare every row; of either, only the rows that the selector accepts are returned."""
-        if not self._uses_graph(wanted, ef_search):
-            params = faiss.SearchParameters(sel=selector)  # type: ignore[call-arg]
-            return self._rows.search(queries, wanted, params=params)
-        assert self._graph is not None
-        assert ef_search is not None
-        # the graph search returns at most as many rows as it keeps candidates
-        ef_search = max(ef_search, wanted)
-        params = faiss.SearchParametersHNSW(sel=selector, efSearch=ef_search)  # type: ignore[attr-defined]
-        return self._graph.search(queries, wanted, params=params)
+        """Search approximately, or compare every row; either returns only rows that the selector accepts.
+
+        selected: number of these rows; by default all. An approximate search may return more than are wanted.
+        """
+        if self._approximate is not None and ef_search is not None:
+            return self._approximate.search(queries, wanted, ef_search, selector, selected or self.count)
+        params = faiss.SearchParameters(sel=selector)  # type: ignore[call-arg]
+        return self._rows.search(queries, wanted, params=params)
 
     def _search_allowed(
         self, allowed: Mask, allowed_count: int, queries: Vectors, wanted: int, ef_search: int | None
     ) -> tuple[Scores, Rows]:
         """As `_search_all`, of the allowed rows only, at least `wanted`."""
         allowed_share = allowed_count / self.count
-        # only this share of the candidates is allowed: to keep enough of them, the graph search keeps more in all
-        widened = math.ceil(max(ef_search or 0, wanted) / allowed_share)
-        if self._uses_graph(wanted, ef_search):
-            # the graph search compares the neighbours of every candidate that it keeps
-            gathering_is_cheaper = allowed_count <= HNSW_M * widened
+        if self._approximate is not None and ef_search is not None:
+            ef_search = self._approximate.widened(ef_search, wanted, allowed_share)
+            gathering_is_cheaper = allowed_count <= self._approximate.compared(ef_search)
         else:
             gathering_is_cheaper = allowed_share <= MAX_GATHERED_SHARE
         if gathering_is_cheaper:
             return self._search_gathered(np.flatnonzero(allowed), queries, wanted)
         bits = np.packbits(allowed, bitorder="little")
         selector = faiss.IDSelectorBitmap(bits)  # type: ignore[call-arg, arg-type]
-        scores, rows = self._search_all(queries, wanted, None if ef_search is None else widened, selector)
+        scores, rows = self._search_all(queries, wanted, ef_search, selector, allowed_count)
         is_filled = rows >= 0
         # some FAISS index types ignore a selector without an error
         if not allowed[rows[is_filled]].all():
             raise RuntimeError("FAISS returned rows that are not allowed")
-        # the graph search may end early in a region where no row is allowed
+        # an approximate search may visit a region where no row is allowed
         incomplete = np.flatnonzero(~is_filled.all(axis=1))
         if len(incomplete):
             gathered = self._search_gathered(np.flatnonzero(allowed), queries[incomplete], wanted)
@@ -242,26 +246,32 @@ class VectorIndex:
 
     def _search_gathered(self, rows: Rows, queries: Vectors, wanted: int) -> tuple[Scores, Rows]:
         """The best `wanted` of these rows, (m,), m ≥ wanted, each compared with each query; ties by row number."""
-        scores = queries @ self.vectors(rows).T
-        rounded = np.round(scores, SCORE_DECIMALS)
-        lowest = -np.partition(-rounded, wanted - 1, axis=1)[:, wanted - 1]
-        chosen = np.empty((len(queries), wanted), np.int64)
-        for index, row_scores in enumerate(rounded):
-            # all that tie for the last rank take part, so that the stable sort keeps the first rows of them
-            candidates = np.flatnonzero(row_scores >= lowest[index])
-            chosen[index] = candidates[np.argsort(-row_scores[candidates], kind="stable")[:wanted]]
-        return np.take_along_axis(scores, chosen, axis=1), rows[chosen]
+        best_scores = np.empty((len(queries), 0), np.float32)
+        best = np.empty((len(queries), 0), np.int64)
+        # a share of many rows does not fit memory as float32
+        for start in range(0, len(rows), GATHERED_ROWS):
+            some = rows[start : start + GATHERED_ROWS]
+            scores = np.concatenate([best_scores, queries @ self.vectors(some).T], axis=1)
+            candidates = np.concatenate([best, np.broadcast_to(some, (len(queries), len(some)))], axis=1)
+            chosen = _best(np.round(scores, SCORE_DECIMALS), min(wanted, scores.shape[1]))
+            best_scores = np.take_along_axis(scores, chosen, axis=1)
+            # the best ones are in the order of their scores: of equal ones, earlier rows still come first
+            best = np.take_along_axis(candidates, chosen, axis=1)
+        return best_scores, best
 
 
-def _empty_rows(dimension: int, precision: Precision) -> faiss.IndexFlat | faiss.IndexScalarQuantizer:
+def _best(scores: Scores, wanted: int) -> Rows:
+    """Indices, (n, wanted), of the highest of (n, m) scores, best first, equal ones in their order."""
+    lowest = -np.partition(-scores, wanted - 1, axis=1)[:, wanted - 1]
+    chosen = np.empty((len(scores), wanted), np.int64)
+    for index, row_scores in enumerate(scores):
+        # all that tie for the last rank take part, so that the stable sort keeps the first of them
+        candidates = np.flatnonzero(row_scores >= lowest[index])
+        chosen[index] = candidates[np.argsort(-row_scores[candidates], kind="stable")[:wanted]]
+    return chosen
+
+
+def _empty_rows(dimension: int, precision: Precision) -> RowStorage:
     if precision == "float32":
         return faiss.IndexFlatIP(dimension)
     return faiss.IndexScalarQuantizer(dimension, _QUANTIZERS[precision], faiss.METRIC_INNER_PRODUCT)
-
-
-def _memory_map(path: Path, index_types: tuple[type, ...]) -> Any:
-    faiss.set_deserialization_vector_byte_limit(path.stat().st_size + 1)
-    index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC | faiss.IO_FLAG_SKIP_STORAGE)
-    if not isinstance(index, index_types):
-        raise ValueError(f"{path.name} holds a {type(index).__name__}, not a {index_types[0].__name__}")  # noqa: TRY004
-    return index

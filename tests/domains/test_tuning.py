@@ -149,7 +149,7 @@ def test_larger_ef_search_is_tried_for_an_index_with_a_graph(
     result = tuned(engine, {"d": [JudgedQuery(query_for(name), {name: 1.0}) for name in NAMES]})
     engine.close()
     assert {trial.setting.search.ef_search for trial in result.trials} == {None, 2 * ef_search, 4 * ef_search}
-    assert str(result.trials[-1].setting.search).endswith(f", {ef_search * 4} candidates")
+    assert str(result.trials[-1].setting.search).endswith(f", ef_search {ef_search * 4}")
 
 
 @pytest.mark.parametrize(("improvement", "expected"), [(0.0, False), (0.02, False), (0.3, True)])

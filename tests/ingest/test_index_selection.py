@@ -11,7 +11,8 @@ import pytest
 from semsearch.encoders.encoder import Encoder
 from semsearch.errors import InputError
 from semsearch.ingest import index_selection
-from semsearch.ingest.index_selection import LinkingGraph, SelectedIndex, recall_of, select_index
+from semsearch.ingest.index_selection import SelectedIndex, recall_of, select_index
+from semsearch.ingest.inverted_file import LinkingGraph
 from semsearch.ingest.recipe import IndexOptions
 from semsearch.ingest.updating import UpdateResult, compact, delete, update
 from semsearch.search.engine import SearchEngine
@@ -160,7 +161,7 @@ def test_an_index_with_a_graph_is_built_opened_searched_and_checked(
     build_index(tmp_path / "graph", source, model=tiny_model, index={"type": "hnsw"})
     manifest = read_manifest(tmp_path / "graph")
     assert "s-000001/graph.faiss" in manifest.files
-    assert f"hnsw, {manifest.index.ef_search} candidates, recall@10" in command("info", tmp_path / "graph").stdout
+    assert f"hnsw, ef_search {manifest.index.ef_search}, recall@10" in command("info", tmp_path / "graph").stdout
     queries = [Query(f"word{n} third3", k=5, mode=Mode.SEMANTIC) for n in range(30)]
     found = {}
     for name in ("exact", "graph"):
