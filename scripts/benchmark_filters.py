@@ -19,6 +19,7 @@ import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 
@@ -63,7 +64,7 @@ def measure(engine: SearchEngine, queries: Vectors, keyword_queries: list[str]) 
     """Print the figures of every filter. keyword_queries: texts of the hybrid searches."""
     corpus = engine.corpus
     filters: dict[str, Filter | None] = {text: parse_filter(text) if text else None for text in FILTERS}
-    first_ms = {text: timed_ms(lambda chosen=chosen: corpus.allowed_rows(chosen)) for text, chosen in filters.items()}
+    first_ms = {text: timed_ms(partial(corpus.allowed_rows, chosen)) for text, chosen in filters.items()}
 
     def vectors_only(row: int, chosen: Filter | None) -> None:
         corpus.search_vectors(
@@ -82,7 +83,7 @@ def measure(engine: SearchEngine, queries: Vectors, keyword_queries: list[str]) 
     for row in range(-WARM_UP_QUERIES, TIMED_QUERIES):
         for text, chosen in filters.items():
             for name, search in (("vectors", vectors_only), ("hybrid", hybrid)):
-                ms = timed_ms(lambda search=search, chosen=chosen, row=row: search(abs(row), chosen))
+                ms = timed_ms(partial(search, abs(row), chosen))
                 if row >= 0:
                     times[text, name].append(ms)
     columns = ("share", "recall", "worst tenth", "vectors ms", "x", "hybrid ms", "p99", "x", "first ms")
