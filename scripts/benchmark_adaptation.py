@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits
 
 from semsearch.adapters.adapter import Adapter
 from semsearch.adapters.basis import SpectralBasis
-from semsearch.adapters.candidates import candidate_state
+from semsearch.adapters.cross_validation import candidate_state
 from semsearch.adapters.state import DomainState
 from semsearch.adapters.support import Support, build_support
 from semsearch.adapters.weights import Weights

@@ -15,11 +15,12 @@ from torch import Tensor
 from semsearch.adapters.basis import SpectralBasis
 from semsearch.adapters.displacement import init_displacement, init_listwise, learn_displacement, learn_listwise
 from semsearch.adapters.film import init_film, learn_film, learn_film_first_order
-from semsearch.adapters.meta_parameters import CONTEXT_SLOPE, MetaParameters
+from semsearch.adapters.meta_parameters import MetaParameters
 from semsearch.adapters.shrinkage import init_shrinkage, learn_shrinkage
 from semsearch.adapters.spectral_gains import init_spectral_gains, learn_spectral_gains
 from semsearch.adapters.states import State
 from semsearch.adapters.support import Support
+from semsearch.adapters.tensor_names import CONTEXT_SLOPE
 
 
 class Learner(Protocol):

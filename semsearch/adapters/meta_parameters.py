@@ -9,12 +9,10 @@ from torch import Tensor
 
 from semsearch.adapters.basis import SpectralBasis
 from semsearch.adapters.support import Support
+from semsearch.adapters.tensor_names import CONTEXT_SLOPE
 
 MetaParameters = Mapping[str, Tensor]
 """The tensors of one learner that the outer loop learns, by name."""
-
-CONTEXT_SLOPE = "context_slope_"
-"""Prefix of the tensors that hold a hyperparameter's slope over the task features."""
 
 TASK_FEATURES = ("labels", "relevant", "first hit", "drop", "effective rank")
 """The numbers that describe a task, a support set over a corpus. Each is scaled to about [-1, 1]."""
@@ -51,12 +49,3 @@ def init_hyperparameters(**values: float) -> dict[str, Tensor]:
     """Return initial meta-parameters of hyperparameters that have these values for every task."""
     logs = {f"log_{name}": torch.tensor(value).log() for name, value in values.items()}
     return logs | {f"{CONTEXT_SLOPE}{name}": torch.zeros(len(TASK_FEATURES)) for name in values}
-
-
-def current_key(key: str) -> str:
-    """Return the present key of a tensor in a file: a part `tilt_NAME`, as in semsearch 0.1, is `context_slope_NAME`.
-
-    key: parts separated by slashes, such as `start/listwise/tilt_rate`.
-    """
-    parts = key.split("/")
-    return "/".join(CONTEXT_SLOPE + part[len("tilt_") :] if part.startswith("tilt_") else part for part in parts)

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor
+
+# weights are read without torch, which takes a second to import
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Numbers = npt.NDArray[np.float64]
 

@@ -5,24 +5,29 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
+import numpy.typing as npt
 from pydantic import JsonValue
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.numpy import save_file
 
 from semsearch.adapters.basis import SpectralBasis
 from semsearch.adapters.candidates import CANDIDATES, UNBOUNDED, Candidate
-from semsearch.adapters.guard import Verdict, decide
-from semsearch.adapters.meta_parameters import MetaParameters, current_key
 from semsearch.adapters.prior import Prior
 from semsearch.adapters.state import DomainState
-from semsearch.adapters.support import Support
+from semsearch.adapters.tensor_names import current_key
 from semsearch.errors import WeightsError
 from semsearch.system.files import atomic_write
+
+# a server reads weights when it starts, but needs torch, which takes a second to import, only to adapt
+if TYPE_CHECKING:
+    from semsearch.adapters.meta_parameters import MetaParameters
+    from semsearch.adapters.support import Support
+    from semsearch.adapters.verdict import Verdict
 
 WEIGHTS_VERSION = 1
 DEFAULT_WEIGHTS = Path(__file__).parent.parent / "weights" / "default.safetensors"
@@ -34,17 +39,38 @@ _FORMER_META_PARAMETERS = "start"
 """The same in files of semsearch 0.1."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Weights:
     """Everything that adaptation needs besides a domain's labels."""
 
-    meta_parameters: Mapping[str, MetaParameters]
-    """By learner."""
+    arrays: Mapping[str, Mapping[str, npt.NDArray[np.float32]]]
+    """The meta-parameters by learner and name."""
     prior: Prior
     """Of the candidates, in their order."""
     metadata: Mapping[str, JsonValue]
     """Provenance: encoder, dimension, training data sets, settings."""
     candidates: Sequence[Candidate] = CANDIDATES
+
+    @classmethod
+    def of(
+        cls, meta_parameters: Mapping[str, MetaParameters], prior: Prior, metadata: Mapping[str, JsonValue]
+    ) -> Weights:
+        """Return weights with the present candidates. Parameters: as the attributes."""
+        arrays = {
+            learner: {name: tensor.detach().contiguous().numpy() for name, tensor in parameters.items()}
+            for learner, parameters in meta_parameters.items()
+        }
+        return cls(arrays, prior, metadata)
+
+    @cached_property
+    def meta_parameters(self) -> Mapping[str, MetaParameters]:
+        """The meta-parameters as tensors, by learner."""
+        import torch
+
+        return {
+            learner: {name: torch.tensor(array) for name, array in parameters.items()}
+            for learner, parameters in self.arrays.items()
+        }
 
     def adapt(
         self,
@@ -61,6 +87,8 @@ class Weights:
 
         Raises WeightsError if the dimension does not match, or for a name that no candidate has.
         """
+        from semsearch.adapters.guard import decide
+
         self.check_basis(basis)
         if learners is None:
             return decide(self.candidates, self.meta_parameters, self.prior, basis, support, parent=parent)
@@ -95,13 +123,12 @@ class Weights:
     def save(self, path: Path) -> None:
         """Write the file atomically. Raises WeightsError if it cannot be written."""
         tensors = {
-            f"{_META_PARAMETERS}/{learner}/{key}": value.detach().contiguous()
-            for learner, parameters in self.meta_parameters.items()
-            for key, value in parameters.items()
+            f"{_META_PARAMETERS}/{learner}/{key}": array
+            for learner, parameters in self.arrays.items()
+            for key, array in parameters.items()
         }
         for field in fields(Prior):
-            value = np.ascontiguousarray(getattr(self.prior, field.name), np.float32)
-            tensors[f"prior/{field.name}"] = torch.from_numpy(value)
+            tensors[f"prior/{field.name}"] = np.ascontiguousarray(getattr(self.prior, field.name), np.float32)
         header = {
             "format_version": WEIGHTS_VERSION,
             "candidates": [candidate.as_json() for candidate in self.candidates],
@@ -118,7 +145,7 @@ class Weights:
     def open(cls, path: Path = DEFAULT_WEIGHTS) -> Weights:
         """Read a file written by `save`, also of semsearch 0.1. Raises WeightsError for any other file."""
         try:
-            with safe_open(path, framework="pt") as file:
+            with safe_open(path, framework="numpy") as file:
                 header: dict[str, Any] = json.loads((file.metadata() or {})["semsearch"])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
             if header["format_version"] != WEIGHTS_VERSION:
@@ -126,14 +153,14 @@ class Weights:
                     f"the weights {path} have format version {header['format_version']!r}, this semsearch reads"
                     f" {WEIGHTS_VERSION}: learn them again"
                 )
-            meta_parameters: dict[str, dict[str, torch.Tensor]] = {}
+            arrays: dict[str, dict[str, npt.NDArray[np.float32]]] = {}
             for name, value in tensors.items():
                 group, _, learner_key = name.partition("/")
                 if group in {_META_PARAMETERS, _FORMER_META_PARAMETERS}:
                     learner, key = learner_key.split("/")
-                    meta_parameters.setdefault(learner, {})[current_key(key)] = value
-            prior = Prior(**{field.name: tensors[f"prior/{field.name}"].double().numpy() for field in fields(Prior)})
+                    arrays.setdefault(learner, {})[current_key(key)] = value
+            prior = Prior(**{field.name: tensors[f"prior/{field.name}"].astype(np.float64) for field in fields(Prior)})
             candidates = [Candidate.from_json(values) for values in header["candidates"]]
-            return cls(meta_parameters, prior, dict(header["about"]), candidates)
+            return cls(arrays, prior, dict(header["about"]), candidates)
         except (OSError, SafetensorError, KeyError, ValueError, TypeError, AttributeError) as error:
             raise WeightsError(f"{path} holds no weights ({error}): give a file that semsearch learn wrote") from error

@@ -311,11 +311,11 @@ def search(
     except QueryError as error:
         raise typer.BadParameter(str(error), param_hint="QUERY") from None
     folder = index or _only_index(Path("index"))
-    with err.status("loading the encoder"):
+    with err.status("opening the index"):
         from semsearch.search.engine import SearchEngine
 
-        engine = SearchEngine.open(folder, device=device, threads=threads)
-    with closing(engine):
+        engine = SearchEngine.open(folder, load_encoder=False, device=device, threads=threads)
+    with closing(engine), err.status("searching"):
         [outcome] = engine.search([query], explain=explain)
     for note in outcome.notes:
         err.print(Text.assemble(("note: ", "yellow"), note), soft_wrap=True)

@@ -10,10 +10,10 @@ import torch
 from pydantic import JsonValue
 
 from semsearch.adapters.basis import SpectralBasis
-from semsearch.adapters.guard import Reason, Verdict
 from semsearch.adapters.memory import MAX_KEYS_NEXT_TO_LEARNER, generalises, memorize
 from semsearch.adapters.state import MAX_KEYS, DomainState
 from semsearch.adapters.support import Support, build_support
+from semsearch.adapters.verdict import Reason, Verdict
 from semsearch.domains.judgments import JudgedQuery
 from semsearch.domains.lexical_weight import choose_lexical_weight, with_lexical_weight
 from semsearch.errors import LabelError

@@ -18,16 +18,19 @@ from dataclasses import fields
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from semsearch.adapters.basis import SpectralBasis
-from semsearch.adapters.guard import Verdict
 from semsearch.adapters.state import DomainState
-from semsearch.adapters.support import Support
 from semsearch.adapters.weights import Weights
+
+# the server starts this process before it imports torch, and the process lowers its priority before it does
+if TYPE_CHECKING:
+    from semsearch.adapters.support import Support
+    from semsearch.adapters.verdict import Verdict
 
 NICENESS = 10
 """Added to the process's niceness: searches take precedence on a busy core."""
@@ -107,9 +110,11 @@ def _initialize(weights: Path) -> None:
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     # Ctrl-C reaches every process of a terminal; the parent decides when this one ends
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(1)
     with suppress(OSError):
         os.nice(NICENESS)
+    import torch
+
+    torch.set_num_threads(1)
     _weights = Weights.open(weights)
 
 
@@ -127,6 +132,10 @@ def _adapt(
     parent: DomainState | None,
     learners: Sequence[str] | None,
 ) -> Verdict:
+    import torch
+
+    from semsearch.adapters.support import Support
+
     assert _weights is not None
     tensors = {name: torch.from_numpy(array) for name, array in support.items()}
     return _weights.adapt(basis, Support(**tensors), parent, learners)

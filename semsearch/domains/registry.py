@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from semsearch.adapters.adapter import Adapter
 from semsearch.adapters.state import DomainState
 from semsearch.adapters.weights import Weights
-from semsearch.domains.adapting import Adaptation, AdaptFunction, Encode, adapt
 from semsearch.domains.judgments import JudgedQuery, by_time, judged_queries
 from semsearch.domains.position_bias import PositionBias, estimate_bias
 from semsearch.domains.recommending import Recommendations, recommend
@@ -27,6 +27,10 @@ from semsearch.search.engine import SearchEngine
 from semsearch.storage.domains import DomainRecord, DomainStore, Version
 from semsearch.storage.labels import EntryFilter, LabelLog
 from semsearch.types import Click, Label
+
+# it imports torch, which takes a second: only when a domain is adapted
+if TYPE_CHECKING:
+    from semsearch.domains.adapting import Adaptation, AdaptFunction, Encode
 
 
 def adapt_function(weights: Weights, engine: SearchEngine) -> tuple[AdaptFunction | None, str]:
@@ -140,6 +144,8 @@ class DomainRegistry:
         more: labels and clicks to use in addition to those of the log. Raises LabelError, WeightsError, StorageError,
         and StateError if the domain's record is damaged.
         """
+        from semsearch.domains.adapting import adapt
+
         judged = self.judged_queries(domain, more)
         parent_domain = self.store.record(domain).parent
         parent = None if parent_domain is None else self.store.domain_adapter(parent_domain)

@@ -17,7 +17,8 @@ import numpy as np
 import torch
 
 from semsearch.adapters.adapter import Adapter
-from semsearch.adapters.candidates import Candidate, candidate_state
+from semsearch.adapters.candidates import Candidate
+from semsearch.adapters.cross_validation import candidate_state
 from semsearch.adapters.learners import LEARNERS
 from semsearch.adapters.state import DomainState
 from semsearch.adapters.weights import Weights

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from semsearch.adapters.candidates import Candidate, candidate_state, cross_validate
+from semsearch.adapters.candidates import Candidate
+from semsearch.adapters.cross_validation import candidate_state, cross_validate
 from semsearch.adapters.losses import support_ndcg
 from semsearch.adapters.meta_parameters import MetaParameters
 from semsearch.adapters.prior import Numbers, Prior, headroom

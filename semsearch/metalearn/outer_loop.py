@@ -15,8 +15,9 @@ from torch import Tensor
 
 from semsearch.adapters.learners import LEARNERS, LearnerSpec
 from semsearch.adapters.losses import listwise_loss
-from semsearch.adapters.meta_parameters import CONTEXT_SLOPE, MetaParameters, current_key
+from semsearch.adapters.meta_parameters import MetaParameters
 from semsearch.adapters.states import State, axes_of, transform
+from semsearch.adapters.tensor_names import CONTEXT_SLOPE, current_key
 from semsearch.errors import LabelError
 from semsearch.metalearn.episodes import Dataset, Episode, draw_episode
 from semsearch.system.files import atomic_write

@@ -77,7 +77,7 @@ def train(
                 _save_trials(path, identity, dataset_trials)
         trials += dataset_trials
         yield GuardTrial(dataset.name, number, len(labelled))
-    yield Weights(
+    yield Weights.of(
         result.meta_parameters,
         fit_prior(trials),
         {

@@ -6,9 +6,11 @@ and its pages, comparisons, tuning and evaluation.
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 from time import perf_counter
 from typing import Protocol, Self, TypeAlias
@@ -113,7 +115,7 @@ class SearchEngine:
     def __init__(
         self,
         *,
-        encoder: Encoder,
+        encoder: Encoder | Callable[[], Encoder],
         adapter: Adapter,
         corpus: Corpus,
         manifest: Manifest,
@@ -122,24 +124,10 @@ class SearchEngine:
         folder: Path | None = None,
         threads: int = 1,
     ) -> None:
-        """Tie finished parts together. Raises IndexFolderError if they do not fit one another."""
-        if encoder.weights_sha256 != manifest.encoder.weights_sha256:
-            raise IndexFolderError(
-                f"the index was built with encoder {manifest.encoder.name!r} of weights"
-                f" {manifest.encoder.weights_sha256[:12]}…, not {encoder.name!r} of {encoder.weights_sha256[:12]}…:"
-                " use that encoder, or build the index again"
-            )
-        if dict(encoder.prompts) != dict(manifest.encoder.prompts):
-            raise IndexFolderError(
-                f"the index was built with the prompts {dict(manifest.encoder.prompts)}, the encoder has"
-                f" {dict(encoder.prompts)}: use the same ones, or build the index again"
-            )
-        if corpus.dimension != encoder.dimension:
-            raise IndexFolderError(
-                f"the index has vectors of {corpus.dimension} dimensions, the encoder of {encoder.dimension}: build the"
-                " index again"
-            )
-        self.encoder = encoder
+        """Tie finished parts together. Raises IndexFolderError if they do not fit one another.
+
+        encoder: an open encoder, or a function that opens it when it is first used.
+        """
         self.adapter = adapter
         """Immutable; another adapter may replace it as a whole at any time."""
         self.corpus = corpus
@@ -150,6 +138,10 @@ class SearchEngine:
         """The index's folder on disk; None for an index in memory."""
         self._generation = generation
         self._threads = threads
+        self._open_encoder = encoder if callable(encoder) else lambda: encoder
+        self._encoder_lock = threading.Lock()
+        if not callable(encoder):
+            _ = self.encoder
         if generation is not None:
             weakref.finalize(self, generation.close)
 
@@ -159,12 +151,15 @@ class SearchEngine:
         folder: str | Path,
         *,
         encoder: Encoder | None = None,
+        load_encoder: bool = True,
         device: str = "auto",
         threads: int | None = None,
     ) -> Self:
         """Open the index in `folder`.
 
         encoder: an open encoder to share; by default the manifest's encoder is loaded.
+        load_encoder: whether to load it now; otherwise it is loaded when a search first needs it, and keyword search
+        does not.
         threads: CPU threads for encoding and for searching; by default all cores.
 
         Raises IndexFolderError if there is no index, or a damaged one; EncoderError if its encoder cannot be loaded. A
@@ -172,9 +167,16 @@ class SearchEngine:
         reason says so.
         """
         remove_stale(Path(folder))
-        return cls._from_generation(
+        engine = cls._from_generation(
             open_current(Path(folder)), Path(folder), encoder, device=device, threads=threads or available_cores()
         )
+        if load_encoder:
+            try:
+                _ = engine.encoder
+            except BaseException:
+                engine.close()
+                raise
+        return engine
 
     @classmethod
     def _from_generation(
@@ -195,7 +197,8 @@ class SearchEngine:
                 store = DomainStore(folder, encoder_sha256=record.weights_sha256)
                 adapter = Adapter(basis, store.domain_adapters(store.names()))
             return cls(
-                encoder=encoder or Encoder.open(record.name, device=device, threads=threads, prompts=record.prompts),
+                encoder=encoder
+                or partial(Encoder.open, record.name, device=device, threads=threads, prompts=record.prompts),
                 adapter=adapter.with_basis(basis),
                 corpus=Corpus.open(generation, threads=threads, earlier=earlier),
                 manifest=generation.manifest,
@@ -207,6 +210,19 @@ class SearchEngine:
         except BaseException:
             generation.close()
             raise
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """The index's encoder; loaded at its first use unless it was given open.
+
+        Raises EncoderError if it cannot be loaded, IndexFolderError if the index was built with another one.
+        """
+        with self._encoder_lock:
+            if "encoder" in self.__dict__:
+                return self.encoder
+            encoder = self._open_encoder()
+            self._check_encoder(encoder)
+            return encoder
 
     def reopened(self) -> Self | None:
         """Open the current generation of the index with the same encoder; None if this engine has it open already.
@@ -414,6 +430,26 @@ class SearchEngine:
         """Release the index's files, except those that a reopened engine shares with this one."""
         if self._generation is not None:
             self._generation.close()
+
+    def _check_encoder(self, encoder: Encoder) -> None:
+        """Raise IndexFolderError unless the encoder is the one that made the index's vectors."""
+        record = self.manifest.encoder
+        if encoder.weights_sha256 != record.weights_sha256:
+            raise IndexFolderError(
+                f"the index was built with encoder {record.name!r} of weights"
+                f" {record.weights_sha256[:12]}…, not {encoder.name!r} of {encoder.weights_sha256[:12]}…:"
+                " use that encoder, or build the index again"
+            )
+        if dict(encoder.prompts) != dict(record.prompts):
+            raise IndexFolderError(
+                f"the index was built with the prompts {dict(record.prompts)}, the encoder has"
+                f" {dict(encoder.prompts)}: use the same ones, or build the index again"
+            )
+        if self.corpus.dimension != encoder.dimension:
+            raise IndexFolderError(
+                f"the index has vectors of {self.corpus.dimension} dimensions, the encoder of {encoder.dimension}:"
+                " build the index again"
+            )
 
     def _page_attributions(self, page: ResultPage, run: RunBatch) -> Attributions | None:
         if page.vector is None or not len(page.passages):

@@ -25,7 +25,7 @@ def check_filter(corpus: Corpus, query_filter: Filter | None) -> None:
 def check_sort(corpus: Corpus, sort: Sort | None) -> None:
     """Raise QueryError if no document has the field to sort by."""
     if sort is not None and not corpus.has_field(sort.field):
-        raise QueryError(f"the field to sort by, {_unknown(corpus, sort.field)}", field="sort")
+        raise QueryError(f"the sort field {_unknown(corpus, sort.field)}", field="sort")
 
 
 def check_facets(corpus: Corpus, facets: Iterable[str]) -> None:
@@ -69,4 +69,4 @@ def _unknown(corpus: Corpus, name: str) -> str:
         f" and {len(names) - LISTED_NAMES} more" if len(names) > LISTED_NAMES else ""
     )
     guess = f": use {nearest[0]!r}?" if nearest else ""
-    return f"{name[:200]!r}, is in no document{guess} (the fields are {listed})"
+    return f"{name[:200]!r} is in no document{guess} (the fields are {listed})"

@@ -36,6 +36,7 @@ log = structlog.get_logger("semsearch.server")
 
 BODY_SLACK = 8
 """Waitress reads bodies up to this multiple of the limit, so that the app can answer them with a proper error."""
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 MAX_HEADER_BYTES = 64 * 1024
 """Size of a request's first line and headers."""
 
@@ -188,7 +189,9 @@ def serve(
     )
     try:
         server = _create_server(app, dispatcher, sockets, limits=limits, trusted_proxy=trusted_proxy)
-        signal.signal(signal.SIGTERM, _exit)
+        for number in STOP_SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:  # of a program in the background of a shell, it stays
+                signal.signal(number, _exit)
         url_host = f"[{host}]" if ":" in host else host
         announce(f"http://{url_host}:{sockets[0].getsockname()[1]}/")
         server.run()
@@ -235,6 +238,9 @@ def _create_server(
 
 
 def _exit(_signal: int, _frame: FrameType | None) -> None:
+    # stopping takes seconds at most; a second signal would interrupt it and leave a traceback
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
     sys.exit(0)
 
 

@@ -41,7 +41,7 @@ from semsearch.errors import IndexBusyError, IndexFolderError, IndexWriteError, 
 from semsearch.storage.embedding_checkpoint import FILE as CHECKPOINT
 from semsearch.storage.index_checkpoint import is_index_checkpoint
 from semsearch.storage.manifest import FileRecord, Manifest, parse_manifest
-from semsearch.system.files import sha256, sync_to_disk
+from semsearch.system.files import checksum, sync_to_disk
 from semsearch.system.threads import available_cores
 
 CURRENT = "current"
@@ -277,6 +277,8 @@ def remove_stale(folder: Path) -> None:
 
     Does nothing while a process is writing the index or if the folder cannot be changed; stale files are harmless.
     """
+    if not is_index(folder):
+        return  # nothing may be left in a folder that is no index, such as a generation's
     with suppress(IndexFolderError, OSError), _locked(folder, timeout_s=0):
         _clean(folder)
 
@@ -320,7 +322,7 @@ def publish(generation: Generation, manifest: Manifest) -> Manifest:
     folder = generation.folder.parent
     parts = generation.parts
     records = {
-        name: manifest.files.get(name) or FileRecord(bytes=path.stat().st_size, sha256=sha256(path))
+        name: manifest.files.get(name) or FileRecord(bytes=path.stat().st_size, checksum=checksum(path))
         for name, path in parts.items()
     }
     new = [path for name, path in parts.items() if name not in manifest.files]
@@ -384,7 +386,7 @@ def _check_file(generation: Generation, manifest: Manifest, name: str) -> None:
             raise IndexFolderError(
                 f"{path} has {size} bytes, not {expected.bytes}: it is damaged, build the index again"
             )
-        if sha256(path) != expected.sha256:
+        if checksum(path, expected.algorithm) != expected.checksum:
             raise IndexFolderError(f"{path} has changed since it was built: it is damaged, build the index again")
     except OSError as error:
         raise IndexFolderError(f"{path} cannot be read ({error.strerror}): build the index again") from error

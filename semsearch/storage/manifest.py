@@ -6,7 +6,7 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
@@ -115,7 +115,20 @@ class FileRecord(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     bytes: int = Field(ge=0)
-    sha256: str
+    checksum: str = Field(pattern="^(xxh3|sha256):[0-9a-f]+$", description="ALGORITHM:CHECKSUM, as of `checksum`")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _former(cls, values: Any) -> Any:
+        """Read the records of before there was a choice of algorithms."""
+        if isinstance(values, Mapping) and "sha256" in values:
+            return {"bytes": values.get("bytes"), "checksum": f"sha256:{values['sha256']}"}
+        return values
+
+    @property
+    def algorithm(self) -> Literal["xxh3", "sha256"]:
+        """The algorithm of the checksum."""
+        return "sha256" if self.checksum.startswith("sha256:") else "xxh3"
 
 
 class SegmentRecord(BaseModel):

@@ -26,7 +26,9 @@ EXACT_FROM = 1_000
 MAX_GATHERED_SHARE = 0.25
 """In an exact index, the largest share of allowed rows that are copied out and compared instead of being selected."""
 GATHERED_ROWS = 65_536
-"""Rows that are copied out at a time."""
+"""Rows whose scores are held at a time."""
+COPIED_ROWS = 1_024
+"""Rows that are copied out at a time: more do not stay in the processor's cache until they are compared."""
 
 Precision: TypeAlias = Literal["float32", "float16", "int8"]
 """How the numbers of a vector are stored."""
@@ -248,10 +250,11 @@ class VectorIndex:
         """The best `wanted` of these rows, (m,), m ≥ wanted, each compared with each query; ties by row number."""
         best_scores = np.empty((len(queries), 0), np.float32)
         best = np.empty((len(queries), 0), np.int64)
-        # a share of many rows does not fit memory as float32
+        # the scores of many rows and queries do not fit memory
         for start in range(0, len(rows), GATHERED_ROWS):
             some = rows[start : start + GATHERED_ROWS]
-            scores = np.concatenate([best_scores, queries @ self.vectors(some).T], axis=1)
+            copied = np.split(some, range(COPIED_ROWS, len(some), COPIED_ROWS))
+            scores = np.concatenate([best_scores, *(queries @ self.vectors(part).T for part in copied)], axis=1)
             candidates = np.concatenate([best, np.broadcast_to(some, (len(queries), len(some)))], axis=1)
             chosen = _best(np.round(scores, SCORE_DECIMALS), min(wanted, scores.shape[1]))
             best_scores = np.take_along_axis(scores, chosen, axis=1)

@@ -6,18 +6,32 @@ import hashlib
 import mmap
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import xxhash
+
+_CHECKSUMS: Mapping[str, Callable[[], Any]] = {"xxh3": xxhash.xxh3_128, "sha256": hashlib.sha256}
 
 
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file's content, in hexadecimal. Raises OSError if it cannot be read."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def checksum(path: Path, algorithm: Literal["xxh3", "sha256"] = "xxh3") -> str:
+    """Return ALGORITHM:CHECKSUM of a file's content, the checksum in hexadecimal. Raises OSError if it cannot be read.
+
+    XXH3 (128 bits) finds damage as surely as SHA-256, and reads 8 times as many bytes a second. Neither the one nor the
+    other would stop someone who can write the record of it too.
+    """
+    with path.open("rb") as file:
+        return f"{algorithm}:{hashlib.file_digest(file, _CHECKSUMS[algorithm]).hexdigest()}"
 
 
 def cache_folder(name: str) -> Path:

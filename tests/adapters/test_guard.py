@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from semsearch.adapters.adapter import Adapter
-from semsearch.adapters.candidates import Candidate, cross_validate
-from semsearch.adapters.guard import Reason, Verdict, decide
+from semsearch.adapters.candidates import Candidate
+from semsearch.adapters.cross_validation import cross_validate
+from semsearch.adapters.guard import decide
 from semsearch.adapters.learners import LEARNERS
 from semsearch.adapters.losses import support_ndcg
 from semsearch.adapters.meta_parameters import MetaParameters
@@ -18,6 +19,7 @@ from semsearch.adapters.prior import Prior, headroom, posterior
 from semsearch.adapters.state import DomainState
 from semsearch.adapters.states import axes_of, transform, with_parent
 from semsearch.adapters.support import Support, build_support
+from semsearch.adapters.verdict import Reason, Verdict
 from semsearch.metalearn.guard_prior import Trial, fit_prior, run_trials
 from semsearch.types import Vectors
 from tests.adapters.worlds import DIMENSION, domain, unit

@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import cycle
 from pathlib import Path
 from time import monotonic, sleep
 
@@ -162,6 +163,19 @@ def test_a_server_answers_until_it_is_terminated(animals: Path) -> None:
         assert process.wait(30) == 0
         assert "nectar" not in rest
         assert json.loads(rest.splitlines()[0])["event"] == "request"
+
+
+def test_signals_while_a_server_stops_change_nothing(animals: Path) -> None:
+    with served(animals) as (process, connection):
+        assert process.stderr is not None
+        connection.close()
+        numbers = cycle((signal.SIGTERM, signal.SIGINT))
+        until = monotonic() + 30
+        while process.poll() is None and monotonic() < until:
+            process.send_signal(next(numbers))
+            sleep(0.02)
+        assert process.wait(1) == 0
+        assert "Traceback" not in process.stderr.read()
 
 
 def test_a_server_releases_the_generation_before_a_change(animals: Path, tmp_path: Path) -> None:

@@ -152,9 +152,7 @@ def test_processes_give_the_same_numbers(weights: Weights) -> None:
 
 def test_folds_are_measured_on_the_family_they_left_out(weights: Weights) -> None:
     def leaving_out(family: str) -> Weights:
-        return Weights(
-            weights.meta_parameters, weights.prior, {**weights.metadata, "left_out": [family]}, weights.candidates
-        )
+        return replace(weights, metadata={**weights.metadata, "left_out": [family]})
 
     plan = Plan(labels=(8,), seeds=1, methods=("frozen", "semsearch"))
     both = [leaving_out("f"), leaving_out("g")]

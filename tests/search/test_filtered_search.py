@@ -114,9 +114,9 @@ def test_prices_are_sorted_as_numbers(tmp_path: Path, tiny_model: Path, tiny_enc
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"filter": {"field": "z", "eq": 1}}, FilterError, "'z', is in no document"),
+        ({"filter": {"field": "z", "eq": 1}}, FilterError, "'z' is in no document"),
         ({"filter": {"not": {"field": "z", "exists": True}}}, FilterError, "the fields are id, title, source, x, y"),
-        ({"sort": Sort("z")}, QueryError, "the field to sort by, 'z', is in no document"),
+        ({"sort": Sort("z")}, QueryError, "the sort field 'z' is in no document"),
     ],
 )
 def test_a_field_that_no_document_has_is_an_error(

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from semsearch.encoders.encoder import Encoder
 from semsearch.errors import IndexFolderError
+from semsearch.search.engine import SearchEngine
 from semsearch.storage.generations import begin_build, open_current, read_manifest, republish
 from semsearch.storage.manifest import Manifest, SearchOptions
+from semsearch.system.files import sha256
 
 
 @pytest.fixture
@@ -51,6 +55,35 @@ def test_damage_is_named_with_its_remedy(copy: Path, damage: Callable[[Path], ob
     with pytest.raises(IndexFolderError, match=complaint) as caught:
         open_current(copy)
     assert "build" in str(caught.value)
+
+
+def with_sha256(folder: Path) -> None:
+    """Give the manifest the checksums that earlier versions wrote."""
+    path = part(folder, "manifest.json")
+    values = json.loads(path.read_text())
+    values["files"] = {
+        name: {"bytes": file["bytes"], "sha256": sha256(path.parent / name)} for name, file in values["files"].items()
+    }
+    path.write_text(json.dumps(values))
+
+
+def test_checksums_of_earlier_versions_are_verified(copy: Path) -> None:
+    with_sha256(copy)
+    open_current(copy).close()
+    republish(copy, lambda manifest: manifest)
+    open_current(copy).close()
+    flip_a_byte(copy)
+    with pytest.raises(IndexFolderError, match=r"vectors\.faiss has changed since"):
+        open_current(copy)
+
+
+def test_opening_leaves_nothing_in_a_folder_that_is_no_index(copy: Path, tiny_encoder: Encoder) -> None:
+    generation = next(copy.glob("g-*"))
+    before = {path.name for path in generation.iterdir()}
+    with pytest.raises(IndexFolderError, match="no index at"):
+        SearchEngine.open(generation, encoder=tiny_encoder)
+    assert {path.name for path in generation.iterdir()} == before
+    SearchEngine.open(copy, encoder=tiny_encoder).close()
 
 
 def test_the_manifest_describes_the_index(animals: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from semsearch.adapters.adapter import UNKNOWN_DOMAIN, DomainAdapter
-from semsearch.adapters.guard import MIN_LABELS, Reason
+from semsearch.adapters.verdict import MIN_LABELS, Reason
 from semsearch.search.engine import ENCODER_FAILED, UNENCODED
 from semsearch.server.i18n import Texts
 

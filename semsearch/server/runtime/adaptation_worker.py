@@ -11,7 +11,6 @@ from contextlib import suppress
 from time import perf_counter
 
 import structlog
-import torch
 
 from semsearch.domains.process import NICENESS
 from semsearch.domains.registry import DomainRegistry
@@ -130,9 +129,12 @@ class AdaptationWorker:
 
     def _work(self) -> None:
         # searches have priority: the batcher sets its own number of threads, and this thread yields the cores
-        torch.set_num_threads(1)
         with suppress(OSError, AttributeError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+        # here, because it takes a second that searches need not wait for
+        import torch
+
+        torch.set_num_threads(1)
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._closed or self._queue or self._new_entries, POLL_INTERVAL_S)

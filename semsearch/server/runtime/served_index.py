@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import structlog
 
-from semsearch.domains.adapting import AdaptFunction
 from semsearch.domains.position_bias import PositionBias
 from semsearch.domains.registry import DomainRegistry
 from semsearch.errors import IndexFolderError, StorageError
@@ -25,6 +25,10 @@ from semsearch.server.runtime.storage_problem import (
     problem_of,
 )
 from semsearch.storage.generations import current, remove_stale, stale_paths
+
+# it imports torch, which the server does once it is ready
+if TYPE_CHECKING:
+    from semsearch.domains.adapting import AdaptFunction
 
 log = structlog.get_logger("semsearch.server")
 

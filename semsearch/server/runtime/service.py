@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 import structlog
 
 from semsearch.adapters.weights import DEFAULT_WEIGHTS, Weights
-from semsearch.domains.adapting import AdaptFunction
 from semsearch.domains.position_bias import PositionBias
 from semsearch.domains.process import AdaptationProcess
 from semsearch.domains.registry import adapt_function
@@ -22,6 +22,10 @@ from semsearch.server.runtime.metrics import Metrics, count_outcome
 from semsearch.server.runtime.served_index import ServedIndex
 from semsearch.server.schemas.search import Limits
 from semsearch.types import Query
+
+# it imports torch, which the server does once it is ready
+if TYPE_CHECKING:
+    from semsearch.domains.adapting import AdaptFunction
 
 log = structlog.get_logger("semsearch.server")
 

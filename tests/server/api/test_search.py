@@ -426,14 +426,14 @@ def test_facets_are_counted_for_one_query(client: FlaskClient) -> None:
 @pytest.mark.parametrize(
     ("body", "field", "message"),
     [
-        ({"filter": "knd = mammal"}, "filter", "the filter's field 'knd', is in no document: use 'kind'?"),
+        ({"filter": "knd = mammal"}, "filter", "the filter's field 'knd' is in no document: use 'kind'?"),
         (
             {"filter": "kind = mammal or not zzz exists"},
             "filter",
-            "'zzz', is in no document (the fields are id, title,",
+            "'zzz' is in no document (the fields are id, title,",
         ),
-        ({"sort": "-knd"}, "sort", "the field to sort by, 'knd', is in no document: use 'kind'?"),
-        ({"facets": ["kind", "nothing"]}, "facets", "the facet 'nothing', is in no document"),
+        ({"sort": "-knd"}, "sort", "the sort field 'knd' is in no document: use 'kind'?"),
+        ({"facets": ["kind", "nothing"]}, "facets", "the facet 'nothing' is in no document"),
         ({"facets": ["kind,id"]}, "facets", "give `facets` once for each field"),
     ],
 )
