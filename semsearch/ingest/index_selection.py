@@ -38,8 +38,12 @@ GRAPH_BYTES = 4 * 2 * HNSW_M + 12
 """Approximate size of one vector's links."""
 MEMORY_SHARE = 0.5
 """Share of the machine's memory that vectors and graph may take if the options give no limit."""
-LIST_STEPS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 1_024)
+LIST_STEPS = (64, 96, 128, 192, 256, 384, 512, 1_024)
 """Numbers of lists of an inverted file that a search scans, tried in turn."""
+LIST_MARGIN = 2
+"""Standard errors by which the recall of an inverted file must exceed what is wanted. A query whose nearest list is not
+scanned loses all of its nearest passages at once: with a margin of 1, a recall of 0.988 on 200 queries was one of 0.961
+on 500 others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +155,7 @@ def _select_lists(
     lists = yield from fill_lists(vectors, checkpoint, threads=threads)
     queries = encode_queries()
     truth = highest_scores(vectors, queries, DEPTH, threads=threads)
-    trial = _Trial(vectors, queries, truth, options.recall)
+    trial = _Trial(vectors, queries, truth, options.recall, margin=LIST_MARGIN)
     steps = sorted({min(step, lists.lists) for step in LIST_STEPS})
     # int8 alone loses about as many of the nearest as the recall allows
     precision: Precision = "float16" if options.vectors == "auto" else options.vectors
@@ -177,6 +181,8 @@ class _Trial:
     """(m, DEPTH) the highest cosines of each query."""
     wanted: float
     """The recall to reach."""
+    margin: int = 1
+    """Standard errors by which it must be exceeded."""
     recall: float = 0.0
     """The recall that was measured last."""
     ef_search: int | None = None
@@ -189,7 +195,7 @@ class _Trial:
         for self.ef_search in ef_searches:
             recalls = _recalls(index, self.vectors, self.queries, self.truth, ef_search=self.ef_search)
             self.recall = float(recalls.mean())
-            if _is_enough(recalls, self.wanted):
+            if _is_enough(recalls, self.wanted, margin=self.margin):
                 self.query_ms = _query_ms(index, self.queries, ef_search=self.ef_search)
                 return True
         return False
@@ -212,10 +218,10 @@ def _recalls(index: VectorIndex, vectors: Vectors, queries: Vectors, truth: Scor
     return recall_of(_exact_scores(vectors, queries, rows[:, :DEPTH]), truth)
 
 
-def _is_enough(recalls: Scores, wanted: float) -> bool:
-    """Whether the mean exceeds what is wanted by a standard error: users will ask other queries than these."""
+def _is_enough(recalls: Scores, wanted: float, *, margin: int) -> bool:
+    """Whether the mean exceeds what is wanted by these standard errors: users will ask other queries than these."""
     mean = float(recalls.mean())
-    return bool(mean - recalls.std() / np.sqrt(len(recalls)) >= wanted or mean == 1)
+    return bool(mean - margin * recalls.std() / np.sqrt(len(recalls)) >= wanted or mean == 1)
 
 
 def _add(vectors: Vectors, index: VectorIndex) -> Iterator[LinkingGraph]:

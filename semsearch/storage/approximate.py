@@ -185,12 +185,12 @@ class InvertedFile:
         return self
 
     @classmethod
-    def open(cls, path: Path, *, mapped: bool = True) -> Self:
-        """Open what `save` wrote, mapped into memory, or read so that rows can be added.
+    def open(cls, path: Path) -> Self:
+        """Read what `save` wrote into memory: FAISS copies such lists even if their file is mapped.
 
         Raises OSError, RuntimeError or ValueError if the file is no such structure.
         """
-        return cls(read_faiss(path, (faiss.IndexIVFRaBitQFastScan,), mapped=mapped))
+        return cls(read_faiss(path, (faiss.IndexIVFRaBitQFastScan,), mapped=False))
 
     @property
     def count(self) -> int:

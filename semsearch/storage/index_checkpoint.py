@@ -39,7 +39,7 @@ class IndexCheckpoint:
     def load(self) -> InvertedFile | None:
         """Return the inverted file as it was last saved; None if there is none, or a damaged one."""
         try:
-            return InvertedFile.open(self._path, mapped=False)
+            return InvertedFile.open(self._path)
         except FileNotFoundError:
             return None
         except (OSError, RuntimeError, ValueError):

@@ -74,7 +74,7 @@ class VectorIndex:
 
     @classmethod
     def open(cls, path: Path, graph: Path | None = None, *, lists: Path | None = None, threads: int = 1) -> VectorIndex:
-        """Map the files that `save` wrote into memory: the rows, and the graph or the inverted file, if there is one.
+        """Map the files that `save` wrote into memory, rows and graph; an inverted file is read.
 
         The caller checks the files' checksums first. A damaged file cannot make FAISS allocate more memory than the
         file is long. Raises IndexFolderError if a file is not such an index.

@@ -99,12 +99,12 @@ def test_many_rows_are_returned_even_if_few_lists_are_scanned(k: int) -> None:
     assert all(len(set(row.tolist()) - {-1}) == min(k, 4000) for row in rows)
 
 
-def test_a_saved_index_is_mapped_and_finds_the_same(tmp_path: Path) -> None:
+def test_a_saved_index_whose_rows_are_mapped_finds_the_same(tmp_path: Path) -> None:
     index = ivf_index(precision="int8")
     index.save(tmp_path / "vectors", tmp_path / "lists")
     opened = VectorIndex.open(tmp_path / "vectors", lists=tmp_path / "lists")
     maps = Path("/proc/self/maps")
-    assert {name for name in ("vectors", "lists") if f"{tmp_path}/{name}" in maps.read_text()} == {"vectors", "lists"}
+    assert f"{tmp_path}/vectors" in maps.read_text()
     assert (opened.count, opened.dimension) == (4000, DIMENSION)
     odd = np.arange(4000) % 2 == 1
     for allowed in (None, odd):
@@ -122,7 +122,7 @@ def test_lists_that_were_read_can_be_filled_further(tmp_path: Path) -> None:
         lists.train(ROWS)
         lists.append(ROWS[:1700])
     part.save(tmp_path / "lists")
-    part = InvertedFile.open(tmp_path / "lists", mapped=False)
+    part = InvertedFile.open(tmp_path / "lists")
     for lists in (whole, part):
         lists.append(ROWS[1700:])
         lists.save(tmp_path / f"lists{lists is whole}")
