@@ -162,7 +162,6 @@ def build(
         if recipe.map:
             yield ProjectingMap(len(content.vectors))
             projection = Projection.fit(content.vectors, basis, threads=threads)
-            drop_pages(content.vectors)
             projection.save(files.map)
             save_map_points(segment, projection, content.vectors)
             trim_arenas()

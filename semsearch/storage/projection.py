@@ -19,6 +19,7 @@ from safetensors.numpy import load_file, save_file
 
 from semsearch.adapters.basis import SpectralBasis
 from semsearch.errors import IndexFolderError
+from semsearch.system.files import drop_pages
 from semsearch.types import Vectors
 
 Points = npt.NDArray[np.float32]
@@ -52,9 +53,14 @@ class Projection:
 
     @classmethod
     def fit(cls, vectors: Vectors, basis: SpectralBasis, *, threads: int) -> Self:
-        """Fit a map to (n, dim) passage vectors, n ≥ 1. Deterministic: equal vectors give equal maps."""
+        """Fit a map to (n, dim) passage vectors, n ≥ 1. Deterministic: equal vectors give equal maps.
+
+        Pages of a memory map are released.
+        """
         chosen = np.sort(np.random.default_rng(0).permutation(len(vectors))[: landmark_count(len(vectors))])
         sample = np.ascontiguousarray(vectors[chosen], np.float32)
+        # to read some rows of a memory map, the system maps the pages around them too
+        drop_pages(vectors)
         principal = ((sample - basis.mean) @ basis.axes[:, :2]).astype(np.float32)
         return cls(sample.astype(np.float16), _scale_to_unit_square(_lay_out(sample, principal, threads)))
 
