@@ -5,8 +5,8 @@
 
 FILES are JSONL corpora with `title` and `text`. `rate` alternates, for each repeat on other passages, the bare encoder
 (`Encoder.encode_all`, which sorts by length) and a whole build (reading, cutting, storing, encoding,
-basis, map, index, checksums, publishing; the model is loaded before). `memory` builds in separate processes, one of them of
-a single passage to measure the model alone, and prints the peak memory that the operating system reports.
+basis, map, index, checksums, publishing; the model is loaded before). `memory` builds in separate processes, one of
+them of a single passage to measure the model alone, and prints the peak memory that the operating system reports.
 """
 
 from __future__ import annotations

@@ -7,7 +7,11 @@ landmarks. Documents added later therefore appear on the same map.
 
 from __future__ import annotations
 
+import io
+import json
 import math
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -105,21 +109,26 @@ def _lay_out(sample: Vectors, principal: Points, threads: int) -> Points:
     """Points, (m, 2), of (m, dim) vectors, in any scale. principal: (m, 2) their coordinates on the first two axes."""
     if len(sample) < MIN_PASSAGES:
         return principal
-    from openTSNE import TSNE
-
     # the usual scale of an informative initialization (Kobak & Berens 2019): larger ones distort the layout
     start = principal / max(float(principal[:, 0].std()), 1e-9) * 1e-4
     perplexity = min(PERPLEXITY, (len(sample) - 1) / 3)
-    tsne = TSNE(
-        perplexity=perplexity,
-        initialization=start,
-        metric="cosine",
-        early_exaggeration_iter=EXAGGERATED_ITERATIONS,
-        n_iter=ITERATIONS,
-        random_state=0,
-        n_jobs=threads,
-    )
-    return np.asarray(tsne.fit(sample), np.float32)
+    settings = {
+        "perplexity": perplexity,
+        "metric": "cosine",
+        "early_exaggeration_iter": EXAGGERATED_ITERATIONS,
+        "n_iter": ITERATIONS,
+        "random_state": 0,
+        "n_jobs": threads,
+    }
+    arrays = io.BytesIO()
+    np.savez(arrays, vectors=sample, start=start)
+    command = [sys.executable, "-P", str(Path(__file__).with_name("map_layout.py")), json.dumps(settings)]
+    done = subprocess.run(command, input=arrays.getvalue(), capture_output=True, check=False)
+    if done.returncode:
+        reason = (done.stderr.decode(errors="replace").strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        raise IndexFolderError(f"the map could not be laid out ({reason}): set map = false in the recipe to do without")
+    points: Points = np.load(io.BytesIO(done.stdout), allow_pickle=False)
+    return points
 
 
 def _scale_to_unit_square(points: Points) -> Points:

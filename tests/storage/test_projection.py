@@ -70,6 +70,12 @@ def test_the_landmarks_are_as_many_as_the_passages_call_for() -> None:
     assert projection.project(vectors).shape == (900, 2)
 
 
+def test_a_layout_that_fails_is_an_error_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.executable", "false")
+    with pytest.raises(IndexFolderError, match=r"could not be laid out \(exit code 1\): set map = false"):
+        fit_map(clusters(60)[0])
+
+
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_few_passages_have_a_map_too(count: int) -> None:
     vectors, _ = clusters(count)
