@@ -1,12 +1,12 @@
 """Measure a build: its rate relative to the bare encoder on the same passages, and its peak memory.
 
-    python scripts/benchmark_build.py rate FILES... [--passages 2000] [--repeats 5]
+    python scripts/benchmark_build.py rate FILES... [--passages 10000] [--repeats 3]
     python scripts/benchmark_build.py memory FILES... [--passages 100000]
 
 FILES are JSONL corpora with `title` and `text`. `rate` alternates, for each repeat on other passages, the bare encoder
 (`Encoder.encode_all`, which sorts by length) and a whole build (reading, cutting, storing, encoding,
-basis, index, checksums, publishing; the model is loaded before). `memory` builds in separate processes, one of them of
-a single passage to measure the model alone, and prints the peak memory that the operating system reports.
+basis, map, index, checksums, publishing; the model is loaded before). `memory` builds in separate processes, one of
+them of a single passage to measure the model alone, and prints the peak memory that the operating system reports.
 """
 
 from __future__ import annotations
@@ -140,10 +140,10 @@ def main() -> None:
     parser.add_argument("task", choices=("rate", "memory"))
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
     parser.add_argument("--passages", type=int, help="number of records; a short record is one passage")
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     if options.task == "rate":
-        rate(options.files, options.passages or 2_000, options.repeats)
+        rate(options.files, options.passages or 10_000, options.repeats)
     else:
         memory(options.files, options.passages or 100_000)
 

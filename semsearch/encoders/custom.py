@@ -89,3 +89,6 @@ class _ObjectRuntime:
     def tokens(self, _batch: Batch) -> list[Vectors]:
         """Never called, because `pools_by_mean` is False."""
         raise KeyError("an encoder object has no token vectors")
+
+    def release_memory(self) -> None:
+        """Do nothing: the memory is the object's own."""

@@ -15,7 +15,7 @@ from semsearch.encoders.locate import DEFAULT_MODEL, locate, resolve_device
 from semsearch.encoders.onnx_cache import open_cached
 from semsearch.encoders.runtime import Batch, Kind, Runtime, RuntimeChoice
 from semsearch.errors import EncoderError, first_line
-from semsearch.system.threads import available_cores
+from semsearch.system.threads import available_cores, trim_arenas
 from semsearch.types import Rows, Vectors, unit_rows
 
 Result = TypeVar("Result")
@@ -144,6 +144,17 @@ class Encoder:
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(self.workers, thread_name_prefix="encoder")
         return self._pool.submit(self._encode, kind, texts)
+
+    def release_memory(self) -> None:
+        """Return memory that was used for batches to the system. Call it when many have been encoded.
+
+        Raises EncoderError if the model fails.
+        """
+        try:
+            self.runtime.release_memory()
+        except RuntimeError as error:
+            raise EncoderError(f"encoder {self.name!r} failed ({first_line(error)})") from error
+        trim_arenas()
 
     def encode_all(self, kind: Kind, texts: Sequence[str]) -> Vectors:
         """As `encode_documents` or `encode_queries`, for any number of texts, on all worker threads."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import onnxruntime
 
 from semsearch.encoders.runtime import Batch, ModelInfo
-from semsearch.types import Vectors
+from semsearch.types import Rows, Vectors
 
 DOCUMENT_TOKENS = 1_024
 """Batches of about this many tokens cost the least per passage: larger ones do not fit a core's cache."""
@@ -34,6 +35,8 @@ class OnnxRuntime:
         options = onnxruntime.SessionOptions()
         # a call computes on its own thread: faster than calls that share a thread pool
         options.intra_op_num_threads = options.inter_op_num_threads = 1
+        # plans of memory are kept for each shape of a batch, and passages have thousands of shapes
+        options.enable_mem_pattern = False
         options.log_severity_level = 3
         try:
             self._session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
@@ -59,6 +62,15 @@ class OnnxRuntime:
         padded = self._run("token_embeddings", batch)
         return [rows[:length] for rows, length in zip(padded, batch.lengths, strict=True)]
 
+    def release_memory(self) -> None:
+        """Return the buffers of past batches to the system. Raises RuntimeError if ONNX Runtime fails."""
+        # its arena can be shrunk only at the end of a run: that of one token costs a millisecond
+        options = onnxruntime.RunOptions()
+        options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        token = np.full((1, 1), self._pad, np.int64)
+        values = {"input_ids": token, "attention_mask": np.ones_like(token), "token_type_ids": np.zeros_like(token)}
+        self._call("sentence_embedding", values, options)
+
     def _run(self, output: str, batch: Batch) -> Any:
         lengths = batch.lengths
         ids = np.full((len(lengths), lengths.max()), self._pad, np.int64)
@@ -68,9 +80,11 @@ class OnnxRuntime:
             ids[row, :length] = encoding.ids
             mask[row, :length] = 1
             types[row, :length] = encoding.type_ids
-        values = {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
+        return self._call(output, {"input_ids": ids, "attention_mask": mask, "token_type_ids": types})
+
+    def _call(self, output: str, values: Mapping[str, Rows], options: onnxruntime.RunOptions | None = None) -> Any:
         try:
-            [result] = self._session.run([output], {name: values[name] for name in self._inputs})
+            [result] = self._session.run([output], {name: values[name] for name in self._inputs}, options)
         except Exception as error:  # its exceptions have no narrower base class
             raise RuntimeError(str(error)) from error
         return result

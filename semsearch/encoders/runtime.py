@@ -108,3 +108,9 @@ class Runtime(Protocol):
         """Token vectors of each text, (tokens, dim) float32.
 
         Raises RuntimeError, KeyError or ValueError if the model has none."""
+
+    def release_memory(self) -> None:
+        """Return memory that the library keeps for later calls; the next call allocates it again.
+
+        Raises RuntimeError if the library fails.
+        """

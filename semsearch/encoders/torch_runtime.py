@@ -95,6 +95,11 @@ class TorchRuntime:
         tokens, masks = self._run(batch, "token_embeddings", "attention_mask")
         return [rows[: int(mask.sum())].float().numpy() for rows, mask in zip(tokens, masks, strict=True)]
 
+    def release_memory(self) -> None:
+        """Return the memory that torch keeps on a GPU; on a CPU it keeps none."""
+        if self._on_gpu:
+            torch.cuda.empty_cache()
+
     def features(self, batch: Batch) -> dict[str, Any]:
         """The model's input for a batch, in the CPU's memory."""
         features: dict[str, Any] = self.model.preprocess(list(batch.texts), prompt=batch.prompt, task=batch.kind)

@@ -101,6 +101,8 @@ class Chunker:
 
     def heading(self, title: str) -> str:
         """Return the heading that precedes every passage: the title, cut to its share."""
+        if not title:
+            return ""
         title = title[: MAX_CHARS_PER_TOKEN * self._heading_tokens]
         encoding = self._encoder.tokenizer.encode(title, add_special_tokens=False)
         if len(encoding) <= self._heading_tokens:

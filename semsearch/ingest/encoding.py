@@ -16,6 +16,7 @@ import numpy as np
 from semsearch.encoders.encoder import Encoder
 from semsearch.storage.documents import DocumentWriter
 from semsearch.storage.embedding_checkpoint import EmbeddingCheckpoint
+from semsearch.system.files import drop_pages
 from semsearch.types import Mask, Rows, Vectors
 
 
@@ -44,6 +45,8 @@ PIPELINE_PASSAGES = 2_048
 """Passages that are sorted by length together while others are still being read."""
 LOOKUP_PASSAGES = 1_000
 """Passages looked up in the checkpoint at a time."""
+RESIDENT_PASSAGES = 4_000
+"""Passages after whose encoding the pages of their vectors are released. Each may be on two pages of 4 KiB."""
 
 
 class PipelinedEncoder:
@@ -102,16 +105,20 @@ def encode_passages(
 
     The longest batches come first: if one does not fit the memory, the build fails at once.
 
-    vectors: (n, dim) float32. known: (n,), which rows are filled already.
+    vectors: (n, dim) float32; pages of a memory map are released now and then. known: (n,), rows filled already.
     """
     lengths = writer.tokens()
     of_tokens = int(lengths.sum())
-    passages, tokens = int(known.sum()), int(lengths[known].sum())
+    passages, tokens, resident = int(known.sum()), int(lengths[known].sum()), 0
     yield Encoding(passages, len(vectors), tokens, of_tokens)
     unknown = np.flatnonzero(~known)
     batches = [unknown[rows] for rows in encoder.plan_batches("document", lengths[unknown])]
     for rows, batch_vectors in zip(batches, encode(map(writer.texts, batches)), strict=True):
         vectors[rows] = batch_vectors
+        resident += len(rows)
+        if resident >= RESIDENT_PASSAGES:
+            drop_pages(vectors)
+            resident = 0
         passages += len(rows)
         tokens += int(lengths[rows].sum())
         yield Encoding(passages, len(vectors), tokens, of_tokens)
@@ -129,7 +136,7 @@ def encode_resumable(
     """As `encode_passages`, with the vectors that the checkpoint holds; new vectors are added to it.
 
     known: as for `encode_passages`; by default none. pipelined: number of passages that this build has put into the
-    checkpoint itself.
+    checkpoint itself. At the end, the encoder releases the memory of its batches.
     """
     known = np.zeros(len(vectors), bool) if known is None else known.copy()
     earlier = -pipelined
@@ -140,6 +147,7 @@ def encode_resumable(
             stored, known[rows] = checkpoint.lookup(writer.texts(rows))
             vectors[rows[known[rows]]] = stored[known[rows]]
             earlier += int(known[rows].sum())
+            drop_pages(vectors)
     if earlier > 0:
         yield Resuming(earlier, len(vectors))
 
@@ -149,6 +157,7 @@ def encode_resumable(
             yield batch_vectors
 
     yield from encode_passages(encode, encoder, writer, vectors, known)
+    encoder.release_memory()
 
 
 def encode_in_parallel(encoder: Encoder, batches: Iterable[Sequence[str]]) -> Iterator[tuple[Sequence[str], Vectors]]:

@@ -7,6 +7,7 @@ into which small segments are merged, so that their number stays small.
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -45,7 +46,7 @@ from semsearch.storage.generations import Generation, OpenGeneration, SegmentFil
 from semsearch.storage.index_checkpoint import remove_index_checkpoint
 from semsearch.storage.left_out import LeftOut
 from semsearch.storage.manifest import FULLTEXT_VERSION, IndexRecord, Manifest, SegmentRecord
-from semsearch.storage.projection import Projection
+from semsearch.storage.projection import Projection, landmark_count
 from semsearch.storage.vectors import VectorIndex
 from semsearch.system.files import drop_pages, temp_memmap
 from semsearch.system.threads import available_cores
@@ -56,8 +57,8 @@ MAX_SMALL_SEGMENT = 10_000
 MAX_MERGE_RATIO = 4
 """A segment is merged into a new one only if it has at most this many times as many passages."""
 MAP_GROWTH = 2
-"""A compaction computes a new map if there are more than this many times as many passages as landmarks, unless the map
-has as many landmarks as it may have."""
+"""A compaction computes a new map if there are more than this many times as many passages, unless the map has as many
+landmarks as it may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -443,7 +444,7 @@ class _Change:
     def needs_new_map(self, passages: int) -> bool:
         """Whether an index of this many passages needs a new map: it has none, or one computed from far fewer."""
         projection = self._projection()
-        return projection is None or (not projection.full and passages > MAP_GROWTH * len(projection.landmarks))
+        return projection is None or landmark_count(math.ceil(passages / MAP_GROWTH)) > len(projection.landmarks)
 
     def _projection(self) -> Projection | None:
         for files in (self.files, self._before.files):

@@ -7,6 +7,11 @@ landmarks. Documents added later therefore appear on the same map.
 
 from __future__ import annotations
 
+import io
+import json
+import math
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -23,15 +28,20 @@ from semsearch.types import Vectors
 
 Points = npt.NDArray[np.float32]
 
-LANDMARKS = 5_000
+MAX_LANDMARKS = 5_000
+LANDMARKS_PER_ROOT = 20
+"""Landmarks for each unit of the square root of the number of passages."""
 MIN_PASSAGES = 50
 """Number of passages from which on t-SNE is used; fewer are projected to the first two axes of the spectral basis."""
 PERPLEXITY = 30
+EXAGGERATED_ITERATIONS, ITERATIONS = 100, 150
+"""Steps of t-SNE; three times as many, its default, keep no more of the nearest neighbours together."""
 NEIGHBOURS = 5
 """Number of nearest landmarks that a vector is projected between."""
 SHARPNESS = 30.0
 """Factor of the cosines in the landmarks' softmax weights: a cosine that is 0.1 lower weighs a twentieth."""
-BATCH_ROWS = 2_048
+BATCH_ROWS = 256
+"""Vectors that are projected at a time: their cosines with all landmarks are in memory."""
 _OUTLIERS = 0.002
 """Share of landmarks on each side that are clipped to the map's edge."""
 
@@ -45,16 +55,16 @@ class Projection:
     points: Points
     """(m, 2) float32 in [0, 1]."""
 
-    @property
-    def full(self) -> bool:
-        """Whether it has the largest number of landmarks, so that more passages would not add any."""
-        return len(self.landmarks) >= LANDMARKS
-
     @classmethod
     def fit(cls, vectors: Vectors, basis: SpectralBasis, *, threads: int) -> Self:
-        """Fit a map to (n, dim) passage vectors, n ≥ 1. Deterministic: equal vectors give equal maps."""
-        chosen = np.sort(np.random.default_rng(0).permutation(len(vectors))[:LANDMARKS])
+        """Fit a map to (n, dim) passage vectors, n ≥ 1. Deterministic: equal vectors give equal maps.
+
+        Pages of a memory map are released.
+        """
+        chosen = np.sort(np.random.default_rng(0).permutation(len(vectors))[: landmark_count(len(vectors))])
         sample = np.ascontiguousarray(vectors[chosen], np.float32)
+        # to read some rows of a memory map, the system maps the pages around them too
+        drop_pages(vectors)
         principal = ((sample - basis.mean) @ basis.axes[:, :2]).astype(np.float32)
         return cls(sample.astype(np.float16), _scale_to_unit_square(_lay_out(sample, principal, threads)))
 
@@ -65,7 +75,7 @@ class Projection:
         neighbours = min(NEIGHBOURS, len(landmarks))
         for start in range(0, len(vectors), BATCH_ROWS):
             all_cosines = np.asarray(vectors[start : start + BATCH_ROWS], np.float32) @ landmarks.T
-            nearest = np.argpartition(-all_cosines, neighbours - 1, axis=1)[:, :neighbours]
+            nearest = np.argpartition(all_cosines, -neighbours, axis=1)[:, -neighbours:]
             cosines = np.take_along_axis(all_cosines, nearest, axis=1)
             weights = np.exp(SHARPNESS * (cosines - cosines.max(axis=1, keepdims=True)))
             weights /= weights.sum(axis=1, keepdims=True)
@@ -90,17 +100,36 @@ class Projection:
         return cls(landmarks, points)
 
 
+def landmark_count(passages: int) -> int:
+    """Return the number of landmarks of a map that is fitted to this many passages."""
+    # more would show more detail, but laying them out is to be a small part of encoding the passages
+    return min(passages, int(LANDMARKS_PER_ROOT * math.sqrt(passages)), MAX_LANDMARKS)
+
+
 def _lay_out(sample: Vectors, principal: Points, threads: int) -> Points:
     """Points, (m, 2), of (m, dim) vectors, in any scale. principal: (m, 2) their coordinates on the first two axes."""
     if len(sample) < MIN_PASSAGES:
         return principal
-    from openTSNE import TSNE
-
     # the usual scale of an informative initialization (Kobak & Berens 2019): larger ones distort the layout
     start = principal / max(float(principal[:, 0].std()), 1e-9) * 1e-4
     perplexity = min(PERPLEXITY, (len(sample) - 1) / 3)
-    tsne = TSNE(perplexity=perplexity, initialization=start, metric="cosine", random_state=0, n_jobs=threads)
-    return np.asarray(tsne.fit(sample), np.float32)
+    settings = {
+        "perplexity": perplexity,
+        "metric": "cosine",
+        "early_exaggeration_iter": EXAGGERATED_ITERATIONS,
+        "n_iter": ITERATIONS,
+        "random_state": 0,
+        "n_jobs": threads,
+    }
+    arrays = io.BytesIO()
+    np.savez(arrays, vectors=sample, start=start)
+    command = [sys.executable, "-P", str(Path(__file__).with_name("map_layout.py")), json.dumps(settings)]
+    done = subprocess.run(command, input=arrays.getvalue(), capture_output=True, check=False)
+    if done.returncode:
+        reason = (done.stderr.decode(errors="replace").strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        raise IndexFolderError(f"the map could not be laid out ({reason}): set map = false in the recipe to do without")
+    points: Points = np.load(io.BytesIO(done.stdout), allow_pickle=False)
+    return points
 
 
 def _scale_to_unit_square(points: Points) -> Points:

@@ -38,3 +38,11 @@ def limit_arenas(arenas: int) -> bool:
         return bool(ctypes.CDLL(None).mallopt(_M_ARENA_MAX, arenas))
     except (OSError, AttributeError):
         return False
+
+
+def trim_arenas() -> bool:
+    """Return the memory that is free in the arenas to the system. Returns False if there was none, or no way to."""
+    try:
+        return bool(ctypes.CDLL(None).malloc_trim(0))
+    except (OSError, AttributeError):
+        return False

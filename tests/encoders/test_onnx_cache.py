@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -59,6 +60,40 @@ def test_a_prepared_model_opens_without_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_a_build_with_onnx_runtime_imports_no_torch(tmp_path: Path) -> None:
+    code = """
+import sys
+from pathlib import Path
+from semsearch.encoders.encoder import Encoder
+from semsearch.ingest.building import build
+from semsearch.ingest.recipe import Recipe
+from semsearch.types import Document
+encoder = Encoder.open(device="cpu", runtime="onnx")
+documents = [Document(str(number), "", f"number {number}", "here") for number in range(60)]
+recipe = Recipe.model_validate({"sources": [{"path": "unused"}]})
+assert list(build(recipe, Path(sys.argv[1]), records=documents, encoder=encoder))
+print({"torch", "sentence_transformers"} & set(sys.modules))
+"""
+    command = [sys.executable, "-c", code, str(tmp_path / "index")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def resident_mib() -> float:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def test_releasing_memory_returns_the_buffers_of_batches_and_changes_no_vector() -> None:
+    encoder = Encoder.open(device="cpu", runtime="onnx", document_tokens=16_384)
+    before = encoder.encode_documents(TEXTS)
+    # 16 texts of 256 tokens: their attention alone has 12 × 16 × 256 × 256 values of 4 bytes, 48 MiB
+    encoder.encode_documents(["long " * 400] * 16)
+    full = resident_mib()
+    encoder.release_memory()
+    assert full - resident_mib() > 48
+    assert np.array_equal(encoder.encode_documents(TEXTS), before)
 
 
 def test_a_model_that_is_no_transformer_stays_with_torch(tiny_encoder: Encoder, tiny_model: Path) -> None:

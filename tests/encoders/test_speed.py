@@ -58,6 +58,9 @@ class FakeRuntime:
     def tokens(self, batch: Batch) -> list[Vectors]:
         raise NotImplementedError
 
+    def release_memory(self) -> None:
+        raise NotImplementedError
+
 
 def measured(
     encoder: Encoder, clock: Clock, costs: Mapping[str, tuple[float, float]]

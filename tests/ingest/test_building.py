@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
+from itertools import repeat
 from pathlib import Path
 
 import faiss
@@ -12,11 +13,14 @@ import pytest
 
 from semsearch.encoders.encoder import Encoder
 from semsearch.errors import IndexFolderError, InputError
+from semsearch.ingest import encoding
 from semsearch.ingest.building import LoadingEncoder, Published, Reading, Skipped, build
-from semsearch.ingest.encoding import Encoding, Resuming
+from semsearch.ingest.encoding import Encoding, Resuming, encode_passages
 from semsearch.ingest.recipe import Recipe
 from semsearch.search.engine import SearchEngine
-from semsearch.types import Query, Vectors
+from semsearch.storage.documents import DocumentWriter
+from semsearch.system.files import temp_memmap
+from semsearch.types import Document, Passage, Query, Vectors
 from tests.conftest import ANIMALS, build_index, hits_of, write_jsonl
 
 
@@ -177,6 +181,34 @@ def test_a_build_goes_on_where_one_was_stopped(
     engines = [SearchEngine.open(tmp_path / name, encoder=tiny_encoder) for name in ("index", "fresh")]
     one, other = (engine.corpus.live_passages()[1] for engine in engines)
     np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+def test_few_vectors_are_in_memory_while_passages_are_encoded(
+    tmp_path: Path, tiny_encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encoding, "RESIDENT_PASSAGES", 100)
+    monkeypatch.setattr(tiny_encoder, "batch_tokens", {"query": 1, "document": 1})
+    passages, dimension = 1_000, 1_024
+    vectors, resident = temp_memmap(tmp_path, (passages, dimension)), []
+    with DocumentWriter(tmp_path / "documents.sqlite", tmp_path / "fulltext") as writer:
+        for number in range(passages):
+            text = f"passage {number}"
+            document = Document(str(number), title="", text=text, source="here")
+            writer.add(document, "", [(Passage(text, 0, len(text)), 3)])
+        ones = repeat(np.ones((1, dimension), np.float32), passages)
+        for _ in encode_passages(lambda _: ones, tiny_encoder, writer, vectors, np.zeros(passages, bool)):
+            resident.append(resident_bytes(vectors))
+    assert len(resident) == passages + 1
+    assert 0 < max(resident) <= 100 * 4 * dimension
+    assert (vectors == 1).all()
+
+
+def resident_bytes(array: Vectors) -> int:
+    """Bytes of the memory map of an array that are in memory."""
+    start = f"{array.ctypes.data:x}-"
+    lines = Path("/proc/self/smaps").read_text().splitlines()
+    begin = next(number for number, line in enumerate(lines) if line.lstrip("0").startswith(start))
+    return 1024 * next(int(line.split()[1]) for line in lines[begin:] if line.startswith("Rss:"))
 
 
 def test_what_another_encoder_left_or_is_damaged_is_not_taken_up(

@@ -9,7 +9,7 @@ import pytest
 
 from semsearch.adapters.basis import SpectralBasis
 from semsearch.errors import IndexFolderError
-from semsearch.storage.projection import MIN_PASSAGES, Projection
+from semsearch.storage.projection import MIN_PASSAGES, Projection, landmark_count
 from semsearch.types import Vectors, unit_rows
 
 
@@ -56,6 +56,24 @@ def test_equal_vectors_give_equal_maps_also_after_saving(tmp_path: Path) -> None
     first.save(tmp_path / "map.safetensors")
     opened = Projection.open(tmp_path / "map.safetensors")
     assert np.array_equal(opened.project(vectors), first.project(vectors))
+
+
+@pytest.mark.parametrize(("passages", "landmarks"), [(1, 1), (400, 400), (10_000, 2_000), (10**6, 5_000)])
+def test_the_number_of_landmarks_grows_as_the_root_of_the_passages(passages: int, landmarks: int) -> None:
+    assert landmark_count(passages) == landmarks
+
+
+def test_the_landmarks_are_as_many_as_the_passages_call_for() -> None:
+    vectors, _ = clusters(900)
+    projection = fit_map(vectors)
+    assert len(projection.landmarks) == 600
+    assert projection.project(vectors).shape == (900, 2)
+
+
+def test_a_layout_that_fails_is_an_error_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.executable", "false")
+    with pytest.raises(IndexFolderError, match=r"could not be laid out \(exit code 1\): set map = false"):
+        fit_map(clusters(60)[0])
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])

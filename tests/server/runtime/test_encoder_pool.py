@@ -55,6 +55,9 @@ class TokenRuntime:
         vectors = self._runtime.vectors(batch)
         return [np.tile(vector, (length, 1)) for vector, length in zip(vectors, batch.lengths, strict=True)]
 
+    def release_memory(self) -> None:
+        self._runtime.release_memory()
+
 
 @pytest.fixture
 def runtime(tiny_encoder: Encoder) -> TokenRuntime:
