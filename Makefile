@@ -11,7 +11,7 @@ demo: $(VENV)/.ready
 
 test: $(VENV)/.ready-dev lint
 	scripts/set-up-browser.sh
-	$(BIN)/pytest -n auto --dist loadfile
+	$(BIN)/pytest
 
 lint: $(VENV)/.ready-dev
 	$(BIN)/ruff check .

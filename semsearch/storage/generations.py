@@ -277,10 +277,11 @@ def remove_stale(folder: Path) -> None:
 
     Does nothing while a process is writing the index or if the folder cannot be changed; stale files are harmless.
     """
-    if not is_index(folder):
-        return  # nothing may be left in a folder that is no index, such as a generation's
-    with suppress(IndexFolderError, OSError), _locked(folder, timeout_s=0):
-        _clean(folder)
+    with suppress(IndexFolderError, OSError):
+        # nothing may be left in a folder that is no index, such as a generation's
+        if is_index(folder):
+            with _locked(folder, timeout_s=0):
+                _clean(folder)
 
 
 def stale_paths(folder: Path) -> list[Path]:
