@@ -20,14 +20,7 @@ from semsearch.adapters.basis import SpectralBasis
 from semsearch.encoders.encoder import Encoder
 from semsearch.errors import InputError
 from semsearch.ingest.chunking import Chunker
-from semsearch.ingest.encoding import (
-    RESIDENT_PASSAGES,
-    Encoding,
-    PipelinedEncoder,
-    Resuming,
-    encode_resumable,
-    open_checkpoint,
-)
+from semsearch.ingest.encoding import Encoding, PipelinedEncoder, Resuming, encode_resumable, open_checkpoint
 from semsearch.ingest.index_selection import SelectedIndex, select_index
 from semsearch.ingest.input_report import InputReport, file_of
 from semsearch.ingest.inverted_file import LinkingGraph
@@ -162,7 +155,6 @@ def build(
         content = yield from _write_documents(recipe, files, records, encoder, vectors, report=report, resume=resume)
         basis = SpectralBasis.from_vectors(content.vectors)
         basis.save(files.basis)
-        drop_pages(content.vectors)
         if recipe.map:
             yield ProjectingMap(len(content.vectors))
             projection = Projection.fit(content.vectors, basis, threads=threads)
@@ -350,15 +342,8 @@ def write_vector_index(
 
 
 def save_map_points(files: SegmentFiles, projection: Projection, vectors: Vectors) -> None:
-    """Write the map coordinates of a segment's passages.
-
-    vectors: (n, dim) float32, unit rows; pages of a memory map are released.
-    """
-    points = np.empty((len(vectors), 2), np.float16)
-    for start in range(0, len(vectors), RESIDENT_PASSAGES):
-        points[start : start + RESIDENT_PASSAGES] = projection.project(vectors[start : start + RESIDENT_PASSAGES])
-        drop_pages(vectors)
-    np.save(files.map_points, points, allow_pickle=False)
+    """Write the map coordinates of a segment's passages. vectors: (n, dim) float32, unit rows."""
+    np.save(files.map_points, projection.project(vectors).astype(np.float16), allow_pickle=False)
 
 
 def sample_queries(writer: DocumentWriter) -> list[str]:

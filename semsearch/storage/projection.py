@@ -69,7 +69,10 @@ class Projection:
         return cls(sample.astype(np.float16), _scale_to_unit_square(_lay_out(sample, principal, threads)))
 
     def project(self, vectors: Vectors) -> Points:
-        """Return the map points, (n, 2) float32 in [0, 1], of (n, dim) unit vectors."""
+        """Return the map points, (n, 2) float32 in [0, 1], of (n, dim) unit vectors.
+
+        Pages of a memory map are released.
+        """
         points = np.empty((len(vectors), 2), np.float32)
         landmarks = self.landmarks.astype(np.float32)
         neighbours = min(NEIGHBOURS, len(landmarks))
