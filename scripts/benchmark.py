@@ -176,7 +176,7 @@ def limits(corpus: Path, seconds: float) -> dict[str, float]:
     encoder, texts = Encoder.open(), read_queries(corpus)
     engine = SearchEngine.open(corpus / "index", encoder=encoder, threads=1)
     index = VectorIndex.exact(encoder.dimension)
-    index.add(engine.corpus.live_passages()[1])
+    index.add(engine.corpus.vectors(engine.corpus.live_rows))
     engine.close()
     vectors = encoder.encode_all("query", texts[:2_000])
     encode_s = [_timed(lambda text=text: encoder.encode_queries([text])) for text in texts[:300]]  # type: ignore[misc]

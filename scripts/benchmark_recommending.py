@@ -100,7 +100,8 @@ def main() -> int:
             pass
         engine = SearchEngine.open(Path(folder) / "films")
         print(f"{len(users)} users, {len(items)} films")
-        rows, vectors = engine.corpus.live_passages()
+        rows = engine.corpus.live_rows
+        vectors = engine.corpus.vectors(rows)
         doc_ids = engine.corpus.doc_ids(rows)
         rows_by_id = {doc_id: row for row, doc_id in enumerate(doc_ids)}
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from semsearch.errors import LabelError
-from semsearch.types import Vectors
+from semsearch.types import Rows, Vectors
 
 Judgments = Mapping[int, float]
 """Document row → relevance ≥ 0 for one query; at least one is above 0."""
@@ -25,6 +26,20 @@ UNJUDGED_DEPTH = 1000
 """Ranks of a partially judged query within which unjudged documents count as neither relevant nor irrelevant."""
 HARD_NEGATIVES_PER_QUERY = 24
 """Nearest documents of each query that are added to a support set before others are sampled."""
+
+
+class Documents(Protocol):
+    """The documents that queries are ranked over, by row."""
+
+    def __len__(self) -> int: ...
+
+    def vectors(self, rows: Rows, /) -> Vectors:
+        """Return the vectors of n rows, (n, dim) float32, unit rows."""
+        ...
+
+    def nearest(self, queries: Vectors, k: int, /) -> Rows:
+        """Return the rows nearest to each of n queries, (n, k), best first; -1 for ranks that none was found for."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,7 +127,7 @@ class Support:
 
 
 def build_support(
-    documents: Vectors,
+    documents: Vectors | Documents,
     queries: Vectors,
     judgments: Sequence[Judgments],
     *,
@@ -125,7 +140,7 @@ def build_support(
     The queries are sorted by their vectors, and the sample depends only on N, so the result does not depend on the
     order of the queries.
 
-    documents: (N, dim) float32, unit rows.
+    documents: (N, dim) float32, unit rows, each of which is compared with each query; or an index that searches them.
     queries: (n, dim) float32, unit rows, n ≥ 1.
     judgments: one for each query.
     partially_judged: for each query, whether unjudged documents may be relevant, as after judgments of the first hits
@@ -138,6 +153,8 @@ def build_support(
     Raises LabelError for a query without a relevant document, a row outside the corpus, or a relevance that is negative
     or not finite.
     """
+    if isinstance(documents, np.ndarray):
+        documents = _AllCompared(documents)
     _check_judgments(judgments, queries=len(queries), documents=len(documents))
     order = np.lexsort(queries.T[::-1])
     queries, judgments = queries[order], [judgments[index] for index in order]
@@ -145,17 +162,18 @@ def build_support(
     lexical = None if lexical_scores is None else [lexical_scores[index] for index in order]
     rows, log_sampling_weight = _sample(documents, queries, judgments, lexical or [], max_documents)
     column_of = {row: column for column, row in enumerate(rows.tolist())}
+    sampled = documents.vectors(rows)
     relevance = _matrix(judgments, column_of)
     lexical_matrix = None if lexical is None else _matrix(lexical, column_of)
     unjudged = None
     if partial.any():
-        scores = queries @ documents[rows].T
+        scores = queries @ sampled.T
         scores = scores if lexical_matrix is None else scores + lexical_matrix
         judged = _matrix([dict.fromkeys(relevance_of, 1.0) for relevance_of in judgments], column_of) > 0
         unjudged = torch.from_numpy(_within_depth(scores, UNJUDGED_DEPTH) & ~judged & partial[:, None])
     return Support(
         torch.from_numpy(queries),
-        torch.from_numpy(documents[rows]),
+        torch.from_numpy(sampled),
         torch.from_numpy(relevance),
         torch.from_numpy(log_sampling_weight),
         unjudged,
@@ -195,13 +213,32 @@ def _matrix(values: Sequence[Mapping[int, float]], column_of: Mapping[int, int])
     return matrix
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _AllCompared:
+    """Documents whose vectors, (N, dim), are compared with every query."""
+
+    all_vectors: Vectors
+
+    def __len__(self) -> int:
+        return len(self.all_vectors)
+
+    def vectors(self, rows: Rows) -> Vectors:
+        return self.all_vectors[rows]
+
+    def nearest(self, queries: Vectors, k: int) -> Rows:
+        scores = queries @ self.all_vectors.T
+        top = np.argpartition(-scores, k, axis=1)[:, :k]
+        order = np.argsort(-np.take_along_axis(scores, top, 1), axis=1, kind="stable")
+        return np.take_along_axis(top, order, 1)
+
+
 def _sample(
-    documents: Vectors,
+    documents: Documents,
     queries: Vectors,
     judgments: Sequence[Judgments],
     lexical: Sequence[Mapping[int, float]],
     max_documents: int,
-) -> tuple[np.ndarray, Vectors]:
+) -> tuple[Rows, Vectors]:
     """Return the rows of the support set's documents, and (m,) logarithms of their sampling weights.
 
     Judged and nearest documents represent themselves; sampled ones represent all that were not sampled.
@@ -211,18 +248,14 @@ def _sample(
         return np.arange(count), np.zeros(count, np.float32)
     certain = np.zeros(count, bool)
     certain[[row for judged in judgments for row in judged]] = True
-    nearest = _nearest(queries @ documents.T)
-    if lexical:
-        lexical_scores = np.zeros((len(queries), count), np.float32)
-        for number, by_row in enumerate(lexical):
-            # with a dtype: an empty list would be an array of floats, which is no index
-            lexical_scores[number, np.fromiter(by_row, np.intp, len(by_row))] = list(by_row.values())
-        nearest = np.stack((nearest, _nearest(lexical_scores)), axis=2).reshape(len(queries), -1)
+    nearest = documents.nearest(queries, HARD_NEGATIVES_PER_QUERY)
+    matches = [sorted(by_row, key=lambda row: (-by_row[row], row))[:HARD_NEGATIVES_PER_QUERY] for by_row in lexical]
     # by rank, as long as half of the budget remains for the random sample
-    for rank in range(nearest.shape[1]):
-        if certain.sum() >= max_documents // 2:
-            break
-        certain[nearest[:, rank]] = True
+    for rank in range(HARD_NEGATIVES_PER_QUERY):
+        found = nearest[:, rank]
+        for rows in (found[found >= 0], [of_query[rank] for of_query in matches if rank < len(of_query)]):
+            if certain.sum() < max_documents // 2:
+                certain[rows] = True
     others = np.flatnonzero(~certain)
     size = min(len(others), max(max_documents - int(certain.sum()), max_documents // 4))
     sample = np.random.default_rng(count).choice(others, size, replace=False)
@@ -230,10 +263,3 @@ def _sample(
     log_sampling_weight = np.zeros(len(rows), np.float32)
     log_sampling_weight[len(rows) - size :] = np.log(len(others) / size)
     return rows, log_sampling_weight
-
-
-def _nearest(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.intp]:
-    """(n, HARD_NEGATIVES_PER_QUERY) columns of the highest scores of each row, best first."""
-    top = np.argpartition(-scores, HARD_NEGATIVES_PER_QUERY, axis=1)[:, :HARD_NEGATIVES_PER_QUERY]
-    order = np.argsort(-np.take_along_axis(scores, top, 1), axis=1, kind="stable")
-    return np.take_along_axis(top, order, 1)

@@ -93,6 +93,29 @@ def adapt(
     )
 
 
+class _LivePassages:
+    """The passages of an index that are not deleted, as documents of a support set: row i is the i-th of them."""
+
+    def __init__(self, engine: SearchEngine) -> None:
+        self._corpus = engine.corpus
+        self._ef_search = engine.manifest.search.ef_search
+        self._rows = engine.corpus.live_rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def indices(self, rows: Rows) -> Rows:
+        """The indices, (n,), of passages in these rows of the index."""
+        return np.searchsorted(self._rows, rows)
+
+    def vectors(self, indices: Rows) -> Vectors:
+        return self._corpus.vectors(self._rows[indices])
+
+    def nearest(self, queries: Vectors, k: int) -> Rows:
+        _, rows = self._corpus.search_vectors(queries, k, ef_search=self._ef_search)
+        return np.where(rows < 0, rows, self.indices(rows))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Judged:
     """A judged query over an index's live passages; rows are indices into these."""
@@ -115,8 +138,7 @@ class _Judged:
 class _Evidence:
     """A domain's judgments over the index's live passages."""
 
-    documents: Vectors
-    """(N, dim) float32, the live passages."""
+    documents: _LivePassages
     judged: Sequence[_Judged]
     """Queries with a judgment on a document that the index has."""
     missing_documents: int
@@ -168,36 +190,35 @@ class _Decision:
 
 def _collect(engine: SearchEngine, judged: Sequence[JudgedQuery], encode: Encode, match: Match) -> _Evidence:
     """Look up the vectors, judged passages and keyword matches of the judged queries."""
-    live, documents = engine.corpus.live_passages()
+    documents = _LivePassages(engine)
     hybrid = engine.manifest.search.mode is Mode.HYBRID
     queries = []
     missing_documents = 0
     for query in judged:
         vector = encode(query.text)[0]
-        lexical_scores = _lexical_shares(live, *match(query.text)) if hybrid else None
-        relevance = _passage_relevance(engine, live, documents, query, vector)
+        lexical_scores = _lexical_shares(documents, *match(query.text)) if hybrid else None
+        relevance = _passage_relevance(engine, documents, query, vector)
         missing_documents += len(query.relevance) + len(query.negatives) - len(relevance)
         if relevance:
             queries.append(_Judged(query, vector, relevance, lexical_scores))
     return _Evidence(documents, queries, missing_documents)
 
 
-def _lexical_shares(live: Rows, rows: Rows, scores: Scores) -> dict[int, float]:
+def _lexical_shares(documents: _LivePassages, rows: Rows, scores: Scores) -> dict[int, float]:
     """Return BM25 scores as shares of the best one, by index into the live passages."""
-    live_rows = np.searchsorted(live, rows)
-    return dict(zip(live_rows.tolist(), (scores / scores.max(initial=1e-9)).tolist(), strict=True))
+    return dict(zip(documents.indices(rows).tolist(), (scores / scores.max(initial=1e-9)).tolist(), strict=True))
 
 
 def _passage_relevance(
-    engine: SearchEngine, live: Rows, documents: Vectors, query: JudgedQuery, vector: Vectors
+    engine: SearchEngine, documents: _LivePassages, query: JudgedQuery, vector: Vectors
 ) -> dict[int, float]:
     """Return a query's judgments by index into the live passages, without those on missing documents."""
     judgments: Mapping[str, float] = {**query.relevance, **dict.fromkeys(sorted(query.negatives), 0.0)}
     relevance: dict[int, float] = {}
     for doc_id, value in judgments.items():
-        passages = np.searchsorted(live, engine.corpus.passage_rows(doc_id))
+        passages = documents.indices(engine.corpus.passage_rows(doc_id))
         if len(passages):
-            relevance[int(passages[np.argmax(documents[passages] @ vector)])] = value
+            relevance[int(passages[np.argmax(documents.vectors(passages) @ vector)])] = value
     return relevance
 
 
@@ -244,11 +265,10 @@ def _memorize(
     return replace(state, lexical_weight=decision.lexical_weight)
 
 
-def _replacements(documents: Vectors, query: _Judged) -> dict[int, float]:
+def _replacements(documents: _LivePassages, query: _Judged) -> dict[int, float]:
     """Return the nearest passages without a judgment for the query, as relevant."""
-    order = np.argsort(-(documents @ query.vector), kind="stable")
-    best = order[: REPLACEMENTS + len(query.relevance)].tolist()
-    return {row: 1.0 for row in best if row not in query.relevance}
+    [best] = documents.nearest(query.vector[np.newaxis], REPLACEMENTS + len(query.relevance)).tolist()
+    return {row: 1.0 for row in best if row >= 0 and row not in query.relevance}
 
 
 def _explain(

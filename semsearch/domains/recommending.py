@@ -79,7 +79,9 @@ def _candidates(
 ) -> Rows:
     """Return (n,) passages near a liked document and passages of popular documents, without those of seen documents."""
     corpus = engine.corpus
-    _, near_rows = corpus.search_vectors(liked_vectors, min(NEIGHBOURS, corpus.passages), exact=True)
+    _, near_rows = corpus.search_vectors(
+        liked_vectors, min(NEIGHBOURS, corpus.passages), ef_search=engine.manifest.search.ef_search
+    )
     popular = sorted(like_counts, key=lambda doc_id: (-like_counts[doc_id], doc_id))[:NEIGHBOURS]
     rows = np.unique(np.concatenate([near_rows.ravel(), *(corpus.passage_rows(doc_id) for doc_id in popular)]))
     seen_rows = [corpus.passage_rows(doc_id) for doc_id in seen]

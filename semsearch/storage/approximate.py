@@ -16,6 +16,9 @@ RowStorage = faiss.IndexFlat | faiss.IndexScalarQuantizer
 
 HNSW_M = 32
 """Neighbours of a row in the graph; twice this number on the lowest level."""
+EXACT_FROM = 1_000
+"""Number of requested rows from which on every row is compared instead of searching a graph, which would visit most of
+them anyway. With an inverted file, the candidates must also be half of all rows."""
 EF_CONSTRUCTION = 80
 """Default number of candidates for the neighbours of a new row (efConstruction)."""
 CODE_BITS = 1
@@ -44,6 +47,11 @@ class Approximate(Protocol):
     @property
     def count(self) -> int:
         """Number of rows."""
+        ...
+
+    @property
+    def exact_from(self) -> int:
+        """Number of requested rows from which on every row is compared instead."""
         ...
 
     def train(self, vectors: Vectors) -> None:
@@ -107,6 +115,11 @@ class Graph:
     def count(self) -> int:
         """As of `Approximate`."""
         return int(self._graph.ntotal)
+
+    @property
+    def exact_from(self) -> int:
+        """As of `Approximate`."""
+        return EXACT_FROM
 
     def train(self, vectors: Vectors) -> None:  # noqa: ARG002
         """As of `Approximate`."""
@@ -196,6 +209,11 @@ class InvertedFile:
     def count(self) -> int:
         """As of `Approximate`."""
         return int(self._lists.ntotal)
+
+    @property
+    def exact_from(self) -> int:
+        """As of `Approximate`."""
+        return max(EXACT_FROM, self.count // (2 * CANDIDATES))
 
     @property
     def lists(self) -> int:

@@ -207,6 +207,11 @@ class Corpus:
         return int(self._first_passage[-1])
 
     @property
+    def live_rows(self) -> Rows:
+        """The rows, (passages,), of passages that are not deleted, ascending."""
+        return np.flatnonzero(self._live.passages)
+
+    @property
     def dimension(self) -> int:
         """Length of a vector."""
         return self.segments[0].vectors.dimension
@@ -229,17 +234,17 @@ class Corpus:
         k: int,
         *,
         ef_search: int | None = None,
-        exact: bool = False,
         allowed: AllowedRows | None = None,
     ) -> tuple[Scores, Rows]:
         """As `VectorIndex.search`, over all segments.
 
-        ef_search: overrides the value measured when each segment was built. exact: compare every row.
+        ef_search: overrides the value measured when each segment was built.
         """
         results = []
         for segment, segment_mask in self._allowed_segments(allowed):
-            segment_ef = None if exact else ef_search or segment.index.ef_search
-            scores, rows = segment.vectors.search(queries, k, ef_search=segment_ef, allowed=segment_mask)
+            scores, rows = segment.vectors.search(
+                queries, k, ef_search=ef_search or segment.index.ef_search, allowed=segment_mask
+            )
             rows[rows >= 0] += self._first_passage_of(segment)
             results.append((scores, rows))
         if not results:
@@ -275,16 +280,6 @@ class Corpus:
         for segment, indices, segment_rows in self._by_segment(rows):
             vectors[indices] = segment.vectors.vectors(segment_rows)
         return vectors
-
-    def live_passages(self) -> tuple[Rows, Vectors]:
-        """Return rows, (n,), ascending, and vectors, (n, dim) float32, of all passages that are not deleted.
-
-        The vectors are the index's own memory if it has one segment without deleted documents, else a copy.
-        """
-        rows = np.flatnonzero(self._live.passages)
-        if len(self.segments) == 1 and len(rows) == self.rows:
-            return rows, self.segments[0].vectors.all_vectors()
-        return rows, self.vectors(rows)
 
     def search_keywords(
         self, query: str, k: int, *, allowed: AllowedRows | None = None, as_words: Collection[str] | None = None

@@ -21,8 +21,6 @@ from semsearch.types import Mask, Rows, Scores, Vectors
 
 SCORE_DECIMALS = 6
 """Scores that agree to this many decimals are equal: their last bits depend on the shape of the batch."""
-EXACT_FROM = 1_000
-"""Number of requested rows from which on every row is compared: a graph search would visit most of them anyway."""
 MAX_GATHERED_SHARE = 0.25
 """In an exact index, the largest share of allowed rows that are copied out and compared instead of being selected."""
 GATHERED_ROWS = 65_536
@@ -137,14 +135,6 @@ class VectorIndex:
         except RuntimeError as error:
             raise OSError(f"{path.name} could not be written ({first_line(error)})") from error
 
-    def all_vectors(self) -> Vectors:
-        """Return every row, (count, dim) float32.
-
-        An index of precision float32 returns its own memory: read-only, and valid only as long as the index exists.
-        """
-        flat = self._flat
-        return self.vectors(np.arange(self.count)) if flat is None else flat
-
     def vectors(self, rows: Rows) -> Vectors:
         """Return the vectors of n rows, (n, dim) float32."""
         flat = self._flat
@@ -188,7 +178,7 @@ class VectorIndex:
         wanted = min(k, allowed_count)
         scores = np.full((len(queries), k), -np.inf, np.float32)
         rows = np.full((len(queries), k), -1, np.int64)
-        if wanted >= EXACT_FROM:
+        if self._approximate is not None and wanted >= self._approximate.exact_from:
             ef_search = None
         if wanted and len(queries):
             if allowed is None or allowed_count == self.count:

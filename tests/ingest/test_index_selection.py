@@ -129,7 +129,7 @@ def test_an_index_in_fewer_bits_is_built_changed_and_made_one_piece(
         assert check(index).problems == ()
         engine = SearchEngine.open(index, encoder=tiny_encoder)
         assert hits_of(engine, [Query("word301 quite new", mode=Mode.SEMANTIC)])[0][0].id == "new"
-        assert len(engine.corpus.live_passages()[1]) == 300
+        assert len(engine.corpus.live_rows) == 300
         engine.close()
     assert [one.index.vectors for one in read_manifest(index).segments] == ["float16"]
 

@@ -143,8 +143,9 @@ def test_passages_that_did_not_change_are_not_encoded_again(
     engine.close()
     # the copied vectors are those of their passages
     engine = SearchEngine.open(index, encoder=tiny_encoder, threads=1)
-    rows, vectors = engine.corpus.live_passages()
-    np.testing.assert_allclose(vectors, encode(tiny_encoder, engine.corpus.encoder_texts(rows)), atol=1e-5)
+    rows = engine.corpus.live_rows
+    texts = engine.corpus.encoder_texts(rows)
+    np.testing.assert_allclose(engine.corpus.vectors(rows), encode(tiny_encoder, texts), atol=1e-5)
     engine.close()
 
 

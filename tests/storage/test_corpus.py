@@ -251,9 +251,9 @@ def test_every_method_uses_the_same_row_numbers(world: World) -> None:
     assert [(hit.id, hit.score) for hit in hits] == [(f"d{row // 2}", row) for row in rows.tolist()]
     assert world.corpus.passage_rows("d110").tolist() == [220, 221]
     assert world.corpus.passage_rows("d5").tolist() == []
-    live, vectors = world.corpus.live_passages()
+    live = world.corpus.live_rows
     assert {row // 2 for row in live.tolist()} == world.live()
-    np.testing.assert_array_equal(vectors, world.vectors[live])
+    np.testing.assert_array_equal(world.corpus.vectors(live), world.vectors[live])
     assert [doc_id for doc_id, _ in world.corpus.texts()] == [f"d{row // 2}" for row in live]
     assert (world.corpus.documents, world.corpus.passages, world.corpus.rows) == (116, 232, 240)
 

@@ -72,7 +72,7 @@ def test_a_graph_search_has_high_recall_and_exact_scores() -> None:
     assert recall[10] < recall[200]
     assert recall[200] > 0.99
     scores, rows = results[200]
-    rounded = np.round(np.einsum("nd,nkd->nk", queries, index.all_vectors()[rows]), 6)
+    rounded = np.round(np.einsum("nd,nkd->nk", queries, index.vectors(rows)), 6)
     np.testing.assert_allclose(scores, rounded, atol=2e-6)
     assert (np.diff(scores, axis=1) <= 0).all()
 
@@ -94,9 +94,9 @@ def test_a_saved_graph_opens_over_the_same_vectors(tmp_path: Path) -> None:
     expected = index.search(queries, 5, ef_search=50)
     for actual, saved in zip(opened.search(queries, 5, ef_search=50), expected, strict=True):
         np.testing.assert_array_equal(actual, saved)
-    np.testing.assert_array_equal(opened.all_vectors(), unit_rows(500, dimension=16))
+    np.testing.assert_array_equal(opened.vectors(np.arange(500)), unit_rows(500, dimension=16))
     np.testing.assert_allclose(
-        opened.cosine(queries[0], np.array([3])), opened.all_vectors()[[3]] @ queries[0], atol=1e-6
+        opened.cosine(queries[0], np.array([3])), opened.vectors(np.array([3])) @ queries[0], atol=1e-6
     )
 
 
@@ -151,8 +151,8 @@ def test_quantized_vectors_have_nearly_the_same_results(
     assert abs(size - bytes_each * 3000 // 1) < 1_000
     opened = VectorIndex.open(tmp_path / "vectors", tmp_path / "graph" if graph else None)
     ef_search = 200 if graph else None
-    np.testing.assert_allclose(opened.all_vectors(), rows, atol=tolerance)
-    np.testing.assert_array_equal(opened.vectors(np.array([5, 2])), opened.all_vectors()[[5, 2]])
+    np.testing.assert_allclose(opened.vectors(np.arange(len(rows))), rows, atol=tolerance)
+    np.testing.assert_array_equal(opened.vectors(np.array([5, 2])), opened.vectors(np.arange(6))[[5, 2]])
     truth = exact_index(3000).search(queries, 10)[1]
     scores, nearest = opened.search(queries, 10, ef_search=ef_search)
     recalls = [np.isin(true, row).mean() for true, row in zip(truth, nearest, strict=True)]
@@ -161,7 +161,7 @@ def test_quantized_vectors_have_nearly_the_same_results(
     allowed = np.arange(3000) % 2 == 0
     assert allowed[opened.search(queries, 10, ef_search=ef_search, allowed=allowed)[1]].all()
     few = np.arange(3000) < 30
-    order = np.argsort(-(queries @ opened.all_vectors()[:30].T), axis=1)[:, :10]
+    order = np.argsort(-(queries @ opened.vectors(np.arange(30)).T), axis=1)[:, :10]
     np.testing.assert_array_equal(opened.search(queries, 10, ef_search=ef_search, allowed=few)[1], order)
 
 
@@ -175,7 +175,7 @@ def test_a_filtered_search_returns_allowed_rows_only_and_all_of_them_if_k_is_lar
     k = 20
     scores, nearest = index.search(queries, k, ef_search=100 if graph else None, allowed=allowed)
     expected = np.full((12, k), -1)
-    order = rows[np.argsort(-(queries @ index.all_vectors()[rows].T), axis=1)[:, :k]]
+    order = rows[np.argsort(-(queries @ index.vectors(rows).T), axis=1)[:, :k]]
     expected[:, : order.shape[1]] = order
     if graph:
         assert (nearest == expected).mean() > 0.97

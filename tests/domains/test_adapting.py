@@ -1,0 +1,91 @@
+"""Adapting a domain over every type of index: it learns from the same documents, and reads few of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from semsearch.adapters.basis import SpectralBasis
+from semsearch.adapters.state import DomainState
+from semsearch.adapters.support import HARD_NEGATIVES_PER_QUERY, MAX_DOCUMENTS, Support
+from semsearch.adapters.verdict import Reason, Verdict
+from semsearch.domains.adapting import adapt
+from semsearch.domains.judgments import JudgedQuery
+from semsearch.encoders.encoder import Encoder
+from semsearch.ingest.building import build
+from semsearch.ingest.recipe import Recipe
+from semsearch.ingest.updating import delete
+from semsearch.search.engine import SearchEngine
+from semsearch.storage.corpus import Corpus
+from semsearch.types import Document, Rows, Vectors, unit_rows
+
+DOCUMENTS = 6_000
+DELETED = range(0, DOCUMENTS, 7)
+QUERIES = 20
+
+
+def documents(dimension: int) -> Vectors:
+    rng = np.random.default_rng(0)
+    centres = rng.standard_normal((60, dimension), np.float32)
+    return unit_rows(centres.repeat(DOCUMENTS // 60, axis=0) + rng.standard_normal((DOCUMENTS, dimension), np.float32))
+
+
+@pytest.fixture(scope="module", params=["exact", "hnsw", "ivf"])
+def engine(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Encoder
+) -> SearchEngine:
+    """An index of 6,000 documents with given vectors, of which every seventh is deleted."""
+    folder = tmp_path_factory.mktemp("index")
+    vectors = documents(tiny_encoder.dimension)
+    records = [Document(f"d{row}", "", f"number {row}", "made") for row in range(DOCUMENTS)]
+    index = {"type": request.param, "vectors": "float32", "recall": 0.9}
+    for _ in build(
+        Recipe.model_validate({"index": index}), folder, records=records, vectors=vectors, encoder=tiny_encoder
+    ):
+        pass
+    delete(folder, [f"d{row}" for row in DELETED])
+    return SearchEngine.open(folder, encoder=tiny_encoder, threads=1)
+
+
+def test_it_learns_from_the_same_documents_and_reads_few(engine: SearchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors = documents(engine.corpus.dimension)
+    noise = np.random.default_rng(1).standard_normal((QUERIES, vectors.shape[1]), np.float32)
+    queries = unit_rows(vectors[1 : 50 * QUERIES : 50] + np.float32(0.02) * noise)
+    judged = [JudgedQuery(f"query {row}", {f"d{1 + 50 * row}": 1.0}) for row in range(QUERIES)]
+    # of a query with negative judgments only, its nearest documents count as relevant
+    judged.append(JudgedQuery("unhappy", {}, negatives=frozenset({"d1"})))
+    encoded = dict(zip([query.text for query in judged], [*queries, queries[0]], strict=True))
+    supports: list[Support] = []
+
+    def recorded(
+        basis: SpectralBasis, support: Support, parent: DomainState | None, learners: Sequence[str] | None
+    ) -> Verdict:
+        supports.append(support)
+        state = DomainState.identity(basis.dimension)
+        return Verdict(state, None, Reason.NO_IMPROVEMENT, len(support), 0.5, 0.0, 0.0, 0.0)
+
+    read = []
+    vectors_of = Corpus.vectors
+
+    def counted(corpus: Corpus, rows: Rows) -> Vectors:
+        read.append(len(rows))
+        return vectors_of(corpus, rows)
+
+    monkeypatch.setattr(Corpus, "vectors", counted)
+    adaptation = adapt(engine, recorded, judged, encode=lambda text: encoded[text][np.newaxis])
+    assert sum(read) <= 4 * MAX_DOCUMENTS
+    support = supports[0]
+    live = vectors_of(engine.corpus, engine.corpus.live_rows)
+    assert float(support.log_sampling_weight.exp().sum()) == pytest.approx(len(live), rel=1e-4)
+    held = {row.tobytes() for row in support.documents.numpy()}
+    assert held <= {row.tobytes() for row in live}
+    # within the budget, the nearest documents of every query are held
+    answered = [row for row in range(QUERIES) if 1 + 50 * row not in DELETED]
+    nearest = np.argsort(-(queries[answered] @ live.T), axis=1)[:, :HARD_NEGATIVES_PER_QUERY]
+    found = np.mean([row.tobytes() in held for row in live[nearest.ravel()]])
+    # queries that tie at the last rank may have another one
+    assert found > (0.99 if engine.ef_search is None else 0.95)
+    assert adaptation.state is not None
+    assert len(adaptation.state.keys) == adaptation.labels + 1
