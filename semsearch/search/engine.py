@@ -474,18 +474,19 @@ class SearchEngine:
 
     def _search_filtered(self, vectors: Vectors, queries: Sequence[Query]) -> list[tuple[Rows, Scores]]:
         """The nearest allowed documents for each vector. Queries with the same filter are searched together."""
-        by_filter: dict[Filter | None, list[int]] = {}
+        groups: dict[tuple[Filter | None, int], list[int]] = {}
         for index, query in enumerate(queries):
-            by_filter.setdefault(query.filter, []).append(index)
+            pool = FUSION_DEPTH if self.mode(query) is Mode.HYBRID else 0
+            groups.setdefault((query.filter, pool), []).append(index)
         results: dict[int, tuple[Rows, Scores]] = {}
-        for query_filter, indices in by_filter.items():
-            wanted = max(self._depth(queries[index]) for index in indices)
+        for (query_filter, pool), indices in groups.items():
             nearest = search_documents(
                 vectors[indices],
-                wanted,
+                [_depth(queries[index]) for index in indices],
                 self.corpus,
                 self.corpus.allowed_rows(query_filter),
                 ef_search=self.manifest.search.ef_search,
+                pool=pool,
             )
             results.update(zip(indices, nearest, strict=True))
         return [results[index] for index in range(len(queries))]
@@ -505,12 +506,11 @@ class SearchEngine:
         absent = [index for index in range(len(hits)) if index not in keys]
         return [*sorted(keys, key=lambda index: keys[index], reverse=sort.descending), *absent]
 
-    def _depth(self, query: Query) -> int:
-        """Number of nearest documents that answering the query needs."""
-        depth = query.offset + query.k if query.sort is None else SORT_DEPTH
-        depth = 2 * depth + 20 if query.collapse else depth
-        # the first results of an approximate search depend slightly on their number: with the same one, pages agree
-        return max(depth, FUSION_DEPTH) if self.mode(query) is Mode.HYBRID or self.ef_search is not None else depth
+
+def _depth(query: Query) -> int:
+    """Number of nearest documents that answering the query needs."""
+    depth = query.offset + query.k if query.sort is None else SORT_DEPTH
+    return 2 * depth + 20 if query.collapse else depth
 
 
 def _sort_key(value: TypedValue) -> tuple[int, Key]:

@@ -63,7 +63,7 @@ def _matching(query: Query, dense: DenseResult | None, mode: Mode, corpus: Corpu
     if dense is None or mode is Mode.KEYWORD:
         best = rank_lexical(query.text, FACET_DEPTH, corpus, allowed).passages[:FACET_DEPTH]
         return np.sort(corpus.document_of[best])
-    [(nearest, _)] = search_documents(dense.vector[np.newaxis], FUSION_DEPTH, corpus, allowed, ef_search=ef_search)
+    [(nearest, _)] = search_documents(dense.vector[np.newaxis], [FUSION_DEPTH], corpus, allowed, ef_search=ef_search)
     if mode is Mode.SEMANTIC:
         return np.unique(corpus.document_of[nearest])
     keyword_rows, _ = corpus.search_keywords(query.text, KEYWORD_DEPTH, allowed=allowed)

@@ -9,6 +9,7 @@ import numpy as np
 
 from semsearch.adapters.adapter import DomainAdapter
 from semsearch.search.fusion import fuse
+from semsearch.storage.approximate import EXACT_FROM
 from semsearch.storage.corpus import AllowedRows, Corpus
 from semsearch.storage.vectors import SCORE_DECIMALS
 from semsearch.text.duplicates import collapse_duplicates
@@ -254,28 +255,49 @@ def more_passages(page: ResultPage, count: int, corpus: Corpus) -> list[Rows]:
 
 
 def search_documents(
-    vectors: Vectors, wanted: int, corpus: Corpus, allowed: AllowedRows, *, ef_search: int | None = None
+    vectors: Vectors,
+    wanted: Sequence[int],
+    corpus: Corpus,
+    allowed: AllowedRows,
+    *,
+    ef_search: int | None = None,
+    pool: int = 0,
 ) -> list[tuple[Rows, Scores]]:
-    """Return, for each vector, the best passages of the `wanted` nearest allowed documents, best first.
+    """Return, for each of n vectors, the best passages of its nearest allowed documents, best first.
 
-    Searches for more and more passages, until they belong to `wanted` different documents or are all allowed passages.
-    ef_search: as in `Corpus.search_vectors`. Returns (rows, scores), each (n,), n ≤ wanted, for each vector.
+    Searches again for four times as many passages until they belong to enough documents, and adds the documents that
+    the searches before did not find. An approximate search that is asked for more finds slightly other passages: this
+    way, later pages never change earlier ones, and queries never change one another.
+
+    wanted: for each vector, the number of documents to find if there are as many. ef_search: as in
+    `Corpus.search_vectors`. pool: documents to find beyond that, if no vector needs to be compared with all for them.
+
+    Returns (rows, scores), each (m,), m ≤ max(wanted, pool), for each vector.
     """
-    wanted = min(wanted, allowed.document_count)
-    considered = wanted if allowed.passage_count == allowed.document_count else 2 * wanted
-    while True:
-        scores, rows = corpus.search_vectors(
-            vectors, min(considered, allowed.passage_count), ef_search=ef_search, allowed=allowed
-        )
-        # a graph search may return fewer rows than requested
-        filled = [(nearest[nearest >= 0], cosines[nearest >= 0]) for nearest, cosines in zip(rows, scores, strict=True)]
-        firsts = [_first_of_each(corpus.document_of[nearest]) for nearest, _ in filled]
-        if considered >= allowed.passage_count or all(len(first) >= wanted for first in firsts):
-            return [
-                (nearest[first][:wanted], cosines[first][:wanted])
-                for (nearest, cosines), first in zip(filled, firsts, strict=True)
-            ]
-        considered *= 2
+    step = FUSION_DEPTH if corpus.is_approximate else max(pool, *wanted)
+    considered = step if allowed.passage_count == allowed.document_count else 2 * step
+    found = [(_NO_ROWS, np.empty(0, np.float32))] * len(vectors)
+    unfinished = list(range(len(vectors)))
+    while unfinished:
+        considered = min(considered, allowed.passage_count)
+        scores, rows = corpus.search_vectors(vectors[unfinished], considered, ef_search=ef_search, allowed=allowed)
+        for index, cosines, nearest in zip(unfinished, scores, rows, strict=True):
+            # an approximate search may return fewer rows than requested
+            some = found[index], (nearest[nearest >= 0], cosines[nearest >= 0])
+            all_rows, all_scores = (np.concatenate(parts) for parts in zip(*some, strict=True))
+            first = _first_of_each(corpus.document_of[all_rows])
+            found[index] = all_rows[first], all_scores[first]
+        if considered == allowed.passage_count:
+            break
+        considered *= 4
+        least = 0 if corpus.is_approximate and considered >= EXACT_FROM else pool
+        unfinished = [
+            index
+            for index in unfinished
+            if len(found[index][0]) < min(max(wanted[index], least), allowed.document_count)
+        ]
+    lengths = [max(pool, number) for number in wanted]
+    return [(rows[:length], scores[:length]) for (rows, scores), length in zip(found, lengths, strict=True)]
 
 
 @dataclass(frozen=True, slots=True)

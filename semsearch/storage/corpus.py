@@ -212,6 +212,11 @@ class Corpus:
         return np.flatnonzero(self._live.passages)
 
     @property
+    def is_approximate(self) -> bool:
+        """Whether a vector search may miss some of the nearest passages."""
+        return any(segment.index.ef_search is not None for segment in self.segments)
+
+    @property
     def dimension(self) -> int:
         """Length of a vector."""
         return self.segments[0].vectors.dimension

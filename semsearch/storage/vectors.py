@@ -230,10 +230,11 @@ class VectorIndex:
         if not allowed[rows[is_filled]].all():
             raise RuntimeError("FAISS returned rows that are not allowed")
         # an approximate search may visit a region where no row is allowed
-        incomplete = np.flatnonzero(~is_filled.all(axis=1))
+        incomplete = np.flatnonzero(~is_filled[:, :wanted].all(axis=1))
         if len(incomplete):
             gathered = self._search_gathered(np.flatnonzero(allowed), queries[incomplete], wanted)
-            scores[incomplete], rows[incomplete] = gathered
+            rows[incomplete, wanted:] = -1
+            scores[incomplete, :wanted], rows[incomplete, :wanted] = gathered
         return scores, rows
 
     def _search_gathered(self, rows: Rows, queries: Vectors, wanted: int) -> tuple[Scores, Rows]:
