@@ -283,8 +283,8 @@ def search_documents(
         scores, rows = corpus.search_vectors(vectors[unfinished], considered, ef_search=ef_search, allowed=allowed)
         for index, cosines, nearest in zip(unfinished, scores, rows, strict=True):
             # an approximate search may return fewer rows than requested
-            some = found[index], (nearest[nearest >= 0], cosines[nearest >= 0])
-            all_rows, all_scores = (np.concatenate(parts) for parts in zip(*some, strict=True))
+            all_rows = np.concatenate((found[index][0], nearest[nearest >= 0]))
+            all_scores = np.concatenate((found[index][1], cosines[nearest >= 0]))
             first = _first_of_each(corpus.document_of[all_rows])
             found[index] = all_rows[first], all_scores[first]
         if considered == allowed.passage_count:

@@ -246,7 +246,7 @@ class InvertedFile:
         """As of `Approximate`."""
         # the nearest allowed rows are in more lists, but not in as many more: by measurement, this power keeps the
         # recall where allowed rows are spread evenly, and most of it where they are near each other
-        return math.ceil(ef_search / allowed_share ** (2 / 3))
+        return math.ceil(ef_search * math.pow(allowed_share, -2 / 3))
 
     def compared(self, ef_search: int) -> float:
         """As of `Approximate`."""

@@ -57,8 +57,8 @@ _ENCODER_INPUT = (
     "SELECT passages.row, heading, passages.text"
     " FROM passages JOIN documents ON documents.row = passages.document WHERE passages.row IN"
 )
-MAX_FACET_DOCUMENTS = 1_000
-"""Number of documents up to which facets are counted from their metadata, not from the bitmaps of all values."""
+MAX_READ_DOCUMENTS = 1_000
+"""Documents whose metadata is read at a time, and the number up to which facets are counted that way at once."""
 _BATCH_ROWS = 500
 """Rows requested by one statement; SQLite limits the number of its parameters."""
 
@@ -246,8 +246,7 @@ class DocumentStore:
 
     def matching(self, tree: Filter) -> Rows:
         """Return the (n,) rows, ascending, of the documents that match a filter."""
-        with self._lock:
-            rows = metadata_table.matching(tree, self._connection, self.count)
+        rows = metadata_table.matching(tree, self._select_batches, self.count)
         return np.asarray(rows.to_array(), np.int64)
 
     def value_terms(self, comparison: Comparison) -> list[str] | None:
@@ -279,24 +278,28 @@ class DocumentStore:
 
     def facet_counts(self, name: str, documents: Rows) -> dict[TypedValue, int]:
         """Count the documents in (n,) rows by their value of the metadata field `name`."""
-        if len(documents) > MAX_FACET_DOCUMENTS:
+        if len(documents) > MAX_READ_DOCUMENTS:
             with self._lock:
-                return metadata_table.facet_counts(name, BitMap(documents.tolist()), self._connection)
-        with self._lock:
-            fields = list(
-                _select_by_row(
-                    self._connection,
-                    "SELECT row, id, title, source, metadata FROM documents WHERE row IN",
-                    documents.tolist(),
-                    columns=5,
-                )
-            )
+                counted = metadata_table.facet_counts(name, BitMap(documents.tolist()), self._connection)
+            if counted is not None:
+                return counted
         counts: dict[TypedValue, int] = {}
-        for _, doc_id, title, source, metadata in fields:
-            values = document_values(doc_id=doc_id, title=title, source=source, metadata=_parse_metadata(metadata))
-            # the least text of those that are written in several ways
-            for value in dict.fromkeys(sorted((one for field, one in values if field == name), key=attrgetter("text"))):
-                counts[value] = counts.get(value, 0) + 1
+        for start in range(0, len(documents), MAX_READ_DOCUMENTS):
+            with self._lock:
+                fields = list(
+                    _select_by_row(
+                        self._connection,
+                        "SELECT row, id, title, source, metadata FROM documents WHERE row IN",
+                        documents[start : start + MAX_READ_DOCUMENTS].tolist(),
+                        columns=5,
+                    )
+                )
+            for _, doc_id, title, source, metadata in fields:
+                values = document_values(doc_id=doc_id, title=title, source=source, metadata=_parse_metadata(metadata))
+                own = sorted((value for field, value in values if field == name), key=attrgetter("text"))
+                # the least text of those that are written in several ways
+                for value in dict.fromkeys(own):
+                    counts[value] = counts.get(value, 0) + 1
         return counts
 
     def stray_values(self) -> int:
@@ -332,6 +335,17 @@ class DocumentStore:
         """Run a statement that reads the metadata values."""
         with self._lock:
             return self._connection.execute(select, parameters).fetchall()
+
+    def _select_batches(self, select: str, parameters: Sequence[object]) -> Iterator[list[tuple[Any, ...]]]:
+        """Run a statement and yield its rows in batches; between these, other threads may read."""
+        with self._lock:
+            cursor = self._connection.execute(select, parameters)
+        while True:
+            with self._lock:
+                batch = cursor.fetchmany(_BATCH_ROWS)
+            if not batch:
+                return
+            yield batch
 
     def close(self) -> None:
         """Close the file."""

@@ -26,10 +26,14 @@ from semsearch.types import Mask, Rows, Scores
 
 WRITER_BYTES = 64 * 2**20
 """Memory of a writer."""
-MAX_LISTED_ROWS = 200
+FEW_ROWS = 1_000
 """Number of allowed rows up to which the engine looks for these alone, if it is given no compiled filter."""
+MAX_LISTED_ROWS = 20_000
+"""Number up to which it does so if few of the best rows are allowed."""
 MAX_RANKED_SHARE = 0.1
 """Share of allowed rows from which on the best of all rows are filtered, which skips most of what matches less."""
+TIED_ROWS = 20
+"""Rows that are found beyond those that are wanted, to see whether they tie with the last of them."""
 MAX_TIES = 10_000
 """Passages of the same score that are put in order at the end of a ranking."""
 MIN_WEIGHT = 0.5
@@ -156,22 +160,32 @@ class FullText:
             return _NOTHING
         if allowed is None:
             return self._best(compiled, k)
-        allowed_count = int(np.count_nonzero(allowed))
-        # on average, this many ranked rows include k allowed ones, with a margin
-        considered = math.ceil(1.5 * k * len(allowed) / max(1, allowed_count)) + 50
-        if allowed_count < MAX_RANKED_SHARE * len(allowed):
-            if compiled_filter is None and allowed_count <= MAX_LISTED_ROWS:
-                compiled_filter = self._any_of(_ROW, np.flatnonzero(allowed).tolist())
-            if compiled_filter is not None:
-                compiled = _filtered(compiled, compiled_filter)
-                # of those that match the filter, most are allowed
-                considered = 2 * k + 50
-        while True:
-            rows, scores = self._best(compiled, considered)
+        for attempt, considered in self._attempts(compiled, k, allowed, compiled_filter):
+            rows, scores = self._best(attempt, considered)
             is_allowed = allowed[rows]
             if np.count_nonzero(is_allowed) >= k or len(rows) < considered:
-                return rows[is_allowed][:k], scores[is_allowed][:k]
+                break
+        return rows[is_allowed][:k], scores[is_allowed][:k]
+
+    def _attempts(
+        self, query: tantivy.Query, k: int, allowed: Mask, compiled_filter: CompiledFilter | None
+    ) -> Iterator[tuple[tantivy.Query, int]]:
+        """Yield what to search for, and how many rows, until k of these are allowed or no more match."""
+        count = int(np.count_nonzero(allowed))
+        # on average, this many ranked rows include k allowed ones, with a margin
+        considered = math.ceil(1.5 * k * len(allowed) / max(1, count)) + 50
+        is_narrow = count < MAX_RANKED_SHARE * len(allowed) and (compiled_filter is not None or count <= FEW_ROWS)
+        if not is_narrow:
+            yield query, considered
+        # what matches the query may rarely match the filter
+        if compiled_filter is not None or count <= MAX_LISTED_ROWS:
+            if compiled_filter is None:
+                compiled_filter = self._any_of(_ROW, np.flatnonzero(allowed).tolist())
+            # of what matches both, most is allowed
+            query, considered = _filtered(query, compiled_filter), k
+        while True:
             considered *= 4
+            yield query, considered
 
     def compile_filter(
         self, tree: Filter, value_terms: Callable[[Comparison], Sequence[str] | None]
@@ -252,12 +266,12 @@ class FullText:
         return tantivy.Query.term_set_query(self._schema, field, values)
 
     def _best(self, query: tantivy.Query, k: int) -> tuple[Rows, Scores]:
-        limit = k
+        limit = k + TIED_ROWS
         while True:
             hits = self._searcher.search(query, max(1, min(limit, self.count)), count=False).hits
             scores = np.array([score for score, _ in hits], np.float32)
-            # the engine orders equal scores by its own segments, and within them by row
-            is_cut = len(hits) == limit and scores[-1] == scores[k - 1] and self._searcher.num_segments > 1
+            # the engine orders equal scores as its own segments were written and merged
+            is_cut = len(hits) == limit and scores[-1] == scores[k - 1]
             if not is_cut or limit >= k + MAX_TIES:
                 break
             limit *= 4

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, TypeAlias
@@ -41,7 +42,13 @@ GROUP BY name, kind, value, text
 MAX_VALUE_TERMS = 1_000
 """Values of one comparison that keyword search looks for itself."""
 
+MAX_FACET_VALUES = 1_000
+"""Values of a field whose documents are counted by their bitmaps."""
+
 Parameters: TypeAlias = list[Any]
+
+Select: TypeAlias = Callable[[str, Parameters], Iterator[Sequence[tuple[Any, ...]]]]
+"""Runs a query and yields its rows in batches, none of them empty."""
 
 
 class _Bitmap:
@@ -102,22 +109,27 @@ def has_kinds(connection: sqlite3.Connection) -> bool:
     return ("kind",) in columns
 
 
-def matching(tree: Filter, connection: sqlite3.Connection, count: int) -> BitMap:
+def matching(tree: Filter, select: Select, count: int) -> BitMap:
     """Return the rows of the documents that match a filter. count: number of documents."""
     if isinstance(tree, Not):
-        return matching(tree.operand, connection, count).flip(0, count)
+        return matching(tree.operand, select, count).flip(0, count)
     if isinstance(tree, And | Or):
-        parts = [matching(part, connection, count) for part in (tree.all_of if isinstance(tree, And) else tree.any_of)]
+        parts = [matching(part, select, count) for part in (tree.all_of if isinstance(tree, And) else tree.any_of)]
         return BitMap.intersection(*parts) if isinstance(tree, And) else BitMap.union(*parts)
     test, values = _comparison_test(tree)
-    rows = connection.execute(f"SELECT documents FROM facts WHERE {test}", values)  # noqa: S608 (names and values are bound)
-    within = BitMap.union(BitMap(), *(BitMap.deserialize(documents) for (documents,) in rows))
+    within = BitMap()
+    for batch in select(f"SELECT documents FROM facts WHERE {test}", values):  # noqa: S608 (names and values are bound)
+        within |= BitMap.union(*(BitMap.deserialize(documents) for (documents,) in batch))
     return within.flip(0, count) if tree.exists is False else within
 
 
-def facet_counts(name: str, documents: BitMap, connection: sqlite3.Connection) -> dict[TypedValue, int]:
-    """Count the documents in these rows by their value of the field `name`."""
-    rows = connection.execute("SELECT kind, value, text, documents FROM facts WHERE name = ?", (name,))
+def facet_counts(name: str, documents: BitMap, connection: sqlite3.Connection) -> dict[TypedValue, int] | None:
+    """Count the documents in these rows by their value of the field `name`; None if it has over MAX_FACET_VALUES."""
+    rows = connection.execute(
+        "SELECT kind, value, text, documents FROM facts WHERE name = ? LIMIT ?", (name, MAX_FACET_VALUES + 1)
+    ).fetchall()
+    if len(rows) > MAX_FACET_VALUES:
+        return None
     counts: dict[TypedValue, int] = {}
     for (kind, key), group in groupby(rows, key=itemgetter(0, 1)):
         holders = {text: BitMap.deserialize(bitmap) & documents for _, _, text, bitmap in group}

@@ -259,11 +259,14 @@ def test_every_method_uses_the_same_row_numbers(world: World) -> None:
 
 
 @pytest.mark.parametrize("query_filter", [None, {"field": "n", "lt": 80}, {"field": "n", "lt": -80}])
-@pytest.mark.parametrize("most", [0, 1_000], ids=["bitmaps", "metadata"])
+@pytest.mark.parametrize(
+    ("most_read", "most_values"), [(1_000, 1_000), (1, 1_000), (7, 0)], ids=["metadata", "bitmaps", "batches"]
+)
 def test_facets_count_the_live_documents_that_match_the_filter(
-    world: World, query_filter: Any, most: int, monkeypatch: pytest.MonkeyPatch
+    world: World, query_filter: Any, most_read: int, most_values: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("semsearch.storage.documents.MAX_FACET_DOCUMENTS", most)
+    monkeypatch.setattr("semsearch.storage.documents.MAX_READ_DOCUMENTS", most_read)
+    monkeypatch.setattr("semsearch.storage.metadata.MAX_FACET_VALUES", most_values)
     parsed = None if query_filter is None else FILTER.validate_python(query_filter)
     for name in ("tags", "even", "author.name", "day", "missing", "mixed"):
         counts = Counter(

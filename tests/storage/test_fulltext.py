@@ -11,10 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tantivy
 
 from semsearch.errors import IndexFolderError
+from semsearch.filters.tree import Comparison
 from semsearch.storage.fulltext import FullText, FullTextWriter, inverse_frequency
 from semsearch.text.tokens import Term, parse_query
+from semsearch.types import Rows, Scores
 
 TEXTS = [
     "The cat purrs and hunts mice.",
@@ -98,6 +101,36 @@ def test_only_allowed_passages_are_returned(
         assert fulltext.search(parse_query(query), 10, allowed=np.zeros(len(TEXTS), bool))[0].tolist() == []
 
 
+@pytest.mark.parametrize("is_compiled", [True, False])
+@pytest.mark.parametrize("share", [0.15, 0.002])
+def test_a_filter_that_does_not_go_with_the_query_lists_few_passages(
+    tmp_path: Path, share: float, is_compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count, k = 20_000, 20
+    is_german = np.arange(count) < share * count
+    writer = FullTextWriter(tmp_path / "fulltext")
+    for row in range(count):
+        writer.add(row, "german rare" if is_german[row] else "english", ["de" if is_german[row] else "en"])
+    writer.close()
+    writer.stop()
+    fulltext = FullText(tmp_path / "fulltext")
+    language = Comparison(field="language", eq="de")
+    compiled = fulltext.compile_filter(language, lambda _: ["de"]) if is_compiled else None
+    listed: list[int] = []
+    best = FullText._best
+
+    def counted(self: FullText, query: tantivy.Query, number: int) -> tuple[Rows, Scores]:
+        listed.append(number)
+        return best(self, query, number)
+
+    monkeypatch.setattr(FullText, "_best", counted)
+    for query, found in (("english", 0), ("english rare", k)):
+        rows, _ = fulltext.search(parse_query(query), k, allowed=is_german, compiled_filter=compiled)
+        assert rows.tolist() == list(range(found))
+        assert sum(listed) < 1_000
+        listed.clear()
+
+
 def test_the_score_is_bm25(fulltext: FullText) -> None:
     rows, scores = fulltext.search(parse_query("mice"), 1)
     lengths = [6, 3, 7, 7, 11, 7, 5, 6]
@@ -107,17 +140,20 @@ def test_the_score_is_bm25(fulltext: FullText) -> None:
     assert scores[0] == pytest.approx(expected, rel=1e-5)
 
 
-def test_ties_are_in_the_order_of_rows_also_if_the_engine_has_several_segments(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("commits", "merged"), [(4, False), (8, True)])
+def test_ties_are_in_the_order_of_rows_however_the_engine_stores_them(
+    tmp_path: Path, commits: int, merged: bool
+) -> None:
     writer = FullTextWriter(tmp_path / "fulltext")
     for row in [*range(2000, 4000), *range(2000), 4000]:
         writer.add(row, "tie tie" if row == 4000 else "tie")
-        if row % 1000 == 999:
-            # each commit makes a segment
+        if row % (4000 // commits) == 0:
+            # each commit makes a segment, and eight are merged
             writer._writer.commit()
     writer.close()
     writer.stop()
     fulltext = FullText(tmp_path / "fulltext")
-    assert fulltext._searcher.num_segments > 1
+    assert (fulltext._searcher.num_segments < commits) == merged
     for k in (2, 8, 200):
         assert fulltext.search(parse_query("tie"), k)[0].tolist() == [4000, *range(k - 1)]
 
