@@ -47,7 +47,7 @@ from semsearch.storage.index_checkpoint import remove_index_checkpoint
 from semsearch.storage.left_out import LeftOut
 from semsearch.storage.manifest import FULLTEXT_VERSION, IndexRecord, Manifest, SegmentRecord
 from semsearch.storage.projection import Projection, landmark_count
-from semsearch.storage.vectors import VectorIndex
+from semsearch.storage.vectors import Ranges, VectorIndex
 from semsearch.system.files import drop_pages, temp_memmap
 from semsearch.system.threads import available_cores
 from semsearch.types import Document, Vectors
@@ -56,6 +56,10 @@ MAX_SMALL_SEGMENT = 10_000
 """Passages of a segment that an update may merge, and that is searched exactly, without a graph."""
 MAX_MERGE_RATIO = 4
 """A segment is merged into a new one only if it has at most this many times as many passages."""
+INT8_STEPS = 255
+"""Steps of the range of a component between its lowest and its highest int8 code."""
+WIDENED_ROWS = 5_000
+"""Vectors that are compared with the ranges of int8 codes at a time."""
 MAP_GROWTH = 2
 """A compaction computes a new map if there are more than this many times as many passages, unless the map has as many
 landmarks as it may have."""
@@ -382,6 +386,7 @@ class _Change:
         self._before = before
         self._kept = {segment.name: segment for segment in before.manifest.segments}
         self._new: list[SegmentRecord] = []
+        self._rounded: set[str] = set()
         self._name = f"s-{max(int(name[2:]) for name in self._kept) + 1:06d}"
 
     def new_segment(self) -> SegmentFiles:
@@ -404,6 +409,7 @@ class _Change:
         for segment in segments:
             deleted = self._deletions.pop(segment.name, Deletions())
             del self._kept[segment.name]
+            self._rounded |= {segment.index.vectors} - {"float32"}
             rows = np.setdiff1d(np.arange(segment.documents.count), deleted.rows).tolist()
             for stored in segment.documents.documents(rows):
                 yield stored, segment.vectors.vectors(stored.rows)
@@ -427,7 +433,14 @@ class _Change:
             index.add(vectors)
             index.save(files.vectors)
         else:
-            record = yield from write_vector_index(vectors, encode_queries, options, files, threads=threads)
+            ranges = _int8_ranges(self.corpus.segments, vectors)
+            record = yield from write_vector_index(
+                vectors, encode_queries, options, files, threads=threads, ranges=ranges
+            )
+            if self._rounded and record.recall is not None:
+                stored = " and ".join(sorted(self._rounded))
+                reason = f"{record.reason}; recall is against the stored {stored} vectors, not the encoder's"
+                record = record.model_copy(update={"reason": reason})
         projection = self._projection()
         if projection is not None:
             save_map_points(files, projection, vectors)
@@ -484,13 +497,37 @@ def _begin(folder: Path, opened: OpenIndex | None, *, to_upgrade: bool = False) 
         yield _Change(before, files, Corpus.open(before, threads=1, earlier=earlier, to_upgrade=to_upgrade))
 
 
+def _int8_ranges(segments: Sequence[Segment], vectors: Vectors) -> Ranges | None:
+    """The ranges of the largest int8 segment, widened for components outside them; None if no segment is int8.
+
+    vectors: (n, dim) float32; pages of a memory map are released.
+    """
+    quantized = [segment.vectors for segment in segments if segment.vectors.ranges is not None]
+    if not quantized:
+        return None
+    before = max(quantized, key=lambda index: index.count).ranges
+    assert before is not None
+    lowest, highest = before[0], before[0] + before[1]
+    # a component of the highest code is decoded to half a step above the range, and within a step it gets this code
+    low, high = lowest.copy(), highest + before[1] / INT8_STEPS
+    for start in range(0, len(vectors), WIDENED_ROWS):
+        block = vectors[start : start + WIDENED_ROWS]
+        low, high = np.minimum(low, block.min(axis=0)), np.maximum(high, block.max(axis=0))
+        drop_pages(vectors)
+    is_above = high > highest + before[1] / INT8_STEPS
+    widths = np.where((low < lowest) | is_above, np.where(is_above, high, highest) - low, before[1])
+    return np.stack([low, widths])
+
+
 def _mergeable(segments: Sequence[Segment], passages: int) -> list[Segment]:
     """The last segments that are small enough to be merged with a number of new passages."""
     chosen: list[Segment] = []
     for segment in reversed(segments):
         count = segment.vectors.count
         too_large = count > MAX_MERGE_RATIO * passages or count + passages > MAX_SMALL_SEGMENT
-        if segment.index.type != "exact" or too_large:
+        # quantized segments wait for a compaction, which takes over their ranges
+        is_plain = (segment.index.type, segment.index.vectors) == ("exact", "float32")
+        if not is_plain or too_large:
             break
         chosen.append(segment)
         passages += count

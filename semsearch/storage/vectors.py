@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias
 
 import faiss
 import numpy as np
+import numpy.typing as npt
 
 from semsearch.errors import IndexFolderError, first_line
 from semsearch.storage.approximate import (
@@ -32,6 +33,8 @@ Precision: TypeAlias = Literal["float32", "float16", "int8"]
 """How the numbers of a vector are stored."""
 IndexType: TypeAlias = Literal["exact", "hnsw", "ivf"]
 """How rows are found: all are compared, or a graph is searched, or the lists of an inverted file."""
+Ranges: TypeAlias = npt.NDArray[np.float32]
+"""The range of each component that int8 codes divide, (2, dim) float32: its lowest value and its width."""
 _QUANTIZERS = {"float16": faiss.ScalarQuantizer.QT_fp16, "int8": faiss.ScalarQuantizer.QT_8bit}
 
 
@@ -105,9 +108,30 @@ class VectorIndex:
         """Number of rows."""
         return int(self._rows.ntotal)
 
-    def train(self, vectors: Vectors) -> None:
-        """Fit the index to (n, dim) sample vectors, before the first `add`; exact float32 needs no training."""
+    @property
+    def ranges(self) -> Ranges | None:
+        """The ranges that the codes divide; None if the rows are not stored as int8."""
+        if not self._is_int8:
+            return None
+        ranges: Ranges = faiss.vector_to_array(self._rows.sq.trained).reshape(2, self.dimension)
+        return ranges
+
+    @property
+    def _is_int8(self) -> bool:
+        return (
+            isinstance(self._rows, faiss.IndexScalarQuantizer) and self._rows.sq.qtype == faiss.ScalarQuantizer.QT_8bit
+        )
+
+    def train(self, vectors: Vectors, ranges: Ranges | None = None) -> None:
+        """Fit the index to (n, dim) sample vectors, before the first `add`; exact float32 needs no training.
+
+        ranges: used for int8 in place of those of the sample. Vectors that were decoded from codes over the same ranges
+        get the same codes; with ranges of their own, they would move by half a step each time.
+        """
         faiss.omp_set_num_threads(self._threads)
+        if ranges is not None and self._is_int8:
+            faiss.copy_array_to_vector(np.ascontiguousarray(ranges, np.float32).ravel(), self._rows.sq.trained)
+            self._rows.is_trained = True
         if not self._rows.is_trained:
             self._rows.train(vectors)
         if self._approximate is not None:

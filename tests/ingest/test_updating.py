@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from semsearch.ingest import updating
 from semsearch.ingest.building import Skipped
 from semsearch.ingest.encoding import Encoding
 from semsearch.ingest.readers.files import BadRecord, Record
-from semsearch.ingest.updating import OpenIndex, UpdateResult, compact, delete, update
+from semsearch.ingest.updating import OpenIndex, UpdateResult, _int8_ranges, compact, delete, update
 from semsearch.search.engine import SearchEngine
 from semsearch.storage.checking import check
 from semsearch.storage.generations import (
@@ -32,6 +33,7 @@ from semsearch.storage.generations import (
     republish,
 )
 from semsearch.storage.manifest import Manifest
+from semsearch.storage.vectors import VectorIndex
 from semsearch.types import Document, Mode, Query
 from tests.conftest import ANIMALS, build_index, hits_of, write_jsonl
 
@@ -475,3 +477,71 @@ def test_what_was_deleted_does_not_count_for_how_rare_a_word_is(
             # the mean length of passages still counts what was deleted
             assert without[query][doc_id] == pytest.approx(score, rel=0.2), (query, doc_id)
     assert with_owls["purrs"]["cat"] < 0.5 * without["purrs"]["cat"]
+
+
+def stored_vectors(index: Path, encoder: Encoder) -> dict[str, tuple[float, ...]]:
+    """The vector of each document, as the index decodes it."""
+    engine = SearchEngine.open(index, encoder=encoder, threads=1)
+    rows = engine.corpus.live_rows
+    vectors = engine.corpus.vectors(rows).tolist()
+    doc_ids = engine.corpus.doc_ids(rows)
+    engine.close()
+    return dict(zip(doc_ids, map(tuple, vectors), strict=True))
+
+
+def build_int8(tmp_path: Path, model: Path, *, index_type: str, count: int = 80) -> Path:
+    source = write_jsonl(
+        tmp_path / "notes.jsonl", [{"id": note.id, "title": note.title, "text": note.text} for note in more(count)]
+    )
+    options = {"type": index_type, "vectors": "int8", "recall": 0.1}
+    return build_index(tmp_path / "index", source, model=model, index=options, map=False).folder
+
+
+@pytest.mark.parametrize("index_type", ["exact", "hnsw", "ivf"])
+def test_int8_vectors_are_the_same_after_many_compactions(
+    index_type: str, tmp_path: Path, tiny_model: Path, tiny_encoder: Encoder
+) -> None:
+    index = build_int8(tmp_path, tiny_model, index_type=index_type)
+    first = stored_vectors(index, tiny_encoder)
+    for number in range(10):
+        delete(index, [f"n{number}"])
+        # the same text as of another document: its vector is within the ranges
+        added(index, [replace(more(1, 79)[0], id=f"twin{number}")])
+        *_, last = compact(index, device="cpu", threads=1)
+        assert isinstance(last, UpdateResult)
+        [segment] = last.manifest.segments
+        assert (segment.index.type, segment.index.vectors) == (index_type, "int8")
+        assert segment.index.reason.endswith("recall is against the stored int8 vectors, not the encoder's")
+        kept = stored_vectors(index, tiny_encoder)
+        assert {doc_id: vector for doc_id, vector in kept.items() if doc_id.startswith("n")} == {
+            f"n{n}": first[f"n{n}"] for n in range(number + 1, 80)
+        }
+        assert kept[f"twin{number}"] == first["n79"]
+
+
+def test_int8_ranges_are_widened_for_vectors_outside_them(
+    tmp_path: Path, tiny_model: Path, tiny_encoder: Encoder
+) -> None:
+    index = build_int8(tmp_path, tiny_model, index_type="exact")
+    outside = [document(animal) for animal in ANIMALS]
+    added(index, outside)
+    list(compact(index, device="cpu", threads=1))
+    stored = stored_vectors(index, tiny_encoder)
+    expected = tiny_encoder.encode_documents([f"{one.title}\n{one.text}" for one in [*outside, *more(80)]])
+    errors = np.abs(np.array([stored[one.id] for one in [*outside, *more(80)]]) - expected)
+    # two roundings of at most half a step, of a range of at most 2
+    assert errors.max() < 2 / 255
+
+
+def test_the_ranges_of_int8_codes_are_kept_and_widened_where_a_component_is_outside() -> None:
+    ranges = np.array([[-1, 0, 0.5], [2, 1, 0]], np.float32)
+    index = VectorIndex.exact(3, precision="int8")
+    index.train(np.zeros((1, 3), np.float32), ranges)
+    index.add(np.array([[1, 0.25, 0.5]], np.float32))
+    segment = SimpleNamespace(vectors=index)
+    inside = np.array([[1.003, 0, 0.5], [-1, 1.003, 0.5]], np.float32)
+    assert np.array_equal(_int8_ranges([segment], inside), ranges)  # type: ignore[list-item]
+    outside = np.array([[3, -1, 0.5], [0, 1.5, 0.75]], np.float32)
+    widened = _int8_ranges([segment], outside)  # type: ignore[list-item]
+    assert np.array_equal(widened, np.array([[-1, -1, 0.5], [4, 2.5, 0.25]], np.float32))
+    assert _int8_ranges([SimpleNamespace(vectors=VectorIndex.exact(3))], inside) is None  # type: ignore[list-item]
