@@ -53,13 +53,14 @@ from semsearch.system.threads import available_cores
 from semsearch.types import Document, Vectors
 
 MAX_SMALL_SEGMENT = 10_000
-"""Passages of a segment that an update may merge, and that is searched exactly, without a graph."""
+"""Passages of a segment that an update may merge, and that is searched exactly. A larger update selects an index for
+its segment as a build does, except in a server or program with an open encoder, which leave that to a compaction."""
 MAX_MERGE_RATIO = 4
 """A segment is merged into a new one only if it has at most this many times as many passages."""
 INT8_STEPS = 255
 """Steps of the range of a component between its lowest and its highest int8 code."""
-WIDENED_ROWS = 5_000
-"""Vectors that are compared with the ranges of int8 codes at a time."""
+COPIED_ROWS = 5_000
+"""Vectors that are read at a time to copy them, or to compare them with the ranges of int8 codes."""
 MAP_GROWTH = 2
 """A compaction computes a new map if there are more than this many times as many passages, unless the map has as many
 landmarks as it may have."""
@@ -216,24 +217,33 @@ def _write_segment(
 
     unchanged: as `_unchanged_passages` returns it; their vectors are copied.
     """
-    vectors = [np.empty((writer.passages, encoder.dimension), np.float32)]
-    known, rows = np.zeros(writer.passages, bool), list(unchanged)
+    new, merged = writer.passages, _mergeable(change.corpus.segments, writer.passages)
+    # in a file: a large update need not fit memory
+    vectors = temp_memmap(
+        change.files.folder, (new + sum(segment.vectors.count for segment in merged), encoder.dimension)
+    )
+    known = np.zeros(new, bool)
+    rows, old_rows = np.array(list(unchanged), np.int64), np.array(list(unchanged.values()), np.int64)
     known[rows] = True
-    vectors[0][rows] = change.corpus.vectors(np.array(list(unchanged.values()), np.int64))
+    for start in range(0, len(rows), COPIED_ROWS):
+        part = slice(start, start + COPIED_ROWS)
+        vectors[rows[part]] = change.corpus.vectors(old_rows[part])
+        drop_pages(vectors)
     if opened is None:
         with open_checkpoint(folder, encoder) as checkpoint:
-            yield from encode_resumable(encoder, writer, vectors[0], checkpoint, known=known)
+            yield from encode_resumable(encoder, writer, vectors[:new], checkpoint, known=known)
     else:
-        yield from encode_passages(partial(map, opened.encode), encoder, writer, vectors[0], known)
-    for stored, stored_vectors in change.take(_mergeable(change.corpus.segments, writer.passages)):
+        yield from encode_passages(partial(map, opened.encode), encoder, writer, vectors[:new], known)
+    for stored, stored_vectors in change.take(merged):
+        vectors[writer.passages : writer.passages + len(stored_vectors)] = stored_vectors
         writer.add(stored.document, stored.heading, stored.passages)
-        vectors.append(stored_vectors)
     counts, queries = (writer.documents, writer.passages), sample_queries(writer)
     writer.close()
     # a server's encoder belongs to its own threads: it leaves linking a graph to a compaction
     options = recipe.index if counts[1] > MAX_SMALL_SEGMENT and opened is None else None
     encode_queries = partial(encoder.encode_queries, queries)
-    yield from change.add(counts, np.concatenate(vectors), options, encode_queries, threads=threads)
+    drop_pages(vectors)
+    yield from change.add(counts, vectors[: counts[1]], options, encode_queries, threads=threads)
 
 
 def delete(folder: Path, doc_ids: Sequence[str], *, opened: OpenIndex | None = None) -> UpdateResult:
@@ -430,7 +440,10 @@ class _Change:
         files = self.files.segment(self._name)
         if options is None:
             index, record = VectorIndex.exact(vectors.shape[1]), IndexRecord(reason="few passages")
-            index.add(vectors)
+            index.reserve(len(vectors))
+            for start in range(0, len(vectors), COPIED_ROWS):
+                index.add(vectors[start : start + COPIED_ROWS])
+                drop_pages(vectors)
             index.save(files.vectors)
         else:
             ranges = _int8_ranges(self.corpus.segments, vectors)
@@ -510,8 +523,8 @@ def _int8_ranges(segments: Sequence[Segment], vectors: Vectors) -> Ranges | None
     lowest, highest = before[0], before[0] + before[1]
     # a component of the highest code is decoded to half a step above the range, and within a step it gets this code
     low, high = lowest.copy(), highest + before[1] / INT8_STEPS
-    for start in range(0, len(vectors), WIDENED_ROWS):
-        block = vectors[start : start + WIDENED_ROWS]
+    for start in range(0, len(vectors), COPIED_ROWS):
+        block = vectors[start : start + COPIED_ROWS]
         low, high = np.minimum(low, block.min(axis=0)), np.maximum(high, block.max(axis=0))
         drop_pages(vectors)
     is_above = high > highest + before[1] / INT8_STEPS

@@ -25,6 +25,7 @@ from semsearch.search.engine import SearchEngine
 from semsearch.storage.checking import check
 from semsearch.storage.generations import (
     Generation,
+    SegmentFiles,
     begin_build,
     current,
     open_current,
@@ -33,8 +34,9 @@ from semsearch.storage.generations import (
     republish,
 )
 from semsearch.storage.manifest import Manifest
+from semsearch.storage.projection import Projection
 from semsearch.storage.vectors import VectorIndex
-from semsearch.types import Document, Mode, Query
+from semsearch.types import Document, Mode, Query, Vectors
 from tests.conftest import ANIMALS, build_index, hits_of, write_jsonl
 
 QUERIES = ["nectar and honey", "swims up rivers", "animal of the sea", "a bird of prey", "loyal", "purrs"]
@@ -230,6 +232,22 @@ def test_small_segments_are_written_together_and_large_ones_left_alone(index: Pa
     assert sum(segments[-1]) == 236
     first = current(index) / read_manifest(index).segments[0].name / "documents.sqlite"
     assert first.stat().st_ino in inode.values()
+
+
+def test_the_vectors_of_an_update_are_in_a_file(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[Vectors] = []
+    save_map_points = updating.save_map_points
+
+    def save(files: SegmentFiles, projection: Projection, vectors: Vectors) -> None:
+        written.append(vectors)
+        save_map_points(files, projection, vectors)
+
+    monkeypatch.setattr(updating, "save_map_points", save)
+    added(index, more(3))
+    added(index, [replace(more(1)[0], text="Another text of word0."), *more(2, 3)])
+    # the second merges the segment of the first, without the passage that it replaces
+    assert [len(vectors) for vectors in written] == [9, 11]
+    assert all(isinstance(vectors, np.memmap) for vectors in written)
 
 
 def test_new_documents_find_their_place_on_the_map_which_is_drawn_anew_once_it_is_outgrown(
