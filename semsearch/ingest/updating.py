@@ -85,6 +85,8 @@ class UpdateResult:
     """Documents that pruning kept because they may be in a file or folder that could not be read whole."""
     compacted: bool = False
     """Whether all segments were merged into one."""
+    dropped_ef_search: int | None = None
+    """`search.ef_search`, if a compaction removed it because the index's type changed; the measured value applies."""
 
 
 UpdateEvent: TypeAlias = (
@@ -270,7 +272,8 @@ def compact(
     encoder: an open encoder of the index, for the queries on which recall is measured; by default it is loaded.
 
     Needs the memory that `select_index` does, and time in proportion to the index; nothing is encoded again. Raises
-    IndexFolderError as `update` does, and InputError if no vector index reaches the recall that the recipe asks for.
+    IndexFolderError as `update` does, and InputError if no vector index reaches the recall that the recipe asks for. If
+    the type of the index changes, `search.ef_search` is removed, which means something else for every type.
     """
     threads = threads or available_cores()
     with _begin(folder, None, to_upgrade=True) as change:
@@ -308,9 +311,10 @@ def compact(
             return loaded.encode_queries(queries)
 
         yield from change.add(counts, vectors, recipe.index, encode_queries, threads=threads)
+        dropped = change.drop_ef_search()
         manifest = change.publish()
         remove_index_checkpoint(folder)
-        yield UpdateResult(folder, manifest, compacted=True)
+        yield UpdateResult(folder, manifest, compacted=True, dropped_ef_search=dropped)
 
 
 @dataclass
@@ -447,9 +451,15 @@ class _Change:
             index.save(files.vectors)
         else:
             ranges = _int8_ranges(self.corpus.segments, vectors)
-            record = yield from write_vector_index(
-                vectors, encode_queries, options, files, threads=threads, ranges=ranges
-            )
+            try:
+                record = yield from write_vector_index(
+                    vectors, encode_queries, options, files, threads=threads, ranges=ranges
+                )
+            except InputError as error:
+                raise InputError(
+                    f"{error}; an index keeps the options that it was built with, so change them in its recipe and"
+                    " build it again; until then it stays as it was"
+                ) from error
             if self._rounded and record.recall is not None:
                 stored = " and ".join(sorted(self._rounded))
                 reason = f"{record.reason}; recall is against the stored {stored} vectors, not the encoder's"
@@ -466,6 +476,14 @@ class _Change:
                 fulltext_version=FULLTEXT_VERSION,
             )
         )
+
+    def drop_ef_search(self) -> int | None:
+        """Remove `search.ef_search` if the new segment is of another type than the one it was meant for; return it."""
+        search, index_type = self.manifest.search, self.corpus.largest_segment.index.type
+        if search.ef_search is None or self._new[-1].index.type == index_type:
+            return None
+        self.manifest = self.manifest.model_copy(update={"search": search.model_copy(update={"ef_search": None})})
+        return search.ef_search
 
     def needs_new_map(self, passages: int) -> bool:
         """Whether an index of this many passages needs a new map: it has none, or one computed from far fewer."""

@@ -37,7 +37,7 @@ from semsearch.storage.manifest import Manifest
 from semsearch.storage.projection import Projection
 from semsearch.storage.vectors import VectorIndex
 from semsearch.types import Document, Mode, Query, Vectors
-from tests.conftest import ANIMALS, build_index, hits_of, write_jsonl
+from tests.conftest import ANIMALS, Command, build_index, hits_of, write_jsonl
 
 QUERIES = ["nectar and honey", "swims up rivers", "animal of the sea", "a bird of prey", "loyal", "purrs"]
 
@@ -563,3 +563,44 @@ def test_the_ranges_of_int8_codes_are_kept_and_widened_where_a_component_is_outs
     widened = _int8_ranges([segment], outside)  # type: ignore[list-item]
     assert np.array_equal(widened, np.array([[-1, -1, 0.5], [4, 2.5, 0.25]], np.float32))
     assert _int8_ranges([SimpleNamespace(vectors=VectorIndex.exact(3))], inside) is None  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize(
+    ("index_type", "kept"), [("hnsw", 700), ("ivf", None), ("exact", None)], ids=["same", "lists", "exact"]
+)
+def test_a_compaction_removes_ef_search_if_the_type_changes(
+    index_type: str, kept: int | None, tmp_path: Path, tiny_model: Path, command: Command
+) -> None:
+    index = build_int8(tmp_path, tiny_model, index_type="hnsw")
+    republish(
+        index,
+        lambda manifest: manifest.model_copy(
+            update={
+                "search": manifest.search.model_copy(update={"ef_search": 700}),
+                "recipe": {**manifest.recipe, "index": {"type": index_type, "recall": 0.1}},
+            }
+        ),
+    )
+    delete(index, ["n0"])
+    done = command("compact", index)
+    assert done.returncode == 0
+    manifest = read_manifest(index)
+    assert (manifest.index.type, manifest.search.ef_search) == (index_type, kept)
+    told = f"search.ef_search = 700 was removed, because the index is now of type {index_type}" in done.stderr
+    assert told == (kept is None)
+
+
+def test_a_change_that_misses_the_recall_says_how_to_change_the_options(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = build_int8(tmp_path, tiny_model, index_type="exact")
+    monkeypatch.setattr("semsearch.ingest.index_selection._is_enough", lambda *_, **__: False)
+    monkeypatch.setattr(updating, "MAX_SMALL_SEGMENT", 2)
+    before = read_manifest(index)
+    remedy = "options that it was built with, so change them in its recipe and build it again"
+    with pytest.raises(InputError, match=f"set index.recall lower.*{remedy}"):
+        added(index, more(5, begin=80))
+    delete(index, ["n0"])
+    with pytest.raises(InputError, match=f"set index.recall lower.*{remedy}"):
+        list(compact(index, device="cpu", threads=1))
+    assert read_manifest(index).segments[0].index == before.segments[0].index
