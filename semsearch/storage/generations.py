@@ -241,7 +241,8 @@ def _unreadable(path: Path, error: OSError) -> IndexFolderError:
         remedy = "move the index to a file system that has locks"
     else:
         remedy = "build the index again"
-    return IndexFolderError(f"{path} cannot be read ({error.strerror}): {remedy}")
+    problem = "locked" if error.errno in NO_LOCKS else "read"
+    return IndexFolderError(f"{path} cannot be {problem} ({error.strerror}): {remedy}")
 
 
 @contextmanager
@@ -326,6 +327,8 @@ def stale_paths(folder: Path) -> list[Path]:
 def _locked(folder: Path, *, timeout_s: float = 1.0) -> Iterator[None]:
     """Hold the folder's lock; raise IndexBusyError if another process still holds it after `timeout_s` seconds.
 
+    Raises IndexFolderError if the file system has no locks, and OSError.
+
     The default outlasts `remove_stale`, which every process that opens the index runs.
     """
     deadline = monotonic() + timeout_s
@@ -338,6 +341,10 @@ def _locked(folder: Path, *, timeout_s: float = 1.0) -> Iterator[None]:
                 is_held = os.path.samestat(os.fstat(lock.fileno()), path.stat())
             except (BlockingIOError, FileNotFoundError):
                 is_held = False
+            except OSError as error:
+                if error.errno in NO_LOCKS:
+                    raise _unreadable(path, error) from error
+                raise
             if is_held:
                 break
             if monotonic() >= deadline:

@@ -111,16 +111,18 @@ class VectorIndex:
     @property
     def ranges(self) -> Ranges | None:
         """The ranges that the codes divide; None if the rows are not stored as int8."""
-        if not self._is_int8:
+        quantizer = self._int8
+        if quantizer is None:
             return None
-        ranges: Ranges = faiss.vector_to_array(self._rows.sq.trained).reshape(2, self.dimension)
+        ranges: Ranges = faiss.vector_to_array(quantizer.trained).reshape(2, self.dimension)
         return ranges
 
     @property
-    def _is_int8(self) -> bool:
-        return (
-            isinstance(self._rows, faiss.IndexScalarQuantizer) and self._rows.sq.qtype == faiss.ScalarQuantizer.QT_8bit
-        )
+    def _int8(self) -> faiss.ScalarQuantizer | None:
+        """The quantizer of rows that are stored as int8."""
+        if not isinstance(self._rows, faiss.IndexScalarQuantizer):
+            return None
+        return self._rows.sq if self._rows.sq.qtype == faiss.ScalarQuantizer.QT_8bit else None
 
     def train(self, vectors: Vectors, ranges: Ranges | None = None) -> None:
         """Fit the index to (n, dim) sample vectors, before the first `add`; exact float32 needs no training.
@@ -129,8 +131,9 @@ class VectorIndex:
         get the same codes; with ranges of their own, they would move by half a step each time.
         """
         faiss.omp_set_num_threads(self._threads)
-        if ranges is not None and self._is_int8:
-            faiss.copy_array_to_vector(np.ascontiguousarray(ranges, np.float32).ravel(), self._rows.sq.trained)
+        quantizer = self._int8
+        if ranges is not None and quantizer is not None:
+            faiss.copy_array_to_vector(np.ascontiguousarray(ranges, np.float32).ravel(), quantizer.trained)
             self._rows.is_trained = True
         if not self._rows.is_trained:
             self._rows.train(vectors)

@@ -17,7 +17,7 @@ from safetensors.numpy import save_file
 from semsearch.encoders.encoder import Encoder
 from semsearch.errors import IndexBusyError, IndexFolderError, InputError
 from semsearch.ingest import updating
-from semsearch.ingest.building import Skipped
+from semsearch.ingest.building import Skipped, save_map_points
 from semsearch.ingest.encoding import Encoding
 from semsearch.ingest.readers.files import BadRecord, Record
 from semsearch.ingest.updating import OpenIndex, UpdateResult, _int8_ranges, compact, delete, update
@@ -236,7 +236,6 @@ def test_small_segments_are_written_together_and_large_ones_left_alone(index: Pa
 
 def test_the_vectors_of_an_update_are_in_a_file(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[Vectors] = []
-    save_map_points = updating.save_map_points
 
     def save(files: SegmentFiles, projection: Projection, vectors: Vectors) -> None:
         written.append(vectors)
@@ -558,9 +557,12 @@ def test_the_ranges_of_int8_codes_are_kept_and_widened_where_a_component_is_outs
     index.add(np.array([[1, 0.25, 0.5]], np.float32))
     segment = SimpleNamespace(vectors=index)
     inside = np.array([[1.003, 0, 0.5], [-1, 1.003, 0.5]], np.float32)
-    assert np.array_equal(_int8_ranges([segment], inside), ranges)  # type: ignore[list-item]
+    kept = _int8_ranges([segment], inside)  # type: ignore[list-item]
+    assert kept is not None
+    assert np.array_equal(kept, ranges)
     outside = np.array([[3, -1, 0.5], [0, 1.5, 0.75]], np.float32)
     widened = _int8_ranges([segment], outside)  # type: ignore[list-item]
+    assert widened is not None
     assert np.array_equal(widened, np.array([[-1, -1, 0.5], [4, 2.5, 0.25]], np.float32))
     assert _int8_ranges([SimpleNamespace(vectors=VectorIndex.exact(3))], inside) is None  # type: ignore[list-item]
 

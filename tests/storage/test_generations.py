@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -61,16 +62,22 @@ def test_damage_is_named_with_its_remedy(copy: Path, damage: Callable[[Path], ob
     assert "build" in str(caught.value)
 
 
-def refuse(code: int) -> Callable[..., None]:
-    def fail(*_: object, **__: object) -> None:
+def refuse(code: int, name: str = "") -> Callable[..., Any]:
+    """A function that fails, or a `Path.open` that fails for files of this name."""
+    open_path = Path.open
+
+    def fail(path: Any, *args: Any, **options: Any) -> Any:
+        if name and path.name != name:
+            return open_path(path, *args, **options)
         raise OSError(code, os.strerror(code))
 
     return fail
 
 
 def make_a_folder(manifest: Path) -> None:
-    manifest.unlink()
-    manifest.mkdir()
+    if manifest.is_file():
+        manifest.unlink()
+        manifest.mkdir()
 
 
 @pytest.mark.parametrize(
@@ -79,14 +86,14 @@ def make_a_folder(manifest: Path) -> None:
         (lambda manifest, _: make_a_folder(manifest), "manifest.json cannot be read .Is a directory.*build the index"),
         (
             lambda _, patch: patch.setattr("fcntl.flock", refuse(errno.ENOLCK)),
-            "manifest.json cannot be read .*move the index to a file system that has locks",
+            "manifest.json cannot be locked .*move the index to a file system that has locks",
         ),
         (
             lambda _, patch: patch.setattr("fcntl.flock", refuse(errno.EOPNOTSUPP)),
-            "manifest.json cannot be read .*move the index to a file system that has locks",
+            "manifest.json cannot be locked .*move the index to a file system that has locks",
         ),
         (
-            lambda _, patch: patch.setattr(Path, "open", refuse(errno.EACCES)),
+            lambda _, patch: patch.setattr(Path, "open", refuse(errno.EACCES, "manifest.json")),
             "manifest.json cannot be read .Permission denied.*give this user access",
         ),
         (
@@ -108,14 +115,26 @@ def test_an_unreadable_manifest_is_named_with_its_remedy(
 ) -> None:
     engine = SearchEngine.open(copy, encoder=tiny_encoder, threads=1)
     republish(copy, lambda manifest: manifest)
-    make_unreadable(part(copy, "manifest.json"), monkeypatch)
-    with pytest.raises(IndexFolderError, match=complaint):
-        open_current(copy)
-    with pytest.raises(IndexFolderError, match=complaint):
-        engine.reopened()
-    with pytest.raises(IndexFolderError, match=complaint):
-        SearchEngine.open(copy, encoder=tiny_encoder, threads=1)
+    manifest = generations.current(copy) / "manifest.json"
+    for attempt in (
+        lambda: open_current(copy),
+        engine.reopened,
+        lambda: SearchEngine.open(copy, encoder=tiny_encoder, threads=1),
+    ):
+        with monkeypatch.context() as patch:
+            make_unreadable(manifest, patch)
+            with pytest.raises(IndexFolderError, match=complaint):
+                attempt()
     engine.close()
+
+
+def test_a_change_without_locks_is_an_error_with_the_remedy(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = generations.current(copy)
+    with monkeypatch.context() as patch:
+        patch.setattr("fcntl.flock", refuse(errno.ENOLCK))
+        with pytest.raises(IndexFolderError, match=r"lock cannot be locked .*move the index to a file system that has"):
+            republish(copy, lambda manifest: manifest)
+    assert generations.current(copy) == before
 
 
 @pytest.mark.parametrize("code", [errno.EACCES, errno.EIO])
@@ -123,8 +142,10 @@ def test_a_manifest_whose_state_cannot_be_read_is_another_one(
     code: int, copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with closing(open_current(copy)) as generation:
-        monkeypatch.setattr(Path, "stat", refuse(code))
-        assert not generation.is_at(generation.files.folder)
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "stat", refuse(code))
+            is_at = generation.is_at(generation.files.folder)
+        assert not is_at
 
 
 def test_a_manifest_is_read_of_the_generation_that_replaced_its_own(
