@@ -437,6 +437,14 @@ def _print_result(result: UpdateResult, seconds: float) -> None:
             f"kept: {result.protected:,} documents that were not read, because their files could not be read whole",
             soft_wrap=True,
         )
+    if result.dropped_ef_search is not None:
+        index = result.manifest.index
+        measured = f": the measured {index.ef_search} applies" if index.ef_search else ""
+        err.print(
+            f"search.ef_search = {result.dropped_ef_search} was removed, because the index is now of type"
+            f" {index.type}{measured}",
+            soft_wrap=True,
+        )
     for doc_id in result.unknown:
         err.print(Text.assemble(("no such document: ", "yellow"), doc_id), soft_wrap=True)
     manifest = result.manifest

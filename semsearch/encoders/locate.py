@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,9 +34,14 @@ class ModelLocation:
     """On the hub."""
 
     @property
+    def is_folder(self) -> bool:
+        """Whether the path is a folder; False too if it is none that a file system can have."""
+        return os.path.isdir(self.path)  # noqa: PTH112 - the method raises for a name that is too long
+
+    @property
     def folder(self) -> Path | None:
         """The model's folder on this machine; None if it has not been downloaded."""
-        if Path(self.path).is_dir():
+        if self.is_folder:
             return Path(self.path)
         from huggingface_hub import try_to_load_from_cache
         from huggingface_hub.errors import HFValidationError

@@ -18,6 +18,7 @@ from tokenizers import Tokenizer
 from semsearch.encoders.locate import ModelLocation, files_sha256
 from semsearch.encoders.runtime import ModelInfo, Runtime, RuntimeChoice
 from semsearch.encoders.speed import SpeedRecord, library_versions, machine
+from semsearch.errors import first_line
 from semsearch.system.extras import install_command
 from semsearch.system.files import cache_folder, sha256
 
@@ -105,11 +106,15 @@ def _key(folder: Path) -> str:
 
 
 def _read_records(entry: Path) -> tuple[ExportRecord, SpeedRecord] | None:
+    """The records of an export; None if one is missing, damaged or lacks a runtime."""
     try:
         record = ExportRecord.model_validate_json((entry / ABOUT).read_bytes())
-        return record, SpeedRecord.model_validate_json((entry / speed_file()).read_bytes())
+        measured = SpeedRecord.model_validate_json((entry / speed_file()).read_bytes())
     except (OSError, ValidationError):
         return None
+    usable = {"torch", *record.sha256} - {*record.refused}
+    is_complete = {*GRAPHS} <= {*record.sha256, *record.refused} and usable <= {*measured.speeds}
+    return (record, measured) if is_complete else None
 
 
 def _should_measure(entry: Path, measured: SpeedRecord, choice: RuntimeChoice) -> bool:
@@ -160,7 +165,7 @@ def _open(
         record.window,
         record.prompts,
         record.pools_by_mean,
-        Tokenizer.from_file(str(entry / TOKENIZER)),
+        _read_tokenizer(entry / TOKENIZER),
     )
     runtime = OnnxRuntime(
         graph,
@@ -173,3 +178,11 @@ def _open(
         pad=record.pad,
     )
     return runtime, reason
+
+
+def _read_tokenizer(path: Path) -> Tokenizer:
+    """Raises RuntimeError if the file is no tokenizer."""
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # its exceptions have no narrower base class
+        raise RuntimeError(f"{path} is damaged ({first_line(error)}): remove {path.parent}") from error

@@ -6,7 +6,6 @@ import hashlib
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -66,21 +65,25 @@ class TorchRuntime:
         from sentence_transformers import SentenceTransformer
 
         limit_threads(threads or available_cores())
+        folder = location.folder
         try:
             with _without_progress_bars():
                 model = SentenceTransformer(
                     location.path,
                     device=device,
                     revision=location.revision,
-                    local_files_only=Path(location.path).is_dir(),
+                    local_files_only=location.is_folder,
                 )
-        except (OSError, ValueError, RuntimeError, KeyError) as error:
+            return cls(model, name=name, reason=reason)
+        except EncoderError:
+            raise
+        except Exception as error:  # for damaged files the libraries raise errors without a common base class
+            origin = "" if folder is None or str(folder) == name else f" from {folder}"
             raise EncoderError(
-                f"encoder {name!r} could not be loaded ({first_line(error)}): give the folder of a"
-                f" sentence-transformers model, the name of one that the model hub has, or {DEFAULT_MODEL!r}, which"
-                " needs no download"
+                f"encoder {name!r} could not be loaded{origin} ({first_line(error)}): check that its files are"
+                " complete, or give the folder of a sentence-transformers model, the name of one that the model hub"
+                f" has, or {DEFAULT_MODEL!r}, which needs no download"
             ) from error
-        return cls(model, name=name, reason=reason)
 
     def vectors(self, batch: Batch) -> Vectors:
         """(n, dim) float32, not of unit length. Raises RuntimeError if torch fails."""

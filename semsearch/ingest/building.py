@@ -41,6 +41,7 @@ from semsearch.storage.manifest import (
     SegmentRecord,
 )
 from semsearch.storage.projection import Projection
+from semsearch.storage.vectors import Ranges
 from semsearch.system.files import drop_pages, temp_memmap
 from semsearch.system.threads import available_cores, trim_arenas
 from semsearch.types import Document, Passage, Vectors, unit_rows
@@ -330,10 +331,13 @@ def write_vector_index(
     files: SegmentFiles,
     *,
     threads: int,
+    ranges: Ranges | None = None,
 ) -> Generator[LinkingGraph, None, IndexRecord]:
     """Index the vectors of a segment as `select_index` does, write the index, and return its record."""
     checkpoint = partial(IndexCheckpoint, files.folder.parent.parent, vectors)
-    for event in select_index(vectors, encode_queries, options, threads=threads, open_checkpoint=checkpoint):
+    for event in select_index(
+        vectors, encode_queries, options, threads=threads, open_checkpoint=checkpoint, ranges=ranges
+    ):
         if isinstance(event, LinkingGraph):
             yield event
     assert isinstance(event, SelectedIndex)

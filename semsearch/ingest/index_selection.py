@@ -19,7 +19,7 @@ from semsearch.search.ranking import FUSION_DEPTH
 from semsearch.storage.approximate import EF_CONSTRUCTION, HNSW_M, list_bytes
 from semsearch.storage.index_checkpoint import IndexCheckpoint
 from semsearch.storage.manifest import IndexRecord
-from semsearch.storage.vectors import IndexType, Precision, VectorIndex
+from semsearch.storage.vectors import IndexType, Precision, Ranges, VectorIndex
 from semsearch.system.files import drop_pages
 from semsearch.system.memory import machine_memory
 from semsearch.types import Rows, Scores, Vectors
@@ -81,6 +81,7 @@ def select_index(
     *,
     threads: int,
     open_checkpoint: Callable[[], IndexCheckpoint] | None = None,
+    ranges: Ranges | None = None,
 ) -> Iterator[LinkingGraph | SelectedIndex]:
     """Build the first index, in order of build time, that reaches the options' recall.
 
@@ -88,6 +89,7 @@ def select_index(
     encode_queries: returns (m, dim) float32 unit rows, realistic queries that are not among the vectors. Called only if
     recall has to be measured, which is done against an exact search of the vectors as given.
     open_checkpoint: opens the place where an inverted file is saved and continued. Called only if one is built.
+    ranges: as of `VectorIndex.train`.
 
     An inverted file is built in the memory of its lists, of the stored rows and of a sample of the vectors; the other
     types hold the vectors once more.
@@ -104,6 +106,7 @@ def select_index(
             too_large or "ivf was asked for",
             None if open_checkpoint is None else open_checkpoint(),
             threads=threads,
+            ranges=ranges,
         )
         return
     exact = VectorIndex.exact(vectors.shape[1], threads=threads)
@@ -121,7 +124,7 @@ def select_index(
     del exact
     for candidate in [_Candidate(precision, ef) for ef in (EF_CONSTRUCTION_STEPS if linked else (None,))]:
         index = candidate.build(vectors.shape[1], threads=threads)
-        index.train(vectors)
+        index.train(vectors, ranges)
         yield from _add(vectors, index)
         if trial.passes(index, candidate.ef_searches):
             if candidate.ef_construction is not None:
@@ -144,6 +147,7 @@ def _select_lists(
     checkpoint: IndexCheckpoint | None,
     *,
     threads: int,
+    ranges: Ranges | None,
 ) -> Iterator[LinkingGraph | SelectedIndex]:
     """As `select_index`, of an inverted file."""
     mib = list_bytes(*vectors.shape) / 2**20
@@ -159,7 +163,7 @@ def _select_lists(
     steps = sorted({min(step, lists.lists) for step in LIST_STEPS})
     # int8 alone loses about as many of the nearest as the recall allows
     precision: Precision = "float16" if options.vectors == "auto" else options.vectors
-    index = store_rows(vectors, precision, threads=threads).with_lists(lists)
+    index = store_rows(vectors, precision, threads=threads, ranges=ranges).with_lists(lists)
     if trial.passes(index, steps):
         reasons = [reason, f"{lists.lists} lists take {mib:.0f} MiB, {precision} vectors are read from disk"]
         yield SelectedIndex(index, trial.record("ivf", precision, reasons))

@@ -13,7 +13,7 @@ import numpy as np
 
 from semsearch.storage.approximate import TRAINING_ROWS, InvertedFile, list_count
 from semsearch.storage.index_checkpoint import IndexCheckpoint
-from semsearch.storage.vectors import Precision, VectorIndex
+from semsearch.storage.vectors import Precision, Ranges, VectorIndex
 from semsearch.system.files import drop_pages
 from semsearch.types import Scores, Vectors
 
@@ -66,10 +66,13 @@ def fill_lists(
     return lists
 
 
-def store_rows(vectors: Vectors, precision: Precision, *, threads: int) -> VectorIndex:
-    """Return an exact index of (n, dim) unit vectors, whose quantizer is fitted to a sample of them."""
+def store_rows(vectors: Vectors, precision: Precision, *, threads: int, ranges: Ranges | None = None) -> VectorIndex:
+    """Return an exact index of (n, dim) unit vectors, whose quantizer is fitted to a sample of them.
+
+    ranges: as of `VectorIndex.train`.
+    """
     index = VectorIndex.exact(vectors.shape[1], precision=precision, threads=threads)
-    index.train(sample_rows(vectors, QUANTIZER_ROWS))
+    index.train(sample_rows(vectors, QUANTIZER_ROWS), ranges)
     index.reserve(len(vectors))
     for start in range(0, len(vectors), ROWS_AT_A_TIME):
         index.add(vectors[start : start + ROWS_AT_A_TIME])

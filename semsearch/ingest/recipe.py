@@ -72,8 +72,7 @@ class IndexOptions(_Section):
     )
     vectors: Literal["auto", "float32", "float16", "int8"] = Field(
         "auto",
-        description="Precision of the vectors; auto: float32, or the highest that `memory_mib` allows; of ivf, int8,"
-        " or float16 if int8 does not reach the recall",
+        description="Precision of the vectors; auto: float32, or the highest that `memory_mib` allows; of ivf, float16",
     )
     memory_mib: float | None = Field(
         None,

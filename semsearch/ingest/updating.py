@@ -47,15 +47,20 @@ from semsearch.storage.index_checkpoint import remove_index_checkpoint
 from semsearch.storage.left_out import LeftOut
 from semsearch.storage.manifest import FULLTEXT_VERSION, IndexRecord, Manifest, SegmentRecord
 from semsearch.storage.projection import Projection, landmark_count
-from semsearch.storage.vectors import VectorIndex
+from semsearch.storage.vectors import Ranges, VectorIndex
 from semsearch.system.files import drop_pages, temp_memmap
 from semsearch.system.threads import available_cores
 from semsearch.types import Document, Vectors
 
 MAX_SMALL_SEGMENT = 10_000
-"""Passages of a segment that an update may merge, and that is searched exactly, without a graph."""
+"""Passages of a segment that an update may merge, and that is searched exactly. A larger update selects an index for
+its segment as a build does, except in a server or program with an open encoder, which leave that to a compaction."""
 MAX_MERGE_RATIO = 4
 """A segment is merged into a new one only if it has at most this many times as many passages."""
+INT8_STEPS = 255
+"""Steps of the range of a component between its lowest and its highest int8 code."""
+COPIED_ROWS = 5_000
+"""Vectors that are read at a time to copy them, or to compare them with the ranges of int8 codes."""
 MAP_GROWTH = 2
 """A compaction computes a new map if there are more than this many times as many passages, unless the map has as many
 landmarks as it may have."""
@@ -80,6 +85,8 @@ class UpdateResult:
     """Documents that pruning kept because they may be in a file or folder that could not be read whole."""
     compacted: bool = False
     """Whether all segments were merged into one."""
+    dropped_ef_search: int | None = None
+    """`search.ef_search`, if a compaction removed it because the index's type changed; the measured value applies."""
 
 
 UpdateEvent: TypeAlias = (
@@ -212,24 +219,33 @@ def _write_segment(
 
     unchanged: as `_unchanged_passages` returns it; their vectors are copied.
     """
-    vectors = [np.empty((writer.passages, encoder.dimension), np.float32)]
-    known, rows = np.zeros(writer.passages, bool), list(unchanged)
+    new, merged = writer.passages, _mergeable(change.corpus.segments, writer.passages)
+    # in a file: a large update need not fit memory
+    vectors = temp_memmap(
+        change.files.folder, (new + sum(segment.vectors.count for segment in merged), encoder.dimension)
+    )
+    known = np.zeros(new, bool)
+    rows, old_rows = np.array(list(unchanged), np.int64), np.array(list(unchanged.values()), np.int64)
     known[rows] = True
-    vectors[0][rows] = change.corpus.vectors(np.array(list(unchanged.values()), np.int64))
+    for start in range(0, len(rows), COPIED_ROWS):
+        part = slice(start, start + COPIED_ROWS)
+        vectors[rows[part]] = change.corpus.vectors(old_rows[part])
+        drop_pages(vectors)
     if opened is None:
         with open_checkpoint(folder, encoder) as checkpoint:
-            yield from encode_resumable(encoder, writer, vectors[0], checkpoint, known=known)
+            yield from encode_resumable(encoder, writer, vectors[:new], checkpoint, known=known)
     else:
-        yield from encode_passages(partial(map, opened.encode), encoder, writer, vectors[0], known)
-    for stored, stored_vectors in change.take(_mergeable(change.corpus.segments, writer.passages)):
+        yield from encode_passages(partial(map, opened.encode), encoder, writer, vectors[:new], known)
+    for stored, stored_vectors in change.take(merged):
+        vectors[writer.passages : writer.passages + len(stored_vectors)] = stored_vectors
         writer.add(stored.document, stored.heading, stored.passages)
-        vectors.append(stored_vectors)
     counts, queries = (writer.documents, writer.passages), sample_queries(writer)
     writer.close()
     # a server's encoder belongs to its own threads: it leaves linking a graph to a compaction
     options = recipe.index if counts[1] > MAX_SMALL_SEGMENT and opened is None else None
     encode_queries = partial(encoder.encode_queries, queries)
-    yield from change.add(counts, np.concatenate(vectors), options, encode_queries, threads=threads)
+    drop_pages(vectors)
+    yield from change.add(counts, vectors[: counts[1]], options, encode_queries, threads=threads)
 
 
 def delete(folder: Path, doc_ids: Sequence[str], *, opened: OpenIndex | None = None) -> UpdateResult:
@@ -256,7 +272,8 @@ def compact(
     encoder: an open encoder of the index, for the queries on which recall is measured; by default it is loaded.
 
     Needs the memory that `select_index` does, and time in proportion to the index; nothing is encoded again. Raises
-    IndexFolderError as `update` does, and InputError if no vector index reaches the recall that the recipe asks for.
+    IndexFolderError as `update` does, and InputError if no vector index reaches the recall that the recipe asks for. If
+    the type of the index changes, `search.ef_search` is removed, which means something else for every type.
     """
     threads = threads or available_cores()
     with _begin(folder, None, to_upgrade=True) as change:
@@ -294,9 +311,10 @@ def compact(
             return loaded.encode_queries(queries)
 
         yield from change.add(counts, vectors, recipe.index, encode_queries, threads=threads)
+        dropped = change.drop_ef_search()
         manifest = change.publish()
         remove_index_checkpoint(folder)
-        yield UpdateResult(folder, manifest, compacted=True)
+        yield UpdateResult(folder, manifest, compacted=True, dropped_ef_search=dropped)
 
 
 @dataclass
@@ -382,6 +400,7 @@ class _Change:
         self._before = before
         self._kept = {segment.name: segment for segment in before.manifest.segments}
         self._new: list[SegmentRecord] = []
+        self._rounded: set[str] = set()
         self._name = f"s-{max(int(name[2:]) for name in self._kept) + 1:06d}"
 
     def new_segment(self) -> SegmentFiles:
@@ -404,6 +423,7 @@ class _Change:
         for segment in segments:
             deleted = self._deletions.pop(segment.name, Deletions())
             del self._kept[segment.name]
+            self._rounded |= {segment.index.vectors} - {"float32"}
             rows = np.setdiff1d(np.arange(segment.documents.count), deleted.rows).tolist()
             for stored in segment.documents.documents(rows):
                 yield stored, segment.vectors.vectors(stored.rows)
@@ -424,10 +444,26 @@ class _Change:
         files = self.files.segment(self._name)
         if options is None:
             index, record = VectorIndex.exact(vectors.shape[1]), IndexRecord(reason="few passages")
-            index.add(vectors)
+            index.reserve(len(vectors))
+            for start in range(0, len(vectors), COPIED_ROWS):
+                index.add(vectors[start : start + COPIED_ROWS])
+                drop_pages(vectors)
             index.save(files.vectors)
         else:
-            record = yield from write_vector_index(vectors, encode_queries, options, files, threads=threads)
+            ranges = _int8_ranges(self.corpus.segments, vectors)
+            try:
+                record = yield from write_vector_index(
+                    vectors, encode_queries, options, files, threads=threads, ranges=ranges
+                )
+            except InputError as error:
+                raise InputError(
+                    f"{error}; an index keeps the options that it was built with, so change them in its recipe and"
+                    " build it again; until then it stays as it was"
+                ) from error
+            if self._rounded and record.recall is not None:
+                stored = " and ".join(sorted(self._rounded))
+                reason = f"{record.reason}; recall is against the stored {stored} vectors, not the encoder's"
+                record = record.model_copy(update={"reason": reason})
         projection = self._projection()
         if projection is not None:
             save_map_points(files, projection, vectors)
@@ -440,6 +476,14 @@ class _Change:
                 fulltext_version=FULLTEXT_VERSION,
             )
         )
+
+    def drop_ef_search(self) -> int | None:
+        """Remove `search.ef_search` if the new segment is of another type than the one it was meant for; return it."""
+        search, index_type = self.manifest.search, self.corpus.largest_segment.index.type
+        if search.ef_search is None or self._new[-1].index.type == index_type:
+            return None
+        self.manifest = self.manifest.model_copy(update={"search": search.model_copy(update={"ef_search": None})})
+        return search.ef_search
 
     def needs_new_map(self, passages: int) -> bool:
         """Whether an index of this many passages needs a new map: it has none, or one computed from far fewer."""
@@ -484,13 +528,37 @@ def _begin(folder: Path, opened: OpenIndex | None, *, to_upgrade: bool = False) 
         yield _Change(before, files, Corpus.open(before, threads=1, earlier=earlier, to_upgrade=to_upgrade))
 
 
+def _int8_ranges(segments: Sequence[Segment], vectors: Vectors) -> Ranges | None:
+    """The ranges of the largest int8 segment, widened for components outside them; None if no segment is int8.
+
+    vectors: (n, dim) float32; pages of a memory map are released.
+    """
+    quantized = [segment.vectors for segment in segments if segment.vectors.ranges is not None]
+    if not quantized:
+        return None
+    before = max(quantized, key=lambda index: index.count).ranges
+    assert before is not None
+    lowest, highest = before[0], before[0] + before[1]
+    # a component of the highest code is decoded to half a step above the range, and within a step it gets this code
+    low, high = lowest.copy(), highest + before[1] / INT8_STEPS
+    for start in range(0, len(vectors), COPIED_ROWS):
+        block = vectors[start : start + COPIED_ROWS]
+        low, high = np.minimum(low, block.min(axis=0)), np.maximum(high, block.max(axis=0))
+        drop_pages(vectors)
+    is_above = high > highest + before[1] / INT8_STEPS
+    widths = np.where((low < lowest) | is_above, np.where(is_above, high, highest) - low, before[1])
+    return np.stack([low, widths])
+
+
 def _mergeable(segments: Sequence[Segment], passages: int) -> list[Segment]:
     """The last segments that are small enough to be merged with a number of new passages."""
     chosen: list[Segment] = []
     for segment in reversed(segments):
         count = segment.vectors.count
         too_large = count > MAX_MERGE_RATIO * passages or count + passages > MAX_SMALL_SEGMENT
-        if segment.index.type != "exact" or too_large:
+        # quantized segments wait for a compaction, which takes over their ranges
+        is_plain = (segment.index.type, segment.index.vectors) == ("exact", "float32")
+        if not is_plain or too_large:
             break
         chosen.append(segment)
         passages += count

@@ -329,7 +329,7 @@ class SearchEngine:
     def ef_search(self) -> int | None:
         """Candidates kept of the graph, or lists scanned of the inverted file; None if every vector is compared."""
         measured = [segment.index.ef_search or 0 for segment in self.corpus.segments]
-        return self.manifest.search.ef_search or max(measured) or None
+        return self.manifest.search.ef_search or self.corpus.largest_segment.index.ef_search or max(measured) or None
 
     def retrieve(self, queries: Sequence[Query]) -> list[DenseResult]:
         """Encode and adapt queries and search their vectors, as one batch."""

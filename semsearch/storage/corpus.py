@@ -217,6 +217,11 @@ class Corpus:
         return any(segment.index.ef_search is not None for segment in self.segments)
 
     @property
+    def largest_segment(self) -> Segment:
+        """The segment of the most passages, the first of several: `search.ef_search` is meant for its type."""
+        return max(self.segments, key=lambda segment: segment.vectors.count)
+
+    @property
     def dimension(self) -> int:
         """Length of a vector."""
         return self.segments[0].vectors.dimension
@@ -243,12 +248,18 @@ class Corpus:
     ) -> tuple[Scores, Rows]:
         """As `VectorIndex.search`, over all segments.
 
-        ef_search: overrides the value measured when each segment was built.
+        ef_search: overrides the value measured when each segment of the largest segment's type was built. It is a
+        number of candidates for a graph and of lists for an inverted file, so segments of another type keep theirs.
         """
         results = []
+        overridden = self.largest_segment.index.type
         for segment, segment_mask in self._allowed_segments(allowed):
+            measured = segment.index.ef_search
             scores, rows = segment.vectors.search(
-                queries, k, ef_search=ef_search or segment.index.ef_search, allowed=segment_mask
+                queries,
+                k,
+                ef_search=(ef_search or measured) if segment.index.type == overridden else measured,
+                allowed=segment_mask,
             )
             rows[rows >= 0] += self._first_passage_of(segment)
             results.append((scores, rows))

@@ -21,6 +21,7 @@ files of the previous generation.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -47,6 +48,8 @@ from semsearch.system.threads import available_cores
 CURRENT = "current"
 MANIFEST = "manifest.json"
 LOCK = "lock"
+NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP}
+"""Error numbers of a file system without locks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +158,7 @@ class OpenGeneration:
             return folder == self.files.folder and os.path.samestat(
                 os.fstat(self.locked_manifest.fileno()), self.files.manifest.stat()
             )
-        except FileNotFoundError:
+        except OSError:
             return False
 
     def close(self) -> None:
@@ -164,8 +167,9 @@ class OpenGeneration:
 
 
 def is_index(folder: Path) -> bool:
-    """Whether `folder` holds a published index."""
-    return (folder / CURRENT).is_file()
+    """Whether `folder` holds a published index. Raises IndexFolderError if that cannot be found out."""
+    with _read_errors(folder / CURRENT):
+        return (folder / CURRENT).is_file()
 
 
 def open_current(folder: Path, known: Mapping[str, FileRecord] | None = None) -> OpenGeneration:
@@ -176,21 +180,18 @@ def open_current(folder: Path, known: Mapping[str, FileRecord] | None = None) ->
     Raises IndexFolderError if there is no index, if it has another format, or if a file is missing or damaged.
     """
     while True:
-        generation = Generation(current(folder))
+        generation, locked = _open_manifest(folder)
         try:
-            locked = generation.manifest.open("rb")
-        except FileNotFoundError:
-            if generation.folder != current(folder):
-                continue  # a newer generation was published and this one removed
-            raise IndexFolderError(f"{generation.manifest} is missing: the index is damaged, build it again") from None
-        try:
-            fcntl.flock(locked, fcntl.LOCK_SH)
-            if not generation.manifest.exists():
-                # removed before the lock was acquired
-                locked.close()
-                continue
-            manifest = parse_manifest(generation.manifest, locked.read())
-            names = sorted({*generation.parts, *manifest.files})
+            with _read_errors(generation.manifest):
+                fcntl.flock(locked, fcntl.LOCK_SH)
+                if not generation.manifest.exists():
+                    # removed before the lock was acquired
+                    locked.close()
+                    continue
+                content = locked.read()
+            manifest = parse_manifest(generation.manifest, content)
+            with _read_errors(generation.folder):
+                names = sorted({*generation.parts, *manifest.files})
             unchecked = [name for name in names if known is None or known.get(name) != manifest.files.get(name)]
             # hashing releases the interpreter lock, so that threads read gigabytes in parallel
             with ThreadPoolExecutor(available_cores()) as pool:
@@ -203,13 +204,45 @@ def open_current(folder: Path, known: Mapping[str, FileRecord] | None = None) ->
 
 def read_manifest(folder: Path) -> Manifest:
     """Read the index's manifest without opening the index. Raises IndexFolderError as `open_current` does."""
-    generation = Generation(current(folder))
+    generation, opened = _open_manifest(folder)
+    with opened, _read_errors(generation.manifest):
+        content = opened.read()
+    return parse_manifest(generation.manifest, content)
+
+
+def _open_manifest(folder: Path) -> tuple[Generation, BufferedReader]:
+    """Open the manifest of the current generation. Raises IndexFolderError if there is none, or an unreadable one."""
+    while True:
+        generation = Generation(current(folder))
+        try:
+            with _read_errors(generation.manifest):
+                return generation, generation.manifest.open("rb")
+        except IndexFolderError as error:
+            if generation.folder != current(folder):
+                continue  # a newer generation was published and this one removed
+            if not isinstance(error.__cause__, FileNotFoundError):
+                raise
+            raise IndexFolderError(f"{generation.manifest} is missing: the index is damaged, build it again") from error
+
+
+@contextmanager
+def _read_errors(path: Path) -> Iterator[None]:
+    """Convert errors of the file system into IndexFolderError naming the file and the remedy."""
     try:
-        return parse_manifest(generation.manifest, generation.manifest.read_bytes())
+        yield
     except OSError as error:
-        raise IndexFolderError(
-            f"{generation.manifest} cannot be read ({error.strerror}): build the index again"
-        ) from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> IndexFolderError:
+    if isinstance(error, PermissionError):
+        remedy = "give this user access to the index's files"
+    elif error.errno in NO_LOCKS:
+        remedy = "move the index to a file system that has locks"
+    else:
+        remedy = "build the index again"
+    problem = "locked" if error.errno in NO_LOCKS else "read"
+    return IndexFolderError(f"{path} cannot be {problem} ({error.strerror}): {remedy}")
 
 
 @contextmanager
@@ -294,6 +327,8 @@ def stale_paths(folder: Path) -> list[Path]:
 def _locked(folder: Path, *, timeout_s: float = 1.0) -> Iterator[None]:
     """Hold the folder's lock; raise IndexBusyError if another process still holds it after `timeout_s` seconds.
 
+    Raises IndexFolderError if the file system has no locks, and OSError.
+
     The default outlasts `remove_stale`, which every process that opens the index runs.
     """
     deadline = monotonic() + timeout_s
@@ -306,6 +341,10 @@ def _locked(folder: Path, *, timeout_s: float = 1.0) -> Iterator[None]:
                 is_held = os.path.samestat(os.fstat(lock.fileno()), path.stat())
             except (BlockingIOError, FileNotFoundError):
                 is_held = False
+            except OSError as error:
+                if error.errno in NO_LOCKS:
+                    raise _unreadable(path, error) from error
+                raise
             if is_held:
                 break
             if monotonic() >= deadline:
@@ -368,8 +407,10 @@ def current(folder: Path) -> Path:
             f"no index at {folder}: build one with `semsearch build {folder}.toml`,"
             f" or from files with `semsearch build FILES --out {folder}`"
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise IndexFolderError(f"{folder / CURRENT} cannot be read ({error}): build the index again") from error
+    except OSError as error:
+        raise _unreadable(folder / CURRENT, error) from error
     if not name.startswith("g-") or Path(name).name != name:
         raise IndexFolderError(
             f"{folder / CURRENT} names {name[:40]!r}, which is not a generation: build the index again"
@@ -381,7 +422,7 @@ def _check_file(generation: Generation, manifest: Manifest, name: str) -> None:
     path, expected = generation.folder / name, manifest.files.get(name)
     if expected is None:
         raise IndexFolderError(f"{generation.manifest} has no record of the file {name}: build the index again")
-    try:
+    with _read_errors(path):
         size = path.stat().st_size
         if size != expected.bytes:
             raise IndexFolderError(
@@ -389,8 +430,6 @@ def _check_file(generation: Generation, manifest: Manifest, name: str) -> None:
             )
         if checksum(path, expected.algorithm) != expected.checksum:
             raise IndexFolderError(f"{path} has changed since it was built: it is damaged, build the index again")
-    except OSError as error:
-        raise IndexFolderError(f"{path} cannot be read ({error.strerror}): build the index again") from error
 
 
 def _newest_number(folder: Path) -> int:

@@ -59,7 +59,7 @@ class Projection:
     def fit(cls, vectors: Vectors, basis: SpectralBasis, *, threads: int) -> Self:
         """Fit a map to (n, dim) passage vectors, n ≥ 1. Deterministic: equal vectors give equal maps.
 
-        Pages of a memory map are released.
+        Pages of a memory map are released. Raises IndexFolderError if the map cannot be laid out.
         """
         chosen = np.sort(np.random.default_rng(0).permutation(len(vectors))[: landmark_count(len(vectors))])
         sample = np.ascontiguousarray(vectors[chosen], np.float32)
@@ -110,7 +110,10 @@ def landmark_count(passages: int) -> int:
 
 
 def _lay_out(sample: Vectors, principal: Points, threads: int) -> Points:
-    """Points, (m, 2), of (m, dim) vectors, in any scale. principal: (m, 2) their coordinates on the first two axes."""
+    """Points, (m, 2), of (m, dim) vectors, in any scale. principal: (m, 2) their coordinates on the first two axes.
+
+    Raises IndexFolderError if the process that computes them fails.
+    """
     if len(sample) < MIN_PASSAGES:
         return principal
     # the usual scale of an informative initialization (Kobak & Berens 2019): larger ones distort the layout
@@ -127,12 +130,22 @@ def _lay_out(sample: Vectors, principal: Points, threads: int) -> Points:
     arrays = io.BytesIO()
     np.savez(arrays, vectors=sample, start=start)
     command = [sys.executable, "-P", str(Path(__file__).with_name("map_layout.py")), json.dumps(settings)]
-    done = subprocess.run(command, input=arrays.getvalue(), capture_output=True, check=False)
+    try:
+        done = subprocess.run(command, input=arrays.getvalue(), capture_output=True, check=False)
+    except OSError as error:
+        raise _layout_error(f"no process can be started: {error.strerror}") from error
     if done.returncode:
-        reason = (done.stderr.decode(errors="replace").strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        raise IndexFolderError(f"the map could not be laid out ({reason}): set map = false in the recipe to do without")
-    points: Points = np.load(io.BytesIO(done.stdout), allow_pickle=False)
-    return points
+        lines = done.stderr.decode(errors="replace").strip().splitlines()
+        raise _layout_error((lines or [f"exit code {done.returncode}"])[-1])
+    size = start.astype(np.float32).nbytes
+    if len(done.stdout) < size:
+        raise _layout_error(f"its process returned {len(done.stdout)} of {size} bytes")
+    # what the interpreter prints as it starts, such as a site configuration, comes before
+    return np.frombuffer(done.stdout[-size:], np.float32).reshape(start.shape)
+
+
+def _layout_error(reason: str) -> IndexFolderError:
+    return IndexFolderError(f"the map could not be laid out ({reason}): set map = false in the recipe to do without")
 
 
 def _scale_to_unit_square(points: Points) -> Points:

@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias
 
 import faiss
 import numpy as np
+import numpy.typing as npt
 
 from semsearch.errors import IndexFolderError, first_line
 from semsearch.storage.approximate import (
@@ -32,6 +33,8 @@ Precision: TypeAlias = Literal["float32", "float16", "int8"]
 """How the numbers of a vector are stored."""
 IndexType: TypeAlias = Literal["exact", "hnsw", "ivf"]
 """How rows are found: all are compared, or a graph is searched, or the lists of an inverted file."""
+Ranges: TypeAlias = npt.NDArray[np.float32]
+"""The range of each component that int8 codes divide, (2, dim) float32: its lowest value and its width."""
 _QUANTIZERS = {"float16": faiss.ScalarQuantizer.QT_fp16, "int8": faiss.ScalarQuantizer.QT_8bit}
 
 
@@ -105,9 +108,33 @@ class VectorIndex:
         """Number of rows."""
         return int(self._rows.ntotal)
 
-    def train(self, vectors: Vectors) -> None:
-        """Fit the index to (n, dim) sample vectors, before the first `add`; exact float32 needs no training."""
+    @property
+    def ranges(self) -> Ranges | None:
+        """The ranges that the codes divide; None if the rows are not stored as int8."""
+        quantizer = self._int8
+        if quantizer is None:
+            return None
+        ranges: Ranges = faiss.vector_to_array(quantizer.trained).reshape(2, self.dimension)
+        return ranges
+
+    @property
+    def _int8(self) -> faiss.ScalarQuantizer | None:
+        """The quantizer of rows that are stored as int8."""
+        if not isinstance(self._rows, faiss.IndexScalarQuantizer):
+            return None
+        return self._rows.sq if self._rows.sq.qtype == faiss.ScalarQuantizer.QT_8bit else None
+
+    def train(self, vectors: Vectors, ranges: Ranges | None = None) -> None:
+        """Fit the index to (n, dim) sample vectors, before the first `add`; exact float32 needs no training.
+
+        ranges: used for int8 in place of those of the sample. Vectors that were decoded from codes over the same ranges
+        get the same codes; with ranges of their own, they would move by half a step each time.
+        """
         faiss.omp_set_num_threads(self._threads)
+        quantizer = self._int8
+        if ranges is not None and quantizer is not None:
+            faiss.copy_array_to_vector(np.ascontiguousarray(ranges, np.float32).ravel(), quantizer.trained)
+            self._rows.is_trained = True
         if not self._rows.is_trained:
             self._rows.train(vectors)
         if self._approximate is not None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +92,56 @@ def test_a_model_that_is_nowhere_is_named(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(EncoderError, match=r"empty' could not be loaded"):
         Encoder.open(str(tmp_path / "empty"), device="cpu")
+
+
+def halve(path: Path) -> None:
+    content = path.read_bytes()
+    replace_by(path, content[: len(content) // 2])
+
+
+def replace_by(path: Path, content: bytes) -> None:
+    path.unlink()
+    path.write_bytes(content)
+
+
+def make_a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+DAMAGES: dict[str, Callable[[Path], None]] = {
+    "cut": halve,
+    "empty": lambda path: replace_by(path, b""),
+    "binary": lambda path: replace_by(path, b"\xff\xfe\x00\x01" * 50),
+    "list": lambda path: replace_by(path, b"[1]"),
+    "folder": make_a_folder,
+}
+
+
+@pytest.mark.parametrize(
+    ("model", "name", "damage"),
+    [
+        *product(["tiny"], ["model.safetensors", "tokenizer.json", "modules.json"], DAMAGES),
+        *product(["real"], ["model.safetensors", "tokenizer.json", "modules.json"], ["cut", "list"]),
+        *product(["real"], ["config.json", "1_Pooling/config.json"], ["cut", "list"]),
+    ],
+)
+def test_a_damaged_model_is_named_with_the_remedy(
+    model: str, name: str, damage: str, tmp_path: Path, tiny_model: Path
+) -> None:
+    folder = tmp_path / "damaged"
+    original = tiny_model if model == "tiny" else models.locate(models.DEFAULT_MODEL).folder
+    assert original is not None
+    shutil.copytree(original, folder, copy_function=lambda source, path: Path(path).symlink_to(source))
+    DAMAGES[damage](next(folder.rglob(name)) if model == "tiny" else folder / name)
+    with pytest.raises(EncoderError, match=r"damaged' could not be loaded .*: check that its files are complete, or"):
+        Encoder.open(str(folder), device="cpu", runtime="torch")
+
+
+@pytest.mark.parametrize("name", ["n" * 300, "a/" * 3_000, "nul\0byte", ""])
+def test_a_name_that_no_file_has_is_refused(name: str) -> None:
+    with pytest.raises(EncoderError, match="could not be loaded"):
+        Encoder.open(name, device="cpu")
 
 
 def test_damaged_weights_of_the_packaged_model_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -122,6 +123,32 @@ def test_a_damaged_graph_is_not_run(copied: Path) -> None:
     found, why = open_cached(locate("all-MiniLM-L6-v2"), "onnx", threads=1)
     assert found is None
     assert why == f"{graph} is damaged: remove {copied}"
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"\xff\xfe"])
+def test_a_damaged_tokenizer_is_not_used(copied: Path, content: bytes) -> None:
+    (copied / "tokenizer.json").write_bytes(content)
+    found, why = open_cached(locate("all-MiniLM-L6-v2"), "onnx", threads=1)
+    assert found is None
+    assert f"{copied / 'tokenizer.json'} is damaged" in why
+    assert why.endswith(f"remove {copied}")
+
+
+def without_onnx(path: Path, field: str) -> None:
+    values = json.loads(path.read_bytes())
+    del values[field]["onnx"]
+    path.write_text(json.dumps(values))
+
+
+def test_a_record_without_the_runtime_is_measured_again_or_named(copied: Path) -> None:
+    [measured] = copied.glob("measured-*.json")
+    without_onnx(measured, "speeds")
+    found, _ = open_cached(locate("all-MiniLM-L6-v2"), "onnx", threads=1)
+    assert found is not None
+    without_onnx(copied / "about.json", "sha256")
+    found, why = open_cached(locate("all-MiniLM-L6-v2"), "onnx", threads=1)
+    assert found is None
+    assert why == f"{copied} is damaged: remove it"
 
 
 def test_what_was_measured_elsewhere_is_measured_here(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,14 +17,15 @@ from safetensors.numpy import save_file
 from semsearch.encoders.encoder import Encoder
 from semsearch.errors import IndexBusyError, IndexFolderError, InputError
 from semsearch.ingest import updating
-from semsearch.ingest.building import Skipped
+from semsearch.ingest.building import Skipped, save_map_points
 from semsearch.ingest.encoding import Encoding
 from semsearch.ingest.readers.files import BadRecord, Record
-from semsearch.ingest.updating import OpenIndex, UpdateResult, compact, delete, update
+from semsearch.ingest.updating import OpenIndex, UpdateResult, _int8_ranges, compact, delete, update
 from semsearch.search.engine import SearchEngine
 from semsearch.storage.checking import check
 from semsearch.storage.generations import (
     Generation,
+    SegmentFiles,
     begin_build,
     current,
     open_current,
@@ -32,8 +34,10 @@ from semsearch.storage.generations import (
     republish,
 )
 from semsearch.storage.manifest import Manifest
-from semsearch.types import Document, Mode, Query
-from tests.conftest import ANIMALS, build_index, hits_of, write_jsonl
+from semsearch.storage.projection import Projection
+from semsearch.storage.vectors import VectorIndex
+from semsearch.types import Document, Mode, Query, Vectors
+from tests.conftest import ANIMALS, Command, build_index, hits_of, write_jsonl
 
 QUERIES = ["nectar and honey", "swims up rivers", "animal of the sea", "a bird of prey", "loyal", "purrs"]
 
@@ -228,6 +232,21 @@ def test_small_segments_are_written_together_and_large_ones_left_alone(index: Pa
     assert sum(segments[-1]) == 236
     first = current(index) / read_manifest(index).segments[0].name / "documents.sqlite"
     assert first.stat().st_ino in inode.values()
+
+
+def test_the_vectors_of_an_update_are_in_a_file(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[Vectors] = []
+
+    def save(files: SegmentFiles, projection: Projection, vectors: Vectors) -> None:
+        written.append(vectors)
+        save_map_points(files, projection, vectors)
+
+    monkeypatch.setattr(updating, "save_map_points", save)
+    added(index, more(3))
+    added(index, [replace(more(1)[0], text="Another text of word0."), *more(2, 3)])
+    # the second merges the segment of the first, without the passage that it replaces
+    assert [len(vectors) for vectors in written] == [9, 11]
+    assert all(isinstance(vectors, np.memmap) for vectors in written)
 
 
 def test_new_documents_find_their_place_on_the_map_which_is_drawn_anew_once_it_is_outgrown(
@@ -475,3 +494,115 @@ def test_what_was_deleted_does_not_count_for_how_rare_a_word_is(
             # the mean length of passages still counts what was deleted
             assert without[query][doc_id] == pytest.approx(score, rel=0.2), (query, doc_id)
     assert with_owls["purrs"]["cat"] < 0.5 * without["purrs"]["cat"]
+
+
+def stored_vectors(index: Path, encoder: Encoder) -> dict[str, tuple[float, ...]]:
+    """The vector of each document, as the index decodes it."""
+    engine = SearchEngine.open(index, encoder=encoder, threads=1)
+    rows = engine.corpus.live_rows
+    vectors = engine.corpus.vectors(rows).tolist()
+    doc_ids = engine.corpus.doc_ids(rows)
+    engine.close()
+    return dict(zip(doc_ids, map(tuple, vectors), strict=True))
+
+
+def build_int8(tmp_path: Path, model: Path, *, index_type: str, count: int = 80) -> Path:
+    source = write_jsonl(
+        tmp_path / "notes.jsonl", [{"id": note.id, "title": note.title, "text": note.text} for note in more(count)]
+    )
+    options = {"type": index_type, "vectors": "int8", "recall": 0.1}
+    return build_index(tmp_path / "index", source, model=model, index=options, map=False).folder
+
+
+@pytest.mark.parametrize("index_type", ["exact", "hnsw", "ivf"])
+def test_int8_vectors_are_the_same_after_many_compactions(
+    index_type: str, tmp_path: Path, tiny_model: Path, tiny_encoder: Encoder
+) -> None:
+    index = build_int8(tmp_path, tiny_model, index_type=index_type)
+    first = stored_vectors(index, tiny_encoder)
+    for number in range(10):
+        delete(index, [f"n{number}"])
+        # the same text as of another document: its vector is within the ranges
+        added(index, [replace(more(1, 79)[0], id=f"twin{number}")])
+        *_, last = compact(index, device="cpu", threads=1)
+        assert isinstance(last, UpdateResult)
+        [segment] = last.manifest.segments
+        assert (segment.index.type, segment.index.vectors) == (index_type, "int8")
+        assert segment.index.reason.endswith("recall is against the stored int8 vectors, not the encoder's")
+        kept = stored_vectors(index, tiny_encoder)
+        assert {doc_id: vector for doc_id, vector in kept.items() if doc_id.startswith("n")} == {
+            f"n{n}": first[f"n{n}"] for n in range(number + 1, 80)
+        }
+        assert kept[f"twin{number}"] == first["n79"]
+
+
+def test_int8_ranges_are_widened_for_vectors_outside_them(
+    tmp_path: Path, tiny_model: Path, tiny_encoder: Encoder
+) -> None:
+    index = build_int8(tmp_path, tiny_model, index_type="exact")
+    outside = [document(animal) for animal in ANIMALS]
+    added(index, outside)
+    list(compact(index, device="cpu", threads=1))
+    stored = stored_vectors(index, tiny_encoder)
+    expected = tiny_encoder.encode_documents([f"{one.title}\n{one.text}" for one in [*outside, *more(80)]])
+    errors = np.abs(np.array([stored[one.id] for one in [*outside, *more(80)]]) - expected)
+    # two roundings of at most half a step, of a range of at most 2
+    assert errors.max() < 2 / 255
+
+
+def test_the_ranges_of_int8_codes_are_kept_and_widened_where_a_component_is_outside() -> None:
+    ranges = np.array([[-1, 0, 0.5], [2, 1, 0]], np.float32)
+    index = VectorIndex.exact(3, precision="int8")
+    index.train(np.zeros((1, 3), np.float32), ranges)
+    index.add(np.array([[1, 0.25, 0.5]], np.float32))
+    segment = SimpleNamespace(vectors=index)
+    inside = np.array([[1.003, 0, 0.5], [-1, 1.003, 0.5]], np.float32)
+    kept = _int8_ranges([segment], inside)  # type: ignore[list-item]
+    assert kept is not None
+    assert np.array_equal(kept, ranges)
+    outside = np.array([[3, -1, 0.5], [0, 1.5, 0.75]], np.float32)
+    widened = _int8_ranges([segment], outside)  # type: ignore[list-item]
+    assert widened is not None
+    assert np.array_equal(widened, np.array([[-1, -1, 0.5], [4, 2.5, 0.25]], np.float32))
+    assert _int8_ranges([SimpleNamespace(vectors=VectorIndex.exact(3))], inside) is None  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize(
+    ("index_type", "kept"), [("hnsw", 700), ("ivf", None), ("exact", None)], ids=["same", "lists", "exact"]
+)
+def test_a_compaction_removes_ef_search_if_the_type_changes(
+    index_type: str, kept: int | None, tmp_path: Path, tiny_model: Path, command: Command
+) -> None:
+    index = build_int8(tmp_path, tiny_model, index_type="hnsw")
+    republish(
+        index,
+        lambda manifest: manifest.model_copy(
+            update={
+                "search": manifest.search.model_copy(update={"ef_search": 700}),
+                "recipe": {**manifest.recipe, "index": {"type": index_type, "recall": 0.1}},
+            }
+        ),
+    )
+    delete(index, ["n0"])
+    done = command("compact", index)
+    assert done.returncode == 0
+    manifest = read_manifest(index)
+    assert (manifest.index.type, manifest.search.ef_search) == (index_type, kept)
+    told = f"search.ef_search = 700 was removed, because the index is now of type {index_type}" in done.stderr
+    assert told == (kept is None)
+
+
+def test_a_change_that_misses_the_recall_says_how_to_change_the_options(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = build_int8(tmp_path, tiny_model, index_type="exact")
+    monkeypatch.setattr("semsearch.ingest.index_selection._is_enough", lambda *_, **__: False)
+    monkeypatch.setattr(updating, "MAX_SMALL_SEGMENT", 2)
+    before = read_manifest(index)
+    remedy = "options that it was built with, so change them in its recipe and build it again"
+    with pytest.raises(InputError, match=f"set index.recall lower.*{remedy}"):
+        added(index, more(5, begin=80))
+    delete(index, ["n0"])
+    with pytest.raises(InputError, match=f"set index.recall lower.*{remedy}"):
+        list(compact(index, device="cpu", threads=1))
+    assert read_manifest(index).segments[0].index == before.segments[0].index

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
+from structlog.testing import capture_logs
 
 from semsearch.encoders.encoder import Encoder
 from semsearch.search.engine import SearchEngine
@@ -20,7 +21,7 @@ from semsearch.server.runtime import storage_problem
 from semsearch.server.runtime.served_index import ServedIndex
 from semsearch.server.runtime.service import AdaptationSettings, SearchService
 from semsearch.storage.checking import check
-from semsearch.storage.generations import stale_paths
+from semsearch.storage.generations import current, republish, stale_paths
 from tests.conftest import ANIMALS, build_index, write_jsonl
 
 OWL = {"id": "owl", "title": "Owl", "text": "A bird that hunts mice at night."}
@@ -227,6 +228,25 @@ def test_a_request_reads_its_generation_to_the_end_though_newer_ones_replace_it(
         gc.collect()
         index_of(client).refresh()
         assert not generation.exists()
+
+
+def test_an_unreadable_manifest_is_logged_once_and_the_state_before_is_served(client: FlaskClient, zoo: Path) -> None:
+    republish(zoo, lambda manifest: manifest)
+    manifest = current(zoo) / "manifest.json"
+    content = manifest.read_bytes()
+    manifest.unlink()
+    manifest.mkdir()
+    with capture_logs() as logs:
+        for _ in range(3):
+            index_of(client).refresh()
+    errors = [entry for entry in logs if entry["log_level"] == "error"]
+    assert [entry["event"] for entry in errors] == ["an index cannot be opened; its previous state is served"]
+    assert index_of(client).problem == "other"
+    assert client.get("/api/search?query=honey").status_code == 200
+    manifest.rmdir()
+    manifest.write_bytes(content)
+    index_of(client).refresh()
+    assert index_of(client).problem is None
 
 
 def test_the_status_page_names_an_index_whose_labels_are_damaged(client: FlaskClient, zoo: Path) -> None:

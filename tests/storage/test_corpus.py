@@ -22,8 +22,8 @@ from semsearch.storage.deletions import Deletions
 from semsearch.storage.documents import DocumentStore, DocumentWriter
 from semsearch.storage.fulltext import FullText
 from semsearch.storage.manifest import IndexRecord
-from semsearch.storage.vectors import VectorIndex
-from semsearch.types import Document, Passage, Rows
+from semsearch.storage.vectors import IndexType, VectorIndex
+from semsearch.types import Document, Mask, Passage, Rows, Scores, Vectors
 from tests.adapters.test_adapter import unit_rows
 
 DIMENSION = 16
@@ -281,3 +281,50 @@ def test_facets_count_the_live_documents_that_match_the_filter(
 
 def test_a_one_of_comparison_is_in_as_json() -> None:
     assert Comparison(field="a", one_of=("x",)) == FILTER.validate_python({"field": "a", "in": ["x"]})
+
+
+class RecordedIndex(VectorIndex):
+    """Remembers the `ef_search` of the last search."""
+
+    last: int | None = None
+
+    def search(
+        self, queries: Vectors, k: int, *, ef_search: int | None = None, allowed: Mask | None = None
+    ) -> tuple[Scores, Rows]:
+        self.last = ef_search
+        return super().search(queries, k, ef_search=ef_search, allowed=allowed)
+
+
+@pytest.mark.parametrize(
+    ("types", "expected"),
+    [
+        (("hnsw", "exact", "ivf"), (7, None, 300)),
+        (("ivf", "hnsw", "hnsw"), (7, 200, 300)),
+        (("ivf", "ivf", "exact"), (7, 7, None)),
+        (("exact", "hnsw", "ivf"), (7, 200, 300)),
+    ],
+)
+def test_ef_search_overrides_that_of_segments_of_the_largest_ones_type(
+    types: tuple[IndexType, ...], expected: tuple[int | None, ...], tmp_path: Path
+) -> None:
+    vectors = unit_rows(40, dimension=DIMENSION)
+    segments = []
+    for number, (index_type, documents) in enumerate(
+        zip(types, (range(10), range(10, 15), range(15, 20)), strict=True)
+    ):
+        rows = vectors[2 * documents.start : 2 * documents.stop]
+        one = segment(tmp_path, f"s-{number}", [make_document(n) for n in documents], rows)
+        measured = None if index_type == "exact" else 100 * (number + 1)
+        one.index = IndexRecord(type=index_type, ef_search=measured)
+        one.vectors = RecordedIndex.exact(DIMENSION)
+        one.vectors.add(rows)
+        segments.append(one)
+    corpus = Corpus(segments)
+    corpus.search_vectors(vectors[:1], 3, ef_search=7)
+    assert tuple(one.vectors.last for one in segments if isinstance(one.vectors, RecordedIndex)) == expected
+    corpus.search_vectors(vectors[:1], 3)
+    assert [one.vectors.last for one in segments if isinstance(one.vectors, RecordedIndex)] == [
+        one.index.ef_search for one in segments
+    ]
+    for one in segments:
+        one.close()

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from semsearch.encoders.encoder import Encoder
 from semsearch.errors import IndexFolderError
 from semsearch.search.engine import SearchEngine
+from semsearch.storage import generations
 from semsearch.storage.generations import begin_build, open_current, read_manifest, republish
 from semsearch.storage.manifest import Manifest, SearchOptions
 from semsearch.system.files import sha256
@@ -55,6 +60,104 @@ def test_damage_is_named_with_its_remedy(copy: Path, damage: Callable[[Path], ob
     with pytest.raises(IndexFolderError, match=complaint) as caught:
         open_current(copy)
     assert "build" in str(caught.value)
+
+
+def refuse(code: int, name: str = "") -> Callable[..., Any]:
+    """A function that fails, or a `Path.open` that fails for files of this name."""
+    open_path = Path.open
+
+    def fail(path: Any, *args: Any, **options: Any) -> Any:
+        if name and path.name != name:
+            return open_path(path, *args, **options)
+        raise OSError(code, os.strerror(code))
+
+    return fail
+
+
+def make_a_folder(manifest: Path) -> None:
+    if manifest.is_file():
+        manifest.unlink()
+        manifest.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("make_unreadable", "complaint"),
+    [
+        (lambda manifest, _: make_a_folder(manifest), "manifest.json cannot be read .Is a directory.*build the index"),
+        (
+            lambda _, patch: patch.setattr("fcntl.flock", refuse(errno.ENOLCK)),
+            "manifest.json cannot be locked .*move the index to a file system that has locks",
+        ),
+        (
+            lambda _, patch: patch.setattr("fcntl.flock", refuse(errno.EOPNOTSUPP)),
+            "manifest.json cannot be locked .*move the index to a file system that has locks",
+        ),
+        (
+            lambda _, patch: patch.setattr(Path, "open", refuse(errno.EACCES, "manifest.json")),
+            "manifest.json cannot be read .Permission denied.*give this user access",
+        ),
+        (
+            lambda _, patch: patch.setattr(Path, "exists", refuse(errno.EACCES)),
+            "manifest.json cannot be read .Permission denied.*give this user access",
+        ),
+        (
+            lambda _, patch: patch.setattr(Path, "read_text", refuse(errno.EACCES)),
+            "current cannot be read .Permission denied.*give this user access",
+        ),
+    ],
+)
+def test_an_unreadable_manifest_is_named_with_its_remedy(
+    make_unreadable: Callable[[Path, pytest.MonkeyPatch], None],
+    complaint: str,
+    copy: Path,
+    tiny_encoder: Encoder,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine = SearchEngine.open(copy, encoder=tiny_encoder, threads=1)
+    republish(copy, lambda manifest: manifest)
+    manifest = generations.current(copy) / "manifest.json"
+    for attempt in (
+        lambda: open_current(copy),
+        engine.reopened,
+        lambda: SearchEngine.open(copy, encoder=tiny_encoder, threads=1),
+    ):
+        with monkeypatch.context() as patch:
+            make_unreadable(manifest, patch)
+            with pytest.raises(IndexFolderError, match=complaint):
+                attempt()
+    engine.close()
+
+
+def test_a_change_without_locks_is_an_error_with_the_remedy(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = generations.current(copy)
+    with monkeypatch.context() as patch:
+        patch.setattr("fcntl.flock", refuse(errno.ENOLCK))
+        with pytest.raises(IndexFolderError, match=r"lock cannot be locked .*move the index to a file system that has"):
+            republish(copy, lambda manifest: manifest)
+    assert generations.current(copy) == before
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EIO])
+def test_a_manifest_whose_state_cannot_be_read_is_another_one(
+    code: int, copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(open_current(copy)) as generation:
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "stat", refuse(code))
+            is_at = generation.is_at(generation.files.folder)
+        assert not is_at
+
+
+def test_a_manifest_is_read_of_the_generation_that_replaced_its_own(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = generations.current(copy)
+    republish(copy, lambda manifest: manifest.model_copy(update={"title": "Newer"}))
+    assert not before.exists()
+    answers = iter([before])
+    now = generations.current
+    monkeypatch.setattr(generations, "current", lambda folder: next(answers, None) or now(folder))
+    assert read_manifest(copy).title == "Newer"
 
 
 def with_sha256(folder: Path) -> None:

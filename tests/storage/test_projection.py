@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +76,41 @@ def test_a_layout_that_fails_is_an_error_with_a_remedy(monkeypatch: pytest.Monke
     monkeypatch.setattr("sys.executable", "false")
     with pytest.raises(IndexFolderError, match=r"could not be laid out \(exit code 1\): set map = false"):
         fit_map(clusters(60)[0])
+
+
+@pytest.mark.parametrize("code", [errno.EAGAIN, errno.ENOMEM])
+def test_a_layout_without_a_process_is_an_error_with_a_remedy(code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("subprocess.Popen", fail)
+    reason = f"no process can be started: {os.strerror(code)}"
+    with pytest.raises(IndexFolderError, match=f"could not be laid out .{reason}.: set map = false"):
+        fit_map(clusters(60)[0])
+
+
+def test_a_layout_without_points_is_an_error_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.executable", "true")
+    with pytest.raises(IndexFolderError, match=r"could not be laid out .its process returned 0 of 480 bytes.: set map"):
+        fit_map(clusters(60)[0])
+
+
+@pytest.mark.parametrize(
+    "site",
+    [
+        "print('hello')",
+        "import atexit; atexit.register(print, 'goodbye')",
+        "import atexit, os; os.write(1, b'hello'); atexit.register(os.write, 1, b'goodbye')",
+    ],
+)
+def test_what_the_layout_prints_besides_its_points_is_ignored(
+    site: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vectors, _ = clusters(60)
+    expected = fit_map(vectors).points
+    (tmp_path / "sitecustomize.py").write_text(site)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert np.array_equal(fit_map(vectors).points, expected)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])

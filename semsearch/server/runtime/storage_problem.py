@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from semsearch.errors import IndexFolderError
 from semsearch.storage.generations import is_index
 
 StorageProblem: TypeAlias = Literal["missing", "read-only", "full", "other"]
@@ -47,12 +48,14 @@ class IndexUnavailableError(Exception):
 
 def find_problem(folder: Path) -> StorageProblem | None:
     """Return why the index in `folder` cannot be changed now; None if nothing is in the way."""
-    if not is_index(folder):
-        return "missing"
-    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
-        return "read-only"
     try:
+        if not is_index(folder):
+            return "missing"
+        if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+            return "read-only"
         return "full" if shutil.disk_usage(folder).free < MIN_FREE_BYTES else None
+    except IndexFolderError as error:
+        return problem_of(error)
     except OSError as error:
         return _ERRORS.get(error.errno or 0, "other")
 
