@@ -63,6 +63,8 @@ class Encoder:
         self.dimension = info.dimension
         self.weights_sha256 = info.weights_sha256
         """Of names, types, shapes and bytes of all parameters as loaded, whatever file they came from."""
+        self.configuration_sha256 = info.configuration_sha256
+        """Of the tokenizer and the modules; None for an object of the caller."""
         self.batch_tokens: Mapping[Kind, int] = {
             "query": runtime.query_tokens,
             "document": document_tokens or runtime.document_tokens,

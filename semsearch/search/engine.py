@@ -438,12 +438,7 @@ class SearchEngine:
     def _check_encoder(self, encoder: Encoder) -> None:
         """Raise IndexFolderError unless the encoder is the one that made the index's vectors."""
         record = self.manifest.encoder
-        if encoder.weights_sha256 != record.weights_sha256:
-            raise IndexFolderError(
-                f"the index was built with encoder {record.name!r} of weights"
-                f" {record.weights_sha256[:12]}…, not {encoder.name!r} of {encoder.weights_sha256[:12]}…:"
-                " use that encoder, or build the index again"
-            )
+        record.check(encoder, "the index")
         if dict(encoder.prompts) != dict(record.prompts):
             raise IndexFolderError(
                 f"the index was built with the prompts {dict(record.prompts)}, the encoder has"

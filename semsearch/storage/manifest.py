@@ -38,6 +38,9 @@ class EncoderRecord(BaseModel):
 
     name: str
     weights_sha256: str
+    configuration_sha256: str | None = Field(
+        None, description="Of its tokenizer and modules; None: an object of the caller, or of before it was recorded"
+    )
     dimension: int = Field(ge=1)
     window: int = Field(ge=1, description="Tokens that the encoder reads of a text")
     prompts: Mapping[str, str] = Field(description="Text that precedes a query and a document")
@@ -48,10 +51,27 @@ class EncoderRecord(BaseModel):
         return cls(
             name=encoder.name,
             weights_sha256=encoder.weights_sha256,
+            configuration_sha256=encoder.configuration_sha256,
             dimension=encoder.dimension,
             window=encoder.window,
             prompts=encoder.prompts,
         )
+
+    def check(self, encoder: Encoder, index: str) -> None:
+        """Raise IndexFolderError unless an encoder gives the vectors of the one that is recorded.
+
+        index: what the message calls the index. Prompts are not compared.
+        """
+        if encoder.weights_sha256 != self.weights_sha256:
+            raise IndexFolderError(
+                f"{index} was built with encoder {self.name!r} of weights {self.weights_sha256[:12]}…, not"
+                f" {encoder.name!r} of {encoder.weights_sha256[:12]}…: use that encoder, or build the index again"
+            )
+        if self.configuration_sha256 not in {None, encoder.configuration_sha256}:
+            raise IndexFolderError(
+                f"{index} was built with encoder {self.name!r}, and {encoder.name!r} has its weights, but another"
+                " tokenizer, pooling or window: put the model's files back as they were, or build the index again"
+            )
 
 
 class SearchOptions(BaseModel):

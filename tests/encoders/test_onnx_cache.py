@@ -34,6 +34,7 @@ def test_a_graph_gives_what_torch_gives(by_torch: Encoder, runtime: RuntimeChoic
     graph = Encoder.open(device="cpu", runtime=runtime)
     assert (graph.runtime.name, by_torch.runtime.name) == (runtime, "torch")
     assert graph.weights_sha256 == by_torch.weights_sha256
+    assert graph.configuration_sha256 == by_torch.configuration_sha256 is not None
     assert (graph.window, graph.dimension, graph.prompts) == (by_torch.window, by_torch.dimension, by_torch.prompts)
     for mine, its in (
         (graph.encode_queries(TEXTS), by_torch.encode_queries(TEXTS)),
@@ -122,6 +123,12 @@ def test_a_damaged_graph_is_not_run(copied: Path) -> None:
     found, why = open_cached(locate("all-MiniLM-L6-v2"), "onnx", threads=1)
     assert found is None
     assert why == f"{graph} is damaged: remove {copied}"
+
+
+def test_a_damaged_tokenizer_is_not_used(copied: Path) -> None:
+    (copied / onnx_cache.TOKENIZER).write_text("{}")
+    found, why = open_cached(locate("all-MiniLM-L6-v2"), "onnx", threads=1)
+    assert (found, why) == (None, f"{copied / onnx_cache.TOKENIZER} is damaged: remove {copied}")
 
 
 def test_what_was_measured_elsewhere_is_measured_here(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
