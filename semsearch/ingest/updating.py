@@ -163,13 +163,7 @@ def _load_encoder(
     record = manifest.encoder
     if opened is None:
         yield LoadingEncoder(record.name)
-        encoder = Encoder.open(
-            record.name,
-            device=device,
-            threads=threads,
-            prompts=record.prompts,
-            document_tokens=recipe.encoder.batch_tokens,
-        )
+        encoder = record.open(folder, device=device, threads=threads, document_tokens=recipe.encoder.batch_tokens)
     else:
         encoder = opened.encoder
     record.check(encoder, str(folder))
@@ -283,9 +277,7 @@ def compact(
         drop_pages(vectors)
 
         def encode_queries() -> Vectors:
-            loaded = encoder or Encoder.open(
-                built_with.name, device=device, threads=threads, prompts=built_with.prompts
-            )
+            loaded = encoder or built_with.open(folder, device=device, threads=threads)
             built_with.check(loaded, str(folder))
             return loaded.encode_queries(queries)
 

@@ -197,8 +197,7 @@ class SearchEngine:
                 store = DomainStore(folder, encoder_sha256=record.weights_sha256)
                 adapter = Adapter(basis, store.domain_adapters(store.names()))
             return cls(
-                encoder=encoder
-                or partial(Encoder.open, record.name, device=device, threads=threads, prompts=record.prompts),
+                encoder=encoder or partial(record.open, folder, device=device, threads=threads),
                 adapter=adapter.with_basis(basis),
                 corpus=Corpus.open(generation, threads=threads, earlier=earlier),
                 manifest=generation.manifest,

@@ -71,9 +71,7 @@ def open_indexes(
             # an index of before the configuration was recorded shares the encoder of the others
             key = record.model_dump_json(exclude={"configuration_sha256"})
             if key not in encoders:
-                encoders[key] = Encoder.open(
-                    record.name, device=device, threads=threads, prompts=record.prompts, runtime=runtime
-                )
+                encoders[key] = record.open(folder, device=device, threads=threads, runtime=runtime)
             threads_per_worker = max(1, threads // encoders[key].workers)
             engines[name] = SearchEngine.open(folder, encoder=encoders[key], threads=threads_per_worker)
             limit_threads(threads_per_worker)
