@@ -184,6 +184,24 @@ def test_a_relative_encoder_folder_is_found_from_any_directory(
         Index.open(tmp_path / "api", device="cpu")
 
 
+def test_if_the_encoder_fails_keywords_answer_and_semantic_search_is_an_error(
+    index: Index, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(_texts: Sequence[str]) -> np.ndarray:
+        raise EncoderError("no memory")
+
+    monkeypatch.setattr(index._engine.encoder, "encode_queries", fail)
+    assert ids(index, "nectar honey", k=1, mode="hybrid") == ["bee"]
+    assert caplog.messages == ["keyword search answers instead of hybrid search: no memory"]
+    [outcome] = index.execute([Query("nectar honey", mode=Mode.HYBRID)])
+    assert (outcome.mode, outcome.adaptation.reason) == (
+        Mode.KEYWORD,
+        "the encoder failed: keyword search answered instead",
+    )
+    with pytest.raises(EncoderError, match="no memory"):
+        index.search("nectar honey", mode="semantic")
+
+
 def test_building_yields_progress(tiny_encoder: Encoder, tmp_path: Path) -> None:
     events = list(Index.building(tmp_path / "zoo", iter(ANIMALS), encoder=tiny_encoder))
     assert any(isinstance(event, Reading) for event in events)

@@ -34,7 +34,7 @@ from semsearch.cli.options import (
     write_json,
 )
 from semsearch.encoders.runtime import RuntimeChoice
-from semsearch.errors import IndexFolderError, QueryError, SemsearchError
+from semsearch.errors import EncoderError, IndexFolderError, QueryError, SemsearchError
 from semsearch.server.schemas.search import Limits
 from semsearch.types import DEFAULT_DOMAIN, Mode, Query, Sort
 
@@ -329,8 +329,13 @@ def search(
 
         engine = SearchEngine.open(folder, load_encoder=False, device=device, threads=threads)
     with closing(engine), err.status("searching"):
-        [outcome] = engine.search([query], explain=explain)
-    for note in outcome.notes:
+        failures: list[EncoderError] = []
+        [outcome] = engine.search([query], explain=explain, on_encoder_error=failures.append)
+        adapter = engine.adapter.for_domain(domain)
+    notes = [f"keyword search answered instead of hybrid search: {failure}" for failure in failures]
+    if adapter.damage or (adapter.is_unknown and domain != DEFAULT_DOMAIN):
+        notes.append(f"domain {domain!r} is searched without adaptation: {adapter.full_reason}")
+    for note in (*notes, *outcome.notes):
         err.print(Text.assemble(("note: ", "yellow"), note), soft_wrap=True)
     for phrase in outcome.unmatched_phrases:
         err.print(escape(f'the phrase "{phrase}" was not found: its words were searched'), soft_wrap=True)

@@ -170,6 +170,35 @@ def test_output_in_ascii_has_no_traceback(bees: Path, command: Command, monkeypa
             json.loads(printed)
 
 
+def test_a_domain_without_its_adaptation_is_named(animals: Path, tmp_path: Path, command: Command) -> None:
+    index = Path(shutil.copytree(animals, tmp_path / "index"))
+    (index / "domains" / "team").mkdir(parents=True)
+    (index / "domains" / "team" / "domain.json").write_text("{")
+    for domain, problem in (("team", "domain.json"), ("taem", "nothing is known of this domain yet")):
+        for mode in ("semantic", "keyword"):
+            done = command("search", "honey", "-i", index, "--mode", mode, "--domain", domain, "--device", "cpu")
+            assert done.returncode == 0
+            assert f"note: domain '{domain}' is searched without adaptation: " in done.stderr
+            assert problem in done.stderr
+    assert "note" not in command("search", "honey", "-i", index, "--device", "cpu").stderr
+
+
+def test_hybrid_search_answers_by_keywords_if_the_encoder_fails(
+    tiny_model: Path, tmp_path: Path, command: Command
+) -> None:
+    model = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    source = write_jsonl(tmp_path / "animals.jsonl", ANIMALS)
+    build_index(tmp_path / "animals", source, model=model)
+    shutil.rmtree(model)
+    done = command("search", "nectar honey", "-i", tmp_path / "animals", "-k", "1", "--json", "--explain")
+    assert (done.returncode, json.loads(done.stdout)["id"]) == (0, "bee")
+    assert "note: keyword search answered instead of hybrid search: " in done.stderr
+    assert f"put it back at {model}" in done.stderr
+    failed = command("search", "nectar honey", "-i", tmp_path / "animals", "--mode", "semantic")
+    assert (failed.returncode, failed.stdout) == (1, "")
+    assert f"put it back at {model}" in failed.stderr
+
+
 def test_lexical_is_keyword_search(animals: Path, command: Command) -> None:
     options = ("-i", animals, "--json", "--device", "cpu", "--mode")
     former, current = (command("search", "nectar honey", *options, mode) for mode in ("lexical", "keyword"))
