@@ -32,7 +32,7 @@ from semsearch.domains.recommending import Recommendations
 from semsearch.domains.registry import DomainRegistry, DomainStatus, adapt_function
 from semsearch.encoders.custom import TextEncoder, from_object
 from semsearch.encoders.encoder import Encoder
-from semsearch.errors import LabelError, QueryError
+from semsearch.errors import EncoderError, LabelError, QueryError
 from semsearch.filters.expression import parse_optional_filter
 from semsearch.filters.tree import Filter
 from semsearch.ingest import updating
@@ -427,7 +427,8 @@ class Index:
         sort: a metadata field, or `title`, to order the 100 best documents by; prefix `-` for descending order.
 
         Raises QueryError or FilterError for an invalid query or filter, or a field that no document has, and
-        EncoderError. A filter that compares a field with values of another kind finds nothing and logs a warning.
+        EncoderError if the encoder fails in semantic search; hybrid search then answers by keywords, and logs a
+        warning. A filter that compares a field with values of another kind finds nothing and logs a warning.
         """
         return self.search_many(
             [query],
@@ -476,8 +477,11 @@ class Index:
         """Answer `Query` objects with complete outcomes: hits, mode, adaptation, comparison, timings.
 
         explain: also find which words of each hit made it similar.
+
+        If the encoder fails and no query is semantic, keyword search answers alone: the outcomes' mode and adaptation
+        say so, and a warning is logged. Raises as `search` does.
         """
-        return self._engine.search(queries, explain=explain)
+        return self._engine.search(queries, explain=explain, on_encoder_error=_log_encoder_failure)
 
     def domain(self, name: str) -> Domain:
         """Return the domain of this name, which need not exist yet. Raises StateError if the name is not valid."""
@@ -559,6 +563,10 @@ class Index:
 
     def __repr__(self) -> str:
         return f"<Index {self._engine.manifest.title!r}: {len(self)} documents>"
+
+
+def _log_encoder_failure(error: EncoderError) -> None:
+    log.warning("keyword search answers instead of hybrid search: %s", error)
 
 
 def _close(registry: DomainRegistry, temporary: Path | None) -> None:

@@ -34,6 +34,10 @@ LexicalWeight: TypeAlias = float | Literal["rrf"]
 DEFAULT_DOMAIN = "default"
 MAX_METADATA_DEPTH = 32
 """Levels of lists and objects in the value of a metadata field; parsers of JSON refuse a few hundred."""
+MAX_K = 100_000
+"""Largest number of documents that a query may ask for."""
+MAX_OFFSET = 1_000_000
+"""Largest number of documents that a query may skip."""
 MAX_DOMAIN_BYTES = 200
 """Length of a domain's name when it is percent-encoded."""
 RESERVED_DOMAINS = frozenset({"lock", "changed"})
@@ -89,12 +93,15 @@ class Sort:
 
     @classmethod
     def parse(cls, text: str) -> Sort:
-        """Parse a field's name; `-` before it sorts descending. Raises QueryError if no field is named."""
+        """Parse a field's name; `-` before it sorts descending. Raises QueryError for a blank or invalid name."""
         field = text.strip().removeprefix("-").strip()
         if not field:
             raise QueryError(
-                f"the order {text!r} names no field: give one, such as `year`, or `-year` for descending order"
+                f"the order {text!r} names no field: give one, such as `year`, or `-year` for descending order",
+                field="sort",
             )
+        if not is_unicode(field):
+            raise QueryError(f"the sort field {field[:200]!r} is not valid Unicode: give a field's name", field="sort")
         return cls(field, text.strip().startswith("-"))
 
 
@@ -104,9 +111,9 @@ class Query:
 
     text: str
     k: int = 10
-    """Number of documents to return, at least 1."""
+    """Number of documents to return, from 1 to MAX_K."""
     offset: int = 0
-    """Number of the best documents to skip, for later pages."""
+    """Number of the best documents to skip, for later pages, at most MAX_OFFSET."""
     domain: str = DEFAULT_DOMAIN
     """The population of queries this one belongs to; it chooses the adaptation."""
     compare: bool = False
@@ -123,19 +130,23 @@ class Query:
     """Order of the best documents; None sorts by score."""
 
     def __post_init__(self) -> None:
-        """Raise QueryError for a text that is blank or not Unicode, an invalid domain, k below 1 or offset below 0."""
+        """Raise QueryError for a text that is blank or not Unicode, an invalid domain, or a number out of range."""
         if not self.text.strip():
             raise QueryError("the query is empty: give at least one word")
         if not is_unicode(self.text):
             raise QueryError("the query holds half of a surrogate pair: send valid Unicode")
         if self.k < 1:
-            raise QueryError(f"k is {self.k}: ask for at least 1 result")
+            raise QueryError(f"k is {self.k}: ask for at least 1 result", field="k")
+        if self.k > MAX_K:
+            raise QueryError(f"k is {self.k}: ask for at most {MAX_K:,} results", field="k")
         if self.passages < 1:
-            raise QueryError(f"passages is {self.passages}: ask for at least 1 of a document")
+            raise QueryError(f"passages is {self.passages}: ask for at least 1 of a document", field="passages")
         if self.offset < 0:
-            raise QueryError(f"offset is {self.offset}: it counts from 0")
+            raise QueryError(f"offset is {self.offset}: it counts from 0", field="offset")
+        if self.offset > MAX_OFFSET:
+            raise QueryError(f"offset is {self.offset}: skip at most {MAX_OFFSET:,} documents", field="offset")
         if problem := domain_name_problem(self.domain):
-            raise QueryError(problem)
+            raise QueryError(problem, field="domain")
 
 
 @dataclass(frozen=True, slots=True)

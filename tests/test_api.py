@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -27,6 +29,7 @@ from semsearch import (
 )
 from semsearch.encoders.encoder import Encoder
 from semsearch.ingest.building import Published, Reading
+from semsearch.ingest.recipe import EncoderOptions, Recipe, Source
 from tests.conftest import ANIMALS, write_jsonl
 
 TOPICS = ("falcon", "otter", "glacier", "beehive", "lantern", "harbour")
@@ -149,6 +152,54 @@ def test_files_folders_documents_mappings_and_recipes_are_indexed(tiny_encoder: 
     (tmp_path / "r.toml").write_text('title = "Two"\n[[sources]]\npath = "animals.jsonl"\n', encoding="utf-8")
     with Index.build(tmp_path / "two", tmp_path / "r.toml", encoder=tiny_encoder) as index:
         assert (index.info().manifest.title, len(index)) == ("Two", 2)
+
+
+def test_a_relative_encoder_folder_is_found_from_any_directory(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    write_jsonl(tmp_path / "zoo.jsonl", ANIMALS)
+    (tmp_path / "zoo.toml").write_text('[encoder]\nmodel = "model"\n[[sources]]\npath = "zoo.jsonl"\n')
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    builds: dict[str, dict[str, Any]] = {
+        "api": {"documents": ANIMALS, "encoder": "./model"},
+        "options": {"documents": Recipe(encoder=EncoderOptions(model="model"), sources=(Source(path="zoo.jsonl"),))},
+        "recipe": {"documents": "zoo.toml"},
+        "opened": {"documents": ANIMALS, "encoder": Encoder.open("model", device="cpu")},
+    }
+    for name, options in builds.items():
+        Index.build(name, **options, device="cpu", threads=1).close()
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        with Index.open(tmp_path / name, device="cpu", threads=1) as index:
+            assert ids(index, "nectar and honey")[0] == "bee", name
+            manifest = index.info().manifest
+            assert manifest.encoder.name == str(model)
+            assert manifest.recipe["encoder"]["model"] == str(model)  # type: ignore[index, call-overload]
+            index.add([{"id": "owl", "text": "A bird of the night."}])
+        monkeypatch.chdir(tmp_path)
+    model.rename(tmp_path / "away")
+    expected = f"the encoder of the index {tmp_path / 'api'} is missing: put it back at {model}, or build the index"
+    with pytest.raises(EncoderError, match=re.escape(expected)):
+        Index.open(tmp_path / "api", device="cpu")
+
+
+def test_if_the_encoder_fails_keywords_answer_and_semantic_search_is_an_error(
+    index: Index, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(_texts: Sequence[str]) -> np.ndarray:
+        raise EncoderError("no memory")
+
+    monkeypatch.setattr(index._engine.encoder, "encode_queries", fail)
+    assert ids(index, "nectar honey", k=1, mode="hybrid") == ["bee"]
+    assert caplog.messages == ["keyword search answers instead of hybrid search: no memory"]
+    [outcome] = index.execute([Query("nectar honey", mode=Mode.HYBRID)])
+    assert (outcome.mode, outcome.adaptation.reason) == (
+        Mode.KEYWORD,
+        "the encoder failed: keyword search answered instead",
+    )
+    with pytest.raises(EncoderError, match="no memory"):
+        index.search("nectar honey", mode="semantic")
 
 
 def test_building_yields_progress(tiny_encoder: Encoder, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 import semsearch
 from semsearch.errors import DeadlineError, OverloadedError, QueryError, SemsearchError
-from semsearch.types import MAX_METADATA_DEPTH, Document, Query, document_problem, is_unicode
+from semsearch.types import MAX_METADATA_DEPTH, Document, Query, Sort, document_problem, is_unicode
 
 
 @pytest.mark.parametrize(
@@ -73,6 +73,28 @@ def doubled(depth: int) -> Any:
 def test_metadata_that_no_search_could_return_are_refused(value: Any, problem: str | None) -> None:
     found = document_problem(Document("a", "", "text", "a", {"field": value}))
     assert found == problem or (found is not None and problem is not None and problem in found)
+
+
+@pytest.mark.parametrize(
+    ("values", "problem"),
+    [
+        ({"k": 0}, "k is 0: ask for at least 1"),
+        ({"k": 10**20}, f"k is {10**20}: ask for at most 100,000 results"),
+        ({"offset": -1}, "offset is -1: it counts from 0"),
+        ({"offset": 10**20}, f"offset is {10**20}: skip at most 1,000,000 documents"),
+    ],
+)
+def test_a_number_out_of_range_is_refused_with_its_bound(values: dict[str, int], problem: str) -> None:
+    with pytest.raises(QueryError, match=problem) as caught:
+        Query("x", **values)  # type: ignore[arg-type]
+    assert [caught.value.field] == list(values)
+
+
+@pytest.mark.parametrize("text", ["", " - ", "\udcff", "-\udcff"])
+def test_an_order_of_no_valid_field_is_refused(text: str) -> None:
+    with pytest.raises(QueryError, match=r"the (order|sort field)") as caught:
+        Sort.parse(text)
+    assert caught.value.field == "sort"
 
 
 def test_every_error_has_the_same_base_class() -> None:

@@ -49,6 +49,11 @@ class DomainAdapter:
     """The guard's verdict as JSON; empty if the guard was not used."""
 
     @property
+    def is_unknown(self) -> bool:
+        """Whether the domain has not been adapted, nor has an ancestor."""
+        return self is UNKNOWN_DOMAIN
+
+    @property
     def full_reason(self) -> str:
         """The reason, with the paths of damaged files."""
         return self.damage or self.reason

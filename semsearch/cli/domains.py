@@ -15,7 +15,17 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from semsearch.cli.options import Device, FilterOption, Threads, WeightsFile, err, out, parsed_filter
+from semsearch.cli.options import (
+    Device,
+    FilterOption,
+    Threads,
+    WeightsFile,
+    err,
+    out,
+    parsed_filter,
+    usage_error,
+    write_json,
+)
 from semsearch.errors import QueryError, StateError
 from semsearch.types import DEFAULT_DOMAIN, Click, Label, Query, domain_name_problem
 
@@ -126,7 +136,7 @@ def compare(
     try:
         query = Query(text, k, domain=domain, filter=parsed_filter(filter_text))
     except QueryError as error:
-        raise typer.BadParameter(str(error), param_hint="QUERY") from None
+        raise usage_error(error) from None
     with err.status("loading the encoder"):
         from semsearch.search.comparison import Comparison, compared
         from semsearch.search.engine import SearchEngine
@@ -254,7 +264,7 @@ def export_labels(
     records = [as_record(entry) for _, entry in sorted(entries, key=lambda numbered: numbered[0])]
     if str(path) == "-":
         for record in records:
-            sys.stdout.write(json.dumps(record, ensure_ascii=False) + "\n")
+            write_json(record)
         return
     write_lines(path, records)
     err.print(f"{len(records)} entries written to {escape(str(path))}", soft_wrap=True)

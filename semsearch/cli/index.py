@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.text import Text
 
-from semsearch.cli.options import Device, Threads, err, out
+from semsearch.cli.options import Device, Threads, err, out, write_json
 
 if TYPE_CHECKING:
     from semsearch.ingest.recipe import Recipe, Source
@@ -274,7 +274,7 @@ def check(
 
     report = check_index(index)
     if as_json:
-        sys.stdout.write(json.dumps(asdict(report), ensure_ascii=False) + "\n")
+        write_json(asdict(report))
     else:
         for problem in report.problems:
             out.print(Text.assemble(("wrong: ", "bold red"), problem), soft_wrap=True)
@@ -299,7 +299,7 @@ def info(
 
     manifest = read_manifest(index)
     if as_json:
-        sys.stdout.write(manifest.model_dump_json(indent=1) + "\n")
+        write_json(manifest.model_dump(mode="json"), indent=1)
         return
     rows = {
         "title": manifest.title,

@@ -5,10 +5,10 @@ Exit codes: 0 success, 1 the work failed, 2 wrong usage, 130 interrupted.
 
 from __future__ import annotations
 
-import json
 import sys
 from contextlib import ExitStack, closing
 from dataclasses import asdict
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,9 +22,19 @@ from semsearch.cli import domains as domain_commands
 from semsearch.cli import index as index_commands
 from semsearch.cli import tune as tuning_commands
 from semsearch.cli.metalearn import evaluate, learn
-from semsearch.cli.options import Device, FilterOption, Threads, WeightsFile, err, out, parsed_filter
+from semsearch.cli.options import (
+    Device,
+    FilterOption,
+    Threads,
+    WeightsFile,
+    err,
+    out,
+    parsed_filter,
+    usage_error,
+    write_json,
+)
 from semsearch.encoders.runtime import RuntimeChoice
-from semsearch.errors import IndexFolderError, QueryError, SemsearchError
+from semsearch.errors import EncoderError, IndexFolderError, QueryError, SemsearchError
 from semsearch.server.schemas.search import Limits
 from semsearch.types import DEFAULT_DOMAIN, Mode, Query, Sort
 
@@ -101,6 +111,9 @@ def _limit(name: str) -> Any:
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
+        # a terminal's encoding may lack characters of the documents
+        sys.stdout.reconfigure(errors="replace")
     try:
         app()
     except SemsearchError as error:
@@ -309,15 +322,20 @@ def search(
             sort=None if sort is None else Sort.parse(sort),
         )
     except QueryError as error:
-        raise typer.BadParameter(str(error), param_hint="QUERY") from None
+        raise usage_error(error) from None
     folder = index or _only_index(Path("index"))
     with err.status("opening the index"):
         from semsearch.search.engine import SearchEngine
 
         engine = SearchEngine.open(folder, load_encoder=False, device=device, threads=threads)
     with closing(engine), err.status("searching"):
-        [outcome] = engine.search([query], explain=explain)
-    for note in outcome.notes:
+        failures: list[EncoderError] = []
+        [outcome] = engine.search([query], explain=explain, on_encoder_error=failures.append)
+        adapter = engine.adapter.for_domain(domain)
+    notes = [f"keyword search answered instead of hybrid search: {failure}" for failure in failures]
+    if adapter.damage or (adapter.is_unknown and domain != DEFAULT_DOMAIN):
+        notes.append(f"domain {domain!r} is searched without adaptation: {adapter.full_reason}")
+    for note in (*notes, *outcome.notes):
         err.print(Text.assemble(("note: ", "yellow"), note), soft_wrap=True)
     for phrase in outcome.unmatched_phrases:
         err.print(escape(f'the phrase "{phrase}" was not found: its words were searched'), soft_wrap=True)
@@ -325,7 +343,7 @@ def search(
     for rank, (hit, shares) in enumerate(zip(outcome.hits, attributions, strict=True), start=offset + 1):
         if as_json:
             record = {**_as_json(hit), "token_attributions": dict(shares)}
-            sys.stdout.write(json.dumps(record, ensure_ascii=False) + "\n")
+            write_json(record)
         else:
             _print_hit(rank, hit, text, shares if explain else None)
     if not outcome.hits:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import codecs
+import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from semsearch.errors import FilterError
+from semsearch.errors import FilterError, QueryError
 from semsearch.filters.tree import Filter
 
 out = Console(highlight=False)
@@ -44,6 +47,18 @@ WeightsFile = Annotated[
         show_default=False,
     ),
 ]
+
+
+def usage_error(error: QueryError) -> typer.BadParameter:
+    """Return the error of a wrong usage, which names the option that a query's error is about."""
+    hints = {"query": "QUERY", "k": "-k"}
+    return typer.BadParameter(str(error), param_hint=hints.get(error.field, f"--{error.field}"))
+
+
+def write_json(value: object, *, indent: int | None = None) -> None:
+    """Write a value to standard output as JSON and a line end; characters are escaped unless it is in UTF-8."""
+    in_utf8 = codecs.lookup(sys.stdout.encoding or "utf-8").name == "utf-8"
+    sys.stdout.write(json.dumps(value, ensure_ascii=not in_utf8, indent=indent) + "\n")
 
 
 def parsed_filter(expression: str | None) -> Filter | None:

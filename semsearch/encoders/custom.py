@@ -68,6 +68,7 @@ class _ObjectRuntime:
         tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
         self.info = ModelInfo(
             weights_sha256=hashlib.sha256(f"{name} {encoder.dimension}".encode()).hexdigest(),
+            configuration_sha256=None,
             dimension=encoder.dimension,
             window=int(getattr(encoder, "window", WINDOW)),
             prompts={"query": "", "document": ""},

@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 from tokenizers import Tokenizer
 
-from semsearch.encoders.locate import DEFAULT_MODEL, locate, resolve_device
+from semsearch.encoders.locate import DEFAULT_MODEL, absolute_name, locate, resolve_device
 from semsearch.encoders.onnx_cache import open_cached
 from semsearch.encoders.runtime import Batch, Kind, Runtime, RuntimeChoice
 from semsearch.errors import EncoderError, first_line
@@ -63,6 +63,8 @@ class Encoder:
         self.dimension = info.dimension
         self.weights_sha256 = info.weights_sha256
         """Of names, types, shapes and bytes of all parameters as loaded, whatever file they came from."""
+        self.configuration_sha256 = info.configuration_sha256
+        """Of the tokenizer and the modules; None for an object of the caller."""
         self.batch_tokens: Mapping[Kind, int] = {
             "query": runtime.query_tokens,
             "document": document_tokens or runtime.document_tokens,
@@ -97,6 +99,7 @@ class Encoder:
         Raises EncoderError if the model cannot be found or is damaged, the device does not exist, or the runtime cannot
         run the model.
         """
+        name = absolute_name(name)
         device, location = resolve_device(device), locate(name)
         threads = threads or available_cores()
         opened, reason = (None, "of the device") if device != "cpu" else open_cached(location, runtime, threads=threads)

@@ -53,6 +53,13 @@ class ModelLocation:
         return Path(modules).parent if isinstance(modules, str) else None
 
 
+def absolute_name(name: str) -> str:
+    """Return a model's name so that it means the same in every working directory: a folder by its absolute path."""
+    if name in {DEFAULT_MODEL, DEFAULT_MODEL_ON_HUB} or not ModelLocation(name).is_folder:
+        return name
+    return str(Path(name).resolve())
+
+
 def locate(name: str) -> ModelLocation:
     """Return the location of a model by its name.
 

@@ -18,12 +18,13 @@ from tokenizers import Tokenizer
 from semsearch.encoders.locate import ModelLocation, files_sha256
 from semsearch.encoders.runtime import ModelInfo, Runtime, RuntimeChoice
 from semsearch.encoders.speed import SpeedRecord, library_versions, machine
-from semsearch.errors import first_line
 from semsearch.system.extras import install_command
 from semsearch.system.files import cache_folder, sha256
 
 EXPORT_TIMEOUT_S = 900
 GRAPHS = {"onnx": "model.onnx", "onnx-int8": "model-int8.onnx"}
+ENTRY_VERSION = 2
+"""Part of the names of entries; a change of `ExportRecord` needs a new one."""
 ABOUT, TOKENIZER = "about.json", "tokenizer.json"
 
 
@@ -33,6 +34,7 @@ class ExportRecord(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     weights_sha256: str
+    configuration_sha256: str | None
     dimension: int
     window: int
     prompts: Mapping[str, str]
@@ -45,6 +47,8 @@ class ExportRecord(BaseModel):
     """By runtime, cosine of its vectors and torch's for the probe texts: lowest and mean."""
     sha256: Mapping[str, str]
     """By runtime, of the graph's file."""
+    tokenizer_sha256: str
+    """Of the tokenizer's file."""
 
 
 def open_cached(location: ModelLocation, choice: RuntimeChoice, *, threads: int) -> tuple[Runtime | None, str]:
@@ -102,7 +106,7 @@ def _is_transformer(folder: Path) -> bool:
 
 def _key(folder: Path) -> str:
     versions = ",".join(f"{name} {installed}" for name, installed in library_versions().items())
-    return hashlib.sha256(f"{files_sha256(folder)}, {versions}".encode()).hexdigest()[:32]
+    return hashlib.sha256(f"{ENTRY_VERSION}, {files_sha256(folder)}, {versions}".encode()).hexdigest()[:32]
 
 
 def _read_records(entry: Path) -> tuple[ExportRecord, SpeedRecord] | None:
@@ -157,15 +161,17 @@ def _open(
     if name == "torch":
         return None, record.refused.get("onnx", reason)
     graph = entry / GRAPHS[name]
-    if sha256(graph) != record.sha256[name]:
-        return None, f"{graph} is damaged: remove {entry}"
+    for path, checksum in ((graph, record.sha256[name]), (entry / TOKENIZER, record.tokenizer_sha256)):
+        if sha256(path) != checksum:
+            return None, f"{path} is damaged: remove {entry}"
     info = ModelInfo(
-        record.weights_sha256,
-        record.dimension,
-        record.window,
-        record.prompts,
-        record.pools_by_mean,
-        _read_tokenizer(entry / TOKENIZER),
+        weights_sha256=record.weights_sha256,
+        configuration_sha256=record.configuration_sha256,
+        dimension=record.dimension,
+        window=record.window,
+        prompts=record.prompts,
+        pools_by_mean=record.pools_by_mean,
+        tokenizer=Tokenizer.from_file(str(entry / TOKENIZER)),
     )
     runtime = OnnxRuntime(
         graph,
@@ -178,11 +184,3 @@ def _open(
         pad=record.pad,
     )
     return runtime, reason
-
-
-def _read_tokenizer(path: Path) -> Tokenizer:
-    """Raises RuntimeError if the file is no tokenizer."""
-    try:
-        return Tokenizer.from_file(str(path))
-    except Exception as error:  # its exceptions have no narrower base class
-        raise RuntimeError(f"{path} is damaged ({first_line(error)}): remove {path.parent}") from error

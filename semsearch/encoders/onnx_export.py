@@ -104,6 +104,7 @@ def _write_graphs(model: TorchRuntime, folder: Path) -> ExportRecord:
             refused[name] = f"exported to ONNX it gives other vectors (cosine {cosines[name][0]:.5f})"
     return ExportRecord(
         weights_sha256=info.weights_sha256,
+        configuration_sha256=info.configuration_sha256,
         dimension=info.dimension,
         window=info.window,
         prompts=info.prompts,
@@ -112,6 +113,7 @@ def _write_graphs(model: TorchRuntime, folder: Path) -> ExportRecord:
         refused=refused,
         cosine=cosines,
         sha256={name: sha256(folder / GRAPHS[name]) for name in cosines},
+        tokenizer_sha256=sha256(folder / TOKENIZER),
     )
 
 

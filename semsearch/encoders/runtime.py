@@ -25,6 +25,8 @@ class ModelInfo:
 
     weights_sha256: str
     """Of names, types, shapes and bytes of all parameters as loaded, whatever file they came from."""
+    configuration_sha256: str | None
+    """Of the tokenizer and the modules, see `encoders.configuration`; None for an object of the caller."""
     dimension: int
     window: int
     """Number of tokens that the model reads of a text, special tokens included; the rest is cut."""

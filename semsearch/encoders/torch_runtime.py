@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
+from semsearch.encoders.configuration import check_vocabulary, configuration_sha256
 from semsearch.encoders.locate import DEFAULT_MODEL, ModelLocation
 from semsearch.encoders.runtime import Batch, ModelInfo
 from semsearch.errors import EncoderError, first_line
@@ -37,7 +38,7 @@ class TorchRuntime:
     name = "torch"
 
     def __init__(self, model: SentenceTransformer, *, name: str, reason: str) -> None:
-        """Wrap a loaded model. Raises EncoderError if it has no tokenizer that counts its tokens."""
+        """Wrap a loaded model. Raises EncoderError if it has no tokenizer, or that of another model."""
         self.model = model.eval()
         self.reason = reason
         self._on_gpu = model.device.type == "cuda"
@@ -46,14 +47,17 @@ class TorchRuntime:
         self.query_tokens = self.document_tokens = TOKENS_ON_GPU if self._on_gpu else TOKENS_ON_CPU
         self.overhead_tokens = OVERHEAD_ON_GPU if self._on_gpu else OVERHEAD_ON_CPU
         self._streams = threading.local()
-        window = model.max_seq_length
+        limit = model.max_seq_length
+        window = int(limit) if limit and limit < 1_000_000 else DEFAULT_WINDOW
         tokenizer = _plain_tokenizer(model, name)
+        check_vocabulary(model, tokenizer, name=name)
         probe = Batch("document", "", [PROBE], [tokenizer.encode(PROBE)])
         vector = self.vectors(probe)
         self.info = ModelInfo(
             weights_sha256=_weights_sha256(model),
+            configuration_sha256=configuration_sha256(model, tokenizer, window=window),
             dimension=vector.shape[1],
-            window=int(window) if window and window < 1_000_000 else DEFAULT_WINDOW,
+            window=window,
             prompts={kind: model.prompts.get(kind) or "" for kind in ("query", "document")},
             pools_by_mean=self._pools_by_mean(probe, vector[0]),
             tokenizer=tokenizer,

@@ -43,6 +43,7 @@ class KnownQueries:
     """Stands in for the encoder: returns the vectors of a data set's own queries, and of no others."""
 
     prompts: Mapping[str, str] = {"query": "", "document": ""}
+    configuration_sha256 = None
     window = 1
 
     def __init__(self, dataset: Dataset) -> None:

@@ -180,5 +180,7 @@ def encode_in_parallel(encoder: Encoder, batches: Iterable[Sequence[str]]) -> It
 
 def open_checkpoint(folder: Path, encoder: Encoder, *, fresh: bool = False) -> EmbeddingCheckpoint:
     """Open the checkpoint of an unfinished build in an index's folder; if `fresh`, start an empty one."""
-    about = json.dumps([encoder.weights_sha256, encoder.prompts["document"], encoder.window])
+    about = json.dumps(
+        [encoder.weights_sha256, encoder.configuration_sha256, encoder.prompts["document"], encoder.window]
+    )
     return EmbeddingCheckpoint(folder, about=about, dimension=encoder.dimension, fresh=fresh)

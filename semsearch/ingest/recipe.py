@@ -23,7 +23,7 @@ from typing import Literal, TypeAlias
 import tomlkit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from semsearch.encoders.locate import DEFAULT_MODEL
+from semsearch.encoders.locate import DEFAULT_MODEL, absolute_name
 from semsearch.errors import RecipeError
 from semsearch.storage.manifest import AdaptationOptions, SearchOptions
 from semsearch.system.files import atomic_write
@@ -250,7 +250,8 @@ class Recipe(_Section):
             source if source.path is None else source.model_copy(update={"path": source.path.resolve()})
             for source in self.sources
         ]
-        return self.model_copy(update={"sources": tuple(sources)})
+        encoder = self.encoder.model_copy(update={"model": absolute_name(self.encoder.model)})
+        return self.model_copy(update={"sources": tuple(sources), "encoder": encoder})
 
 
 class _RecipeFile(Recipe):

@@ -166,25 +166,14 @@ def update(
 def _load_encoder(
     folder: Path, manifest: Manifest, recipe: Recipe, opened: OpenIndex | None, *, device: str, threads: int
 ) -> Generator[LoadingEncoder, None, Encoder]:
-    """The encoder that built the index. Raises EncoderError; IndexFolderError if its weights have changed."""
+    """The encoder that built the index. Raises EncoderError; IndexFolderError if it has changed."""
     record = manifest.encoder
     if opened is None:
         yield LoadingEncoder(record.name)
-        encoder = Encoder.open(
-            record.name,
-            device=device,
-            threads=threads,
-            prompts=record.prompts,
-            document_tokens=recipe.encoder.batch_tokens,
-        )
+        encoder = record.open(folder, device=device, threads=threads, document_tokens=recipe.encoder.batch_tokens)
     else:
         encoder = opened.encoder
-    if encoder.weights_sha256 != record.weights_sha256:
-        raise IndexFolderError(
-            f"{folder} was built with encoder {record.name!r} of weights {record.weights_sha256[:12]}…, which now"
-            f" has {encoder.weights_sha256[:12]}…: its vectors cannot be mixed; build the index again with"
-            " `semsearch build`"
-        )
+    record.check(encoder, str(folder))
     return encoder
 
 
@@ -305,9 +294,8 @@ def compact(
         drop_pages(vectors)
 
         def encode_queries() -> Vectors:
-            loaded = encoder or Encoder.open(
-                built_with.name, device=device, threads=threads, prompts=built_with.prompts
-            )
+            loaded = encoder or built_with.open(folder, device=device, threads=threads)
+            built_with.check(loaded, str(folder))
             return loaded.encode_queries(queries)
 
         yield from change.add(counts, vectors, recipe.index, encode_queries, threads=threads)

@@ -197,8 +197,7 @@ class SearchEngine:
                 store = DomainStore(folder, encoder_sha256=record.weights_sha256)
                 adapter = Adapter(basis, store.domain_adapters(store.names()))
             return cls(
-                encoder=encoder
-                or partial(Encoder.open, record.name, device=device, threads=threads, prompts=record.prompts),
+                encoder=encoder or partial(record.open, folder, device=device, threads=threads),
                 adapter=adapter.with_basis(basis),
                 corpus=Corpus.open(generation, threads=threads, earlier=earlier),
                 manifest=generation.manifest,
@@ -438,12 +437,7 @@ class SearchEngine:
     def _check_encoder(self, encoder: Encoder) -> None:
         """Raise IndexFolderError unless the encoder is the one that made the index's vectors."""
         record = self.manifest.encoder
-        if encoder.weights_sha256 != record.weights_sha256:
-            raise IndexFolderError(
-                f"the index was built with encoder {record.name!r} of weights"
-                f" {record.weights_sha256[:12]}…, not {encoder.name!r} of {encoder.weights_sha256[:12]}…:"
-                " use that encoder, or build the index again"
-            )
+        record.check(encoder, "the index")
         if dict(encoder.prompts) != dict(record.prompts):
             raise IndexFolderError(
                 f"the index was built with the prompts {dict(record.prompts)}, the encoder has"

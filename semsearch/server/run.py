@@ -68,11 +68,10 @@ def open_indexes(
             raise IndexFolderError(f"two indexes are called {name!r}: rename one of the folders")
         with _named(folder):
             record = read_manifest(folder).encoder
-            key = record.model_dump_json()
+            # an index of before the configuration was recorded shares the encoder of the others
+            key = record.model_dump_json(exclude={"configuration_sha256"})
             if key not in encoders:
-                encoders[key] = Encoder.open(
-                    record.name, device=device, threads=threads, prompts=record.prompts, runtime=runtime
-                )
+                encoders[key] = record.open(folder, device=device, threads=threads, runtime=runtime)
             threads_per_worker = max(1, threads // encoders[key].workers)
             engines[name] = SearchEngine.open(folder, encoder=encoders[key], threads=threads_per_worker)
             limit_threads(threads_per_worker)

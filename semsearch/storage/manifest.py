@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
-from semsearch.errors import IndexFolderError
+from semsearch.errors import EncoderError, IndexFolderError
 from semsearch.storage.former_names import accept_former_names
 from semsearch.storage.left_out import LeftOut, count_bad
 from semsearch.types import Mode
@@ -18,6 +18,7 @@ from semsearch.types import Mode
 # importing the encoder takes seconds, and an index can be read without it
 if TYPE_CHECKING:
     from semsearch.encoders.encoder import Encoder
+    from semsearch.encoders.runtime import RuntimeChoice
 
 FORMAT_VERSION: Literal[3] = 3
 FULLTEXT_VERSION = 3
@@ -38,6 +39,9 @@ class EncoderRecord(BaseModel):
 
     name: str
     weights_sha256: str
+    configuration_sha256: str | None = Field(
+        None, description="Of its tokenizer and modules; None: an object of the caller, or of before it was recorded"
+    )
     dimension: int = Field(ge=1)
     window: int = Field(ge=1, description="Tokens that the encoder reads of a text")
     prompts: Mapping[str, str] = Field(description="Text that precedes a query and a document")
@@ -48,10 +52,56 @@ class EncoderRecord(BaseModel):
         return cls(
             name=encoder.name,
             weights_sha256=encoder.weights_sha256,
+            configuration_sha256=encoder.configuration_sha256,
             dimension=encoder.dimension,
             window=encoder.window,
             prompts=encoder.prompts,
         )
+
+    def open(
+        self,
+        index: Path,
+        *,
+        device: str = "auto",
+        threads: int | None = None,
+        runtime: RuntimeChoice = "auto",
+        document_tokens: int | None = None,
+    ) -> Encoder:
+        """Load the encoder of an index, with its prompts; options as for `Encoder.open`. It is not yet checked.
+
+        Raises EncoderError naming the index if the encoder's folder is missing, and as `Encoder.open` does.
+        """
+        from semsearch.encoders.encoder import Encoder
+
+        folder = Path(self.name)
+        if (folder.is_absolute() or self.name.startswith(".")) and not folder.is_dir():
+            raise EncoderError(
+                f"the encoder of the index {index} is missing: put it back at {folder}, or build the index again"
+            )
+        return Encoder.open(
+            self.name,
+            device=device,
+            threads=threads,
+            prompts=self.prompts,
+            runtime=runtime,
+            document_tokens=document_tokens,
+        )
+
+    def check(self, encoder: Encoder, index: str) -> None:
+        """Raise IndexFolderError unless an encoder gives the vectors of the one that is recorded.
+
+        index: what the message calls the index. Prompts are not compared.
+        """
+        if encoder.weights_sha256 != self.weights_sha256:
+            raise IndexFolderError(
+                f"{index} was built with encoder {self.name!r} of weights {self.weights_sha256[:12]}…, not"
+                f" {encoder.name!r} of {encoder.weights_sha256[:12]}…: use that encoder, or build the index again"
+            )
+        if self.configuration_sha256 not in {None, encoder.configuration_sha256}:
+            raise IndexFolderError(
+                f"{index} was built with encoder {self.name!r}, and {encoder.name!r} has its weights, but another"
+                " tokenizer, pooling or window: put the model's files back as they were, or build the index again"
+            )
 
 
 class SearchOptions(BaseModel):

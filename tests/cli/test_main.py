@@ -13,13 +13,15 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO, TextIOWrapper
 from itertools import cycle
 from pathlib import Path
 from time import monotonic, sleep
 
 import pytest
 
-from tests.conftest import ANIMALS, NEEDS_IPV6, Command, write_jsonl
+from semsearch import Index
+from tests.conftest import ANIMALS, NEEDS_IPV6, Command, build_index, write_jsonl
 
 
 def run(*arguments: str | Path, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -103,6 +105,98 @@ def test_the_mode_is_chosen_by_its_name_or_former_name(animals: Path, command: C
         hit = json.loads(done.stdout)
         assert hit["id"] == "bee"
         assert (hit["score_breakdown"]["similarity"] is None) == (mode in {"keyword", "lexical"})
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (("--offset", "9" * 20), "skip at most 1,000,000 documents"),
+        (("-k", "9" * 20), "ask for at most 100,000 results"),
+        (("--sort", "\udcff"), "is not valid Unicode"),
+        (("--domain", "\udcff"), "it is not valid UTF-8"),
+    ],
+)
+def test_a_search_option_that_is_not_valid_is_wrong_usage(
+    animals: Path, command: Command, options: tuple[str, str], problem: str
+) -> None:
+    done = command("search", "honey", "-i", animals, "--mode", "keyword", *options)
+    assert done.returncode == 2
+    assert problem in " ".join(done.stderr.replace("│", " ").split())
+    assert options[0] in done.stderr
+
+
+@pytest.fixture
+def bees(tmp_path: Path, tiny_model: Path) -> Path:
+    """An index whose texts, names and labels ASCII cannot express."""
+    source = write_jsonl(tmp_path / "bées.jsonl", [{"id": "bée", "title": "Bée →", "text": "honey 数据库", "art": "é"}])
+    build_index(tmp_path / "bées", source, model=tiny_model, title="Bées")
+    registry = Index.open(tmp_path / "bées", device="cpu")
+    registry.domain("équipe").label("honey é", "bée")
+    registry.close()
+    return tmp_path / "bées"
+
+
+OUTPUTS: dict[str, tuple[str, ...]] = {
+    "search": ("search", "honey", "-i", "INDEX", "--mode", "keyword", "--explain"),
+    "search as JSON": ("search", "honey", "-i", "INDEX", "--mode", "keyword", "--json"),
+    "a filter's error": ("search", "honey", "-i", "INDEX", "--mode", "keyword", "--filter", "é = 1"),
+    "info": ("info", "INDEX"),
+    "info as JSON": ("info", "INDEX", "--json"),
+    "check": ("check", "INDEX"),
+    "check as JSON": ("check", "INDEX", "--json"),
+    "labels": ("labels", "export", "INDEX", "-"),
+    "domains": ("domains", "list", "INDEX"),
+    "domains as JSON": ("domains", "list", "INDEX", "--json"),
+    "compare": ("compare", "honey é", "-i", "INDEX", "--domain", "équipe", "--device", "cpu"),
+    "delete": ("delete", "INDEX", "fé"),
+    "compact": ("compact", "INDEX"),
+    "adapt": ("adapt", "INDEX", "--domain", "équipe", "--device", "cpu"),
+    "help": ("search", "--help"),
+}
+
+
+def test_output_in_ascii_has_no_traceback(bees: Path, command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, words in OUTPUTS.items():
+        stdout = TextIOWrapper(BytesIO(), "ascii")
+        with monkeypatch.context() as patch:
+            patch.setattr("sys.stdout", stdout)
+            done = command(*(str(bees) if word == "INDEX" else word for word in words))
+        stdout.flush()
+        printed = stdout.buffer.getvalue().decode("ascii")  # type: ignore[attr-defined]
+        assert "Traceback" not in done.stderr, name
+        assert done.returncode == (name == "a filter's error"), (name, done.stderr)
+        if "JSON" in name or name == "labels":
+            assert "?" not in printed, name
+            json.loads(printed)
+
+
+def test_a_domain_without_its_adaptation_is_named(animals: Path, tmp_path: Path, command: Command) -> None:
+    index = Path(shutil.copytree(animals, tmp_path / "index"))
+    (index / "domains" / "team").mkdir(parents=True)
+    (index / "domains" / "team" / "domain.json").write_text("{")
+    for domain, problem in (("team", "domain.json"), ("taem", "nothing is known of this domain yet")):
+        for mode in ("semantic", "keyword"):
+            done = command("search", "honey", "-i", index, "--mode", mode, "--domain", domain, "--device", "cpu")
+            assert done.returncode == 0
+            assert f"note: domain '{domain}' is searched without adaptation: " in done.stderr
+            assert problem in done.stderr
+    assert "note" not in command("search", "honey", "-i", index, "--device", "cpu").stderr
+
+
+def test_hybrid_search_answers_by_keywords_if_the_encoder_fails(
+    tiny_model: Path, tmp_path: Path, command: Command
+) -> None:
+    model = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    source = write_jsonl(tmp_path / "animals.jsonl", ANIMALS)
+    build_index(tmp_path / "animals", source, model=model)
+    shutil.rmtree(model)
+    done = command("search", "nectar honey", "-i", tmp_path / "animals", "-k", "1", "--json", "--explain")
+    assert (done.returncode, json.loads(done.stdout)["id"]) == (0, "bee")
+    assert "note: keyword search answered instead of hybrid search: " in done.stderr
+    assert f"put it back at {model}" in done.stderr
+    failed = command("search", "nectar honey", "-i", tmp_path / "animals", "--mode", "semantic")
+    assert (failed.returncode, failed.stdout) == (1, "")
+    assert f"put it back at {model}" in failed.stderr
 
 
 def test_lexical_is_keyword_search(animals: Path, command: Command) -> None:

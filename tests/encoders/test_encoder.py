@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from sentence_transformers import SentenceTransformer
 
 from semsearch.encoders import locate as models
 from semsearch.encoders.encoder import Encoder, plan_batches
+from semsearch.encoders.runtime import RuntimeChoice
 from semsearch.encoders.torch_runtime import TorchRuntime
 from semsearch.errors import EncoderError
 
@@ -74,6 +77,60 @@ def test_the_weights_hash_tells_models_apart_and_not_their_places(
     by_folder = Encoder.open(str(get_model_path()), device="cpu")
     assert again.weights_sha256 == tiny_encoder.weights_sha256 != real_encoder.weights_sha256
     assert by_folder.weights_sha256 == real_encoder.weights_sha256
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A copy of the shipped model, to be changed; its weights are a link."""
+    source, folder = get_model_path(), tmp_path / "model"
+    shutil.copytree(source, folder, ignore=shutil.ignore_patterns("model.safetensors"))
+    (folder / "model.safetensors").symlink_to(source / "model.safetensors")
+    return folder
+
+
+def edit_json(path: Path, edit: Callable[[dict[str, Any]], object]) -> None:
+    values = json.loads(path.read_text(encoding="utf-8"))
+    edit(values)
+    path.write_text(json.dumps(values), encoding="utf-8")
+
+
+def swap_words(tokenizer: dict[str, Any]) -> None:
+    words = tokenizer["model"]["vocab"]
+    words["the"], words["reset"] = words["reset"], words["the"]
+
+
+CONFIGURATIONS: dict[str, tuple[str, Callable[[dict[str, Any]], object]]] = {
+    "pooling": (
+        "1_Pooling/config.json",
+        lambda values: values.update(pooling_mode_cls_token=True, pooling_mode_mean_tokens=False),
+    ),
+    "window": ("sentence_bert_config.json", lambda values: values.update(max_seq_length=128)),
+    "heads": ("config.json", lambda values: values.update(num_attention_heads=6)),
+    "vocabulary": ("tokenizer.json", swap_words),
+}
+
+
+@pytest.mark.parametrize("change", CONFIGURATIONS)
+def test_another_configuration_with_the_same_weights_is_another_encoder(
+    change: str, model: Path, real_encoder: Encoder
+) -> None:
+    name, edit = CONFIGURATIONS[change]
+    same = Encoder.open(str(model), device="cpu", runtime="torch")
+    assert same.configuration_sha256 == real_encoder.configuration_sha256
+    edit_json(model / name, edit)
+    changed = Encoder.open(str(model), device="cpu", runtime="torch")
+    assert changed.weights_sha256 == real_encoder.weights_sha256
+    assert changed.configuration_sha256 != real_encoder.configuration_sha256
+
+
+@pytest.mark.parametrize("runtime", ["torch", "auto"])
+def test_a_model_without_its_tokenizer_is_refused(model: Path, runtime: RuntimeChoice) -> None:
+    for name in ("tokenizer.json", "vocab.txt"):
+        (model / name).unlink()
+    with pytest.raises(
+        EncoderError, match=r"tokenizer of [\d,]+ tokens, but embeddings of 30,522: put the tokenizer's"
+    ):
+        Encoder.open(str(model), device="cpu", runtime=runtime)
 
 
 def test_tokens_are_counted_without_the_special_ones(real_encoder: Encoder) -> None:

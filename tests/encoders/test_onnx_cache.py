@@ -35,6 +35,7 @@ def test_a_graph_gives_what_torch_gives(by_torch: Encoder, runtime: RuntimeChoic
     graph = Encoder.open(device="cpu", runtime=runtime)
     assert (graph.runtime.name, by_torch.runtime.name) == (runtime, "torch")
     assert graph.weights_sha256 == by_torch.weights_sha256
+    assert graph.configuration_sha256 == by_torch.configuration_sha256 is not None
     assert (graph.window, graph.dimension, graph.prompts) == (by_torch.window, by_torch.dimension, by_torch.prompts)
     for mine, its in (
         (graph.encode_queries(TEXTS), by_torch.encode_queries(TEXTS)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -397,8 +398,20 @@ def test_another_encoder_is_refused_with_the_remedy(index: Path, tiny_model: Pat
     save_file({name: torch.zeros_like(value) + 1 for name, value in load_file(weights).items()}, weights)
     manifest = next(index.glob("g-*")) / "manifest.json"
     manifest.write_text(manifest.read_text().replace(str(tiny_model), str(other)))
-    with pytest.raises(IndexFolderError, match="cannot be mixed; build the index again"):
+    with pytest.raises(IndexFolderError, match=r"of weights .* build the index again"):
         added(index, [OWL])
+
+
+def test_an_encoder_of_another_configuration_is_refused(index: Path) -> None:
+    added(index, [OWL])
+    manifest = current(index) / "manifest.json"
+    values = json.loads(manifest.read_text())
+    values["encoder"]["configuration_sha256"] = 64 * "0"
+    values["recipe"]["index"] = {"type": "hnsw"}  # so that the compaction encodes queries to measure the graph
+    manifest.write_text(json.dumps(values))
+    for change in (lambda: added(index, [OWL, *more(3)]), lambda: list(compact(index, device="cpu", threads=1))):
+        with pytest.raises(IndexFolderError, match=r"another tokenizer, pooling or window: .* build the index again"):
+            change()
 
 
 def test_a_damaged_segment_is_seen_at_the_next_opening(index: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -63,6 +65,26 @@ def test_a_long_document_is_listed_once_with_its_best_passage(
 def test_another_encoder_is_refused(animals: Path, real_encoder: Encoder) -> None:
     with pytest.raises(IndexFolderError, match=r"was built with encoder .*tiny.* not 'all-MiniLM-L6-v2'"):
         SearchEngine.open(animals, encoder=real_encoder)
+
+
+def test_the_same_weights_with_another_tokenizer_are_refused(
+    animals: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    path = next(model.rglob("tokenizer.json"))
+    tokenizer = json.loads(path.read_text(encoding="utf-8"))
+    words = tokenizer["model"]["vocab"]
+    words["the"], words["honey"] = words["honey"], words["the"]
+    path.write_text(json.dumps(tokenizer), encoding="utf-8")
+    changed = Encoder.open(str(model), device="cpu")
+    with pytest.raises(IndexFolderError, match=r"another tokenizer, pooling or window: put the model's files back"):
+        SearchEngine.open(animals, encoder=changed)
+    # an index of before it was recorded opens
+    engine = SearchEngine.open(animals, load_encoder=False)
+    encoder = engine.manifest.encoder.model_copy(update={"configuration_sha256": None})
+    monkeypatch.setattr(engine, "manifest", engine.manifest.model_copy(update={"encoder": encoder}))
+    engine._check_encoder(changed)
+    engine.close()
 
 
 def test_other_prompts_are_refused(animals: Path, tiny_model: Path) -> None:

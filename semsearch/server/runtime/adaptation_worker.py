@@ -14,7 +14,7 @@ import structlog
 
 from semsearch.domains.process import NICENESS
 from semsearch.domains.registry import DomainRegistry
-from semsearch.errors import SemsearchError, StateError
+from semsearch.errors import OverloadedError, SemsearchError, StateError, first_line
 from semsearch.server.runtime.batching import stopping_error
 from semsearch.storage.domains import Version
 
@@ -25,6 +25,9 @@ POLL_INTERVAL_S = 1.0
 
 GRACE_S = 3.0
 """Seconds that a running adaptation has to end when the worker is closed."""
+
+RETRY_AFTER_S = 30
+"""Seconds after which a client should request an adaptation again if torch could not be imported."""
 
 AdaptationObserver = Callable[[str, float], None]
 """Called with the outcome of an adaptation and its duration in seconds."""
@@ -131,10 +134,6 @@ class AdaptationWorker:
         # searches have priority: the batcher sets its own number of threads, and this thread yields the cores
         with suppress(OSError, AttributeError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
-        # here, because it takes a second that searches need not wait for
-        import torch
-
-        torch.set_num_threads(1)
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._closed or self._queue or self._new_entries, POLL_INTERVAL_S)
@@ -184,6 +183,7 @@ class AdaptationWorker:
             self._running = (index, domain)
         started = perf_counter()
         try:
+            _prepare_torch()
             version = self._domains[index].adapt(domain)
         except Exception as error:
             self._clear_running()
@@ -209,6 +209,22 @@ class AdaptationWorker:
     def _clear_running(self) -> None:
         with self._changed:
             self._running = None
+
+
+def _prepare_torch() -> None:
+    """Import torch, which takes a second that a start need not wait for, and give it one thread.
+
+    Raises OverloadedError if it cannot be imported, such as for lack of memory.
+    """
+    try:
+        import torch
+    except (ImportError, OSError, MemoryError) as error:
+        raise OverloadedError(
+            f"adapting needs torch, which cannot be imported ({first_line(error)}): free memory, or install semsearch"
+            " again",
+            retry_after_s=RETRY_AFTER_S,
+        ) from error
+    torch.set_num_threads(1)
 
 
 def _stopped(future: Future[Version]) -> Future[Version]:

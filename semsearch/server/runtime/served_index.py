@@ -26,7 +26,7 @@ from semsearch.server.runtime.storage_problem import (
 )
 from semsearch.storage.generations import current, remove_stale, stale_paths
 
-# it imports torch, which the server does once it is ready
+# it imports torch, which the server does when it first adapts a domain
 if TYPE_CHECKING:
     from semsearch.domains.adapting import AdaptFunction
 

@@ -23,7 +23,7 @@ from semsearch.server.runtime.served_index import ServedIndex
 from semsearch.server.schemas.search import Limits
 from semsearch.types import Query
 
-# it imports torch, which the server does once it is ready
+# it imports torch, which the server does when it first adapts a domain
 if TYPE_CHECKING:
     from semsearch.domains.adapting import AdaptFunction
 

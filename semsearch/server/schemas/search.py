@@ -20,7 +20,7 @@ from pydantic import (
 from semsearch.errors import FilterError, QueryError
 from semsearch.filters.expression import parse_optional_filter
 from semsearch.filters.tree import Filter, check_size
-from semsearch.types import DEFAULT_DOMAIN, Mode, Sort, domain_name_problem
+from semsearch.types import DEFAULT_DOMAIN, MAX_K, MAX_OFFSET, Mode, Sort, domain_name_problem
 
 MAX_METADATA_DEPTH = 100
 """Depth to which nested metadata is returned; serializers have limits of their own, and fail beyond them."""
@@ -49,8 +49,8 @@ class Limits(BaseModel):
     max_body_bytes: int = Field(256 * 1024, ge=1024, le=2**30, description="Size of a request's body")
     max_query_chars: int = Field(2_000, ge=1, le=1_000_000, description="Length of one query")
     max_queries: int = Field(32, ge=1, le=10_000, description="Queries in one request")
-    max_k: int = Field(100, ge=1, le=100_000, description="Results for one query")
-    max_offset: int = Field(1_000, ge=0, le=1_000_000, description="Largest offset of the first result")
+    max_k: int = Field(100, ge=1, le=MAX_K, description="Results for one query")
+    max_offset: int = Field(1_000, ge=0, le=MAX_OFFSET, description="Largest offset of the first result")
     max_batch: int = Field(32, ge=1, le=1_000, description="Queries encoded in one batch, within its token limit")
     max_waiting: int = Field(
         64, ge=1, le=1_000, description="Queries that may wait; beyond this, requests are answered with 503"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -72,6 +73,27 @@ def test_a_failure_reaches_its_own_request_only(worker: AdaptationWorker, regist
         failing.result(10)
     assert other.result(10).number == 2
     assert not worker.busy("zoo", "broken")
+
+
+def test_without_torch_adapting_fails_and_polling_goes_on(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.setattr(adaptation_worker, "POLL_INTERVAL_S", 0.01)
+    polled, outcomes = threading.Event(), list[str]()
+    worker = AdaptationWorker(
+        {"zoo": registry},  # type: ignore[dict-item]
+        after=0,
+        on_adapted=lambda outcome, _seconds: outcomes.append(outcome),
+        refresh=lambda _index: polled.set() or True,
+    )
+    with pytest.raises(OverloadedError, match=r"adapting needs torch, which cannot be imported \("):
+        worker.adapt("zoo", "team").result(10)
+    polled.clear()
+    assert polled.wait(10)
+    registry.allowed.release()
+    monkeypatch.undo()
+    assert worker.adapt("zoo", "team").result(10).number == 1
+    worker.close()
+    assert outcomes == ["failed", "adapted"]
 
 
 def test_closing_interrupts_an_adaptation_that_does_not_end(
