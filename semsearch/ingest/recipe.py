@@ -23,7 +23,7 @@ from typing import Literal, TypeAlias
 import tomlkit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from semsearch.encoders.locate import DEFAULT_MODEL, absolute_name
+from semsearch.encoders.locate import DEFAULT_MODEL, ModelLocation, absolute_name
 from semsearch.errors import RecipeError
 from semsearch.storage.manifest import AdaptationOptions, SearchOptions
 from semsearch.system.files import atomic_write
@@ -238,10 +238,9 @@ class Recipe(_Section):
             source.model_copy(update={"path": path.parent / source.path}) if source.path else source
             for source in recipe.sources
         )
-        model = path.parent / recipe.encoder.model
-        encoder = (
-            recipe.encoder.model_copy(update={"model": str(model.resolve())}) if model.is_dir() else recipe.encoder
-        )
+        encoder, beside = recipe.encoder, str(path.parent / recipe.encoder.model)
+        if ModelLocation(beside).is_folder:
+            encoder = encoder.model_copy(update={"model": str(Path(beside).resolve())})
         return recipe.model_copy(update={"sources": sources, "encoder": encoder})
 
     def located(self) -> Recipe:

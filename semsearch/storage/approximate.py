@@ -28,7 +28,7 @@ CODE_BITS = 1
 """Bits of a component in the codes of an inverted file."""
 CANDIDATES = 5
 """Rows that an inverted file proposes for each one that is returned: the exact scores decide among them."""
-MIN_CANDIDATES = 500
+MIN_CANDIDATES = 1_000
 """Rows that it proposes at least: codes are coarse, and the few nearest rows need not be among their best."""
 LISTS_PER_ROOT = 4
 """An inverted file of n rows has this many times √n lists."""

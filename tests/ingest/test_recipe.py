@@ -76,3 +76,11 @@ def test_what_is_no_recipe_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="title"):
         write_options(path, SearchOptions(), AdaptationOptions(), comments=[])
     assert path.read_text() == "title = 1\n"
+
+
+@pytest.mark.parametrize("model", ["a/" * 3_000, "x" * 300])
+def test_an_encoder_whose_name_no_file_can_have_is_read_as_it_is(tmp_path: Path, model: str) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text(f'[encoder]\nmodel = "{model}"\n\n[[sources]]\npath = "."\n')
+    recipe = Recipe.read(path)
+    assert recipe.located().encoder.model == recipe.encoder.model == model

@@ -49,7 +49,10 @@ def share_found(found: Rows, expected: Rows) -> float:
 
 
 @pytest.mark.parametrize("precision", ["float32", "float16", "int8"])
-def test_scanning_more_lists_finds_more_and_the_stored_rows_decide_the_order(precision: Precision) -> None:
+def test_scanning_more_lists_finds_more_and_the_stored_rows_decide_the_order(
+    precision: Precision, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("semsearch.storage.approximate.MIN_CANDIDATES", 500)
     index = ivf_index(precision=precision)
     truth = nearest_of(index, QUERIES, np.arange(4000), 10)
     found = {lists: index.search(QUERIES, 10, ef_search=lists) for lists in (1, 20, 60)}
