@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
+from io import BytesIO
 from itertools import chain
 from pathlib import Path
 from typing import TypeAlias
@@ -342,8 +343,14 @@ def write_vector_index(
 
 
 def save_map_points(files: SegmentFiles, projection: Projection, vectors: Vectors) -> None:
-    """Write the map coordinates of a segment's passages. vectors: (n, dim) float32, unit rows."""
-    np.save(files.map_points, projection.project(vectors).astype(np.float16), allow_pickle=False)
+    """Write the map coordinates of a segment's passages. vectors: (n, dim) float32, unit rows.
+
+    Raises OSError if writing fails.
+    """
+    # into memory first: NumPy ignores an error of the last flush of a file
+    content = BytesIO()
+    np.save(content, projection.project(vectors).astype(np.float16), allow_pickle=False)
+    files.map_points.write_bytes(content.getbuffer())
 
 
 def sample_queries(writer: DocumentWriter) -> list[str]:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import faiss
 
-from semsearch.errors import first_line
 from semsearch.storage.approximate import CODE_BITS, ITERATIONS, TRAINING_ROWS, InvertedFile
 from semsearch.system.files import atomic_write, drop_pages
 from semsearch.types import Vectors
@@ -48,11 +47,8 @@ class IndexCheckpoint:
 
     def save(self, lists: InvertedFile) -> None:
         """Write the inverted file, atomically. Raises OSError if writing fails."""
-        try:
-            with atomic_write(self._path) as unfinished:
-                lists.save(unfinished)
-        except RuntimeError as error:
-            raise OSError(f"{self._path.name} could not be written ({first_line(error)})") from error
+        with atomic_write(self._path) as unfinished:
+            lists.save(unfinished)
 
 
 def remove_index_checkpoint(folder: Path) -> None:
