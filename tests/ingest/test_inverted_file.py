@@ -5,8 +5,10 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,7 @@ from semsearch.ingest.inverted_file import LinkingGraph, highest_scores, sample_
 from semsearch.ingest.recipe import IndexOptions, Recipe
 from semsearch.ingest.updating import UpdateResult, compact, delete, update
 from semsearch.search.engine import SearchEngine
+from semsearch.storage import approximate, index_checkpoint
 from semsearch.storage.approximate import InvertedFile
 from semsearch.storage.checking import check
 from semsearch.storage.generations import read_manifest
@@ -165,16 +168,77 @@ def test_a_stopped_build_continues_and_makes_the_same_index(tmp_path: Path, trai
 
 
 @pytest.mark.usefixtures("small_steps")
-def test_what_was_made_of_other_vectors_or_is_damaged_is_not_continued(tmp_path: Path, trained: list[int]) -> None:
+def test_what_was_made_of_other_vectors_is_not_continued(tmp_path: Path, trained: list[int]) -> None:
     list(continued(tmp_path))
     changed = VECTORS.copy()
     changed[4321] = VECTORS[0]
     list(continued(tmp_path, changed))
     assert len(trained) == 2
-    [left] = tmp_path.iterdir()
-    left.write_bytes(left.read_bytes()[:-100])
-    list(continued(tmp_path, changed))
-    assert len(trained) == 3
+
+
+@pytest.fixture(scope="module")
+def whole_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    folder = tmp_path_factory.mktemp("whole")
+    list(continued(folder))
+    [path] = folder.iterdir()
+    return path.read_bytes()
+
+
+def flipped(content: bytes, byte: int) -> bytes:
+    return content[:byte] + bytes([content[byte] ^ 4]) + content[byte:][1:]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *(partial(flipped, byte=byte) for byte in (0, 4, 9, 14, 33, 60, 100, 5_000, 20_000, 60_000, -17, -16, -1)),
+        lambda content: content[:-1],
+        lambda content: content[:-100],
+        lambda content: content[:10],
+        lambda _: b"",
+        lambda content: content + b"x",
+    ],
+)
+def test_a_damaged_checkpoint_is_discarded(
+    tmp_path: Path, trained: list[int], whole_checkpoint: bytes, damage: Callable[[bytes], bytes]
+) -> None:
+    checkpoint = IndexCheckpoint(tmp_path, VECTORS)
+    checkpoint.save(InvertedFile.empty(16, lists=2))
+    [path] = tmp_path.iterdir()
+    path.write_bytes(whole_checkpoint)
+    *_, last = continued(tmp_path)
+    assert isinstance(last, SelectedIndex)
+    assert not trained
+    path.write_bytes(damage(whole_checkpoint))
+    assert checkpoint.load() is None
+    assert not path.exists()
+    path.write_bytes(damage(whole_checkpoint))
+    *_, again = continued(tmp_path)
+    assert isinstance(again, SelectedIndex)
+    assert len(trained) == 1
+    assert again.record.recall == last.record.recall
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "value"),
+    [
+        (approximate, "LISTS_PER_ROOT", 0.1),
+        (approximate, "MIN_TRAINING_ROWS", 30),
+        (index_checkpoint, "MIN_TRAINING_ROWS", 38),
+        (index_checkpoint, "CODE_BITS", 2),
+        (index_checkpoint, "TRAINING_ROWS", 50),
+        (index_checkpoint, "ITERATIONS", 9),
+    ],
+)
+def test_what_was_made_in_another_way_is_not_continued(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str, value: float
+) -> None:
+    rows = unit_rows(200, dimension=16)
+    IndexCheckpoint(tmp_path, rows).save(InvertedFile.empty(16, lists=2))
+    assert IndexCheckpoint(tmp_path, np.asfortranarray(rows)).load() is not None
+    monkeypatch.setattr(module, name, value)
+    assert IndexCheckpoint(tmp_path, rows).load() is None
+    assert not list(tmp_path.iterdir())
 
 
 def recipe(source: Path, model: Path) -> Recipe:

@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -134,9 +135,13 @@ def save_checkpoint(folder: Path) -> None:
         pass
 
 
+@cache
+def projection() -> Projection:
+    return Projection.fit(ROWS, SpectralBasis.from_vectors(ROWS), threads=1)
+
+
 def save_points(folder: Path) -> None:
-    projection = Projection.fit(ROWS, SpectralBasis.from_vectors(ROWS), threads=1)
-    save_map_points(SegmentFiles(folder), projection, ROWS)
+    save_map_points(SegmentFiles(folder), projection(), ROWS)
 
 
 @pytest.mark.parametrize("save", [save_exact, save_graph, save_lists, save_checkpoint, save_points])
