@@ -28,7 +28,6 @@ from semsearch.storage.approximate import InvertedFile
 from semsearch.storage.checking import check
 from semsearch.storage.generations import read_manifest
 from semsearch.storage.index_checkpoint import IndexCheckpoint
-from semsearch.system import memory
 from semsearch.types import Document, Mode, Query, Vectors
 from tests.adapters.test_adapter import unit_rows
 from tests.conftest import Command, build_index, hits_of, write_jsonl
@@ -71,16 +70,6 @@ def test_vectors_that_do_not_fit_memory_get_an_inverted_file(
     record = selected(recall=0.9, exact_ms=0, **options).record
     assert record.type == index_type
     assert reason in record.reason
-
-
-def test_the_memory_of_a_container_is_its_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "CGROUP_LIMIT", tmp_path / "limit")
-    whole = memory.machine_memory()
-    assert whole > 2**20
-    (tmp_path / "limit").write_text("max\n")
-    assert memory.machine_memory() == whole
-    (tmp_path / "limit").write_text("1048576\n")
-    assert memory.machine_memory() == 2**20
 
 
 @pytest.mark.parametrize("precision", ["auto", "int8", "float32"])
