@@ -54,26 +54,6 @@ class SelectedIndex:
     record: IndexRecord
 
 
-@dataclass(frozen=True, slots=True)
-class _Candidate:
-    """An index type and its parameters."""
-
-    precision: Precision
-    ef_construction: int | None
-    """None for an exact index."""
-
-    def build(self, dimension: int, *, threads: int) -> VectorIndex:
-        if self.ef_construction is None:
-            return VectorIndex.exact(dimension, precision=self.precision, threads=threads)
-        return VectorIndex.hnsw(
-            dimension, precision=self.precision, ef_construction=self.ef_construction, threads=threads
-        )
-
-    @property
-    def ef_searches(self) -> Sequence[int | None]:
-        return (None,) if self.ef_construction is None else EF_SEARCH_STEPS
-
-
 def select_index(
     vectors: Vectors,
     encode_queries: Callable[[], Vectors],
@@ -90,7 +70,7 @@ def select_index(
     open_checkpoint: opens the place where an inverted file is saved and continued. Called only if one is built.
 
     An inverted file is built in the memory of its lists, of the stored rows and of a sample of the vectors; the other
-    types hold the vectors once more.
+    types hold the vectors once more, in the precision of the index.
 
     Yields progress, the selected index last. Raises InputError if no candidate reaches the recall, or if the vectors do
     not fit the memory limit.
@@ -106,33 +86,47 @@ def select_index(
             threads=threads,
         )
         return
-    exact = VectorIndex.exact(vectors.shape[1], threads=threads)
-    for _ in _add(vectors, exact):
-        pass
-    exact_ms = _query_ms(exact, vectors)
-    linked = options.type == "hnsw" or (options.type == "auto" and exact_ms > options.exact_ms)
-    precision, precision_reason = _precision(vectors.shape, options, linked=linked)
+    # for `auto`, what fits with a graph fits without one, in the same precision
+    precision, _ = _precision(vectors.shape, options, linked=options.type != "exact")
+    exact, exact_ms = None, 0.0
+    if options.type != "hnsw":
+        exact = VectorIndex.exact(vectors.shape[1], precision=precision, threads=threads)
+        exact.train(vectors)
+        for _ in _add(vectors, exact):
+            pass
+        exact_ms = _query_ms(exact, vectors)
+        if options.type == "auto" and exact_ms > options.exact_ms:
+            exact = None
+    _, precision_reason = _precision(vectors.shape, options, linked=exact is None)
     reasons = [_type_reason(options, exact_ms), *([precision_reason] if precision_reason else [])]
-    if not linked and precision == "float32":
+    if exact is not None and precision == "float32":
         yield SelectedIndex(exact, IndexRecord(reason="; ".join(reasons)))
         return
     queries = encode_queries()
-    trial = _Trial(vectors, queries, exact.search(queries, DEPTH)[0], options.recall)
-    del exact
-    for candidate in [_Candidate(precision, ef) for ef in (EF_CONSTRUCTION_STEPS if linked else (None,))]:
-        index = candidate.build(vectors.shape[1], threads=threads)
-        index.train(vectors)
-        yield from _add(vectors, index)
-        if trial.passes(index, candidate.ef_searches):
-            if candidate.ef_construction is not None:
-                reasons.append(f"linked with {candidate.ef_construction} candidates")
-            yield SelectedIndex(index, trial.record("hnsw" if linked else "exact", precision, reasons))
+    truth = highest_scores(vectors, queries, DEPTH, threads=threads)
+    trial = _Trial(vectors, queries, truth, options.recall)
+    if exact is not None:
+        if trial.passes(exact, (None,)):
+            yield SelectedIndex(exact, trial.record("exact", precision, reasons))
             return
-    subject = f"a graph over {len(vectors)} vectors as" if linked else f"{len(vectors)} vectors compared as"
+        raise InputError(
+            f"{len(vectors)} vectors compared as {precision} reach a recall@10 of {trial.recall:.4f}, not"
+            f" {options.recall:g}: set index.recall lower, or index.vectors to float32"
+        )
+    for ef_construction in EF_CONSTRUCTION_STEPS:
+        graph = VectorIndex.hnsw(
+            vectors.shape[1], precision=precision, ef_construction=ef_construction, threads=threads
+        )
+        graph.train(vectors)
+        yield from _add(vectors, graph)
+        if trial.passes(graph, EF_SEARCH_STEPS):
+            reasons.append(f"linked with {ef_construction} candidates")
+            yield SelectedIndex(graph, trial.record("hnsw", precision, reasons))
+            return
     raise InputError(
-        f"{subject} {precision} reaches a recall@10 of {trial.recall:.4f}"
-        + (f" with {EF_SEARCH_STEPS[-1]} candidates" if linked else "")
-        + f", not {options.recall:g}: set index.recall lower, index.vectors to float32, or index.type to exact"
+        f"a graph over {len(vectors)} vectors as {precision} reaches a recall@10 of {trial.recall:.4f} with"
+        f" {EF_SEARCH_STEPS[-1]} candidates, not {options.recall:g}: set index.recall lower, index.vectors to float32,"
+        " or index.type to exact"
     )
 
 

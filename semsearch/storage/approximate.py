@@ -302,7 +302,7 @@ def write_faiss(index: Any, path: Path, *, flags: int = 0) -> None:
     try:
         # FAISS ignores an error of the last flush of a file that it opened itself
         with path.open("wb") as file:
-            faiss.write_index(index, faiss.PyCallbackIOWriter(file.write), flags)
+            faiss.write_index(index, faiss.PyCallbackIOWriter(file.write), flags)  # type: ignore[attr-defined]
     except (OSError, RuntimeError) as error:
         raise OSError(f"{path.name} could not be written ({first_line(error)})") from error
 

@@ -44,7 +44,7 @@ class IndexCheckpoint:
         made_by = (CODE_BITS, list_count(rows), MIN_TRAINING_ROWS, TRAINING_ROWS, ITERATIONS, faiss.__version__)
         key = xxhash.xxh3_128(repr((vectors.shape, made_by)).encode())
         for start in range(0, rows, ROWS_AT_A_TIME):
-            key.update(np.ascontiguousarray(vectors[start : start + ROWS_AT_A_TIME]))
+            key.update(np.ascontiguousarray(vectors[start : start + ROWS_AT_A_TIME]).data)
             drop_pages(vectors)
         self._path = folder / f"{PREFIX}{key.hexdigest()}"
         for path in _files(folder):
