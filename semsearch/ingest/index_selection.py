@@ -38,6 +38,8 @@ GRAPH_BYTES = 4 * 2 * HNSW_M + 12
 """Approximate size of one vector's links."""
 MEMORY_SHARE = 0.5
 """Share of the machine's memory that vectors and graph may take if the options give no limit."""
+STORED_SHARE = 0.8
+"""Share of the machine's memory that the lists and the stored rows of an inverted file may take while it is built."""
 LIST_STEPS = (64, 96, 128, 192, 256, 384, 512, 1_024)
 """Numbers of lists of an inverted file that a search scans, tried in turn."""
 LIST_MARGIN = 2
@@ -73,7 +75,7 @@ def select_index(
     types hold the vectors once more, in the precision of the index.
 
     Yields progress, the selected index last. Raises InputError if no candidate reaches the recall, or if the vectors do
-    not fit the memory limit.
+    not fit the memory limit, or the rows of an inverted file the machine's memory.
     """
     too_large = _exceeds_memory(vectors.shape, options) if options.type == "auto" else ""
     if options.type == "ivf" or too_large:
@@ -82,7 +84,7 @@ def select_index(
             encode_queries,
             options,
             too_large or "ivf was asked for",
-            None if open_checkpoint is None else open_checkpoint(),
+            open_checkpoint,
             threads=threads,
         )
         return
@@ -135,7 +137,7 @@ def _select_lists(
     encode_queries: Callable[[], Vectors],
     options: IndexOptions,
     reason: str,
-    checkpoint: IndexCheckpoint | None,
+    open_checkpoint: Callable[[], IndexCheckpoint] | None,
     *,
     threads: int,
 ) -> Iterator[LinkingGraph | SelectedIndex]:
@@ -146,13 +148,15 @@ def _select_lists(
             f"an inverted file of {len(vectors)} vectors takes {mib:.0f} MiB besides the vectors on disk,"
             f" index.memory_mib allows {options.memory_mib:g}: allow more, or index fewer passages"
         )
+    # int8 alone loses about as many of the nearest as the recall allows
+    precision: Precision = "float16" if options.vectors == "auto" else options.vectors
+    _check_build_memory(vectors.shape, precision)
+    checkpoint = None if open_checkpoint is None else open_checkpoint()
     lists = yield from fill_lists(vectors, checkpoint, threads=threads)
     queries = encode_queries()
     truth = highest_scores(vectors, queries, DEPTH, threads=threads)
     trial = _Trial(vectors, queries, truth, options.recall, margin=LIST_MARGIN)
     steps = sorted({min(step, lists.lists) for step in LIST_STEPS})
-    # int8 alone loses about as many of the nearest as the recall allows
-    precision: Precision = "float16" if options.vectors == "auto" else options.vectors
     index = store_rows(vectors, precision, threads=threads).with_lists(lists)
     if trial.passes(index, steps):
         reasons = [reason, f"{lists.lists} lists take {mib:.0f} MiB, {precision} vectors are read from disk"]
@@ -252,6 +256,19 @@ def _exceeds_memory(shape: tuple[int, ...], options: IndexOptions) -> str:
     if needed <= limit:
         return ""
     return f"{precision} vectors and a graph would take {needed:.0f} MiB, over {limit:.0f} MiB ({origin})"
+
+
+def _check_build_memory(shape: tuple[int, ...], precision: Precision) -> None:
+    """Raise InputError if the stored rows and lists of an inverted file do not fit memory, in which they are made."""
+    needed = _needed_mib(shape, precision, linked=False) + list_bytes(shape[0], shape[1]) / 2**20
+    limit = STORED_SHARE * machine_memory() / 2**20
+    if needed > limit:
+        raise InputError(
+            f"to build an inverted file of {shape[0]} vectors as {precision} takes {needed:.0f} MiB of memory, over"
+            f" {limit:.0f} MiB ({STORED_SHARE:.0%} of this machine's memory):"
+            + ("" if precision == "int8" else " set index.vectors to int8,")
+            + " index fewer passages, or build on a machine with more memory"
+        )
 
 
 def _precision(shape: tuple[int, ...], options: IndexOptions, *, linked: bool) -> tuple[Precision, str]:

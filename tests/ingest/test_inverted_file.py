@@ -94,6 +94,30 @@ def test_lists_that_fit_no_memory_or_find_too_little_are_refused(monkeypatch: py
         selected(type="ivf", vectors="int8", recall=1)
 
 
+@pytest.mark.parametrize("index_type", ["ivf", "auto"])
+@pytest.mark.parametrize(
+    ("precision", "takes", "remedy"),
+    [
+        # 6,000 vectors of 16 numbers: the lists take 0.11 MiB
+        ("float32", 0.48, "set index.vectors to int8, index fewer passages, or build on"),
+        ("float16", 0.29, "set index.vectors to int8, index fewer passages, or build on"),
+        ("auto", 0.29, "set index.vectors to int8, index fewer passages, or build on"),
+        ("int8", 0.20, "memory\\): index fewer passages, or build on a machine with more memory"),
+    ],
+)
+def test_rows_that_do_not_fit_memory_are_refused_before_training(
+    monkeypatch: pytest.MonkeyPatch, trained: list[int], index_type: str, precision: str, takes: float, remedy: str
+) -> None:
+    options = {"type": index_type, "vectors": precision, "recall": 0.3}
+    monkeypatch.setattr(index_selection, "machine_memory", lambda: (takes + 0.02) / 0.8 * 2**20)
+    assert selected(**options).record.type == "ivf"
+    del trained[:]
+    monkeypatch.setattr(index_selection, "machine_memory", lambda: (takes - 0.02) / 0.8 * 2**20)
+    with pytest.raises(InputError, match=rf"6000 vectors as \w+ takes 0 MiB of memory, over 0 MiB .80%.*{remedy}"):
+        selected(**options)
+    assert not trained
+
+
 def test_the_truth_is_that_of_a_brute_force_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inverted_file, "COMPARED_ROWS", 700)
     expected = -np.sort(-(QUERIES @ VECTORS.T), axis=1)[:, :10]
