@@ -24,7 +24,6 @@ from types import TracebackType
 from typing import Self, TypeAlias
 from uuid import uuid4
 
-import numpy as np
 import numpy.typing as npt
 
 from semsearch.adapters.weights import DEFAULT_WEIGHTS, Weights
@@ -361,7 +360,7 @@ class Index:
             recipe,
             Path(folder),
             records=records,
-            vectors=None if vectors is None else np.asarray(vectors, np.float32),
+            vectors=vectors,
             encoder=opened,
             device=device,
             threads=threads,

@@ -10,15 +10,17 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
+from io import BytesIO
 from itertools import chain
 from pathlib import Path
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from semsearch.adapters.basis import SpectralBasis
 from semsearch.encoders.encoder import Encoder
-from semsearch.errors import InputError
+from semsearch.errors import InputError, first_line
 from semsearch.ingest.chunking import Chunker
 from semsearch.ingest.encoding import Encoding, PipelinedEncoder, Resuming, encode_resumable, open_checkpoint
 from semsearch.ingest.index_selection import SelectedIndex, select_index
@@ -110,7 +112,7 @@ def build(
     folder: Path,
     *,
     records: Iterable[Record] | None = None,
-    vectors: Vectors | None = None,
+    vectors: npt.ArrayLike | None = None,
     encoder: Encoder | None = None,
     name: str = "",
     resume: bool = True,
@@ -120,8 +122,8 @@ def build(
     """Build the index of a recipe into `folder` and yield progress; the work is done as the events are taken.
 
     records: documents to index instead of the recipe's sources.
-    vectors: (n, dim), one row per record in their order, of any norm above 0. Then every document is one passage and
-    nothing is encoded. They must come from the encoder that will encode the queries.
+    vectors: (n, dim) numbers, one row per record in their order, of any norm above 0. Then every document is one
+    passage and nothing is encoded. They must come from the encoder that will encode the queries.
     encoder: an open encoder to use instead of the recipe's.
     name: title if the recipe has none, by default the folder's name.
     resume: continue a build of this index that was stopped.
@@ -175,18 +177,18 @@ def _write_documents(
     files: Generation,
     records: Iterable[Record],
     encoder: Encoder,
-    vectors: Vectors | None,
+    given: npt.ArrayLike | None,
     *,
     report: InputReport,
     resume: bool,
 ) -> Generator[BuildEvent, None, _Content]:
-    """Store the records as the first segment and return its content. vectors: as of `build`."""
+    """Store the records as the first segment and return its content. given: the vectors of `build`."""
     segment = files.segment(FIRST_SEGMENT)
     with DocumentWriter(segment.documents, segment.fulltext) as writer:
-        if vectors is None:
+        if given is None:
             vectors = yield from _write_encoded(recipe, files, records, encoder, writer, report=report, resume=resume)
         else:
-            vectors = yield from _write_given(records, encoder, writer, vectors)
+            vectors = yield from _write_given(records, encoder, writer, given)
         content = _Content(vectors, writer.documents, sample_queries(writer))
         writer.close()
     drop_pages(vectors)
@@ -219,10 +221,10 @@ def _write_encoded(
 
 
 def _write_given(
-    records: Iterable[Record], encoder: Encoder, writer: DocumentWriter, given: Vectors
+    records: Iterable[Record], encoder: Encoder, writer: DocumentWriter, given: npt.ArrayLike
 ) -> Generator[BuildEvent, None, Vectors]:
     """Store each record as one passage and return the caller's vectors as unit rows."""
-    vectors = np.asarray(given, np.float32)
+    vectors = _row_by_row(given)
     if vectors.ndim != 2 or vectors.shape[1] != encoder.dimension:
         raise InputError(
             f"the vectors have shape {vectors.shape}, the encoder {encoder.name!r} makes {encoder.dimension}"
@@ -246,6 +248,20 @@ def _write_given(
     if writer.documents != len(vectors) or not writer.documents:
         raise InputError(f"{writer.documents} documents and {len(vectors)} vectors: give one vector for each document")
     return unit_rows(vectors)
+
+
+def _row_by_row(given: npt.ArrayLike) -> Vectors:
+    """The caller's numbers as a C-contiguous float32 array, which FAISS and checksums need."""
+    try:
+        # what float32 cannot hold becomes infinite, and is refused by its document's number
+        with np.errstate(over="ignore"):
+            numbers = np.asarray(given)
+            casting: Literal["unsafe", "same_kind"] = "unsafe" if numbers.dtype == object else "same_kind"
+            return numbers.astype(np.float32, order="C", casting=casting, copy=False)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"the vectors are not a table of numbers ({first_line(error)}): give (documents, dimensions)"
+        ) from error
 
 
 def _manifest(
@@ -346,8 +362,14 @@ def write_vector_index(
 
 
 def save_map_points(files: SegmentFiles, projection: Projection, vectors: Vectors) -> None:
-    """Write the map coordinates of a segment's passages. vectors: (n, dim) float32, unit rows."""
-    np.save(files.map_points, projection.project(vectors).astype(np.float16), allow_pickle=False)
+    """Write the map coordinates of a segment's passages. vectors: (n, dim) float32, unit rows.
+
+    Raises OSError if writing fails.
+    """
+    # into memory first: NumPy ignores an error of the last flush of a file
+    content = BytesIO()
+    np.save(content, projection.project(vectors).astype(np.float16), allow_pickle=False)
+    files.map_points.write_bytes(content.getbuffer())
 
 
 def sample_queries(writer: DocumentWriter) -> list[str]:

@@ -38,6 +38,8 @@ GRAPH_BYTES = 4 * 2 * HNSW_M + 12
 """Approximate size of one vector's links."""
 MEMORY_SHARE = 0.5
 """Share of the machine's memory that vectors and graph may take if the options give no limit."""
+STORED_SHARE = 0.8
+"""Share of the machine's memory that the lists and the stored rows of an inverted file may take while it is built."""
 LIST_STEPS = (64, 96, 128, 192, 256, 384, 512, 1_024)
 """Numbers of lists of an inverted file that a search scans, tried in turn."""
 LIST_MARGIN = 2
@@ -52,26 +54,6 @@ class SelectedIndex:
 
     index: VectorIndex
     record: IndexRecord
-
-
-@dataclass(frozen=True, slots=True)
-class _Candidate:
-    """An index type and its parameters."""
-
-    precision: Precision
-    ef_construction: int | None
-    """None for an exact index."""
-
-    def build(self, dimension: int, *, threads: int) -> VectorIndex:
-        if self.ef_construction is None:
-            return VectorIndex.exact(dimension, precision=self.precision, threads=threads)
-        return VectorIndex.hnsw(
-            dimension, precision=self.precision, ef_construction=self.ef_construction, threads=threads
-        )
-
-    @property
-    def ef_searches(self) -> Sequence[int | None]:
-        return (None,) if self.ef_construction is None else EF_SEARCH_STEPS
 
 
 def select_index(
@@ -92,10 +74,10 @@ def select_index(
     ranges: as of `VectorIndex.train`.
 
     An inverted file is built in the memory of its lists, of the stored rows and of a sample of the vectors; the other
-    types hold the vectors once more.
+    types hold the vectors once more, in the precision of the index.
 
     Yields progress, the selected index last. Raises InputError if no candidate reaches the recall, or if the vectors do
-    not fit the memory limit.
+    not fit the memory limit, or the rows of an inverted file the machine's memory.
     """
     too_large = _exceeds_memory(vectors.shape, options) if options.type == "auto" else ""
     if options.type == "ivf" or too_large:
@@ -104,38 +86,52 @@ def select_index(
             encode_queries,
             options,
             too_large or "ivf was asked for",
-            None if open_checkpoint is None else open_checkpoint(),
+            open_checkpoint,
             threads=threads,
             ranges=ranges,
         )
         return
-    exact = VectorIndex.exact(vectors.shape[1], threads=threads)
-    for _ in _add(vectors, exact):
-        pass
-    exact_ms = _query_ms(exact, vectors)
-    linked = options.type == "hnsw" or (options.type == "auto" and exact_ms > options.exact_ms)
-    precision, precision_reason = _precision(vectors.shape, options, linked=linked)
+    # for `auto`, what fits with a graph fits without one, in the same precision
+    precision, _ = _precision(vectors.shape, options, linked=options.type != "exact")
+    exact, exact_ms = None, 0.0
+    if options.type != "hnsw":
+        exact = VectorIndex.exact(vectors.shape[1], precision=precision, threads=threads)
+        exact.train(vectors, ranges)
+        for _ in _add(vectors, exact):
+            pass
+        exact_ms = _query_ms(exact, vectors)
+        if options.type == "auto" and exact_ms > options.exact_ms:
+            exact = None
+    _, precision_reason = _precision(vectors.shape, options, linked=exact is None)
     reasons = [_type_reason(options, exact_ms), *([precision_reason] if precision_reason else [])]
-    if not linked and precision == "float32":
+    if exact is not None and precision == "float32":
         yield SelectedIndex(exact, IndexRecord(reason="; ".join(reasons)))
         return
     queries = encode_queries()
-    trial = _Trial(vectors, queries, exact.search(queries, DEPTH)[0], options.recall)
-    del exact
-    for candidate in [_Candidate(precision, ef) for ef in (EF_CONSTRUCTION_STEPS if linked else (None,))]:
-        index = candidate.build(vectors.shape[1], threads=threads)
-        index.train(vectors, ranges)
-        yield from _add(vectors, index)
-        if trial.passes(index, candidate.ef_searches):
-            if candidate.ef_construction is not None:
-                reasons.append(f"linked with {candidate.ef_construction} candidates")
-            yield SelectedIndex(index, trial.record("hnsw" if linked else "exact", precision, reasons))
+    truth = highest_scores(vectors, queries, DEPTH, threads=threads)
+    trial = _Trial(vectors, queries, truth, options.recall)
+    if exact is not None:
+        if trial.passes(exact, (None,)):
+            yield SelectedIndex(exact, trial.record("exact", precision, reasons))
             return
-    subject = f"a graph over {len(vectors)} vectors as" if linked else f"{len(vectors)} vectors compared as"
+        raise InputError(
+            f"{len(vectors)} vectors compared as {precision} reach a recall@10 of {trial.recall:.4f}, not"
+            f" {options.recall:g}: set index.recall lower, or index.vectors to float32"
+        )
+    for ef_construction in EF_CONSTRUCTION_STEPS:
+        graph = VectorIndex.hnsw(
+            vectors.shape[1], precision=precision, ef_construction=ef_construction, threads=threads
+        )
+        graph.train(vectors, ranges)
+        yield from _add(vectors, graph)
+        if trial.passes(graph, EF_SEARCH_STEPS):
+            reasons.append(f"linked with {ef_construction} candidates")
+            yield SelectedIndex(graph, trial.record("hnsw", precision, reasons))
+            return
     raise InputError(
-        f"{subject} {precision} reaches a recall@10 of {trial.recall:.4f}"
-        + (f" with {EF_SEARCH_STEPS[-1]} candidates" if linked else "")
-        + f", not {options.recall:g}: set index.recall lower, index.vectors to float32, or index.type to exact"
+        f"a graph over {len(vectors)} vectors as {precision} reaches a recall@10 of {trial.recall:.4f} with"
+        f" {EF_SEARCH_STEPS[-1]} candidates, not {options.recall:g}: set index.recall lower, index.vectors to float32,"
+        " or index.type to exact"
     )
 
 
@@ -144,7 +140,7 @@ def _select_lists(
     encode_queries: Callable[[], Vectors],
     options: IndexOptions,
     reason: str,
-    checkpoint: IndexCheckpoint | None,
+    open_checkpoint: Callable[[], IndexCheckpoint] | None,
     *,
     threads: int,
     ranges: Ranges | None,
@@ -156,13 +152,15 @@ def _select_lists(
             f"an inverted file of {len(vectors)} vectors takes {mib:.0f} MiB besides the vectors on disk,"
             f" index.memory_mib allows {options.memory_mib:g}: allow more, or index fewer passages"
         )
+    # int8 alone loses about as many of the nearest as the recall allows
+    precision: Precision = "float16" if options.vectors == "auto" else options.vectors
+    _check_build_memory(vectors.shape, precision)
+    checkpoint = None if open_checkpoint is None else open_checkpoint()
     lists = yield from fill_lists(vectors, checkpoint, threads=threads)
     queries = encode_queries()
     truth = highest_scores(vectors, queries, DEPTH, threads=threads)
     trial = _Trial(vectors, queries, truth, options.recall, margin=LIST_MARGIN)
     steps = sorted({min(step, lists.lists) for step in LIST_STEPS})
-    # int8 alone loses about as many of the nearest as the recall allows
-    precision: Precision = "float16" if options.vectors == "auto" else options.vectors
     index = store_rows(vectors, precision, threads=threads, ranges=ranges).with_lists(lists)
     if trial.passes(index, steps):
         reasons = [reason, f"{lists.lists} lists take {mib:.0f} MiB, {precision} vectors are read from disk"]
@@ -262,6 +260,19 @@ def _exceeds_memory(shape: tuple[int, ...], options: IndexOptions) -> str:
     if needed <= limit:
         return ""
     return f"{precision} vectors and a graph would take {needed:.0f} MiB, over {limit:.0f} MiB ({origin})"
+
+
+def _check_build_memory(shape: tuple[int, ...], precision: Precision) -> None:
+    """Raise InputError if the stored rows and lists of an inverted file do not fit memory, in which they are made."""
+    needed = _needed_mib(shape, precision, linked=False) + list_bytes(shape[0], shape[1]) / 2**20
+    limit = STORED_SHARE * machine_memory() / 2**20
+    if needed > limit:
+        raise InputError(
+            f"to build an inverted file of {shape[0]} vectors as {precision} takes {needed:.0f} MiB of memory, over"
+            f" {limit:.0f} MiB ({STORED_SHARE:.0%} of this machine's memory):"
+            + ("" if precision == "int8" else " set index.vectors to int8,")
+            + " index fewer passages, or build on a machine with more memory"
+        )
 
 
 def _precision(shape: tuple[int, ...], options: IndexOptions, *, linked: bool) -> tuple[Precision, str]:

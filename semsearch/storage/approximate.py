@@ -9,6 +9,7 @@ from typing import Any, Protocol, Self
 import faiss
 import numpy as np
 
+from semsearch.errors import first_line
 from semsearch.types import Rows, Scores, Vectors
 
 RowStorage = faiss.IndexFlat | faiss.IndexScalarQuantizer
@@ -66,7 +67,7 @@ class Approximate(Protocol):
         ...
 
     def save(self, path: Path) -> None:
-        """Write the structure without the stored rows. Raises RuntimeError, as FAISS does."""
+        """Write the structure without the stored rows. Raises OSError if writing fails."""
         ...
 
     def widened(self, ef_search: int, wanted: int, allowed_share: float) -> int:
@@ -134,7 +135,7 @@ class Graph:
 
     def save(self, path: Path) -> None:
         """As of `Approximate`."""
-        faiss.write_index(self._graph, str(path), faiss.IO_FLAG_SKIP_STORAGE)  # type: ignore[call-overload]
+        write_faiss(self._graph, path, flags=faiss.IO_FLAG_SKIP_STORAGE)
 
     def widened(self, ef_search: int, wanted: int, allowed_share: float) -> int:
         """As of `Approximate`."""
@@ -240,7 +241,7 @@ class InvertedFile:
 
     def save(self, path: Path) -> None:
         """As of `Approximate`."""
-        faiss.write_index(self._lists, str(path))
+        write_faiss(self._lists, path)
 
     def widened(self, ef_search: int, wanted: int, allowed_share: float) -> int:  # noqa: ARG002
         """As of `Approximate`."""
@@ -298,6 +299,16 @@ def list_bytes(rows: int, dimension: int) -> int:
     """Return the approximate size of an inverted file: codes, row numbers and centroids."""
     code = math.ceil(dimension * CODE_BITS / 8) + 8
     return rows * (code + 8) + 4 * dimension * list_count(rows)
+
+
+def write_faiss(index: Any, path: Path, *, flags: int = 0) -> None:
+    """Write an index, completely. Raises OSError if writing fails."""
+    try:
+        # FAISS ignores an error of the last flush of a file that it opened itself
+        with path.open("wb") as file:
+            faiss.write_index(index, faiss.PyCallbackIOWriter(file.write), flags)  # type: ignore[attr-defined]
+    except (OSError, RuntimeError) as error:
+        raise OSError(f"{path.name} could not be written ({first_line(error)})") from error
 
 
 def read_faiss(path: Path, index_types: tuple[type, ...], *, mapped: bool = True) -> Any:

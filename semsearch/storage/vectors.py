@@ -17,6 +17,7 @@ from semsearch.storage.approximate import (
     InvertedFile,
     RowStorage,
     read_faiss,
+    write_faiss,
 )
 from semsearch.types import Mask, Rows, Scores, Vectors
 
@@ -155,12 +156,9 @@ class VectorIndex:
 
         Raises OSError if writing fails.
         """
-        try:
-            faiss.write_index(self._rows, str(path))
-            if self._approximate is not None and approximate is not None:
-                self._approximate.save(approximate)
-        except RuntimeError as error:
-            raise OSError(f"{path.name} could not be written ({first_line(error)})") from error
+        write_faiss(self._rows, path)
+        if self._approximate is not None and approximate is not None:
+            self._approximate.save(approximate)
 
     def vectors(self, rows: Rows) -> Vectors:
         """Return the vectors of n rows, (n, dim) float32."""

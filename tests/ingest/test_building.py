@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from itertools import repeat
 from pathlib import Path
@@ -244,3 +244,64 @@ def test_an_interrupted_build_does_not_wait_for_batches_that_have_not_begun(
     with pytest.raises(KeyboardInterrupt):
         list(build(recipe(source, tiny_model, encoder=prompted), tmp_path / "index", device="cpu", threads=1))
     assert waiting[0].cancelled()
+
+
+def strided(vectors: Vectors) -> Vectors:
+    wide = np.zeros((2 * len(vectors), 3 * vectors.shape[1]), np.float32)
+    wide[::2, ::3] = vectors
+    return wide[::2, ::3]
+
+
+def given_build(folder: Path, encoder: Encoder, given: object, index_type: str) -> Published:
+    documents = [Document(f"d{n}", "", f"word{n}", "a.csv", {}) for n in range(300)]
+    recipe = Recipe.model_validate({"index": {"type": index_type, "recall": 0.3}})
+    events = build(recipe, folder, records=documents, vectors=given, encoder=encoder, threads=1)  # type: ignore[arg-type]
+    *_, last = events
+    assert isinstance(last, Published)
+    return last
+
+
+@pytest.mark.parametrize("index_type", ["exact", "hnsw", "ivf"])
+@pytest.mark.parametrize(
+    "given_as",
+    [
+        np.asfortranarray,
+        strided,
+        lambda vectors: vectors[::-1][::-1],
+        lambda vectors: np.ascontiguousarray(vectors[::-1])[::-1],
+        lambda vectors: vectors.astype(np.float64),
+        lambda vectors: np.asfortranarray(vectors.astype(np.float64)),
+        lambda vectors: vectors.astype(">f4"),
+        lambda vectors: vectors.tolist(),
+        list,
+        lambda vectors: vectors.astype(object),
+    ],
+)
+def test_given_vectors_may_lie_in_memory_in_any_way(
+    tmp_path: Path, tiny_encoder: Encoder, index_type: str, given_as: Callable[[Vectors], object]
+) -> None:
+    vectors = np.random.default_rng(3).standard_normal((300, tiny_encoder.dimension)).astype(np.float32)
+    given_build(tmp_path / "index", tiny_encoder, given_as(vectors), index_type)
+    engine = SearchEngine.open(tmp_path / "index", encoder=tiny_encoder, threads=1)
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    assert engine.corpus.search_vectors(unit[:20], 1)[1][:, 0].tolist() == list(range(20))
+    engine.close()
+
+
+@pytest.mark.parametrize(
+    ("given", "complaint"),
+    [
+        ([[1.0], [1.0, 2.0]], "not a table of numbers"),
+        ([["a", "b"]], "not a table of numbers"),
+        (np.ones((3, 2), np.complex64), "not a table of numbers"),
+        ([[None, 1.0]], "is zero or not finite|dimensions"),
+        (1.0, "have shape"),
+        ([], "have shape"),
+        (np.full((300, 32), 1e300), "dimensions|document 0 is zero or not finite"),
+    ],
+)
+def test_given_vectors_that_are_none_are_an_error(
+    tmp_path: Path, tiny_encoder: Encoder, given: object, complaint: str
+) -> None:
+    with pytest.raises(InputError, match=complaint):
+        given_build(tmp_path / "index", tiny_encoder, given, "exact")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from semsearch.encoders.encoder import Encoder
 from semsearch.errors import InputError
-from semsearch.ingest import index_selection
+from semsearch.ingest import index_selection, inverted_file
 from semsearch.ingest.index_selection import SelectedIndex, recall_of, select_index
 from semsearch.ingest.inverted_file import LinkingGraph
 from semsearch.ingest.recipe import IndexOptions
@@ -19,7 +20,7 @@ from semsearch.search.engine import SearchEngine
 from semsearch.storage.checking import check
 from semsearch.storage.generations import read_manifest
 from semsearch.storage.vectors import VectorIndex
-from semsearch.types import Document, Mode, Query
+from semsearch.types import Document, Mode, Query, Vectors
 from tests.adapters.test_adapter import unit_rows
 from tests.conftest import Command, build_index, hits_of, write_jsonl
 
@@ -82,6 +83,37 @@ def test_vectors_are_kept_as_exactly_as_memory_allows(kind: str, options: dict[s
         assert record.recall == pytest.approx(share, abs=1e-4)
 
 
+@pytest.mark.parametrize("precision", ["float32", "float16", "int8"])
+@pytest.mark.parametrize("options", [{"exact_ms": 1e6}, {"exact_ms": 0}, {"type": "exact"}, {"type": "hnsw"}])
+def test_vectors_are_held_once_and_only_as_they_are_stored(
+    monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], precision: str
+) -> None:
+    monkeypatch.setattr(inverted_file, "COMPARED_ROWS", 700)
+    made: list[tuple[str, weakref.ref[VectorIndex]]] = []
+    add = VectorIndex.add
+
+    def making(make: Any) -> Any:
+        def noting(*args: Any, precision: str = "float32", **others: Any) -> VectorIndex:
+            index: VectorIndex = make(*args, precision=precision, **others)
+            made.append((precision, weakref.ref(index)))
+            return index
+
+        return noting
+
+    def adding(self: VectorIndex, vectors: Vectors) -> None:
+        add(self, vectors)
+        held = [(made_as, index.count) for made_as, ref in made if (index := ref()) is not None]
+        whole = [made_as for made_as, count in held if count > 700]
+        assert whole in ([], [precision])
+
+    monkeypatch.setattr(VectorIndex, "add", adding)
+    monkeypatch.setattr(VectorIndex, "exact", making(VectorIndex.exact))
+    monkeypatch.setattr(VectorIndex, "hnsw", making(VectorIndex.hnsw))
+    _, found = sized(recall=0.8, vectors=precision, **options)
+    assert found.record.vectors == precision
+    assert found.index.count == 6000
+
+
 def test_where_a_graph_finds_too_little_it_is_linked_with_more_care(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
     make = VectorIndex.hnsw
@@ -105,7 +137,7 @@ def test_what_fits_no_memory_or_finds_too_little_is_refused() -> None:
         sized(type="hnsw", memory_mib=1)
     with pytest.raises(InputError, match=r"6000 vectors as float32 take 0 MiB"):
         sized(type="exact", vectors="float32", memory_mib=0.3)
-    with pytest.raises(InputError, match=r"6000 vectors compared as int8 reaches a recall@10 of 0.9\d+, not 1"):
+    with pytest.raises(InputError, match=r"6000 vectors compared as int8 reach a recall@10 of 0.9\d+, not 1"):
         sized(type="exact", vectors="int8", recall=1)
 
 

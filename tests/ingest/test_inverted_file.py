@@ -5,8 +5,10 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -21,11 +23,11 @@ from semsearch.ingest.inverted_file import LinkingGraph, highest_scores, sample_
 from semsearch.ingest.recipe import IndexOptions, Recipe
 from semsearch.ingest.updating import UpdateResult, compact, delete, update
 from semsearch.search.engine import SearchEngine
+from semsearch.storage import approximate, index_checkpoint
 from semsearch.storage.approximate import InvertedFile
 from semsearch.storage.checking import check
 from semsearch.storage.generations import read_manifest
 from semsearch.storage.index_checkpoint import IndexCheckpoint
-from semsearch.system import memory
 from semsearch.types import Document, Mode, Query, Vectors
 from tests.adapters.test_adapter import unit_rows
 from tests.conftest import Command, build_index, hits_of, write_jsonl
@@ -70,16 +72,6 @@ def test_vectors_that_do_not_fit_memory_get_an_inverted_file(
     assert reason in record.reason
 
 
-def test_the_memory_of_a_container_is_its_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "CGROUP_LIMIT", tmp_path / "limit")
-    whole = memory.machine_memory()
-    assert whole > 2**20
-    (tmp_path / "limit").write_text("max\n")
-    assert memory.machine_memory() == whole
-    (tmp_path / "limit").write_text("1048576\n")
-    assert memory.machine_memory() == 2**20
-
-
 @pytest.mark.parametrize("precision", ["auto", "int8", "float32"])
 def test_an_inverted_file_has_the_recall_that_was_asked_for(precision: str) -> None:
     found = selected(type="ivf", vectors=precision, recall=0.95)
@@ -100,6 +92,30 @@ def test_lists_that_fit_no_memory_or_find_too_little_are_refused(monkeypatch: py
     monkeypatch.setattr(index_selection, "LIST_STEPS", (1, 2))
     with pytest.raises(InputError, match=r"6000 vectors as int8 reaches a recall@10 of 0\.\d+ with \d+ of 153 lists"):
         selected(type="ivf", vectors="int8", recall=1)
+
+
+@pytest.mark.parametrize("index_type", ["ivf", "auto"])
+@pytest.mark.parametrize(
+    ("precision", "takes", "remedy"),
+    [
+        # 6,000 vectors of 16 numbers: the lists take 0.11 MiB
+        ("float32", 0.48, "set index.vectors to int8, index fewer passages, or build on"),
+        ("float16", 0.29, "set index.vectors to int8, index fewer passages, or build on"),
+        ("auto", 0.29, "set index.vectors to int8, index fewer passages, or build on"),
+        ("int8", 0.20, "memory\\): index fewer passages, or build on a machine with more memory"),
+    ],
+)
+def test_rows_that_do_not_fit_memory_are_refused_before_training(
+    monkeypatch: pytest.MonkeyPatch, trained: list[int], index_type: str, precision: str, takes: float, remedy: str
+) -> None:
+    options = {"type": index_type, "vectors": precision, "recall": 0.3}
+    monkeypatch.setattr(index_selection, "machine_memory", lambda: (takes + 0.02) / 0.8 * 2**20)
+    assert selected(**options).record.type == "ivf"
+    del trained[:]
+    monkeypatch.setattr(index_selection, "machine_memory", lambda: (takes - 0.02) / 0.8 * 2**20)
+    with pytest.raises(InputError, match=rf"6000 vectors as \w+ takes 0 MiB of memory, over 0 MiB .80%.*{remedy}"):
+        selected(**options)
+    assert not trained
 
 
 def test_the_truth_is_that_of_a_brute_force_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,16 +181,77 @@ def test_a_stopped_build_continues_and_makes_the_same_index(tmp_path: Path, trai
 
 
 @pytest.mark.usefixtures("small_steps")
-def test_what_was_made_of_other_vectors_or_is_damaged_is_not_continued(tmp_path: Path, trained: list[int]) -> None:
+def test_what_was_made_of_other_vectors_is_not_continued(tmp_path: Path, trained: list[int]) -> None:
     list(continued(tmp_path))
     changed = VECTORS.copy()
     changed[4321] = VECTORS[0]
     list(continued(tmp_path, changed))
     assert len(trained) == 2
-    [left] = tmp_path.iterdir()
-    left.write_bytes(left.read_bytes()[:-100])
-    list(continued(tmp_path, changed))
-    assert len(trained) == 3
+
+
+@pytest.fixture(scope="module")
+def whole_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    folder = tmp_path_factory.mktemp("whole")
+    list(continued(folder))
+    [path] = folder.iterdir()
+    return path.read_bytes()
+
+
+def flipped(content: bytes, byte: int) -> bytes:
+    return content[:byte] + bytes([content[byte] ^ 4]) + content[byte:][1:]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *(partial(flipped, byte=byte) for byte in (0, 4, 9, 14, 33, 60, 100, 5_000, 20_000, 60_000, -17, -16, -1)),
+        lambda content: content[:-1],
+        lambda content: content[:-100],
+        lambda content: content[:10],
+        lambda _: b"",
+        lambda content: content + b"x",
+    ],
+)
+def test_a_damaged_checkpoint_is_discarded(
+    tmp_path: Path, trained: list[int], whole_checkpoint: bytes, damage: Callable[[bytes], bytes]
+) -> None:
+    checkpoint = IndexCheckpoint(tmp_path, VECTORS)
+    checkpoint.save(InvertedFile.empty(16, lists=2))
+    [path] = tmp_path.iterdir()
+    path.write_bytes(whole_checkpoint)
+    *_, last = continued(tmp_path)
+    assert isinstance(last, SelectedIndex)
+    assert not trained
+    path.write_bytes(damage(whole_checkpoint))
+    assert checkpoint.load() is None
+    assert not path.exists()
+    path.write_bytes(damage(whole_checkpoint))
+    *_, again = continued(tmp_path)
+    assert isinstance(again, SelectedIndex)
+    assert len(trained) == 1
+    assert again.record.recall == last.record.recall
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "value"),
+    [
+        (approximate, "LISTS_PER_ROOT", 0.1),
+        (approximate, "MIN_TRAINING_ROWS", 30),
+        (index_checkpoint, "MIN_TRAINING_ROWS", 38),
+        (index_checkpoint, "CODE_BITS", 2),
+        (index_checkpoint, "TRAINING_ROWS", 50),
+        (index_checkpoint, "ITERATIONS", 9),
+    ],
+)
+def test_what_was_made_in_another_way_is_not_continued(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str, value: float
+) -> None:
+    rows = unit_rows(200, dimension=16)
+    IndexCheckpoint(tmp_path, rows).save(InvertedFile.empty(16, lists=2))
+    assert IndexCheckpoint(tmp_path, np.asfortranarray(rows)).load() is not None
+    monkeypatch.setattr(module, name, value)
+    assert IndexCheckpoint(tmp_path, rows).load() is None
+    assert not list(tmp_path.iterdir())
 
 
 def recipe(source: Path, model: Path) -> Recipe:

@@ -8,21 +8,32 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from semsearch.adapters.basis import SpectralBasis
 from semsearch.encoders.encoder import Encoder
 from semsearch.errors import IndexFolderError, IndexWriteError
-from semsearch.ingest.building import Reading, build
+from semsearch.ingest.building import Reading, build, save_map_points
+from semsearch.ingest.inverted_file import fill_lists
 from semsearch.ingest.recipe import Recipe
 from semsearch.ingest.updating import OpenIndex, compact, delete, update
 from semsearch.search.engine import SearchEngine
+from semsearch.storage.approximate import InvertedFile
 from semsearch.storage.checking import check
-from semsearch.storage.generations import current
+from semsearch.storage.generations import SegmentFiles, current
+from semsearch.storage.index_checkpoint import IndexCheckpoint, remove_index_checkpoint
+from semsearch.storage.projection import Projection
+from semsearch.storage.vectors import VectorIndex
 from semsearch.types import Document
+from tests.adapters.test_adapter import unit_rows
 
 DOCUMENTS = [Document(f"d{n}", "", f"text of word{n}", f"a.csv:{n}", {"n": n}) for n in range(60)]
+
+ROWS = unit_rows(4_000, dimension=16)
 
 
 def run_build(folder: Path, encoder: Encoder) -> None:
@@ -96,6 +107,70 @@ def test_a_full_disk_leaves_the_index_as_it_was(index: Path, tiny_encoder: Encod
         assert size > 1_000
         assert current(index) != before
     assert not list(index.glob("building-*"))
+    assert check(index).problems == ()
+
+
+def save_exact(folder: Path) -> None:
+    index = VectorIndex.exact(16)
+    index.add(ROWS)
+    index.save(folder / "saved")
+
+
+def save_graph(folder: Path) -> None:
+    index = VectorIndex.hnsw(16)
+    index.add(ROWS)
+    index.save(folder / "vectors", folder / "saved")
+
+
+def save_lists(folder: Path) -> None:
+    lists = InvertedFile.empty(16, lists=30)
+    lists.train(ROWS)
+    lists.append(ROWS)
+    lists.save(folder / "saved")
+
+
+def save_checkpoint(folder: Path) -> None:
+    remove_index_checkpoint(folder)
+    for _ in fill_lists(ROWS, IndexCheckpoint(folder, ROWS), threads=1):
+        pass
+
+
+@cache
+def projection() -> Projection:
+    return Projection.fit(ROWS, SpectralBasis.from_vectors(ROWS), threads=1)
+
+
+def save_points(folder: Path) -> None:
+    save_map_points(SegmentFiles(folder), projection(), ROWS)
+
+
+@pytest.mark.parametrize("save", [save_exact, save_graph, save_lists, save_checkpoint, save_points])
+@pytest.mark.parametrize("missing", [1, 10, 1_000, 4_000])
+def test_a_file_that_lacks_its_last_bytes_is_an_error(
+    tmp_path: Path, save: Callable[[Path], None], missing: int
+) -> None:
+    save(tmp_path)
+    size = max(path.stat().st_size for path in tmp_path.iterdir())
+    with files_limited_to(size - missing), pytest.raises(OSError, match="File too large"):
+        save(tmp_path)
+    save(tmp_path)
+
+
+def test_vectors_that_lack_their_last_bytes_are_not_published(index: Path, tiny_encoder: Encoder) -> None:
+    vectors = np.random.default_rng(0).standard_normal((4_000, tiny_encoder.dimension)).astype(np.float32)
+    documents = [Document(f"d{n}", "", f"word{n}", "a.csv", {}) for n in range(len(vectors))]
+
+    def run() -> None:
+        for _ in build(Recipe(map=False), index, records=documents, vectors=vectors, encoder=tiny_encoder, threads=1):
+            pass
+
+    run()
+    before = current(index)
+    size = next(before.glob("*/vectors.faiss")).stat().st_size
+    assert size == max(path.stat().st_size for path in before.rglob("*"))
+    with files_limited_to(size - 10), pytest.raises(IndexWriteError, match=r"vectors\.faiss.*make room"):
+        run()
+    assert current(index) == before
     assert check(index).problems == ()
 
 
