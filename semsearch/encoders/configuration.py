@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tokenizers import Tokenizer
 
@@ -35,7 +35,8 @@ def configuration_sha256(model: SentenceTransformer, tokenizer: Tokenizer, *, wi
     """
     size = tokenizer.get_vocab_size()
     vocabulary = [tokenizer.id_to_token(token) for token in range(0, size, -(-size // MAX_TOKENS) or 1)]
-    parts = list(model.modules())
+    parts: list[Any] = list(model.modules())
+    transformers: list[Any] = [module for module in model if hasattr(module, "auto_model")]
     configuration = {
         "vocabulary": [size, vocabulary],
         "tokens": [encoding.ids for encoding in tokenizer.encode_batch(list(PROBES))],
@@ -50,9 +51,7 @@ def configuration_sha256(model: SentenceTransformer, tokenizer: Tokenizer, *, wi
             type(part.activation_function).__name__ for part in parts if hasattr(part, "activation_function")
         ],
         "transformers": [
-            [getattr(module.auto_model.config, field, None) for field in MODEL_FIELDS]
-            for module in model
-            if hasattr(module, "auto_model")
+            [getattr(module.auto_model.config, field, None) for field in MODEL_FIELDS] for module in transformers
         ],
     }
     return hashlib.sha256(json.dumps(configuration).encode()).hexdigest()
@@ -63,7 +62,7 @@ def check_vocabulary(model: SentenceTransformer, tokenizer: Tokenizer, *, name: 
 
     Models have at most some spare rows in their embedding matrix, never half of it.
     """
-    first = model[0]
+    first: Any = model[0]
     try:
         # of a transformer, or of a model of word vectors
         embeddings = first.auto_model.get_input_embeddings() if hasattr(first, "auto_model") else first.embedding

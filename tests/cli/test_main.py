@@ -162,7 +162,7 @@ def test_output_in_ascii_has_no_traceback(bees: Path, command: Command, monkeypa
             patch.setattr("sys.stdout", stdout)
             done = command(*(str(bees) if word == "INDEX" else word for word in words))
         stdout.flush()
-        printed = stdout.buffer.getvalue().decode("ascii")  # type: ignore[attr-defined]
+        printed = stdout.buffer.getvalue().decode("ascii")
         assert "Traceback" not in done.stderr, name
         assert done.returncode == (name == "a filter's error"), (name, done.stderr)
         if "JSON" in name or name == "labels":

@@ -79,11 +79,16 @@ def test_without_torch_adapting_fails_and_polling_goes_on(registry: Registry, mo
     monkeypatch.setitem(sys.modules, "torch", None)
     monkeypatch.setattr(adaptation_worker, "POLL_INTERVAL_S", 0.01)
     polled, outcomes = threading.Event(), list[str]()
+
+    def refresh(_index: str) -> bool:
+        polled.set()
+        return True
+
     worker = AdaptationWorker(
         {"zoo": registry},  # type: ignore[dict-item]
         after=0,
         on_adapted=lambda outcome, _seconds: outcomes.append(outcome),
-        refresh=lambda _index: polled.set() or True,
+        refresh=refresh,
     )
     with pytest.raises(OverloadedError, match=r"adapting needs torch, which cannot be imported \("):
         worker.adapt("zoo", "team").result(10)
