@@ -238,9 +238,9 @@ class Recipe(_Section):
             source.model_copy(update={"path": path.parent / source.path}) if source.path else source
             for source in recipe.sources
         )
-        encoder, beside = recipe.encoder, str(path.parent / recipe.encoder.model)
-        if ModelLocation(beside).is_folder:
-            encoder = encoder.model_copy(update={"model": str(Path(beside).resolve())})
+        encoder, folder = recipe.encoder, str(path.parent / recipe.encoder.model)
+        if ModelLocation(folder).is_folder:
+            encoder = encoder.model_copy(update={"model": str(Path(folder).resolve())})
         return recipe.model_copy(update={"sources": sources, "encoder": encoder})
 
     def located(self) -> Recipe:

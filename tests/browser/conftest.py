@@ -6,7 +6,7 @@ import os
 import shutil
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
@@ -30,8 +30,13 @@ def serving(engines: dict[str, SearchEngine], keys: WriteKeys | None = None) -> 
     """Serve the engines; yields the server's address and closes the engines at the end."""
     app = create_app(engines, keys=keys)
     server = create_server(app, host="127.0.0.1", port=0, threads=8)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
+
+    def run() -> None:
+        # its loop may be waiting for the sockets that are closed at the end
+        with suppress(OSError):
+            server.run()
+
+    threading.Thread(target=run, daemon=True).start()
     yield f"http://127.0.0.1:{server.effective_port}"
     server.close()
     app.extensions["semsearch"].close()

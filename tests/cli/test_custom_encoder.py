@@ -25,7 +25,7 @@ class Lengths:
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["search", "cat", "-i", "INDEX"],
+        ["search", "cat", "-i", "INDEX", "--mode", "semantic"],
         ["update", "INDEX", "INPUT"],
         ["serve", "INDEX", "--port", "0"],
         ["adapt", "INDEX", "--domain", "team"],
