@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+# tables are as wide in a worker of pytest-xdist as in a terminal
+os.environ["COLUMNS"] = "200"
 # models are prepared once for each run of the tests
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="semsearch-tests-")
 

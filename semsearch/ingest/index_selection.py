@@ -116,7 +116,7 @@ def select_index(
             return
         raise InputError(
             f"{len(vectors)} vectors compared as {precision} reach a recall@10 of {trial.recall:.4f}, not"
-            f" {options.recall:g}: set index.recall lower, or index.vectors to float32"
+            f" surely {options.recall:g}: set index.recall lower, or index.vectors to float32"
         )
     for ef_construction in EF_CONSTRUCTION_STEPS:
         graph = VectorIndex.hnsw(
@@ -128,10 +128,18 @@ def select_index(
             reasons.append(f"linked with {ef_construction} candidates")
             yield SelectedIndex(graph, trial.record("hnsw", precision, reasons))
             return
-    raise InputError(
+    failure = (
         f"a graph over {len(vectors)} vectors as {precision} reaches a recall@10 of {trial.recall:.4f} with"
-        f" {EF_SEARCH_STEPS[-1]} candidates, not {options.recall:g}: set index.recall lower, index.vectors to float32,"
-        " or index.type to exact"
+        f" {EF_SEARCH_STEPS[-1]} candidates, not surely {options.recall:g}"
+    )
+    if options.type == "auto":
+        del graph
+        yield from _select_lists(
+            vectors, encode_queries, options, failure, open_checkpoint, threads=threads, ranges=ranges
+        )
+        return
+    raise InputError(
+        f"{failure}: set index.recall lower, index.vectors to float32, or index.type to auto, exact or ivf"
     )
 
 
@@ -168,8 +176,8 @@ def _select_lists(
         return
     raise InputError(
         f"an inverted file of {len(vectors)} vectors as {precision} reaches a recall@10 of {trial.recall:.4f} with"
-        f" {trial.ef_search} of {lists.lists} lists, not {options.recall:g}: set index.recall lower, index.vectors to"
-        " float16 or float32, or index.type to hnsw"
+        f" {trial.ef_search} of {lists.lists} lists, not surely {options.recall:g}: set index.recall lower,"
+        " index.vectors to float16 or float32, or index.type to hnsw or exact"
     )
 
 

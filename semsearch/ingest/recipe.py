@@ -68,7 +68,8 @@ class IndexOptions(_Section):
     type: Literal["auto", "exact", "hnsw", "ivf"] = Field(
         "auto",
         description="exact compares every vector, hnsw searches a graph, ivf an inverted file over vectors on disk;"
-        " auto: ivf if vectors and graph do not fit memory, else exact if that is fast enough, else hnsw",
+        " auto: ivf if vectors and graph do not fit memory, else exact if that is fast enough, else hnsw, or ivf if"
+        " no graph reaches the recall",
     )
     vectors: Literal["auto", "float32", "float16", "int8"] = Field(
         "auto",

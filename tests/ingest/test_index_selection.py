@@ -132,12 +132,23 @@ def test_where_a_graph_finds_too_little_it_is_linked_with_more_care(monkeypatch:
     assert "linked with 200 candidates" in found.record.reason
 
 
+def test_an_inverted_file_is_selected_where_no_graph_reaches_the_recall(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index_selection, "EF_SEARCH_STEPS", (1,))
+    monkeypatch.setattr(index_selection, "EF_CONSTRUCTION_STEPS", (2,))
+    monkeypatch.setattr(index_selection, "FUSION_DEPTH", 10)
+    _, found = sized(exact_ms=0, recall=0.9)
+    assert (found.record.type, found.record.vectors) == ("ivf", "float16")
+    assert found.record.recall is not None
+    assert found.record.recall > 0.9
+    assert found.record.reason.startswith("a graph over 6000 vectors as float32 reaches a recall@10 of 0.")
+
+
 def test_what_fits_no_memory_or_finds_too_little_is_refused() -> None:
     with pytest.raises(InputError, match=r"6000 vectors as int8 take 2 MiB, index.memory_mib allows 1"):
         sized(type="hnsw", memory_mib=1)
     with pytest.raises(InputError, match=r"6000 vectors as float32 take 0 MiB"):
         sized(type="exact", vectors="float32", memory_mib=0.3)
-    with pytest.raises(InputError, match=r"6000 vectors compared as int8 reach a recall@10 of 0.9\d+, not 1"):
+    with pytest.raises(InputError, match=r"6000 vectors compared as int8 reach a recall@10 of 0.9\d+, not surely 1"):
         sized(type="exact", vectors="int8", recall=1)
 
 
@@ -178,7 +189,7 @@ def test_below_the_recall_that_was_asked_for_nothing_is_published(
 ) -> None:
     monkeypatch.setattr("semsearch.ingest.index_selection.recall_of", lambda *_: np.full(9, 0.9))
     source = write_jsonl(tmp_path / "a.jsonl", ({"id": str(n), "text": f"word{n} other{n % 7}"} for n in range(50)))
-    with pytest.raises(InputError, match=r"reaches a recall@10 of 0.9000 with 800 candidates, not 0.98"):
+    with pytest.raises(InputError, match=r"reaches a recall@10 of 0.9000 with 800 candidates, not surely 0.98"):
         build_index(tmp_path / "index", source, model=tiny_model, index={"type": "hnsw"})
     # what was encoded is kept for a build that asks for less
     assert [path.name for path in (tmp_path / "index").iterdir()] == ["unfinished.sqlite"]
