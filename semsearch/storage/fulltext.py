@@ -30,7 +30,7 @@ FEW_ROWS = 1_000
 """Number of allowed rows up to which the engine looks for these alone, if it is given no compiled filter."""
 MAX_LISTED_ROWS = 20_000
 """Number up to which it does so if few of the best rows are allowed."""
-MAX_RANKED_SHARE = 0.1
+MAX_RANKED_SHARE = 0.3
 """Share of allowed rows from which on the best of all rows are filtered, which skips most of what matches less."""
 TIED_ROWS = 20
 """Rows that are found beyond those that are wanted, to see whether they tie with the last of them."""
