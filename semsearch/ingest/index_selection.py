@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from statistics import median
 from time import perf_counter
 
@@ -79,11 +80,17 @@ def select_index(
     Yields progress, the selected index last. Raises InputError if no candidate reaches the recall, or if the vectors do
     not fit the memory limit, or the rows of an inverted file the machine's memory.
     """
+
+    @cache
+    def measured_truth() -> tuple[Vectors, Scores]:
+        queries = encode_queries()
+        return queries, highest_scores(vectors, queries, DEPTH, threads=threads)
+
     too_large = _exceeds_memory(vectors.shape, options) if options.type == "auto" else ""
     if options.type == "ivf" or too_large:
         yield from _select_lists(
             vectors,
-            encode_queries,
+            measured_truth,
             options,
             too_large or "ivf was asked for",
             open_checkpoint,
@@ -107,9 +114,7 @@ def select_index(
     if exact is not None and precision == "float32":
         yield SelectedIndex(exact, IndexRecord(reason="; ".join(reasons)))
         return
-    queries = encode_queries()
-    truth = highest_scores(vectors, queries, DEPTH, threads=threads)
-    trial = _Trial(vectors, queries, truth, options.recall)
+    trial = _Trial(vectors, *measured_truth(), options.recall)
     if exact is not None:
         if trial.passes(exact, (None,)):
             yield SelectedIndex(exact, trial.record("exact", precision, reasons))
@@ -135,7 +140,7 @@ def select_index(
     if options.type == "auto":
         del graph
         yield from _select_lists(
-            vectors, encode_queries, options, failure, open_checkpoint, threads=threads, ranges=ranges
+            vectors, measured_truth, options, failure, open_checkpoint, threads=threads, ranges=ranges
         )
         return
     raise InputError(
@@ -145,7 +150,7 @@ def select_index(
 
 def _select_lists(
     vectors: Vectors,
-    encode_queries: Callable[[], Vectors],
+    measured_truth: Callable[[], tuple[Vectors, Scores]],
     options: IndexOptions,
     reason: str,
     open_checkpoint: Callable[[], IndexCheckpoint] | None,
@@ -153,7 +158,7 @@ def _select_lists(
     threads: int,
     ranges: Ranges | None,
 ) -> Iterator[LinkingGraph | SelectedIndex]:
-    """As `select_index`, of an inverted file."""
+    """As `select_index`, of an inverted file. measured_truth: returns the queries and their highest cosines."""
     mib = list_bytes(*vectors.shape) / 2**20
     if options.memory_mib is not None and mib > options.memory_mib:
         raise InputError(
@@ -165,9 +170,7 @@ def _select_lists(
     _check_build_memory(vectors.shape, precision)
     checkpoint = None if open_checkpoint is None else open_checkpoint()
     lists = yield from fill_lists(vectors, checkpoint, threads=threads)
-    queries = encode_queries()
-    truth = highest_scores(vectors, queries, DEPTH, threads=threads)
-    trial = _Trial(vectors, queries, truth, options.recall, margin=LIST_MARGIN)
+    trial = _Trial(vectors, *measured_truth(), options.recall, margin=LIST_MARGIN)
     steps = sorted({min(step, lists.lists) for step in LIST_STEPS})
     index = store_rows(vectors, precision, threads=threads, ranges=ranges).with_lists(lists)
     if trial.passes(index, steps):

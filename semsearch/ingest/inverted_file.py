@@ -72,7 +72,8 @@ def store_rows(vectors: Vectors, precision: Precision, *, threads: int, ranges: 
     ranges: as of `VectorIndex.train`.
     """
     index = VectorIndex.exact(vectors.shape[1], precision=precision, threads=threads)
-    index.train(sample_rows(vectors, QUANTIZER_ROWS), ranges)
+    if precision != "float32":
+        index.train(sample_rows(vectors, QUANTIZER_ROWS), ranges)
     index.reserve(len(vectors))
     for start in range(0, len(vectors), ROWS_AT_A_TIME):
         index.add(vectors[start : start + ROWS_AT_A_TIME])

@@ -35,7 +35,7 @@ from semsearch.ingest.building import (
 )
 from semsearch.ingest.encoding import Encoding, Resuming, encode_passages, encode_resumable, open_checkpoint
 from semsearch.ingest.input_report import InputReport, file_of
-from semsearch.ingest.inverted_file import LinkingGraph
+from semsearch.ingest.inverted_file import LinkingGraph, store_rows
 from semsearch.ingest.readers.files import BadRecord, PassedOver, Record
 from semsearch.ingest.recipe import IndexOptions, Recipe
 from semsearch.storage.corpus import Corpus, Segment
@@ -47,7 +47,7 @@ from semsearch.storage.index_checkpoint import remove_index_checkpoint
 from semsearch.storage.left_out import LeftOut
 from semsearch.storage.manifest import FULLTEXT_VERSION, IndexRecord, Manifest, SegmentRecord
 from semsearch.storage.projection import Projection, landmark_count
-from semsearch.storage.vectors import Ranges, VectorIndex
+from semsearch.storage.vectors import Ranges
 from semsearch.system.files import drop_pages, temp_memmap
 from semsearch.system.threads import available_cores
 from semsearch.types import Document, Vectors
@@ -431,12 +431,8 @@ class _Change:
         """
         files = self.files.segment(self._name)
         if options is None:
-            index, record = VectorIndex.exact(vectors.shape[1]), IndexRecord(reason="few passages")
-            index.reserve(len(vectors))
-            for start in range(0, len(vectors), COPIED_ROWS):
-                index.add(vectors[start : start + COPIED_ROWS])
-                drop_pages(vectors)
-            index.save(files.vectors)
+            record = IndexRecord(reason="few passages")
+            store_rows(vectors, "float32", threads=1).save(files.vectors)
         else:
             ranges = _int8_ranges(self.corpus.segments, vectors)
             try:

@@ -291,10 +291,8 @@ class SearchEngine:
             if failed and index in encoded:
                 page = replace(page, adaptation=ENCODER_FAILED)
             frozen_page = self.rank(query, result.frozen) if query.compare and result is not None else page
-            counts = (
-                count_facets(query, facets, result, page.mode, self.corpus, ef_search=self.manifest.search.ef_search)
-                if facets
-                else {}
+            counts = count_facets(
+                query, facets, result, page.mode, self.corpus, ef_search=self.manifest.search.ef_search
             )
             ranked = perf_counter()
             hits = self.fetch(page, passages=query.passages)

@@ -39,9 +39,9 @@ def count_facets(
 ) -> dict[str, Facet]:
     """Count each field's values over the documents that match the query.
 
-    Keyword search counts the FACET_DEPTH best documents that it matches; semantic search the FUSION_DEPTH nearest
-    ones; hybrid search those, and the documents of the KEYWORD_DEPTH best passages of keyword
-    search. A field's own conditions in the filter are left out, so that its other values can be chosen.
+    Keyword search counts the FACET_DEPTH best documents that it matches; semantic search the FUSION_DEPTH nearest ones;
+    hybrid search those, and the documents of the KEYWORD_DEPTH best passages of keyword search. A field's own
+    conditions in the filter are left out, so that its other values can be chosen.
 
     dense: the result of vector search; None for keyword search. mode: the mode of the search that was done. ef_search:
     as in `Corpus.search_vectors`.

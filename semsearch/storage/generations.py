@@ -215,13 +215,12 @@ def _open_manifest(folder: Path) -> tuple[Generation, BufferedReader]:
     while True:
         generation = Generation(current(folder))
         try:
-            with _read_errors(generation.manifest):
-                return generation, generation.manifest.open("rb")
-        except IndexFolderError as error:
+            return generation, generation.manifest.open("rb")
+        except OSError as error:
             if generation.folder != current(folder):
                 continue  # a newer generation was published and this one removed
-            if not isinstance(error.__cause__, FileNotFoundError):
-                raise
+            if not isinstance(error, FileNotFoundError):
+                raise _unreadable(generation.manifest, error) from error
             raise IndexFolderError(f"{generation.manifest} is missing: the index is damaged, build it again") from error
 
 

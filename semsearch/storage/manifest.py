@@ -72,11 +72,13 @@ class EncoderRecord(BaseModel):
         Raises EncoderError naming the index if the encoder's folder is missing, and as `Encoder.open` does.
         """
         from semsearch.encoders.encoder import Encoder
+        from semsearch.encoders.locate import ModelLocation
 
-        folder = Path(self.name)
-        if (folder.is_absolute() or self.name.startswith(".")) and not folder.is_dir():
+        is_path = Path(self.name).is_absolute() or self.name.startswith(".")
+        if is_path and not ModelLocation(self.name).is_folder:
             raise EncoderError(
-                f"the encoder of the index {index} is missing: put it back at {folder}, or build the index again"
+                f"the encoder of the index {index} is missing: put it back at {Path(self.name)}, or build the index"
+                " again"
             )
         return Encoder.open(
             self.name,

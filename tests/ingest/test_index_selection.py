@@ -136,7 +136,17 @@ def test_an_inverted_file_is_selected_where_no_graph_reaches_the_recall(monkeypa
     monkeypatch.setattr(index_selection, "EF_SEARCH_STEPS", (1,))
     monkeypatch.setattr(index_selection, "EF_CONSTRUCTION_STEPS", (2,))
     monkeypatch.setattr(index_selection, "FUSION_DEPTH", 10)
-    _, found = sized(exact_ms=0, recall=0.9)
+    encoded: list[int] = []
+
+    def encode_queries() -> Vectors:
+        encoded.append(len(QUERIES))
+        return QUERIES
+
+    options = IndexOptions.model_validate({"exact_ms": 0, "recall": 0.9})
+    *_, found = select_index(VECTORS, encode_queries, options, threads=1)
+    assert isinstance(found, SelectedIndex)
+    # the queries and their true neighbours are those of the graph
+    assert encoded == [len(QUERIES)]
     assert (found.record.type, found.record.vectors) == ("ivf", "float16")
     assert found.record.recall is not None
     assert found.record.recall > 0.9
