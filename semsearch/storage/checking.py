@@ -80,6 +80,8 @@ def _generation_problems(generation: OpenGeneration) -> Iterator[str]:
         yield from (f"{files.documents}: {problem}" for problem in _document_problems(files.documents))
         if stray := segment.documents.stray_values() if segment.fulltext is not None else 0:
             yield f"{files.documents}: {stray} metadata values belong to no document"
+        if miscounted := segment.documents.miscounted_documents():
+            yield f"{files.documents}: the passages of {miscounted} documents are miscounted"
         yield from (f"{files.vectors}: {problem}" for problem in _vector_problems(segment))
         yield from (f"{files.fulltext}: {problem}" for problem in _fulltext_problems(segment))
 

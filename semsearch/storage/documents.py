@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
@@ -41,7 +42,9 @@ CREATE TABLE passages (
     text TEXT NOT NULL,
     tokens INTEGER NOT NULL
 ) STRICT;
+CREATE TABLE passage_counts (counts BLOB NOT NULL) STRICT;
 """
+"""`counts` holds the number of passages of each document as 32-bit integers: opening need not read every passage."""
 
 CONSISTENCY_CHECKS = {
     "passages belong to no document": "SELECT count(*) FROM passages WHERE document NOT IN (SELECT row FROM documents)",
@@ -59,6 +62,8 @@ _ENCODER_INPUT = (
 )
 MAX_READ_DOCUMENTS = 1_000
 """Documents whose metadata is read at a time, and the number up to which facets are counted that way at once."""
+_COUNT_PASSAGES = "SELECT document, count(*) FROM passages GROUP BY document ORDER BY document"
+_COUNT = np.dtype("<i4")
 _BATCH_ROWS = 500
 """Rows requested by one statement; SQLite limits the number of its parameters."""
 
@@ -85,6 +90,7 @@ class DocumentWriter:
         """Number of documents written."""
         self.passages = 0
         """Number of passages written."""
+        self._passage_counts = array("i")
         self._fulltext = FullTextWriter(fulltext)
         # an unfinished file is never published, so that a journal would protect nothing
         self._connection = sqlite3.connect(path, isolation_level=None)
@@ -132,6 +138,7 @@ class DocumentWriter:
             )
             self._fulltext.add(self.passages, encoder_text(heading, passage.text), value_terms)
             self.passages += 1
+        self._passage_counts.append(len(passages))
         self.documents += 1
 
     def tokens(self, start: int = 0) -> Rows:
@@ -150,6 +157,8 @@ class DocumentWriter:
     def close(self) -> None:
         """Commit and close. Raises OSError if the files cannot be written."""
         self._execute(metadata_table.FINISH)
+        counts = np.asarray(self._passage_counts, _COUNT)
+        self._execute("INSERT INTO passage_counts VALUES (?)", (counts.tobytes(),))
         self._execute("COMMIT")
         self._connection.close()
         self._fulltext.close()
@@ -170,14 +179,13 @@ class DocumentStore:
         try:
             # one connection, open now: the file may be replaced while it is in use
             self._connection = open_read_only(path)
-            self.count = int(self._connection.execute("SELECT count(*) FROM documents").fetchone()[0])
+            counts = _passage_counts(self._connection)
+            self.count = len(counts)
             """Number of documents."""
-            passages = int(self._connection.execute("SELECT count(*) FROM passages").fetchone()[0])
-            rows = self._connection.execute("SELECT document FROM passages ORDER BY row")
-            self.document_of: Rows = np.fromiter((document for (document,) in rows), np.int64, passages)
+            self.document_of: Rows = np.repeat(np.arange(self.count), counts)
             """(passages,) the document row of each passage row."""
             self._is_former = not metadata_table.has_kinds(self._connection)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, ValueError) as error:
             raise IndexFolderError(f"{path} is not a document store ({error}): build the index again") from error
 
     def hits(self, rows: Sequence[int]) -> list[Hit]:
@@ -307,6 +315,14 @@ class DocumentStore:
         with self._lock:
             return metadata_table.stray_rows(self._connection, self.count)
 
+    def miscounted_documents(self) -> int:
+        """Return the number of documents whose passages are not those that `document_of` names."""
+        with self._lock:
+            counts = dict(self._connection.execute(_COUNT_PASSAGES))
+        expected = np.bincount(self.document_of, minlength=self.count)
+        stored = np.asarray([counts.pop(document, 0) for document in range(self.count)])
+        return int((stored != expected).sum()) + len(counts)
+
     def doc_ids(self, rows: Rows) -> list[str]:
         """Return the document id of each passage row, n for (n,) rows."""
         with self._lock:
@@ -369,6 +385,16 @@ def select_as_json(select: str, columns: int) -> str:
 def values_of(document: Document) -> Iterator[tuple[str, TypedValue]]:
     """Yield (field name, value) of a document, as filters see them."""
     return document_values(doc_id=document.id, title=document.title, source=document.source, metadata=document.metadata)
+
+
+def _passage_counts(connection: sqlite3.Connection) -> Rows:
+    """Return the number of passages of each document, (documents,). Raises ValueError if these are damaged."""
+    if not connection.execute("SELECT 1 FROM pragma_table_info('passage_counts', 'main')").fetchone():
+        # written before the counts were stored
+        counted = connection.execute(_COUNT_PASSAGES).fetchall()
+        return np.fromiter((count for _, count in counted), np.int64, len(counted))
+    [(counts,)] = connection.execute("SELECT counts FROM passage_counts").fetchall()
+    return np.frombuffer(counts, _COUNT).astype(np.int64)
 
 
 def passage_rows_of(document: int, document_of: Rows) -> Rows:

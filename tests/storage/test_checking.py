@@ -40,6 +40,11 @@ def short_vectors(segment: Path) -> None:
     faiss.write_index(rows, str(segment / "vectors.faiss"))
 
 
+def counted(*passages: int) -> str:
+    """The stored numbers of passages of each document, as hexadecimal digits."""
+    return np.asarray(passages, "<i4").tobytes().hex()
+
+
 def rewrite_fulltext(segment: Path, rows: list[int]) -> None:
     shutil.rmtree(segment / "fulltext")
     writer = FullTextWriter(segment / "fulltext")
@@ -77,8 +82,14 @@ def test_a_sound_index_has_no_problems(copy: Path) -> None:
         (sql("UPDATE facts SET documents = x'01' WHERE value = 'bee'"), "1 metadata values belong to no document"),
         (
             sql("DELETE FROM passages WHERE row = 5", "DELETE FROM documents WHERE row = 5"),
-            "different numbers of passages",
+            "the passages of 1 documents are miscounted",
         ),
+        (sql(f"UPDATE passage_counts SET counts = x'{counted(2, 1, 1, 1, 1, 1)}'"), "different numbers of passages"),
+        (sql(f"UPDATE passage_counts SET counts = x'{counted(6)}'"), "different numbers of passages"),
+        (sql(f"UPDATE passage_counts SET counts = x'{counted(2, 0, 1, 1, 1, 1)}'"), "2 documents are miscounted"),
+        (sql(f"UPDATE passage_counts SET counts = x'{counted(-1, 3, 1, 1, 1, 1)}'"), "is not a document store"),
+        (sql("UPDATE passage_counts SET counts = x'010000'"), "is not a document store"),
+        (sql("DELETE FROM passage_counts"), "is not a document store"),
         (short_vectors, "6 vectors are not of unit length"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -93,7 +94,7 @@ def write_former_documents(path: Path) -> Path:
         writer.close()
     connection = sqlite3.connect(path)
     connection.executescript(
-        "DROP TABLE facts;"
+        "DROP TABLE facts; DROP TABLE passage_counts;"
         " CREATE TABLE facts (name TEXT NOT NULL, value ANY NOT NULL, document INTEGER NOT NULL,"
         " PRIMARY KEY (name, value, document)) STRICT, WITHOUT ROWID;"
         " INSERT INTO facts VALUES ('year', 2019, 0), ('year', 2021, 1), ('year', 1.1, 2), ('year', 'n.d.', 3)"
@@ -107,3 +108,19 @@ def test_values_of_a_file_of_semsearch_0_1_have_kinds_when_it_is_upgraded(tmp_pa
     assert [stored.document.metadata["year"] for stored in store.documents(range(4))] == [2019, 2021, "1.10", "n.d."]
     assert store.hits([0])[0].metadata == {"year": "2019"}
     store.close()
+
+
+def test_passages_of_a_file_without_stored_counts_are_counted(tmp_path: Path) -> None:
+    path = tmp_path / "documents"
+    with DocumentWriter(path, tmp_path / "fulltext") as writer:
+        for number, passages in enumerate([2, 1, 3]):
+            writer.add(Document(f"d{number}", "", "text", "f.csv"), "", [(Passage("text", 0, 4), 1)] * passages)
+        writer.close()
+    store = DocumentStore(path)
+    store.close()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("DROP TABLE passage_counts")
+    counted = DocumentStore(path)
+    assert store.document_of.tolist() == counted.document_of.tolist() == [0, 0, 1, 2, 2, 2]
+    assert (store.count, counted.count, counted.miscounted_documents()) == (3, 3, 0)
+    counted.close()
