@@ -314,7 +314,8 @@ def info(
         + (f", ef_search {manifest.index.ef_search}" if manifest.index.ef_search else "")
         + (f", recall@10 {manifest.index.recall}" if manifest.index.recall else "")
         + (f" ({manifest.index.reason})" if manifest.index.reason else ""),
-        "search": str(manifest.search),
+        "encoder fit": manifest.encoder_fit and str(manifest.encoder_fit),
+        "search": str(manifest.search).replace("auto", f"{manifest.lexical_weight} (auto)"),
         "learners": str(manifest.adaptation),
         "tuned": manifest.tuned
         and f"on {manifest.tuned['queries']} judged queries, {manifest.tuned['gain']:+} nDCG@10",

@@ -259,7 +259,7 @@ def _memorize(
     support = with_lexical_weight(evidence.support(queries), decision.lexical_weight)
     with torch.no_grad():
         state = memorize(engine.adapter.basis, support, decision.base_state(parent))
-    if decision.lexical_weight == engine.manifest.search.lexical_weight:
+    if decision.lexical_weight == engine.manifest.lexical_weight:
         return state
     assert decision.lexical_weight != "rrf"  # it is never chosen for a domain
     return replace(state, lexical_weight=decision.lexical_weight)

@@ -22,6 +22,7 @@ from semsearch.domains.adapting import Adaptation, adapt
 from semsearch.domains.judgments import JudgedQuery
 from semsearch.encoders.encoder import Encoder
 from semsearch.metalearn.episodes import Dataset
+from semsearch.search.encoder_fit import measure_encoder_fit
 from semsearch.search.engine import SearchEngine
 from semsearch.storage.corpus import Corpus, Segment
 from semsearch.storage.documents import DocumentStore, DocumentWriter
@@ -79,6 +80,7 @@ def dataset_engine(dataset: Dataset, folder: Path, search: SearchOptions | None 
         encoder=EncoderRecord.of(encoder),
         segments=(SegmentRecord(name=FIRST_SEGMENT, documents=count, passages=count),),
         search=search or SearchOptions(),
+        encoder_fit=measure_encoder_fit(dataset.documents, lambda rows: [dataset.texts.documents[row] for row in rows]),
     )
     documents, fulltext = DocumentStore(files.documents), FullText(files.fulltext)
     segment = Segment(FIRST_SEGMENT, vectors, documents, fulltext, IndexRecord())

@@ -29,6 +29,7 @@ from semsearch.ingest.inverted_file import LinkingGraph
 from semsearch.ingest.readers.files import BadRecord, PassedOver, Record
 from semsearch.ingest.readers.sources import read
 from semsearch.ingest.recipe import ChunkingOptions, IndexOptions, Recipe
+from semsearch.search.encoder_fit import measure_encoder_fit
 from semsearch.storage.documents import DocumentWriter, encoder_text
 from semsearch.storage.embedding_checkpoint import remove_checkpoint
 from semsearch.storage.generations import Generation, SegmentFiles, begin_build, publish, write_errors
@@ -37,6 +38,7 @@ from semsearch.storage.left_out import LeftOut, count_bad, summarize
 from semsearch.storage.manifest import (
     FIRST_SEGMENT,
     FULLTEXT_VERSION,
+    EncoderFit,
     EncoderRecord,
     IndexRecord,
     Manifest,
@@ -105,6 +107,7 @@ class _Content:
     documents: int
     queries: Sequence[str]
     """Queries on which to measure recall."""
+    encoder_fit: EncoderFit | None
 
 
 def build(
@@ -189,7 +192,8 @@ def _write_documents(
             vectors = yield from _write_encoded(recipe, files, records, encoder, writer, report=report, resume=resume)
         else:
             vectors = yield from _write_given(records, encoder, writer, given)
-        content = _Content(vectors, writer.documents, sample_queries(writer))
+        encoder_fit = measure_encoder_fit(vectors, writer.texts)
+        content = _Content(vectors, writer.documents, sample_queries(writer), encoder_fit)
         writer.close()
     drop_pages(vectors)
     return content
@@ -284,6 +288,7 @@ def _manifest(
         skipped=count_bad(report.left_out),
         left_out=report.left_out,
         search=recipe.search,
+        encoder_fit=content.encoder_fit,
         adaptation=recipe.adaptation,
         recipe=recipe.located().model_dump(mode="json", exclude_defaults=True),
     )

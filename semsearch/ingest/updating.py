@@ -38,6 +38,7 @@ from semsearch.ingest.input_report import InputReport, file_of
 from semsearch.ingest.inverted_file import LinkingGraph, store_rows
 from semsearch.ingest.readers.files import BadRecord, PassedOver, Record
 from semsearch.ingest.recipe import IndexOptions, Recipe
+from semsearch.search.encoder_fit import measure_encoder_fit
 from semsearch.storage.corpus import Corpus, Segment
 from semsearch.storage.deletions import Deletions, save_deletions
 from semsearch.storage.documents import DocumentWriter, StoredDocument
@@ -45,7 +46,7 @@ from semsearch.storage.embedding_checkpoint import remove_checkpoint
 from semsearch.storage.generations import Generation, OpenGeneration, SegmentFiles, begin_update, publish
 from semsearch.storage.index_checkpoint import remove_index_checkpoint
 from semsearch.storage.left_out import LeftOut
-from semsearch.storage.manifest import FULLTEXT_VERSION, IndexRecord, Manifest, SegmentRecord
+from semsearch.storage.manifest import FULLTEXT_VERSION, EncoderFit, IndexRecord, Manifest, SegmentRecord
 from semsearch.storage.projection import Projection, landmark_count
 from semsearch.storage.vectors import Ranges
 from semsearch.system.files import drop_pages, temp_memmap
@@ -229,6 +230,9 @@ def _write_segment(
         vectors[writer.passages : writer.passages + len(stored_vectors)] = stored_vectors
         writer.add(stored.document, stored.heading, stored.passages)
     counts, queries = (writer.documents, writer.passages), sample_queries(writer)
+    if change.manifest.encoder_fit is None:
+        # the index was too small when it was built
+        change.record_encoder_fit(measure_encoder_fit(vectors[: counts[1]], writer.texts))
     writer.close()
     # a server's encoder belongs to its own threads: it leaves linking a graph to a compaction
     options = recipe.index if counts[1] > MAX_SMALL_SEGMENT and opened is None else None
@@ -284,7 +288,10 @@ def compact(
                 writer.add(stored.document, stored.heading, stored.passages)
                 yield Reading(writer.documents, writer.passages)
             counts, queries = (writer.documents, writer.passages), sample_queries(writer)
+            encoder_fit = measure_encoder_fit(vectors, writer.texts)
             writer.close()
+        change.record_encoder_fit(encoder_fit)
+        change.upgrade_lexical_weight(recipe)
         drop_pages(vectors)
         basis = SpectralBasis.from_vectors(vectors)
         basis.save(change.files.basis)
@@ -460,6 +467,17 @@ class _Change:
                 fulltext_version=FULLTEXT_VERSION,
             )
         )
+
+    def record_encoder_fit(self, encoder_fit: EncoderFit | None) -> None:
+        """Record whether the encoder reads the corpus."""
+        self.manifest = self.manifest.model_copy(update={"encoder_fit": encoder_fit})
+
+    def upgrade_lexical_weight(self, recipe: Recipe) -> None:
+        """Give an index of an earlier version, unless it was tuned, the weight of its recipe, which is now `auto`."""
+        if self.manifest.is_former and self.manifest.tuned is None:
+            weight = recipe.search.lexical_weight
+            search = self.manifest.search.model_copy(update={"lexical_weight": weight})
+            self.manifest = self.manifest.model_copy(update={"search": search})
 
     def drop_ef_search(self) -> int | None:
         """Remove `search.ef_search` if the new segment is of another type than the one it was meant for; return it."""

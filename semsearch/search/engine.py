@@ -319,7 +319,7 @@ class SearchEngine:
     def lexical_weight(self, state: DomainState | None) -> LexicalWeight:
         """Return the weight of BM25 for a domain with this state."""
         if state is None or state.lexical_weight is None:
-            return self.manifest.search.lexical_weight
+            return self.manifest.lexical_weight
         return state.lexical_weight
 
     @property

@@ -10,7 +10,7 @@ import numpy as np
 from semsearch.adapters.adapter import DomainAdapter
 from semsearch.search.fusion import fuse
 from semsearch.storage.approximate import EXACT_FROM
-from semsearch.storage.corpus import AllowedRows, Corpus
+from semsearch.storage.corpus import PROXIMITY_DEPTH, AllowedRows, Corpus
 from semsearch.storage.vectors import SCORE_DECIMALS
 from semsearch.text.duplicates import collapse_duplicates
 from semsearch.text.normalization import remove_invisible
@@ -19,7 +19,7 @@ from semsearch.types import LexicalWeight, Mode, Rows, ScoreBreakdown, Scores, V
 FUSION_DEPTH = 100
 """Nearest documents that are fused with keyword results. Documents further down follow in the order of similarity, so
 that later pages never change earlier ones."""
-KEYWORD_DEPTH = 200
+KEYWORD_DEPTH = PROXIMITY_DEPTH
 """Number of passages that keyword search contributes to the fusion."""
 _NO_ROWS: Rows = np.empty(0, np.int64)
 

@@ -23,9 +23,13 @@ from semsearch.storage.generations import OpenGeneration
 from semsearch.storage.manifest import FULLTEXT_VERSION, FileRecord, IndexRecord, Manifest, SegmentRecord
 from semsearch.storage.projection import Points
 from semsearch.storage.vectors import VectorIndex
-from semsearch.text.tokens import KeywordQuery, Term, parse_phrases, parse_query, quoted_phrases
+from semsearch.text.tokens import KeywordQuery, Term, WordPair, parse_phrases, parse_query, quoted_phrases
 from semsearch.types import Document, Hit, Mask, Passage, Rows, ScoreBreakdown, Scores, Vectors
 
+PROXIMITY = 0.3
+"""What a passage gains in which all neighbouring words of the query are neighbours, as a share of the best score."""
+PROXIMITY_DEPTH = 200
+"""Passages whose score depends on neighbouring words: the best ones by BM25."""
 CACHED_WEIGHTS = 65_536
 """Terms whose inverse document frequency is kept in memory."""
 CACHED_FIELDS = 1_000
@@ -302,16 +306,34 @@ class Corpus:
     ) -> tuple[Rows, Scores]:
         """As `FullText.search`, over all segments, with term frequencies of all passages that are not deleted.
 
+        The best PROXIMITY_DEPTH passages score higher if neighbouring words of the query are neighbours in them: by
+        their share of such pairs, times PROXIMITY, times the best score.
+
         as_words: quoted phrases that are searched as words; by default those that `unmatched_phrases` returns.
         """
         if as_words is None:
             as_words = self.unmatched_phrases(query, allowed=allowed)
-        found = list(self._search_fulltexts(parse_query(query, as_words=as_words), k, allowed))
-        rows, scores = [rows for rows, _ in found], [scores for _, scores in found]
-        all_rows = np.concatenate([np.empty(0, np.int64), *rows])
-        all_scores = np.concatenate([np.empty(0, np.float32), *scores])
-        order = np.lexsort((all_rows, -all_scores))[:k]
-        return all_rows[order], all_scores[order]
+        parsed = parse_query(query, as_words=as_words)
+        # the same passages for every k, so that later pages never change earlier ones
+        depth = max(k, PROXIMITY_DEPTH) if parsed.pairs else k
+        found = list(self._search_fulltexts(parsed, depth, allowed))
+        rows = np.concatenate([np.empty(0, np.int64), *(rows for rows, _ in found)])
+        scores = np.concatenate([np.empty(0, np.float32), *(scores for _, scores in found)])
+        order = np.lexsort((rows, -scores))[:depth]
+        rows, scores = rows[order], scores[order]
+        if parsed.pairs and len(rows):
+            best = slice(PROXIMITY_DEPTH)
+            scores[best] += np.float32(PROXIMITY * scores[0]) * self._pair_shares(rows[best], parsed.pairs)
+            order = np.lexsort((rows, -scores))
+            rows, scores = rows[order], scores[order]
+        return rows[:k], scores[:k]
+
+    def _pair_shares(self, rows: Rows, pairs: Sequence[WordPair]) -> Scores:
+        """As `FullText.pair_shares`, over all segments."""
+        shares = np.empty(len(rows), np.float32)
+        for segment, indices, segment_rows in self._by_segment(rows):
+            shares[indices] = _fulltext(segment).pair_shares(segment_rows, pairs)
+        return shares
 
     def _weight(self, term: Term) -> float:
         """The inverse document frequency of a term that some passage contains, among those that are not deleted."""

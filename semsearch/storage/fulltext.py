@@ -20,8 +20,9 @@ import tantivy
 
 from semsearch.errors import IndexFolderError, first_line
 from semsearch.filters.tree import And, Comparison, Filter, Not
+from semsearch.storage.word_pairs import WordPairs, WordPairsWriter
 from semsearch.text.normalization import normalize
-from semsearch.text.tokens import KeywordQuery, Term, segment
+from semsearch.text.tokens import KeywordQuery, Term, WordPair, segment, word_pairs
 from semsearch.types import Mask, Rows, Scores
 
 WRITER_BYTES = 64 * 2**20
@@ -49,6 +50,7 @@ CompiledFilter: TypeAlias = tantivy.Query
 
 _STEMS, _VALUES, _ROW = "stems", "values", "row"
 _SPACES = "spaces"
+_PAIRS = "word-pairs"
 _NOTHING = np.empty(0, np.int64), np.empty(0, np.float32)
 
 
@@ -70,17 +72,21 @@ class FullTextWriter:
             _register_tokenizer(index)
             # one thread keeps the passages in their order
             self._writer = index.writer(heap_size=WRITER_BYTES, num_threads=1)
+            self._pairs = WordPairsWriter(self._unfinished / _PAIRS)
         except ValueError as error:
             _remove(self._unfinished)
             raise self._not_written(error) from error
 
     def add(self, row: int, text: str, value_terms: Iterable[str] = ()) -> None:
-        """Add the text of the passage in this row. Raises OSError if the folder cannot be written.
+        """Add the text of the passage in this row, the next one. Raises OSError if the folder cannot be written.
 
         value_terms: texts without spaces that stand for the metadata values of its document.
         """
+        tokens = segment(normalize(text).text)
+        self._pairs.add(word_pairs(tokens))
         document = tantivy.Document()
-        document.add_text(_STEMS, " ".join(stems_of(text)))
+        # no stem holds a space
+        document.add_text(_STEMS, " ".join(token.stem for token in tokens))
         document.add_text(_VALUES, " ".join(value_terms))
         document.add_integer(_ROW, row)
         try:
@@ -90,6 +96,7 @@ class FullTextWriter:
 
     def close(self) -> None:
         """Complete the files. Raises OSError if the folder cannot be written."""
+        self._pairs.close()
         try:
             self._writer.commit()
             self._writer.wait_merging_threads()
@@ -103,6 +110,7 @@ class FullTextWriter:
     def stop(self) -> None:
         """End its threads, and remove what was not completed."""
         del self._writer
+        self._pairs.stop()
         _remove(self._unfinished)
 
     def _not_written(self, error: ValueError) -> OSError:
@@ -126,6 +134,8 @@ class FullText:
         self._schema = index.schema
         self.count: int = self._searcher.num_docs
         """Number of passages."""
+        with _damage(folder):
+            self._pairs = WordPairs(folder / _PAIRS, self.count)
         self._frequencies: dict[Term, int] = {}
 
     def search(
@@ -186,6 +196,10 @@ class FullText:
         while True:
             considered *= 4
             yield query, considered
+
+    def pair_shares(self, rows: Rows, pairs: Sequence[WordPair]) -> Scores:
+        """Return the share of the pairs, at least one, that are neighbours in each passage: (n,) for (n,) rows."""
+        return self._pairs.shares(rows, pairs)
 
     def compile_filter(
         self, tree: Filter, value_terms: Callable[[Comparison], Sequence[str] | None]

@@ -21,6 +21,8 @@ from semsearch.text.normalization import normalize
 
 MAX_TERMS = 128
 """Different terms of a query that are looked up; of a longer query, the first ones."""
+MAX_PAIRS = 32
+"""Different pairs of neighbouring words of a query that are looked up; of a longer query, the first ones."""
 MAX_PHRASES = 32
 """Different quoted phrases of a query; further ones are read as words. A phrase costs as much as 5 terms."""
 
@@ -54,6 +56,20 @@ FUNCTION_WORDS = frozenset(
     we were what when where which while who why will with without would you your
     """.split()  # noqa: SIM905 (a list of seventy strings is no easier to read)
 )
+MAX_UNSTEMMED = 3
+"""Letters and marks of a word up to which only English endings are removed."""
+_STEMMER_OF = {
+    "Latin": "english",
+    "Arabic": "arabic",
+    "Cyrillic": "russian",
+    "Greek": "greek",
+    "Devanagari": "hindi",
+    "Armenian": "armenian",
+    "Tamil": "tamil",
+}
+"""Script → language of the Snowball stemmer for its words."""
+_SCRIPT = regex.compile("|".join(rf"(?P<{script}>[^\p{{L}}]*\p{{Script={script}}})" for script in _STEMMER_OF))
+"""The script of the first letter of a word."""
 _QUOTATION_MARKS = {
     '"': '"',
     "\u201c": "\u201d",
@@ -81,7 +97,7 @@ class Token:
     """
 
     stem: str
-    """Used for comparing: letters, digits and signs, without case, accents or English endings."""
+    """Used for comparing: letters, digits and signs, without case, accents or endings."""
     start: int
     """First character in the text."""
     stop: int
@@ -96,6 +112,10 @@ Term: TypeAlias = tuple[str, ...]
 """Stems that stand next to each other in a text; one stem for a single word."""
 
 
+WordPair: TypeAlias = tuple[str, str]
+"""The stems of two neighbouring words."""
+
+
 @dataclass(frozen=True, slots=True)
 class KeywordQuery:
     """A query as the keyword search reads it."""
@@ -104,6 +124,8 @@ class KeywordQuery:
     """Quoted phrases. Every hit must contain each of them."""
     terms: tuple[Term, ...]
     """Optional terms. Each match raises the score."""
+    pairs: tuple[WordPair, ...] = ()
+    """Neighbouring words. A passage in which they are neighbours too scores higher."""
 
 
 def tokenize(text: str) -> list[Token]:
@@ -121,6 +143,26 @@ def tokenize(text: str) -> list[Token]:
 def segment(text: str) -> list[Token]:
     """Return the tokens of a normalized text, in order."""
     return list(_ascii_tokens(text) if text.isascii() else _tokens(text))
+
+
+def content_terms(text: str) -> list[Term]:
+    """Return the terms of a text as keyword search looks them up, in order, without function words."""
+    return [term for term, is_function_word in _words_and_bigrams(tokenize(text)) if not is_function_word]
+
+
+def word_pairs(tokens: Iterable[Token]) -> list[WordPair]:
+    """Return the pairs of different neighbouring words, each once, in order. Function words are passed over.
+
+    Characters of scripts without spaces form none: their bigrams are terms already.
+    """
+    words = [token for token in tokens if not token.is_function_word]
+    neighbours = (
+        (first.stem, second.stem)
+        for first, second in pairwise(words)
+        # a word with a sign and the same word without it overlap
+        if first.stop <= second.start and not first.unspaced and not second.unspaced and first.stem != second.stem
+    )
+    return list(dict.fromkeys(neighbours))
 
 
 def match_spans(text: str, stems: frozenset[str]) -> list[tuple[int, int, str]]:
@@ -180,7 +222,8 @@ def parse_query(query: str, *, as_words: Collection[str] = ()) -> KeywordQuery:
         terms |= dict.fromkeys(_compounds(tokens))
         for term, is_function_word in _words_and_bigrams(tokens):
             (function_words if is_function_word else terms)[term] = None
-    return KeywordQuery(tuple(phrases), tuple(terms or function_words)[:MAX_TERMS])
+    pairs = tuple(word_pairs(segment(text)))[:MAX_PAIRS]
+    return KeywordQuery(tuple(phrases), tuple(terms or function_words)[:MAX_TERMS], pairs)
 
 
 def parse_phrases(phrases: Iterable[str]) -> KeywordQuery:
@@ -283,10 +326,19 @@ def _stems(tokens: list[Token]) -> Term:
 
 @lru_cache(maxsize=65_536)
 def stem_word(plain: str) -> str:
-    """Return a lower-case word without its English ending."""
+    """Return a lower-case word without its ending, by the Snowball stemmer of its script's commonest language.
+
+    Latin letters are taken for English. A word of a script without a stemmer is returned as it is, and so is one of up
+    to MAX_UNSTEMMED letters in another script than Latin: little would remain of it.
+    """
+    language: str | None = "english"
+    if not plain.isascii():
+        script = _SCRIPT.match(plain)
+        language = _STEMMER_OF[script.lastgroup] if script is not None and script.lastgroup else None
+        if language != "english" and len(plain) <= MAX_UNSTEMMED:
+            language = None
     # threads must not share a stemmer; making one is cheap
-    stem: str = Stemmer("english", 0).stemWord(plain)
-    return stem
+    return plain if language is None else str(Stemmer(language, 0).stemWord(plain))
 
 
 @lru_cache(maxsize=65_536)

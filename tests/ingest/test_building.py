@@ -19,8 +19,10 @@ from semsearch.ingest.encoding import Encoding, Resuming, encode_passages
 from semsearch.ingest.recipe import Recipe
 from semsearch.search.engine import SearchEngine
 from semsearch.storage.documents import DocumentWriter
+from semsearch.storage.manifest import LEXICAL_WEIGHT, UNREAD_LEXICAL_WEIGHT
 from semsearch.system.files import temp_memmap
-from semsearch.types import Document, Passage, Query, Vectors
+from semsearch.types import Document, LexicalWeight, Passage, Query, Vectors
+from tests.adapters.test_adapter import unit_rows
 from tests.conftest import ANIMALS, build_index, hits_of, write_jsonl
 
 
@@ -53,6 +55,33 @@ def test_events_tell_what_happens(tmp_path: Path, tiny_model: Path) -> None:
     encoding = [event for event in events if isinstance(event, Encoding)]
     assert (encoding[0].passages, encoding[-1].passages, encoding[-1].of_passages) == (0, 6, 6)
     assert encoding[-1].tokens == encoding[-1].of_tokens > 0
+
+
+TOPICS = [{"id": f"d{number}", "text": f"topic{number % 20} subject{number % 20}"} for number in range(200)]
+
+
+@pytest.mark.parametrize(
+    ("search", "by_chance", "weight"),
+    [
+        ({}, False, LEXICAL_WEIGHT),
+        ({}, True, UNREAD_LEXICAL_WEIGHT),
+        ({"lexical_weight": 0.4}, True, 0.4),
+        ({"lexical_weight": "rrf"}, True, "rrf"),
+    ],
+)
+def test_keywords_weigh_more_where_the_encoder_does_not_read_the_corpus(
+    tmp_path: Path, tiny_encoder: Encoder, search: Mapping[str, object], by_chance: bool, weight: LexicalWeight
+) -> None:
+    vectors = unit_rows(200, dimension=tiny_encoder.dimension)
+    documents = [Document(str(topic["id"]), "", str(topic["text"]), "") for topic in TOPICS]
+    chosen = Recipe.model_validate({"search": search, "map": False})
+    *_, last = build(
+        chosen, tmp_path / "index", records=documents, vectors=vectors if by_chance else None, encoder=tiny_encoder
+    )
+    assert isinstance(last, Published)
+    assert last.manifest.encoder_fit is not None
+    assert last.manifest.encoder_fit.reads_language is not by_chance
+    assert last.manifest.lexical_weight == weight
 
 
 def test_vectors_are_in_the_order_of_rows(old: Path, tiny_encoder: Encoder) -> None:

@@ -454,6 +454,39 @@ def test_a_compaction_upgrades_an_index_of_an_earlier_version(index: Path, tiny_
     assert not last.compacted
 
 
+@pytest.mark.parametrize(
+    ("recipe_weight", "tuned", "upgraded"), [(None, None, "auto"), (0.2, None, 0.2), (None, {"queries": 20}, 0.2)]
+)
+def test_an_upgrade_keeps_a_lexical_weight_that_was_chosen(
+    index: Path, recipe_weight: float | None, tuned: dict[str, JsonValue] | None, upgraded: float | str
+) -> None:
+    def as_of_earlier(manifest: Manifest) -> Manifest:
+        segments = [segment.model_copy(update={"fulltext_version": 3}) for segment in manifest.segments]
+        search = manifest.search.model_copy(update={"lexical_weight": 0.2})
+        recipe = manifest.recipe | ({} if recipe_weight is None else {"search": {"lexical_weight": recipe_weight}})
+        changed: dict[str, object] = {"search": search, "recipe": recipe, "tuned": tuned}
+        return manifest.with_segments(segments).model_copy(update=changed)
+
+    republish(index, as_of_earlier)
+    list(compact(index, device="cpu", threads=1))
+    assert read_manifest(index).search.lexical_weight == upgraded
+
+
+def test_an_index_that_grows_measures_whether_the_encoder_reads_the_corpus(index: Path) -> None:
+    assert read_manifest(index).encoder_fit is None
+    topics = [f"topic{number % 20} subject{number % 20}" for number in range(200)]
+    added(index, [Document(f"d{number}", "", text, "") for number, text in enumerate(topics)])
+    fit = read_manifest(index).encoder_fit
+    assert fit is not None
+    assert (fit.passages, fit.reads_language) == (206, True)
+    delete(index, ["d0"])
+    assert read_manifest(index).encoder_fit == fit
+    list(compact(index, device="cpu", threads=1))
+    fit = read_manifest(index).encoder_fit
+    assert fit is not None
+    assert (fit.passages, fit.reads_language) == (205, True)
+
+
 def test_an_index_of_an_earlier_version_that_holds_no_documents_must_be_built_again(index: Path) -> None:
     delete(index, [str(animal["id"]) for animal in ANIMALS])
     manifest = read_manifest(index)

@@ -14,6 +14,7 @@ from semsearch.encoders.encoder import Encoder
 from semsearch.errors import IndexFolderError
 from semsearch.filters.expression import parse_filter
 from semsearch.search.engine import SearchEngine
+from semsearch.storage.manifest import LEXICAL_WEIGHT
 from semsearch.types import Mode, Query
 from tests.conftest import ANIMALS, build_index, hits_of, write_jsonl
 
@@ -209,7 +210,7 @@ def test_a_hit_has_the_breakdown_of_its_score(catalogue: SearchEngine) -> None:
         assert hit.score_breakdown.similarity is not None
         assert hit.score_breakdown.lexical_score is not None
         assert hit.score == pytest.approx(
-            hit.score_breakdown.similarity + 0.2 * hit.score_breakdown.lexical_score / best, abs=2e-6
+            hit.score_breakdown.similarity + LEXICAL_WEIGHT * hit.score_breakdown.lexical_score / best, abs=2e-6
         )
 
 

@@ -17,7 +17,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from semsearch.filters.tree import And, Comparison, Filter, Not, Or
-from semsearch.storage.corpus import Corpus, Segment
+from semsearch.storage.corpus import PROXIMITY, Corpus, Segment
 from semsearch.storage.deletions import Deletions
 from semsearch.storage.documents import DocumentStore, DocumentWriter
 from semsearch.storage.fulltext import FullText
@@ -256,6 +256,47 @@ def test_every_method_uses_the_same_row_numbers(world: World) -> None:
     np.testing.assert_array_equal(world.corpus.vectors(live), world.vectors[live])
     assert [doc_id for doc_id, _ in world.corpus.texts()] == [f"d{row // 2}" for row in live]
     assert (world.corpus.documents, world.corpus.passages, world.corpus.rows) == (116, 232, 240)
+
+
+@pytest.fixture(scope="module")
+def furniture(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Corpus]:
+    """Two segments of texts in which "red chair" stands together, apart, in the other order, or not at all."""
+    folder = tmp_path_factory.mktemp("furniture")
+    texts = ["chair red sofa lamp", "red lamp chair sofa", "lamp sofa red chair", "lamp sofa", "the red, the chair"]
+    segments = []
+    for name, repeated in (("s-0", texts), ("s-1", texts * 45)):
+        with DocumentWriter(folder / f"{name}.sqlite", folder / name) as writer:
+            for number, text in enumerate(repeated):
+                document = Document(f"{name}-{number}", "", text, "")
+                writer.add(document, "", [(Passage(text, 0, len(text)), 1)])
+            writer.close()
+        index = VectorIndex.exact(DIMENSION)
+        index.add(unit_rows(len(repeated), dimension=DIMENSION))
+        documents = DocumentStore(folder / f"{name}.sqlite")
+        segments.append(Segment(name, index, documents, FullText(folder / name), IndexRecord()))
+    opened = Corpus(segments)
+    yield opened
+    for opened_segment in opened.segments:
+        opened_segment.close()
+
+
+def test_passages_in_which_neighbouring_words_are_neighbours_score_higher(furniture: Corpus) -> None:
+    rows, scores = furniture.search_keywords("red chair", 300)
+    assert len(rows) == 4 * 46
+    # all texts have four words, so that BM25 is the same for all
+    bm25 = scores.min()
+    expected = np.where(np.isin(rows % 5, [2, 4]), (1 + PROXIMITY) * bm25, bm25)
+    np.testing.assert_allclose(scores, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("query", ["red chair", "the red lamp chair", "sofa", '"red chair" lamp sofa'])
+def test_later_pages_of_a_keyword_search_never_change_earlier_ones(furniture: Corpus, query: str) -> None:
+    all_rows, all_scores = furniture.search_keywords(query, 400)
+    assert (np.diff(all_scores) <= 0).all()
+    for k in (1, 7, 199, 200, 201, 225):
+        rows, scores = furniture.search_keywords(query, k)
+        assert rows.tolist() == all_rows[:k].tolist()
+        assert scores.tolist() == all_scores[:k].tolist()
 
 
 @pytest.mark.parametrize("query_filter", [None, {"field": "n", "lt": 80}, {"field": "n", "lt": -80}])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from semsearch.text.tokens import MAX_PHRASES, MAX_TERMS, parse_query, quoted_phrases, tokenize
+from semsearch.text.tokens import MAX_PAIRS, MAX_PHRASES, MAX_TERMS, parse_query, quoted_phrases, tokenize
 
 
 @pytest.mark.parametrize(
@@ -16,13 +16,57 @@ from semsearch.text.tokens import MAX_PHRASES, MAX_TERMS, parse_query, quoted_ph
         ("数据库abc", ["数", "据", "库", "abc"]),
         ("データ", ["デ", "ー", "タ"]),
         ("مُحَمَّد", ["محمد"]),
-        ("किताबें", ["किताबें"]),
+        ("किताबें", ["किताब"]),
         ("ไทย", ["ไ", "ท", "ย"]),
         ("!? 😀 --", []),
     ],
 )
 def test_stems_have_no_case_accents_and_endings(text: str, stems: list[str]) -> None:
     assert [token.stem for token in tokenize(text)] == stems
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("books", "book"),
+        ("Книги", "книга"),
+        ("المدارس", "مدارس"),
+        ("ελλάδας", "ελλάδα"),
+        ("किताबें", "किताब"),
+        ("քաղաքների", "քաղաք"),
+        ("புத்தகங்கள்", "புத்தகம்"),
+    ],
+)
+def test_forms_of_a_word_have_one_stem_in_every_script_with_a_stemmer(first: str, second: str) -> None:
+    assert [token.stem for token in tokenize(first)] == [token.stem for token in tokenize(second)]
+
+
+@pytest.mark.parametrize(("first", "second"), [("чай", "чаи"), ("कि", "की"), ("גן", "גנים"), ("ἐν", "εκ")])
+def test_short_words_and_those_of_other_scripts_keep_their_endings(first: str, second: str) -> None:
+    assert [token.stem for token in tokenize(first)] != [token.stem for token in tokenize(second)]
+
+
+@pytest.mark.parametrize(
+    ("query", "pairs"),
+    [
+        ("move to the end", [("move", "end")]),
+        ("Sorting a list of lists", [("sort", "list")]),
+        ('"quoted words" follow', [("quot", "word"), ("word", "follow")]),
+        ("os.path", [("os", "path")]),
+        ("a .NET guide", [("net", "guid")]),
+        ("数据库 index tree", [("index", "tree")]),
+        ("list list list", []),
+        ("alone", []),
+        ("to be or not to be", []),
+        ("", []),
+    ],
+)
+def test_neighbouring_words_of_a_query_are_pairs(query: str, pairs: list[tuple[str, str]]) -> None:
+    assert list(parse_query(query).pairs) == pairs
+
+
+def test_a_query_has_a_limited_number_of_pairs() -> None:
+    assert len(parse_query(" ".join(f"word{number}" for number in range(500))).pairs) == MAX_PAIRS
 
 
 def test_tokens_have_offsets_and_function_words_are_flagged() -> None:

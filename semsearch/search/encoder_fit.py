@@ -1,0 +1,57 @@
+"""Measures, from a corpus alone, whether the encoder reads its language. Does not depend on files.
+
+An encoder that does not know a language places its texts by chance: the passage nearest to another one by meaning then
+shares no more words with it than any passage does. Keyword search, which needs no encoder, must carry such a corpus.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from semsearch.storage.manifest import EncoderFit
+from semsearch.text.tokens import content_terms
+from semsearch.types import Rows, Vectors
+
+SAMPLE = 1_500
+"""Passages that are compared with one another, at most."""
+PROBES = 300
+"""Those of them whose nearest neighbours are looked at."""
+MIN_PASSAGES = 100
+"""Passages below which nothing is measured: too few of them share words."""
+MIN_RANGE = 0.01
+"""Least difference between the best and the mean similarity of a probe by words; below it, it has no neighbour."""
+
+
+def measure_encoder_fit(vectors: Vectors, read_texts: Callable[[Rows], Sequence[str]]) -> EncoderFit | None:
+    """Compare neighbours by meaning with neighbours by words; None for a corpus of fewer than MIN_PASSAGES passages.
+
+    vectors: (n, dim) float32, unit rows, of all passages. read_texts: returns the encoder's input for (m,) rows.
+
+    For each probe, the similarity by words (cosine of tf-idf) of its neighbour by meaning counts as a share of the best
+    one by words, both less the mean over all passages. The same corpus gives the same result.
+    """
+    if len(vectors) < MIN_PASSAGES:
+        return None
+    # scikit-learn takes a second to import
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    rows = np.random.default_rng(0).permutation(len(vectors))[:SAMPLE]
+    probes = np.arange(min(PROBES, len(rows)))
+    try:
+        weights = TfidfVectorizer(analyzer=content_terms, dtype=np.float32).fit_transform(read_texts(rows))
+    except ValueError:
+        # no passage has a word
+        return None
+    by_words = (weights[probes] @ weights.T).toarray()
+    sampled = np.asarray(vectors[rows])
+    by_meaning = sampled[probes] @ sampled.T
+    mean = (by_words.sum(axis=1) - by_words[probes, probes]) / (len(rows) - 1)
+    by_words[probes, probes] = by_meaning[probes, probes] = -1
+    best, found = by_words.max(axis=1), by_words[probes, by_meaning.argmax(axis=1)]
+    has_neighbour = best - mean > MIN_RANGE
+    if not has_neighbour.any():
+        return None
+    agreement = ((found - mean) / np.where(has_neighbour, best - mean, 1))[has_neighbour].mean()
+    return EncoderFit(agreement=round(float(agreement), 4), passages=len(rows))
