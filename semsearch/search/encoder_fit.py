@@ -1,7 +1,7 @@
 """Measures, from a corpus alone, whether the encoder reads its language. Does not depend on files.
 
-An encoder that does not know a language places its texts by chance: the passage nearest to another one by meaning then
-shares no more words with it than any passage does. Keyword search, which needs no encoder, must carry such a corpus.
+An encoder that does not know a language places its texts by chance: the passage whose vector is nearest to that of
+another one then shares no more terms with it than any passage does. Keyword search must carry such a corpus.
 """
 
 from __future__ import annotations
@@ -21,16 +21,17 @@ PROBES = 300
 MIN_PASSAGES = 100
 """Passages below which nothing is measured: too few of them share words."""
 MIN_RANGE = 0.01
-"""Least difference between the best and the mean similarity of a probe by words; below it, it has no neighbour."""
+"""Least difference between the best and the mean term similarity of a probe; below it, no passage is like it."""
 
 
 def measure_encoder_fit(vectors: Vectors, read_texts: Callable[[Rows], Sequence[str]]) -> EncoderFit | None:
-    """Compare neighbours by meaning with neighbours by words; None for a corpus of fewer than MIN_PASSAGES passages.
+    """Compare nearest vectors with nearest terms; None for a corpus of fewer than MIN_PASSAGES passages.
 
     vectors: (n, dim) float32, unit rows, of all passages. read_texts: returns the encoder's input for (m,) rows.
 
-    For each probe, the similarity by words (cosine of tf-idf) of its neighbour by meaning counts as a share of the best
-    one by words, both less the mean over all passages. The same corpus gives the same result.
+    For each probe, the term similarity (cosine of tf-idf) of the passage with the nearest vector counts as a share of
+    the highest term similarity of any passage, both less the mean over all passages. The same corpus gives the same
+    result.
     """
     if len(vectors) < MIN_PASSAGES:
         return None
@@ -44,12 +45,12 @@ def measure_encoder_fit(vectors: Vectors, read_texts: Callable[[Rows], Sequence[
     except ValueError:
         # no passage has a word
         return None
-    by_words = (weights[probes] @ weights.T).toarray()
+    term_similarity = (weights[probes] @ weights.T).toarray()
     sampled = np.asarray(vectors[rows])
-    by_meaning = sampled[probes] @ sampled.T
-    mean = (by_words.sum(axis=1) - by_words[probes, probes]) / (len(rows) - 1)
-    by_words[probes, probes] = by_meaning[probes, probes] = -1
-    best, found = by_words.max(axis=1), by_words[probes, by_meaning.argmax(axis=1)]
+    cosines = sampled[probes] @ sampled.T
+    mean = (term_similarity.sum(axis=1) - term_similarity[probes, probes]) / (len(rows) - 1)
+    term_similarity[probes, probes] = cosines[probes, probes] = -1
+    best, found = term_similarity.max(axis=1), term_similarity[probes, cosines.argmax(axis=1)]
     has_neighbour = best - mean > MIN_RANGE
     if not has_neighbour.any():
         return None
