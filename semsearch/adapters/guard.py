@@ -79,10 +79,7 @@ def _refusal(support: Support) -> Reason | None:
     """Return the reason to decline these labels without trying a candidate, if there is one."""
     if len(support) < MIN_LABELS:
         return Reason.TOO_FEW
-    relevant = support.relevance > 0
-    if int(relevant.sum(dim=0).max()) > len(support) / 2 and float(relevant.sum(dim=1).float().mean()) < 2:
-        return Reason.ONE_DOCUMENT
-    return None
+    return Reason.ONE_DOCUMENT if support.has_one_answer else None
 
 
 def caution(before: Numbers) -> float:

@@ -33,12 +33,15 @@ def generalises(state: DomainState) -> bool:
     return bool(len(state.shrinkage) or state.shift.any() or state.has_gains or (state.sharpness != SHARPNESS).any())
 
 
-def memorize(basis: SpectralBasis, support: Support, base_state: DomainState | None = None) -> DomainState:
+def memorize(
+    basis: SpectralBasis, support: Support, base_state: DomainState | None = None, *, max_keys: int = MAX_KEYS
+) -> DomainState:
     """Return a state under which the queries of the support set find their relevant documents.
 
     No meta-parameters are used.
 
-    base_state: a state to extend; its keys may be reduced to leave space for the memorized queries.
+    base_state: a state to extend; its keys may be reduced to leave space for the memorized queries. max_keys: most keys
+    of the result.
     """
     like = support.queries
     base = State.identity(like) if base_state is None else State.from_domain_state(base_state, like)
@@ -59,10 +62,11 @@ def memorize(basis: SpectralBasis, support: Support, base_state: DomainState | N
         steps=STEPS,
         tolerance=TOLERANCE,
     )
-    reduced = base.truncated(MAX_KEYS - min(len(x), MAX_KEYS_NEXT_TO_LEARNER))
-    return replace(
+    reduced = base.truncated(max_keys - min(len(x), MAX_KEYS_NEXT_TO_LEARNER))
+    extended = replace(
         reduced,
         keys=torch.cat((reduced.keys, x)),
         values=torch.cat((reduced.values, values)),
         sharpness=torch.cat((reduced.sharpness, sharpness.expand(len(x)))),
-    ).to_domain_state()
+    )
+    return extended.truncated(max_keys).to_domain_state()

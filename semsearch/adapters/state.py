@@ -14,6 +14,7 @@ from pydantic import JsonValue
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from semsearch.adapters.votes import Votes
 from semsearch.errors import StateError, StateFileError, StorageError
 from semsearch.system.files import atomic_write
 
@@ -24,6 +25,8 @@ MAX_SHRINKAGE = 64
 """Most rows of the shrinkage. With MAX_KEYS it keeps a state of 384 dimensions under 64 KiB on disk."""
 MAX_KEYS = 120
 """Most keys, and values, of a state."""
+MAX_KEYS_WITH_VOTES = 88
+"""Most keys that are made for a state with votes, which need space too."""
 GAIN_RANGE = (1e-5, 1e5)
 """Least and largest spectral gain."""
 MAX_MAGNITUDE = 1e3
@@ -62,6 +65,8 @@ class DomainState:
     its displacement is linear in the query."""
     lexical_weight: float | None = None
     """Cosine in [0, 10] that is added for a query's best lexical match. None: the index's weight."""
+    votes: Votes | None = None
+    """Raise the scores of documents that answered similar labelled queries. None: none do."""
 
     def __post_init__(self) -> None:
         """Raise StateError for shapes that do not match, or numbers that are not finite or out of range."""
@@ -91,6 +96,8 @@ class DomainState:
             raise StateError(f"a domain state holds numbers outside [-{MAX_MAGNITUDE:g}, {MAX_MAGNITUDE:g}]")
         if self.lexical_weight is not None and not 0 <= self.lexical_weight <= 10:
             raise StateError(f"the lexical weight is {self.lexical_weight}, not in [0, 10]")
+        if self.votes is not None and self.votes.dimension != dimension:
+            raise StateError(f"the votes have {self.votes.dimension} dimensions, the state {dimension}")
 
     @property
     def dimension(self) -> int:
@@ -101,7 +108,7 @@ class DomainState:
     def nbytes(self) -> int:
         """Bytes of the arrays in memory."""
         arrays = (self.spectral_gains, self.shrinkage, self.keys, self.values, self.shift, self.sharpness)
-        return sum(array.nbytes for array in arrays)
+        return sum(array.nbytes for array in arrays) + (0 if self.votes is None else self.votes.nbytes)
 
     @cached_property
     def is_linear(self) -> bool:
@@ -167,7 +174,7 @@ class DomainState:
             arrays[name], arrays[f"{name}_scale"] = _quantize(rows)
         if self.lexical_weight is not None:
             arrays["words"] = np.array([self.lexical_weight], np.float32)
-        return arrays
+        return arrays if self.votes is None else arrays | self.votes.to_arrays()
 
 
 def _quantize(rows: Array) -> tuple[npt.NDArray[np.uint8], Array]:
@@ -206,4 +213,5 @@ def _from_arrays(arrays: Mapping[str, npt.NDArray[np.generic]]) -> DomainState:
         shift=shift,
         sharpness=sharpness,
         lexical_weight=lexical_weight,
+        votes=Votes.from_arrays(arrays, dimension),
     )

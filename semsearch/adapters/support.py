@@ -65,6 +65,13 @@ class Support:
         """(n, m) relevance as distributions: each row sums to 1."""
         return self.relevance / self.relevance.sum(dim=1, keepdim=True)
 
+    @property
+    def has_one_answer(self) -> bool:
+        """Whether one document answers more than half of the queries, and few of them have another answer."""
+        relevant = self.relevance > 0
+        is_frequent = int(relevant.sum(dim=0).max()) > len(self) / 2
+        return is_frequent and float(relevant.sum(dim=1).float().mean()) < 2
+
     def __len__(self) -> int:
         return len(self.queries)
 

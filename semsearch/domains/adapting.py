@@ -8,14 +8,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from pydantic import JsonValue
+from torch import Tensor
 
 from semsearch.adapters.basis import SpectralBasis
 from semsearch.adapters.memory import MAX_KEYS_NEXT_TO_LEARNER, generalises, memorize
-from semsearch.adapters.state import MAX_KEYS, DomainState
+from semsearch.adapters.state import MAX_KEYS, MAX_KEYS_WITH_VOTES, DomainState
+from semsearch.adapters.states import State, axes_of, transform
 from semsearch.adapters.support import Support, build_support
 from semsearch.adapters.verdict import Reason, Verdict
+from semsearch.adapters.votes import Votes
 from semsearch.domains.judgments import JudgedQuery
 from semsearch.domains.lexical_weight import choose_lexical_weight, with_lexical_weight
+from semsearch.domains.vote_weight import choose_vote_weight
 from semsearch.errors import LabelError
 from semsearch.search.engine import SearchEngine
 from semsearch.types import LexicalWeight, Mode, Rows, Scores, Vectors
@@ -164,11 +168,13 @@ class _Evidence:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Decision:
-    """The lexical weight of a domain, and the guard's verdict."""
+    """The lexical weight of a domain, the guard's verdict, and the weight of votes."""
 
     lexical_weight: LexicalWeight
     verdict: Verdict | None
     """None if no query is answered, or no learner may be used."""
+    vote_weight: float = 0.0
+    """0: documents get no votes."""
 
     @property
     def learner(self) -> str:
@@ -232,8 +238,10 @@ def _decide(
     support = evidence.support(evidence.answered)
     weight = choose_lexical_weight(support, default_weight)
     basis, learners = engine.adapter.basis, engine.manifest.adaptation.learners
-    if adapt_support is None or learners == ():
+    if learners == ():
         return _Decision(weight, None)
+    if adapt_support is None:
+        return _Decision(weight, None, _vote_weight(engine, with_lexical_weight(support, weight), None, parent))
     # a state that only memorizes does not generalize, so a learner does not start from it
     base_state = parent if parent is not None and generalises(parent) else None
     verdict = adapt_support(basis, with_lexical_weight(support, weight), base_state, learners)
@@ -243,7 +251,20 @@ def _decide(
         if adapted_weight != weight:
             weight = adapted_weight
             verdict = adapt_support(basis, with_lexical_weight(support, weight), base_state, learners)
-    return _Decision(weight, verdict)
+    vote_weight = 0.0
+    if weight != "rrf":
+        vote_weight = _vote_weight(engine, with_lexical_weight(support, weight), verdict.held_out, parent)
+    return _Decision(weight, verdict, vote_weight)
+
+
+def _vote_weight(engine: SearchEngine, support: Support, held_out: Tensor | None, parent: DomainState | None) -> float:
+    """Choose the weight of votes. held_out: (n, dim) queries, each adapted without its label; None: by the parent."""
+    if held_out is None:
+        held_out = support.queries
+        if parent is not None:
+            state = State.from_domain_state(parent, held_out)
+            held_out = transform(state, axes_of(engine.adapter.basis, held_out), held_out)
+    return choose_vote_weight(support, held_out)
 
 
 def _memorize(
@@ -257,8 +278,16 @@ def _memorize(
         for query in evidence.judged
     ]
     support = with_lexical_weight(evidence.support(queries), decision.lexical_weight)
+    base_state = decision.base_state(parent)
+    max_keys = MAX_KEYS_WITH_VOTES if decision.vote_weight else MAX_KEYS
     with torch.no_grad():
-        state = memorize(engine.adapter.basis, support, decision.base_state(parent))
+        state = memorize(engine.adapter.basis, support, base_state, max_keys=max_keys)
+    votes = None if parent is None else parent.votes
+    if decision.vote_weight:
+        voters = evidence.answered
+        answers = [[doc_id for doc_id, value in voter.query.relevance.items() if value > 0] for voter in voters]
+        votes = Votes.of(np.stack([voter.vector for voter in voters]), answers, decision.vote_weight)
+    state = replace(state, votes=votes)
     if decision.lexical_weight == engine.manifest.lexical_weight:
         return state
     assert decision.lexical_weight != "rrf"  # it is never chosen for a domain
@@ -291,6 +320,8 @@ def _explain(
         sentences.append("No learner is used: there are no weights for this encoder, see semsearch learn.")
     else:
         sentences.append(f"No learner is used: {decision.refusal.removeprefix('Not adapted: ')}")
+    if decision.vote_weight:
+        sentences.append(f"Documents that answered similar queries gain up to {decision.vote_weight}.")
     default_weight = engine.lexical_weight(parent)
     if decision.lexical_weight != default_weight:
         sentences.append(f"The lexical weight is {decision.lexical_weight} here instead of {default_weight}.")

@@ -8,11 +8,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from semsearch.adapters.losses import scores_ndcg
 from semsearch.adapters.support import Support
+from semsearch.domains.model_selection import one_standard_error_rule
 from semsearch.search.fusion import fuse
 from semsearch.types import LexicalWeight
 
@@ -22,21 +22,6 @@ CAUTION = 1.5
 """Standard errors by which a weight must be better than the default."""
 PENALTY = 0.2
 """nDCG@10 by which it must be better beyond that, divided by the number of labelled queries."""
-
-
-def one_standard_error_rule(values: npt.NDArray[np.float64], baseline: int = 0) -> int:
-    """Return the column that is better than the baseline by the largest margin; the baseline if no margin is positive.
-
-    values: (n, K), nDCG@10 of each labelled query under each alternative. A margin is a mean improvement minus CAUTION
-    standard errors and PENALTY / n.
-    """
-    n = len(values)
-    if n < 2:
-        return baseline
-    improvements = values - values[:, baseline, None]
-    margin = improvements.mean(axis=0) - CAUTION * improvements.std(axis=0, ddof=1) / np.sqrt(n) - PENALTY / n
-    margin[baseline] = 0.0
-    return int(np.argmax(margin))
 
 
 def choose_lexical_weight(support: Support, default: LexicalWeight) -> LexicalWeight:
@@ -51,7 +36,7 @@ def choose_lexical_weight(support: Support, default: LexicalWeight) -> LexicalWe
     values = [
         scores_ndcg(torch.from_numpy(fuse(dense, lexical, weight)), support).double().numpy() for weight in weights
     ]
-    return weights[one_standard_error_rule(np.stack(values, axis=1))]
+    return weights[one_standard_error_rule(np.stack(values, axis=1), caution=CAUTION, penalty=PENALTY)]
 
 
 def with_lexical_weight(support: Support, weight: LexicalWeight) -> Support:

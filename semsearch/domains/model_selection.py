@@ -16,6 +16,21 @@ RESAMPLES = 500
 Values = npt.NDArray[np.float64]
 
 
+def one_standard_error_rule(values: Values, baseline: int = 0, *, caution: float, penalty: float) -> int:
+    """Return the column that is better than the baseline by the largest margin; the baseline if no margin is positive.
+
+    values: (n, K), one row per query, one column per alternative. A margin is a mean improvement minus `caution`
+    standard errors and `penalty` / n.
+    """
+    n = len(values)
+    if n < 2:
+        return baseline
+    improvements = values - values[:, baseline, None]
+    margin = improvements.mean(axis=0) - caution * improvements.std(axis=0, ddof=1) / np.sqrt(n) - penalty / n
+    margin[baseline] = 0.0
+    return int(np.argmax(margin))
+
+
 def reality_check(values: Values, baseline: int, *, rng: np.random.Generator) -> int:
     """Return the column whose improvement over the baseline has the largest lower bound; the baseline if none is > 0.
 

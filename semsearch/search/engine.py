@@ -20,6 +20,7 @@ import numpy as np
 from semsearch.adapters.adapter import Adapter, DomainAdapter
 from semsearch.adapters.basis import SpectralBasis
 from semsearch.adapters.state import DomainState
+from semsearch.adapters.votes import Votes
 from semsearch.encoders.encoder import Encoder, RunBatch, run_now
 from semsearch.errors import EncoderError, IndexFolderError
 from semsearch.filters.tree import Filter
@@ -33,6 +34,7 @@ from semsearch.search.ranking import (
     DenseResult,
     RankedCandidates,
     ResultPage,
+    VotedPassages,
     more_passages,
     rank_dense,
     rank_hybrid,
@@ -50,6 +52,12 @@ from semsearch.types import Document, Hit, LexicalWeight, Mode, Query, Rows, Sco
 
 SORT_DEPTH = 100
 """Number of best documents that a requested order sorts: documents further down hardly answer the query."""
+VOTED_DOCUMENTS = 50
+"""Documents with the most votes that are ranked, whether a search finds them or not."""
+VOTED_PASSAGES = 100
+"""First passages of each of these that are considered."""
+MIN_VOTE = 0.01
+"""Least vote that counts."""
 UNADAPTED = DomainAdapter(None, reason="the query asks for the frozen encoder")
 UNENCODED = DomainAdapter(None, reason="keyword search does not use the encoder, so nothing is adapted")
 ENCODER_FAILED = DomainAdapter(None, reason="the encoder failed: keyword search answered instead")
@@ -138,6 +146,7 @@ class SearchEngine:
         """The index's folder on disk; None for an index in memory."""
         self._generation = generation
         self._threads = threads
+        self._voted_rows = weakref.WeakKeyDictionary[Votes, list[Rows]]()
         self._open_encoder = encoder if callable(encoder) else lambda: encoder
         self._encoder_lock = threading.Lock()
         if not callable(encoder):
@@ -354,10 +363,34 @@ class SearchEngine:
             index: DenseResult(vectors[row], *results[row], times, UNADAPTED)
             for row, index in enumerate(compared, start=len(queries))
         }
+        domain_adapters = [adapter.for_domain(query.domain) for query in queries]
         return [
-            DenseResult(vectors[index], *results[index], times, adapter.for_domain(query.domain), unadapted.get(index))
-            for index, query in enumerate(queries)
+            DenseResult(
+                vectors[index],
+                *results[index],
+                times,
+                domain_adapter,
+                self._votes(domain_adapter.state, frozen[index]),
+                unadapted.get(index),
+            )
+            for index, domain_adapter in enumerate(domain_adapters)
         ]
+
+    def _votes(self, state: DomainState | None, query: Vectors) -> VotedPassages | None:
+        """The passages that a state's votes raise for a query. query: (dim,) its vector before adaptation."""
+        if state is None or state.votes is None:
+            return None
+        rows_of = self._voted_rows.get(state.votes)
+        if rows_of is None:
+            rows_of = [self.corpus.passage_rows(doc_id)[:VOTED_PASSAGES] for doc_id in state.votes.doc_ids]
+            self._voted_rows[state.votes] = rows_of
+        shares = state.votes.shares(query)
+        best = np.argsort(-shares, kind="stable")[:VOTED_DOCUMENTS]
+        best = best[shares[best] >= MIN_VOTE]
+        rows = np.concatenate([np.empty(0, np.int64), *(rows_of[index] for index in best.tolist())])
+        gains = np.repeat(state.votes.weight * shares[best], [len(rows_of[index]) for index in best.tolist()])
+        order = np.argsort(rows)
+        return VotedPassages(rows[order], gains[order].astype(np.float32))
 
     def rank(self, query: Query, dense: DenseResult | None) -> ResultPage:
         """Rank the results of vector search and keyword search and return the requested page. Thread-safe.
@@ -462,7 +495,7 @@ class SearchEngine:
             return rank_lexical(query.text, query.offset + query.k, self.corpus, allowed)
         if self.mode(query) is Mode.HYBRID:
             return rank_hybrid(query.text, dense, weight, self.corpus, allowed)
-        return rank_dense(dense, self.corpus.document_of)
+        return rank_dense(dense, self.corpus, allowed)
 
     def _search_filtered(self, vectors: Vectors, queries: Sequence[Query]) -> list[tuple[Rows, Scores]]:
         """The nearest allowed documents for each vector. Queries with the same filter are searched together."""

@@ -34,6 +34,23 @@ class BatchTimes:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class VotedPassages:
+    """The passages of documents that answered labelled queries similar to one query."""
+
+    rows: Rows
+    """(n,) ascending."""
+    gains: Scores
+    """(n,) float32 > 0, cosines that are added to the passages' scores."""
+
+    def of(self, candidates: Rows) -> Scores:
+        """Return what each of m candidate rows gains, (m,) ≥ 0."""
+        if not len(self.rows):
+            return np.zeros(len(candidates), np.float32)
+        indices = np.minimum(np.searchsorted(self.rows, candidates), len(self.rows) - 1)
+        return np.where(self.rows[indices] == candidates, self.gains[indices], np.float32(0))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class DenseResult:
     """The documents whose vectors are nearest to one query."""
 
@@ -47,6 +64,8 @@ class DenseResult:
     """The times of the batch that this query was part of."""
     adaptation: DomainAdapter
     """The adapter of the query; its reason tells why, if it was not adapted."""
+    votes: VotedPassages | None = None
+    """What the answers of similar labelled queries gain; None if the domain's state has no votes."""
     frozen: DenseResult | None = None
     """The result of the same query without adaptation; None unless the query asks for the comparison."""
 
@@ -97,6 +116,8 @@ class RankedCandidates:
     """(n,) cosines; None for keyword search."""
     bm25: Scores | None
     """(n,) BM25; None for semantic search."""
+    vote_gains: Scores | None
+    """(n,) what votes added to the scores; None without votes."""
     dense_order: Rows
     """Document rows in the order of similarity alone."""
     lexical_order: Rows
@@ -139,6 +160,7 @@ class RankedCandidates:
         """Return the documents at these indices, (n,), as a page. duplicates: rows of passages by index."""
         documents = corpus.document_of[self.passages[indices]].tolist()
         absent = [None] * len(documents)
+        gains = absent if self.vote_gains is None else self.vote_gains[indices].tolist()
         similarity = absent if self.similarity is None else self.similarity[indices].tolist()
         bm25 = absent if self.bm25 is None else self.bm25[indices].tolist()
         breakdowns = [
@@ -147,8 +169,9 @@ class RankedCandidates:
                 dense_rank=_rank(document, self.dense_order),
                 lexical_score=score,
                 lexical_rank=_rank(document, self.lexical_order),
+                vote_gain=gain,
             )
-            for document, cosine, score in zip(documents, similarity, bm25, strict=True)
+            for document, cosine, score, gain in zip(documents, similarity, bm25, gains, strict=True)
         ]
         collapsed = duplicates or {}
         return ResultPage(
@@ -165,14 +188,18 @@ class RankedCandidates:
         )
 
 
-def rank_dense(dense: DenseResult, document_of: Rows) -> RankedCandidates:
-    """Rank by similarity alone."""
-    documents = document_of[dense.passages]
+def rank_dense(dense: DenseResult, corpus: Corpus, allowed: AllowedRows) -> RankedCandidates:
+    """Rank by similarity and votes."""
+    if dense.votes is not None:
+        nothing = _NO_ROWS, np.empty(0, np.float32)
+        return replace(_rank_fused(dense, *nothing, 0.0, corpus, allowed), bm25=None)
+    documents = corpus.document_of[dense.passages]
     return RankedCandidates(
         passages=dense.passages,
         scores=dense.scores,
         similarity=dense.scores,
         bm25=None,
+        vote_gains=None,
         dense_order=documents,
         lexical_order=documents[:0],
         lexical_scores={},
@@ -194,6 +221,7 @@ def rank_lexical(text: str, wanted: int, corpus: Corpus, allowed: AllowedRows) -
                 scores=bm25[first],
                 similarity=None,
                 bm25=bm25[first],
+                vote_gains=None,
                 dense_order=documents[:0],
                 lexical_order=documents,
                 lexical_scores=_by_row(rows, bm25),
@@ -205,15 +233,35 @@ def rank_lexical(text: str, wanted: int, corpus: Corpus, allowed: AllowedRows) -
 def rank_hybrid(
     text: str, dense: DenseResult, weight: LexicalWeight, corpus: Corpus, allowed: AllowedRows
 ) -> RankedCandidates:
-    """Rank by fused scores. If passages contain the query's quoted phrases, only these have a BM25 score."""
+    """Rank by fused scores and votes. If passages contain the query's quoted phrases, only these have a BM25 score."""
     pinned, unmatched = _pinned_row(text, corpus, allowed), corpus.unmatched_phrases(text, allowed=allowed)
     results = corpus.search_keywords(text, KEYWORD_DEPTH, allowed=allowed, as_words=unmatched)
-    lexical_rows, lexical_scores = _with_pinned(pinned, *results)
-    candidates = np.union1d(dense.passages[:FUSION_DEPTH], lexical_rows)
+    lexical = _with_pinned(pinned, *results)
+    ranked = _rank_fused(dense, *lexical, weight, corpus, allowed, pinned=pinned)
+    return replace(ranked, unmatched_phrases=unmatched)
+
+
+def _rank_fused(
+    dense: DenseResult,
+    lexical_rows: Rows,
+    lexical_scores: Scores,
+    weight: LexicalWeight,
+    corpus: Corpus,
+    allowed: AllowedRows,
+    *,
+    pinned: int = -1,
+) -> RankedCandidates:
+    """Rank the nearest documents, the keyword results and the voted documents together; others follow by similarity."""
+    # ranks, of which `rrf` is made, are no cosines that votes could be added to
+    votes = dense.votes if dense.votes is not None and weight != "rrf" else None
+    voted = _NO_ROWS if votes is None else votes.rows[allowed.passages[votes.rows]]
+    candidates = np.union1d(np.concatenate((dense.passages[:FUSION_DEPTH], voted)), lexical_rows)
     similarity = corpus.cosine(dense.vector, candidates)
     bm25 = np.zeros(len(candidates), np.float32)
     bm25[np.searchsorted(candidates, lexical_rows)] = lexical_scores
-    scores = np.round(fuse(similarity, bm25, weight), SCORE_DECIMALS)
+    scores = fuse(similarity, bm25, weight)
+    gains = np.zeros(len(candidates), np.float32) if votes is None else votes.of(candidates)
+    scores = np.round(scores + gains, SCORE_DECIMALS)
     best_first = _pin(scores, candidates, pinned)
     best_first = best_first[_first_of_each(corpus.document_of[candidates[best_first]])]
     # documents below the fused ones follow by similarity alone
@@ -225,10 +273,10 @@ def rank_hybrid(
         scores=np.concatenate((scores[best_first], zeros if weight == "rrf" else tail_scores[new])),
         similarity=np.concatenate((similarity[best_first], tail_scores[new])),
         bm25=np.concatenate((bm25[best_first], zeros)),
+        vote_gains=None if votes is None else np.concatenate((gains[best_first], zeros)),
         dense_order=corpus.document_of[dense.passages],
         lexical_order=_distinct(corpus.document_of[lexical_rows]),
         lexical_scores=_by_row(lexical_rows, lexical_scores),
-        unmatched_phrases=unmatched,
     )
 
 

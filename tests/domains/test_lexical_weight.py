@@ -8,25 +8,25 @@ import numpy as np
 import pytest
 import torch
 
-from semsearch.domains.lexical_weight import (
-    WEIGHTS,
-    choose_lexical_weight,
-    one_standard_error_rule,
-    with_lexical_weight,
-)
+from semsearch.domains.lexical_weight import CAUTION, PENALTY, WEIGHTS, choose_lexical_weight, with_lexical_weight
+from semsearch.domains.model_selection import one_standard_error_rule
 from tests.adapters.worlds import domain
+
+
+def choose(values: np.ndarray, baseline: int = 0) -> int:
+    return one_standard_error_rule(values, baseline, caution=CAUTION, penalty=PENALTY)
 
 
 @pytest.mark.parametrize(("labels", "expected"), [(1, 0.1), (3, 0.1), (8, 0.4), (40, 0.4)])
 def test_a_weight_that_is_better_for_every_query_is_chosen_with_enough_labels(labels: int, expected: float) -> None:
     values = np.full((labels, len(WEIGHTS)), 0.5)
     values[:, WEIGHTS.index(0.4)] += 0.06
-    assert WEIGHTS[one_standard_error_rule(values, WEIGHTS.index(0.1))] == expected
+    assert WEIGHTS[choose(values, WEIGHTS.index(0.1))] == expected
 
 
 def test_a_weight_that_is_better_by_chance_is_rarely_chosen() -> None:
     rng = np.random.default_rng(0)
-    chosen = [one_standard_error_rule(rng.normal(0.5, 0.2, size=(16, len(WEIGHTS)))) for _ in range(100)]
+    chosen = [choose(rng.normal(0.5, 0.2, size=(16, len(WEIGHTS)))) for _ in range(100)]
     assert sum(column > 0 for column in chosen) < 40
 
 

@@ -74,7 +74,9 @@ def blueprint(service: SearchService) -> Blueprint:
             raise FieldProblem([FieldError(field="query", message=str(error))]) from None
         explained = explain(service, name, query, doc_id, abandoned=client_disconnected())
         components = (
-            () if explained is None else (explained.dense, explained.adaptation, explained.lexical, explained.score)
+            ()
+            if explained is None
+            else (explained.dense, explained.adaptation, explained.votes, explained.lexical, explained.score)
         )
         return html(
             "explanation.html",

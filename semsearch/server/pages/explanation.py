@@ -1,4 +1,4 @@
-"""Explains a document's rank: what the encoder, the adaptation and BM25 contribute to its score."""
+"""Explains a document's rank: what the encoder, the adaptation, votes and BM25 contribute to its score."""
 
 from __future__ import annotations
 
@@ -26,6 +26,8 @@ class Explanation:
     """Cosine of the frozen query vector and the passage, in [-1, 1]; None for keyword search."""
     adaptation: float | None
     """What the domain's adaptation adds to that cosine; None for keyword search."""
+    votes: float | None
+    """What similar labelled queries add that the document answered; None in a domain without votes."""
     lexical: float | None
     """What BM25 adds: the rest of the score. None for reciprocal rank fusion, whose scores are not sums."""
     score_breakdown: ScoreBreakdown
@@ -57,7 +59,8 @@ def explain(
         score=score,
         dense=dense,
         adaptation=None if dense is None or breakdown.similarity is None else breakdown.similarity - dense,
-        lexical=score - (breakdown.similarity or 0.0) if adds_up else None,
+        votes=breakdown.vote_gain,
+        lexical=score - (breakdown.similarity or 0.0) - (breakdown.vote_gain or 0.0) if adds_up else None,
         score_breakdown=breakdown,
         token_attributions=attributions[0] if attributions else (),
     )

@@ -212,6 +212,10 @@ class ScoreBreakdownModel(_Answer):
     dense_rank: int | None = Field(description="The document's rank in the semantic ranking, from 1")
     lexical_score: float | None = Field(description="BM25 of query and passage; 0 if they share no search term")
     lexical_rank: int | None = Field(description="The document's rank in the keyword ranking, from 1")
+    vote_gain: float | None = Field(
+        None,
+        description="What was added to the score because the document answered similar labelled queries of the domain",
+    )
     token_attributions: tuple[TokenAttributionModel, ...] | None = Field(
         None, description="The words that add most to the cosine, at most 10; null if the encoder cannot attribute"
     )

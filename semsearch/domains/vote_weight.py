@@ -1,0 +1,44 @@
+"""Chooses what the votes of similar labelled queries count in a domain, on its labelled queries.
+
+Each labelled query is ranked with the votes of all others.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from semsearch.adapters.losses import scores_ndcg
+from semsearch.adapters.support import Support
+from semsearch.adapters.votes import held_out_votes
+from semsearch.domains.model_selection import one_standard_error_rule
+
+WEIGHTS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.6)
+"""Cosines that a vote of 1 may add."""
+MIN_LABELS = 8
+"""Fewest labelled queries that votes are measured on."""
+CAUTION = 1.0
+"""Standard errors by which votes must be better than none."""
+WEAK_BASELINE_CAUTION = 4.0
+"""The same if no labelled query finds an answer, as with labels that are all wrong: every change then improves."""
+WEAK_BASELINE = 0.15
+"""nDCG@10 without votes below which caution rises from CAUTION to WEAK_BASELINE_CAUTION."""
+PENALTY = 0.1
+"""nDCG@10 by which they must be better beyond that, divided by the number of labelled queries."""
+
+
+def choose_vote_weight(support: Support, adapted: Tensor) -> float:
+    """Return the weight of votes with which the support set's queries are ranked best; 0 if votes surely help not.
+
+    support: its lexical scores are weighted. adapted: (n, dim) its queries as they are served, each adapted without its
+    own label if labels are learned from.
+    """
+    if len(support) < MIN_LABELS or support.has_one_answer:
+        return 0.0
+    votes = torch.from_numpy(held_out_votes(support.queries.float().numpy(), support.relevance.float().numpy()))
+    scores = support.scores(adapted)
+    ndcg = [scores_ndcg(scores + weight * votes.to(scores), support).double().numpy() for weight in WEIGHTS]
+    weakness = max(0.0, 1 - float(ndcg[0].mean()) / WEAK_BASELINE)
+    caution = CAUTION + (WEAK_BASELINE_CAUTION - CAUTION) * weakness
+    return WEIGHTS[one_standard_error_rule(np.stack(ndcg, axis=1), caution=caution, penalty=PENALTY)]

@@ -1,0 +1,178 @@
+"""Votes of similar labelled queries: what they give to documents, what is stored, and when they are used."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from semsearch.adapters.state import MAX_KEYS_WITH_VOTES, MAX_SHRINKAGE, DomainState
+from semsearch.adapters.support import Support, build_support
+from semsearch.adapters.votes import MAX_DOCUMENTS, MAX_ID_BYTES, MAX_VOTERS, Votes, held_out_votes
+from semsearch.domains.vote_weight import MIN_LABELS, WEIGHTS, choose_vote_weight
+from semsearch.errors import StateError, StateFileError
+from semsearch.types import Vectors, unit_rows
+
+DIMENSION = 384
+
+
+def vectors(count: int, *, seed: int = 0, near: Vectors | None = None, noise: float = 0.02) -> Vectors:
+    drawn = np.random.default_rng(seed).standard_normal((count, DIMENSION)).astype(np.float32)
+    return unit_rows(drawn if near is None else near + noise * drawn)
+
+
+QUERIES = vectors(4)
+VOTES = Votes.of(QUERIES, [["a", "b"], ["b"], ["c"], []], 0.3)
+
+
+def shares_of(votes: Votes, query: Vectors) -> dict[str, float]:
+    return {doc_id: float(share) for doc_id, share in zip(votes.doc_ids, votes.shares(query), strict=True)}
+
+
+@pytest.mark.parametrize(
+    ("query", "high"), [(0, {"a", "b"}), (1, {"b"}), (2, {"c"}), (3, set())], ids=["two", "shared", "one", "none"]
+)
+def test_documents_get_the_votes_of_similar_queries(query: int, high: set[str]) -> None:
+    for vector in (QUERIES[query], vectors(1, seed=9, near=QUERIES[query : query + 1], noise=0.01)[0]):
+        shares = shares_of(VOTES, vector)
+        assert {doc_id for doc_id, share in shares.items() if share > 0.5} == high
+        assert all(0 <= share < 1 for share in shares.values())
+
+
+def test_a_query_that_is_like_none_gives_few_votes() -> None:
+    assert max(shares_of(VOTES, vectors(1, seed=5)[0]).values()) < 0.05
+
+
+def test_cosines_are_estimated_from_signs() -> None:
+    labelled = vectors(100)
+    votes = Votes.of(labelled, [[str(row)] for row in range(100)], 0.3)
+    for noise in (0.0, 0.02, 0.05, 1.0):
+        queries = vectors(100, seed=1, near=labelled, noise=noise)
+        estimated = np.array([(votes._voters @ query)[row] for row, query in enumerate(queries)])
+        exact = (queries * labelled).sum(axis=1)
+        assert np.abs(estimated - exact).max() < 0.16
+        assert abs(float((estimated - exact).mean())) < 0.015
+
+
+def test_only_a_limited_number_of_queries_and_ids_is_kept() -> None:
+    ids = [[f"a/long/path/of/a/document/{row * 7919 % 10_007:05d}/{row}", "shared"] for row in range(1_000)]
+    votes = Votes.of(vectors(1_000), ids, 0.3)
+    assert len(votes.norms) == MAX_VOTERS
+    assert votes.to_arrays()["votes_doc_ids"].nbytes <= MAX_ID_BYTES
+    assert votes.doc_ids[0] == "shared"
+    assert np.unpackbits(votes.answers[0]).sum() == MAX_VOTERS
+    assert 50 < len(votes.doc_ids) <= MAX_DOCUMENTS
+
+
+def full_state(votes: Votes | None) -> DomainState:
+    rng = np.random.default_rng(0)
+    keys, shrinkage = (
+        rng.standard_normal((rows, DIMENSION)).astype(np.float32) for rows in (MAX_KEYS_WITH_VOTES, MAX_SHRINKAGE)
+    )
+    return replace(
+        DomainState.identity(DIMENSION),
+        shrinkage=shrinkage * np.float32(0.02),
+        keys=keys,
+        values=keys,
+        sharpness=np.full(MAX_KEYS_WITH_VOTES, 2, np.float32),
+        lexical_weight=0.4,
+        votes=votes,
+    )
+
+
+def test_a_full_state_with_votes_is_read_as_it_was_written_and_has_less_than_64_kib(tmp_path: Path) -> None:
+    ids = [[f"{row * 7919 % 10_007:05d}-{answer}" for answer in range(20)] for row in range(200)]
+    state = full_state(Votes.of(vectors(200), ids, 0.6))
+    state.save(tmp_path / "state", {})
+    assert (tmp_path / "state").stat().st_size < 64 * 1024
+    assert state.nbytes > full_state(None).nbytes
+    opened, _ = DomainState.open(tmp_path / "state")
+    assert opened.votes is not None
+    assert state.votes is not None
+    assert (opened.votes.doc_ids, opened.votes.weight) == (state.votes.doc_ids, 0.6)
+    query = vectors(1, seed=3)[0]
+    np.testing.assert_allclose(opened.votes.shares(query), state.votes.shares(query), rtol=0.02, atol=1e-4)
+    assert DomainState.open(tmp_path / "state")[0].lexical_weight == 0.4
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("votes_codes", lambda array: array[:, 1:]),
+        ("votes_codes", lambda array: array[1:]),
+        ("votes_norms", lambda array: array * 0),
+        ("votes_norms", lambda array: array * np.nan),
+        ("votes_answers", lambda array: array[1:]),
+        ("votes_answers", lambda array: array[:, :0]),
+        ("votes_doc_ids", lambda array: array[:-1]),
+        ("votes_doc_ids", lambda array: array[:0]),
+        ("votes_weight", lambda array: array * 0),
+        ("votes_weight", lambda array: array * 1e9),
+    ],
+)
+def test_damaged_votes_are_refused(name: str, change: object, tmp_path: Path) -> None:
+    assert callable(change)
+    arrays = VOTES.to_arrays()
+    with pytest.raises(StateError):
+        Votes.from_arrays(arrays | {name: change(arrays[name])}, DIMENSION)
+    state = replace(DomainState.identity(8), votes=None)
+    with pytest.raises(StateError, match="dimensions"):
+        replace(state, votes=VOTES)
+    with pytest.raises(StateFileError):
+        DomainState.open(tmp_path / "none")
+
+
+def test_a_query_does_not_vote_for_itself() -> None:
+    queries = vectors(1, near=None).repeat(3, axis=0)
+    votes = held_out_votes(queries, np.eye(3, 5, dtype=np.float32))
+    assert votes.argmax(axis=1).tolist() != [0, 1, 2]
+    assert np.diag(votes[:, :3]).tolist() == [0, 0, 0]
+
+
+def support_set(labels: int, *, shared: int | None, seed: int = 0, wrong: bool = False) -> Support:
+    """Labelled queries, `shared` of which have one answer, that the encoder does not find. None: each has its own."""
+    rng = np.random.default_rng(seed)
+    documents = vectors(400, seed=seed + 1)
+    intents = labels if shared is None else max(1, labels // shared)
+    intent = np.arange(labels) % intents
+    queries = vectors(labels, seed=seed + 2, near=vectors(intents, seed=seed + 3)[intent], noise=0.02)
+    answer = rng.integers(400, size=labels) if wrong else rng.permutation(400)[intent]
+    return build_support(documents, queries, [{int(row): 1.0} for row in answer])
+
+
+@pytest.mark.parametrize(("labels", "is_used"), [(MIN_LABELS - 1, False), (16, True), (64, True)])
+def test_votes_are_used_where_queries_share_answers_and_there_are_enough_labels(labels: int, is_used: bool) -> None:
+    support = support_set(labels, shared=4)
+    assert bool(choose_vote_weight(support, support.queries)) is is_used
+
+
+@pytest.mark.parametrize("labels", [8, 32, 128])
+def test_votes_are_not_used_where_each_query_has_an_answer_of_its_own(labels: int) -> None:
+    for seed in range(5):
+        support = support_set(labels, shared=None, seed=seed)
+        assert choose_vote_weight(support, support.queries) == 0
+
+
+@pytest.mark.parametrize("labels", [8, 32, 128])
+def test_votes_are_not_used_for_answers_at_random(labels: int) -> None:
+    used = 0
+    for seed in range(50):
+        support = support_set(labels, shared=4, seed=seed, wrong=True)
+        used += choose_vote_weight(support, support.queries) > 0
+    assert used <= 1
+
+
+@pytest.mark.parametrize("labels", [8, 32, 128])
+def test_votes_are_not_used_for_one_document_that_answers_everything(labels: int) -> None:
+    for seed in range(5):
+        support = support_set(labels, shared=labels, seed=seed)
+        assert choose_vote_weight(support, support.queries) == 0
+
+
+def test_weights_begin_with_none() -> None:
+    assert WEIGHTS[0] == 0
+    support = support_set(12, shared=4)
+    assert choose_vote_weight(support, torch.flip(support.queries, [0])) in WEIGHTS
