@@ -64,12 +64,14 @@ class Votes:
 
     @classmethod
     def of(cls, queries: Vectors, answers: Sequence[Sequence[str]], weight: float) -> Self:
-        """Make the votes of labelled queries.
+        """Make the votes of labelled queries. They do not depend on the order of the queries.
 
         queries: (n, dim) float32, unit rows, n ≥ 1. answers: the ids of the documents that answer each. Of more than
         MAX_VOTERS queries an evenly spaced part votes. Documents beyond MAX_DOCUMENTS, and those whose ids do not fit
         MAX_ID_BYTES, are left out, those with the fewest queries first.
         """
+        order = np.lexsort(queries.T[::-1])
+        queries, answers = queries[order], [answers[index] for index in order.tolist()]
         chosen = np.unique(np.linspace(0, len(queries) - 1, min(len(queries), MAX_VOTERS)).astype(int)).tolist()
         answered = Counter(doc_id for index in chosen for doc_id in sorted(set(answers[index])))
         doc_ids = [doc_id for doc_id, _ in answered.most_common(MAX_DOCUMENTS)]

@@ -48,6 +48,7 @@ def test_a_query_that_is_like_none_gives_few_votes() -> None:
 
 def test_cosines_are_estimated_from_signs() -> None:
     labelled = vectors(100)
+    labelled = labelled[np.lexsort(labelled.T[::-1])]
     votes = Votes.of(labelled, [[str(row)] for row in range(100)], 0.3)
     for noise in (0.0, 0.02, 0.05, 1.0):
         queries = vectors(100, seed=1, near=labelled, noise=noise)

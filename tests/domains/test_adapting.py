@@ -89,3 +89,34 @@ def test_it_learns_from_the_same_documents_and_reads_few(engine: SearchEngine, m
     assert found > (0.99 if engine.ef_search is None else 0.95)
     assert adaptation.state is not None
     assert len(adaptation.state.keys) == adaptation.labels + 1
+
+
+def labelled(dimension: int, *, shared: bool) -> tuple[list[JudgedQuery], dict[str, Vectors]]:
+    """24 queries about 6 topics that no document is near; those of a topic share an answer, or each has its own."""
+    topics = unit_rows(np.random.default_rng(2).standard_normal((6, dimension), np.float32))
+    noise = np.random.default_rng(3).standard_normal((24, dimension), np.float32)
+    queries = unit_rows(topics.repeat(4, axis=0) + np.float32(0.02) * noise)
+    answers = [f"d{1 + 7 * (row // 4 if shared else row)}" for row in range(24)]
+    judged = [JudgedQuery(f"query {row}", {doc_id: 1.0}) for row, doc_id in enumerate(answers)]
+    return judged, {query.text: vector[np.newaxis] for query, vector in zip(judged, queries, strict=True)}
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_documents_get_votes_where_labelled_queries_share_answers(engine: SearchEngine, shared: bool) -> None:
+    judged, encoded = labelled(engine.corpus.dimension, shared=shared)
+    adaptation = adapt(engine, None, judged, encode=encoded.__getitem__)
+    assert adaptation.state is not None
+    votes = adaptation.state.votes
+    assert ("answered similar queries" in adaptation.explanation) is shared
+    if not shared:
+        assert votes is None
+        return
+    assert votes is not None
+    assert set(votes.doc_ids) == {f"d{1 + 7 * topic}" for topic in range(6)}
+    again = adapt(engine, None, judged[::-1], encode=encoded.__getitem__).state
+    assert again is not None
+    assert again.to_bytes({}) == adaptation.state.to_bytes({})
+    # a child domain with few labels of its own keeps its parent's votes
+    child = adapt(engine, None, judged[:1], encode=encoded.__getitem__, parent=adaptation.state).state
+    assert child is not None
+    assert child.votes is votes
