@@ -160,7 +160,7 @@ class ScoreBreakdown:
     lexical_score: float | None
     """BM25 of query and passage, 0 if they share no term that was looked up."""
     lexical_rank: int | None
-    vote_gain: float | None = None
+    vote_boost: float | None = None
     """What the document gains because it answered similar labelled queries; None in a domain without votes."""
 
 

@@ -513,6 +513,6 @@ def _explanation(score: ScoreBreakdown, attributions: Sequence[tuple[str, float]
         )
     if score.lexical_score is not None:
         parts.append(f"BM25 {score.lexical_score:.2f}, rank {score.lexical_rank or '-'}")
-    if score.vote_gain:
-        parts.append(f"answers of similar labelled queries {score.vote_gain:+.3f}")
+    if score.vote_boost:
+        parts.append(f"answers of similar labelled queries {score.vote_boost:+.3f}")
     return "; ".join(parts)

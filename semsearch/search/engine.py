@@ -388,9 +388,9 @@ class SearchEngine:
         best = np.argsort(-shares, kind="stable")[:VOTED_DOCUMENTS]
         best = best[shares[best] >= MIN_VOTE]
         rows = np.concatenate([np.empty(0, np.int64), *(rows_of[index] for index in best.tolist())])
-        gains = np.repeat(state.votes.weight * shares[best], [len(rows_of[index]) for index in best.tolist()])
+        boosts = np.repeat(state.votes.weight * shares[best], [len(rows_of[index]) for index in best.tolist()])
         order = np.argsort(rows)
-        return VotedPassages(rows[order], gains[order].astype(np.float32))
+        return VotedPassages(rows[order], boosts[order].astype(np.float32))
 
     def rank(self, query: Query, dense: DenseResult | None) -> ResultPage:
         """Rank the results of vector search and keyword search and return the requested page. Thread-safe.

@@ -39,7 +39,7 @@ class VotedPassages:
 
     rows: Rows
     """(n,) ascending."""
-    gains: Scores
+    boosts: Scores
     """(n,) float32 > 0, cosines that are added to the passages' scores."""
 
     def of(self, candidates: Rows) -> Scores:
@@ -47,7 +47,7 @@ class VotedPassages:
         if not len(self.rows):
             return np.zeros(len(candidates), np.float32)
         indices = np.minimum(np.searchsorted(self.rows, candidates), len(self.rows) - 1)
-        return np.where(self.rows[indices] == candidates, self.gains[indices], np.float32(0))
+        return np.where(self.rows[indices] == candidates, self.boosts[indices], np.float32(0))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -116,7 +116,7 @@ class RankedCandidates:
     """(n,) cosines; None for keyword search."""
     bm25: Scores | None
     """(n,) BM25; None for semantic search."""
-    vote_gains: Scores | None
+    vote_boosts: Scores | None
     """(n,) what votes added to the scores; None without votes."""
     dense_order: Rows
     """Document rows in the order of similarity alone."""
@@ -160,7 +160,7 @@ class RankedCandidates:
         """Return the documents at these indices, (n,), as a page. duplicates: rows of passages by index."""
         documents = corpus.document_of[self.passages[indices]].tolist()
         absent = [None] * len(documents)
-        gains = absent if self.vote_gains is None else self.vote_gains[indices].tolist()
+        boosts = absent if self.vote_boosts is None else self.vote_boosts[indices].tolist()
         similarity = absent if self.similarity is None else self.similarity[indices].tolist()
         bm25 = absent if self.bm25 is None else self.bm25[indices].tolist()
         breakdowns = [
@@ -169,9 +169,9 @@ class RankedCandidates:
                 dense_rank=_rank(document, self.dense_order),
                 lexical_score=score,
                 lexical_rank=_rank(document, self.lexical_order),
-                vote_gain=gain,
+                vote_boost=boost,
             )
-            for document, cosine, score, gain in zip(documents, similarity, bm25, gains, strict=True)
+            for document, cosine, score, boost in zip(documents, similarity, bm25, boosts, strict=True)
         ]
         collapsed = duplicates or {}
         return ResultPage(
@@ -199,7 +199,7 @@ def rank_dense(dense: DenseResult, corpus: Corpus, allowed: AllowedRows) -> Rank
         scores=dense.scores,
         similarity=dense.scores,
         bm25=None,
-        vote_gains=None,
+        vote_boosts=None,
         dense_order=documents,
         lexical_order=documents[:0],
         lexical_scores={},
@@ -221,7 +221,7 @@ def rank_lexical(text: str, wanted: int, corpus: Corpus, allowed: AllowedRows) -
                 scores=bm25[first],
                 similarity=None,
                 bm25=bm25[first],
-                vote_gains=None,
+                vote_boosts=None,
                 dense_order=documents[:0],
                 lexical_order=documents,
                 lexical_scores=_by_row(rows, bm25),
@@ -260,8 +260,8 @@ def _rank_fused(
     bm25 = np.zeros(len(candidates), np.float32)
     bm25[np.searchsorted(candidates, lexical_rows)] = lexical_scores
     scores = fuse(similarity, bm25, weight)
-    gains = np.zeros(len(candidates), np.float32) if votes is None else votes.of(candidates)
-    scores = np.round(scores + gains, SCORE_DECIMALS)
+    boosts = np.zeros(len(candidates), np.float32) if votes is None else votes.of(candidates)
+    scores = np.round(scores + boosts, SCORE_DECIMALS)
     best_first = _pin(scores, candidates, pinned)
     best_first = best_first[_first_of_each(corpus.document_of[candidates[best_first]])]
     # documents below the fused ones follow by similarity alone
@@ -273,7 +273,7 @@ def _rank_fused(
         scores=np.concatenate((scores[best_first], zeros if weight == "rrf" else tail_scores[new])),
         similarity=np.concatenate((similarity[best_first], tail_scores[new])),
         bm25=np.concatenate((bm25[best_first], zeros)),
-        vote_gains=None if votes is None else np.concatenate((gains[best_first], zeros)),
+        vote_boosts=None if votes is None else np.concatenate((boosts[best_first], zeros)),
         dense_order=corpus.document_of[dense.passages],
         lexical_order=_distinct(corpus.document_of[lexical_rows]),
         lexical_scores=_by_row(lexical_rows, lexical_scores),

@@ -39,11 +39,11 @@ def test_the_answers_of_a_similar_query_rise(engine: SearchEngine, tiny_encoder:
     ]
     for hit in after:
         assert hit.score_breakdown is not None
-        assert hit.score_breakdown.vote_gain is not None
+        assert hit.score_breakdown.vote_boost is not None
         was = next(one for one in before if one.id == hit.id)
-        assert hit.score == pytest.approx(was.score + hit.score_breakdown.vote_gain, abs=2e-6)
-        assert (hit.score_breakdown.vote_gain > 0) is (hit.id == worst)
-    assert all(hit.score_breakdown is not None and hit.score_breakdown.vote_gain is None for hit in unchanged)
+        assert hit.score == pytest.approx(was.score + hit.score_breakdown.vote_boost, abs=2e-6)
+        assert (hit.score_breakdown.vote_boost > 0) is (hit.id == worst)
+    assert all(hit.score_breakdown is not None and hit.score_breakdown.vote_boost is None for hit in unchanged)
 
 
 def test_pages_of_a_domain_with_votes_never_overlap(engine: SearchEngine, tiny_encoder: Encoder) -> None:

@@ -190,7 +190,7 @@ def _breakdown_model(
         dense_rank=breakdown.dense_rank,
         lexical_score=None if breakdown.lexical_score is None else round(breakdown.lexical_score, SCORE_DECIMALS),
         lexical_rank=breakdown.lexical_rank,
-        vote_gain=None if breakdown.vote_gain is None else round(breakdown.vote_gain, SCORE_DECIMALS),
+        vote_boost=None if breakdown.vote_boost is None else round(breakdown.vote_boost, SCORE_DECIMALS),
         token_attributions=None
         if attributions is None
         else tuple(

@@ -59,8 +59,8 @@ def explain(
         score=score,
         dense=dense,
         adaptation=None if dense is None or breakdown.similarity is None else breakdown.similarity - dense,
-        votes=breakdown.vote_gain,
-        lexical=score - (breakdown.similarity or 0.0) - (breakdown.vote_gain or 0.0) if adds_up else None,
+        votes=breakdown.vote_boost,
+        lexical=score - (breakdown.similarity or 0.0) - (breakdown.vote_boost or 0.0) if adds_up else None,
         score_breakdown=breakdown,
         token_attributions=attributions[0] if attributions else (),
     )

@@ -212,7 +212,7 @@ class ScoreBreakdownModel(_Answer):
     dense_rank: int | None = Field(description="The document's rank in the semantic ranking, from 1")
     lexical_score: float | None = Field(description="BM25 of query and passage; 0 if they share no search term")
     lexical_rank: int | None = Field(description="The document's rank in the keyword ranking, from 1")
-    vote_gain: float | None = Field(
+    vote_boost: float | None = Field(
         None,
         description="What was added to the score because the document answered similar labelled queries of the domain",
     )
