@@ -30,10 +30,10 @@ PRIOR = np.float32(0.05)
 """Weight of having no similar labelled query."""
 MAX_VOTERS = 128
 """Most labelled queries of a state that vote."""
-MAX_DOCUMENTS = 192
-"""Most documents that are voted for: those that answered most labelled queries."""
-MAX_ID_BYTES = 3_000
-"""Bytes of their ids in a file, compressed."""
+MAX_ANSWER_BYTES = 6_000
+"""Bytes of the documents' ids and of which labelled queries they answered in a file, compressed."""
+MIN_KEPT = 0.9
+"""Share of the answers that must fit: documents without votes would fall behind others that are as good."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,27 +63,32 @@ class Votes:
             raise StateError("norms and weight of votes must be finite and above 0")
 
     @classmethod
-    def of(cls, queries: Vectors, answers: Sequence[Sequence[str]], weight: float) -> Self:
+    def of(cls, queries: Vectors, answers: Sequence[Sequence[str]], weight: float) -> Self | None:
         """Make the votes of labelled queries. They do not depend on the order of the queries.
 
         queries: (n, dim) float32, unit rows, n ≥ 1. answers: the ids of the documents that answer each. Of more than
-        MAX_VOTERS queries an evenly spaced part votes. Documents beyond MAX_DOCUMENTS, and those whose ids do not fit
-        MAX_ID_BYTES, are left out, those with the fewest queries first.
+        MAX_VOTERS queries an evenly spaced part votes. Documents that do not fit MAX_ANSWER_BYTES are left out, those
+        with the fewest queries first; returns None if those make up more than 1 − MIN_KEPT of the answers.
         """
         order = np.lexsort(queries.T[::-1])
         queries, answers = queries[order], [answers[index] for index in order.tolist()]
         chosen = np.unique(np.linspace(0, len(queries) - 1, min(len(queries), MAX_VOTERS)).astype(int)).tolist()
-        answered = Counter(doc_id for index in chosen for doc_id in sorted(set(answers[index])))
-        doc_ids = [doc_id for doc_id, _ in answered.most_common(MAX_DOCUMENTS)]
-        while len(_pack_ids(doc_ids)) > MAX_ID_BYTES:
-            doc_ids = doc_ids[: len(doc_ids) * 9 // 10]
-        has_answered = np.array([[doc_id in answers[index] for index in chosen] for doc_id in doc_ids], bool)
+        chosen_answers = [set(answers[index]) for index in chosen]
+        queries_of = Counter(doc_id for doc_ids in chosen_answers for doc_id in sorted(doc_ids))
+        by_frequency = [doc_id for doc_id, _ in queries_of.most_common()]
+        has_answered = np.array([[doc_id in of_query for of_query in chosen_answers] for doc_id in by_frequency], bool)
+        bits = np.packbits(has_answered.reshape(len(by_frequency), len(chosen)), axis=1)
+        count = len(by_frequency)
+        while len(_pack_ids(by_frequency[:count])) + len(_pack_bits(bits[:count])) > MAX_ANSWER_BYTES:
+            count = count * 9 // 10
+        if has_answered[:count].sum() < MIN_KEPT * has_answered.sum():
+            return None
         vectors = queries[chosen]
         return cls(
             codes=np.packbits(vectors > 0, axis=1),
             norms=np.abs(vectors).sum(axis=1, dtype=np.float32),
-            doc_ids=tuple(doc_ids),
-            answers=np.packbits(has_answered.reshape(len(doc_ids), len(chosen)), axis=1),
+            doc_ids=tuple(by_frequency[:count]),
+            answers=bits[:count],
             weight=weight,
             dimension=queries.shape[1],
         )
@@ -121,7 +126,7 @@ class Votes:
         return {
             "votes_codes": self.codes,
             "votes_norms": self.norms.astype(np.float16),
-            "votes_answers": self.answers,
+            "votes_answers": np.frombuffer(_pack_bits(self.answers), np.uint8),
             "votes_doc_ids": np.frombuffer(_pack_ids(self.doc_ids), np.uint8),
             "votes_weight": np.array([self.weight], np.float32),
         }
@@ -131,15 +136,17 @@ class Votes:
         """Read `to_arrays`; None if there are no votes. Raises KeyError, ValueError or StateError if damaged."""
         if "votes_codes" not in arrays:
             return None
+        norms = np.ascontiguousarray(arrays["votes_norms"], np.float32)
         try:
-            ids = json.loads(zlib.decompress(arrays["votes_doc_ids"].tobytes()))
+            doc_ids = tuple(map(str, json.loads(zlib.decompress(arrays["votes_doc_ids"].tobytes()))))
+            bits = np.frombuffer(zlib.decompress(arrays["votes_answers"].tobytes()), np.uint8)
         except zlib.error as error:
-            raise StateError(f"the ids of voted documents are damaged ({error})") from error
+            raise StateError(f"the documents that votes are for are damaged ({error})") from error
         return cls(
             codes=np.ascontiguousarray(arrays["votes_codes"], np.uint8),
-            norms=np.ascontiguousarray(arrays["votes_norms"], np.float32),
-            doc_ids=tuple(map(str, ids)),
-            answers=np.ascontiguousarray(arrays["votes_answers"], np.uint8),
+            norms=norms,
+            doc_ids=doc_ids,
+            answers=bits.reshape(len(doc_ids), -(-len(norms) // 8)),
             weight=round(float(np.asarray(arrays["votes_weight"], np.float32)[0]), 4),
             dimension=dimension,
         )
@@ -164,3 +171,8 @@ def held_out_votes(queries: Vectors, relevance: npt.NDArray[np.float32]) -> Scor
 
 def _pack_ids(doc_ids: Sequence[str]) -> bytes:
     return zlib.compress(json.dumps(list(doc_ids), ensure_ascii=False).encode("utf-8", "surrogatepass"), 9)
+
+
+def _pack_bits(bits: npt.NDArray[np.uint8]) -> bytes:
+    # documents that answered the same queries have equal rows
+    return zlib.compress(bits.tobytes(), 9)

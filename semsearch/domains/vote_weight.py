@@ -19,11 +19,7 @@ WEIGHTS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.6)
 MIN_LABELS = 8
 """Fewest labelled queries that votes are measured on."""
 CAUTION = 1.0
-"""Standard errors by which votes must be better than none, unless labels share their answers."""
-MIN_ANSWERS = 2.0
-"""Documents per labelled query, in the mean, from which on labels may share their answers."""
-MIN_SHARED = 0.1
-"""Share of the judgments that must be on documents that answer several labelled queries."""
+"""Standard errors by which votes must be better than none."""
 WEAK_BASELINE_CAUTION = 4.0
 """The same if no labelled query finds an answer, as with labels that are all wrong: every change then improves."""
 WEAK_BASELINE = 0.15
@@ -43,16 +39,6 @@ def choose_vote_weight(support: Support, adapted: Tensor) -> float:
     votes = torch.from_numpy(held_out_votes(support.queries.float().numpy(), support.relevance.float().numpy()))
     scores = support.scores(adapted)
     ndcg = [scores_ndcg(scores + weight * votes.to(scores), support).double().numpy() for weight in WEIGHTS]
-    if _share_answers(support) and float(ndcg[0].mean()) > WEAK_BASELINE:
-        # votes helped in most such domains, so that few labels suffice
-        return WEIGHTS[one_standard_error_rule(np.stack(ndcg, axis=1), caution=0, penalty=0)]
     weakness = max(0.0, 1 - float(ndcg[0].mean()) / WEAK_BASELINE)
     caution = CAUTION + (WEAK_BASELINE_CAUTION - CAUTION) * weakness
     return WEIGHTS[one_standard_error_rule(np.stack(ndcg, axis=1), caution=caution, penalty=PENALTY)]
-
-
-def _share_answers(support: Support) -> bool:
-    relevant = support.relevance > 0
-    queries_of = relevant.sum(dim=0)
-    judgments = int(queries_of.sum())
-    return judgments >= MIN_ANSWERS * len(support) and int(queries_of[queries_of > 1].sum()) > MIN_SHARED * judgments

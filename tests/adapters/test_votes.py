@@ -11,7 +11,7 @@ import torch
 
 from semsearch.adapters.state import MAX_KEYS_WITH_VOTES, MAX_SHRINKAGE, DomainState
 from semsearch.adapters.support import Support, build_support
-from semsearch.adapters.votes import MAX_DOCUMENTS, MAX_ID_BYTES, MAX_VOTERS, Votes, held_out_votes
+from semsearch.adapters.votes import MAX_ANSWER_BYTES, MAX_VOTERS, Votes, held_out_votes
 from semsearch.domains.vote_weight import MIN_LABELS, WEIGHTS, choose_vote_weight
 from semsearch.errors import StateError, StateFileError
 from semsearch.types import Vectors, unit_rows
@@ -25,7 +25,15 @@ def vectors(count: int, *, seed: int = 0, near: Vectors | None = None, noise: fl
 
 
 QUERIES = vectors(4)
-VOTES = Votes.of(QUERIES, [["a", "b"], ["b"], ["c"], []], 0.3)
+
+
+def votes_of(queries: Vectors, answers: list[list[str]], weight: float = 0.3) -> Votes:
+    votes = Votes.of(queries, answers, weight)
+    assert votes is not None
+    return votes
+
+
+VOTES = votes_of(QUERIES, [["a", "b"], ["b"], ["c"], []])
 
 
 def shares_of(votes: Votes, query: Vectors) -> dict[str, float]:
@@ -49,7 +57,7 @@ def test_a_query_that_is_like_none_gives_few_votes() -> None:
 def test_cosines_are_estimated_from_signs() -> None:
     labelled = vectors(100)
     labelled = labelled[np.lexsort(labelled.T[::-1])]
-    votes = Votes.of(labelled, [[str(row)] for row in range(100)], 0.3)
+    votes = votes_of(labelled, [[str(row)] for row in range(100)])
     for noise in (0.0, 0.02, 0.05, 1.0):
         queries = vectors(100, seed=1, near=labelled, noise=noise)
         estimated = np.array([(votes._voters @ query)[row] for row, query in enumerate(queries)])
@@ -58,14 +66,26 @@ def test_cosines_are_estimated_from_signs() -> None:
         assert abs(float((estimated - exact).mean())) < 0.015
 
 
-def test_only_a_limited_number_of_queries_and_ids_is_kept() -> None:
-    ids = [[f"a/long/path/of/a/document/{row * 7919 % 10_007:05d}/{row}", "shared"] for row in range(1_000)]
-    votes = Votes.of(vectors(1_000), ids, 0.3)
-    assert len(votes.norms) == MAX_VOTERS
-    assert votes.to_arrays()["votes_doc_ids"].nbytes <= MAX_ID_BYTES
-    assert votes.doc_ids[0] == "shared"
-    assert np.unpackbits(votes.answers[0]).sum() == MAX_VOTERS
-    assert 50 < len(votes.doc_ids) <= MAX_DOCUMENTS
+def intents(labels: int, documents: int, *, of: int = 15) -> list[list[str]]:
+    """The answers of queries about 15 intents: the documents of the intent."""
+    return [[f"document-{number}" for number in range(documents) if number % of == row % of] for row in range(labels)]
+
+
+@pytest.mark.parametrize(("labels", "documents"), [(8, 15), (128, 300), (1_000, 600)])
+def test_a_limited_number_of_queries_and_all_their_documents_are_kept(labels: int, documents: int) -> None:
+    votes = Votes.of(vectors(labels), intents(labels, documents), 0.3)
+    assert votes is not None
+    assert len(votes.norms) == min(labels, MAX_VOTERS)
+    assert set(votes.doc_ids) == {doc_id for doc_ids in intents(labels, documents) for doc_id in doc_ids}
+    arrays = votes.to_arrays()
+    assert arrays["votes_doc_ids"].nbytes + arrays["votes_answers"].nbytes <= MAX_ANSWER_BYTES
+
+
+def test_there_are_no_votes_if_too_many_documents_do_not_fit() -> None:
+    rng = np.random.default_rng(0)
+    answers = [[rng.bytes(40).hex() for _ in range(20)] for _ in range(128)]
+    assert Votes.of(vectors(128), answers, 0.3) is None
+    assert Votes.of(vectors(128), [["shared"] * 99 for _ in answers], 0.3) is not None
 
 
 def full_state(votes: Votes | None) -> DomainState:
@@ -85,8 +105,13 @@ def full_state(votes: Votes | None) -> DomainState:
 
 
 def test_a_full_state_with_votes_is_read_as_it_was_written_and_has_less_than_64_kib(tmp_path: Path) -> None:
-    ids = [[f"{row * 7919 % 10_007:05d}-{answer}" for answer in range(20)] for row in range(200)]
-    state = full_state(Votes.of(vectors(200), ids, 0.6))
+    rng = np.random.default_rng(1)
+    # as many documents as fit, each of a single query: nothing to compress
+    ids = [[f"{rng.bytes(11).hex()}-{answer}" for answer in range(3)] for _ in range(128)]
+    state = full_state(votes_of(vectors(128), ids, 0.6))
+    assert state.votes is not None
+    packed = state.votes.to_arrays()
+    assert packed["votes_doc_ids"].nbytes + packed["votes_answers"].nbytes > 0.8 * MAX_ANSWER_BYTES
     state.save(tmp_path / "state", {})
     assert (tmp_path / "state").stat().st_size < 64 * 1024
     assert state.nbytes > full_state(None).nbytes
@@ -107,7 +132,7 @@ def test_a_full_state_with_votes_is_read_as_it_was_written_and_has_less_than_64_
         ("votes_norms", lambda array: array * 0),
         ("votes_norms", lambda array: array * np.nan),
         ("votes_answers", lambda array: array[1:]),
-        ("votes_answers", lambda array: array[:, :0]),
+        ("votes_answers", lambda array: array[:0]),
         ("votes_doc_ids", lambda array: array[:-1]),
         ("votes_doc_ids", lambda array: array[:0]),
         ("votes_weight", lambda array: array * 0),
