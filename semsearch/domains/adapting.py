@@ -168,13 +168,13 @@ class _Evidence:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Decision:
-    """The lexical weight of a domain, the guard's verdict, and the weight of votes."""
+    """The lexical weight of a domain, the guard's verdict, and votes."""
 
     lexical_weight: LexicalWeight
     verdict: Verdict | None
     """None if no query is answered, or no learner may be used."""
-    vote_weight: float = 0.0
-    """0: documents get no votes."""
+    votes: Votes | None = None
+    """Those of the domain's own labels, else the parent's; None if there are none, or they would not help."""
 
     @property
     def learner(self) -> str:
@@ -188,6 +188,11 @@ class _Decision:
     @property
     def refusal(self) -> str:
         return "Not adapted: no query is labelled." if self.verdict is None else self.verdict.explanation()
+
+    @property
+    def max_keys(self) -> int:
+        """Most keys of the domain's state."""
+        return MAX_KEYS if self.votes is None else MAX_KEYS_WITH_VOTES
 
     def base_state(self, parent: DomainState | None) -> DomainState | None:
         """The state that judged queries are memorized next to."""
@@ -232,16 +237,17 @@ def _decide(
     engine: SearchEngine, adapt_support: AdaptFunction | None, evidence: _Evidence, parent: DomainState | None
 ) -> _Decision:
     """Choose the lexical weight, and let the guard choose a learner for it."""
-    default_weight = engine.lexical_weight(parent)
+    default_weight, inherited = engine.lexical_weight(parent), None if parent is None else parent.votes
     if not evidence.answered:
-        return _Decision(default_weight, None)
+        return _Decision(default_weight, None, inherited)
     support = evidence.support(evidence.answered)
     weight = choose_lexical_weight(support, default_weight)
     basis, learners = engine.adapter.basis, engine.manifest.adaptation.learners
     if learners == ():
-        return _Decision(weight, None)
+        return _Decision(weight, None, inherited)
     if adapt_support is None:
-        return _Decision(weight, None, _vote_weight(engine, with_lexical_weight(support, weight), None, parent))
+        votes = _votes(engine, evidence, with_lexical_weight(support, weight), None, parent)
+        return _Decision(weight, None, votes or inherited)
     # a state that only memorizes does not generalize, so a learner does not start from it
     base_state = parent if parent is not None and generalises(parent) else None
     verdict = adapt_support(basis, with_lexical_weight(support, weight), base_state, learners)
@@ -251,20 +257,31 @@ def _decide(
         if adapted_weight != weight:
             weight = adapted_weight
             verdict = adapt_support(basis, with_lexical_weight(support, weight), base_state, learners)
-    vote_weight = 0.0
-    if weight != "rrf":
-        vote_weight = _vote_weight(engine, with_lexical_weight(support, weight), verdict.held_out, parent)
-    return _Decision(weight, verdict, vote_weight)
+    votes = _votes(engine, evidence, with_lexical_weight(support, weight), verdict.held_out, parent)
+    return _Decision(weight, verdict, votes or inherited)
 
 
-def _vote_weight(engine: SearchEngine, support: Support, held_out: Tensor | None, parent: DomainState | None) -> float:
-    """Choose the weight of votes. held_out: (n, dim) queries, each adapted without its label; None: by the parent."""
+def _votes(
+    engine: SearchEngine, evidence: _Evidence, support: Support, held_out: Tensor | None, parent: DomainState | None
+) -> Votes | None:
+    """Return the votes of the answered queries, if they help.
+
+    support: of these queries. held_out: (n, dim) they, each adapted without its label; None: adapted by the parent.
+    """
+    if engine.manifest.search.mode is Mode.HYBRID and support.lexical_scores is None:
+        # fused by ranks, which votes cannot be added to
+        return None
     if held_out is None:
         held_out = support.queries
         if parent is not None:
             state = State.from_domain_state(parent, held_out)
             held_out = transform(state, axes_of(engine.adapter.basis, held_out), held_out)
-    return choose_vote_weight(support, held_out)
+    weight = choose_vote_weight(support, held_out)
+    if not weight:
+        return None
+    voters = evidence.answered
+    answers = [[doc_id for doc_id, value in voter.query.relevance.items() if value > 0] for voter in voters]
+    return Votes.of(np.stack([voter.vector for voter in voters]), answers, weight)
 
 
 def _memorize(
@@ -279,15 +296,9 @@ def _memorize(
     ]
     support = with_lexical_weight(evidence.support(queries), decision.lexical_weight)
     base_state = decision.base_state(parent)
-    max_keys = MAX_KEYS_WITH_VOTES if decision.vote_weight else MAX_KEYS
     with torch.no_grad():
-        state = memorize(engine.adapter.basis, support, base_state, max_keys=max_keys)
-    votes = None if parent is None else parent.votes
-    if decision.vote_weight:
-        voters = evidence.answered
-        answers = [[doc_id for doc_id, value in voter.query.relevance.items() if value > 0] for voter in voters]
-        votes = Votes.of(np.stack([voter.vector for voter in voters]), answers, decision.vote_weight)
-    state = replace(state, votes=votes)
+        state = memorize(engine.adapter.basis, support, base_state, max_keys=decision.max_keys)
+    state = replace(state, votes=decision.votes)
     if decision.lexical_weight == engine.manifest.lexical_weight:
         return state
     assert decision.lexical_weight != "rrf"  # it is never chosen for a domain
@@ -308,7 +319,7 @@ def _explain(
     parent: DomainState | None,
 ) -> str:
     """Explain a state to users."""
-    max_keys = MAX_KEYS if decision.base_state(parent) is None else MAX_KEYS_NEXT_TO_LEARNER
+    max_keys = decision.max_keys if decision.base_state(parent) is None else MAX_KEYS_NEXT_TO_LEARNER
     sentences = [_explain_memory(len(evidence.judged), max_keys)]
     if parent is not None:
         sentences.append("The parent's adaptation is used as well.")
@@ -320,8 +331,8 @@ def _explain(
         sentences.append("No learner is used: there are no weights for this encoder, see semsearch learn.")
     else:
         sentences.append(f"No learner is used: {decision.refusal.removeprefix('Not adapted: ')}")
-    if decision.vote_weight:
-        sentences.append(f"Documents that answered similar queries gain up to {decision.vote_weight}.")
+    if decision.votes is not None:
+        sentences.append(f"Documents that answered similar queries gain up to {decision.votes.weight}.")
     default_weight = engine.lexical_weight(parent)
     if decision.lexical_weight != default_weight:
         sentences.append(f"The lexical weight is {decision.lexical_weight} here instead of {default_weight}.")
