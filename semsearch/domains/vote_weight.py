@@ -16,7 +16,7 @@ from semsearch.domains.model_selection import one_standard_error_rule
 
 WEIGHTS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.6)
 """Cosines that a vote of 1 may add."""
-MIN_LABELS = 8
+MIN_LABELS = 16
 """Fewest labelled queries that votes are measured on."""
 CAUTION = 1.0
 """Standard errors by which votes must be better than none."""
