@@ -32,6 +32,8 @@ MAX_VOTERS = 128
 """Most labelled queries of a state that vote."""
 MAX_ANSWER_BYTES = 6_000
 """Bytes of the documents' ids and of which labelled queries they answered in a file, compressed."""
+MAX_UNPACKED_BYTES = 200_000
+"""The same before compression, each."""
 MIN_KEPT = 0.9
 """Share of the answers that must fit: documents without votes would fall behind others that are as good."""
 
@@ -55,6 +57,8 @@ class Votes:
     def __post_init__(self) -> None:
         """Raise StateError for arrays that do not fit one another or numbers out of range."""
         count = len(self.norms)
+        if count > MAX_VOTERS:
+            raise StateError(f"{count} labelled queries have votes: at most {MAX_VOTERS} may")
         if self.codes.shape != (count, -(-self.dimension // 8)) or self.norms.shape != (count,):
             raise StateError(f"votes of {self.codes.shape} signs and {self.norms.shape} norms do not fit")
         if self.answers.shape != (len(self.doc_ids), -(-count // 8)):
@@ -70,8 +74,8 @@ class Votes:
         MAX_VOTERS queries an evenly spaced part votes. Documents that do not fit MAX_ANSWER_BYTES are left out, those
         with the fewest queries first; returns None if those make up more than 1 − MIN_KEPT of the answers.
         """
-        order = np.lexsort(queries.T[::-1])
-        queries, answers = queries[order], [answers[index] for index in order.tolist()]
+        order = sorted(range(len(queries)), key=lambda index: (queries[index].tobytes(), sorted(answers[index])))
+        queries, answers = queries[order], [answers[index] for index in order]
         chosen = np.unique(np.linspace(0, len(queries) - 1, min(len(queries), MAX_VOTERS)).astype(int)).tolist()
         chosen_answers = [set(answers[index]) for index in chosen]
         queries_of = Counter(doc_id for doc_ids in chosen_answers for doc_id in sorted(doc_ids))
@@ -79,7 +83,7 @@ class Votes:
         has_answered = np.array([[doc_id in of_query for of_query in chosen_answers] for doc_id in by_frequency], bool)
         bits = np.packbits(has_answered.reshape(len(by_frequency), len(chosen)), axis=1)
         count = len(by_frequency)
-        while len(_pack_ids(by_frequency[:count])) + len(_pack_bits(bits[:count])) > MAX_ANSWER_BYTES:
+        while not _fit(by_frequency[:count], bits[:count]):
             count = count * 9 // 10
         if has_answered[:count].sum() < MIN_KEPT * has_answered.sum():
             return None
@@ -137,15 +141,16 @@ class Votes:
         if "votes_codes" not in arrays:
             return None
         norms = np.ascontiguousarray(arrays["votes_norms"], np.float32)
-        try:
-            doc_ids = tuple(map(str, json.loads(zlib.decompress(arrays["votes_doc_ids"].tobytes()))))
-            bits = np.frombuffer(zlib.decompress(arrays["votes_answers"].tobytes()), np.uint8)
-        except zlib.error as error:
-            raise StateError(f"the documents that votes are for are damaged ({error})") from error
+        doc_ids = json.loads(_unpack(arrays["votes_doc_ids"]))
+        if not isinstance(doc_ids, list) or not all(isinstance(doc_id, str) for doc_id in doc_ids):
+            raise StateError("the documents that votes are for are not a list of ids")
+        for doc_id in doc_ids:
+            doc_id.encode()
+        bits = np.frombuffer(_unpack(arrays["votes_answers"]), np.uint8)
         return cls(
             codes=np.ascontiguousarray(arrays["votes_codes"], np.uint8),
             norms=norms,
-            doc_ids=doc_ids,
+            doc_ids=tuple(doc_ids),
             answers=bits.reshape(len(doc_ids), -(-len(norms) // 8)),
             weight=round(float(np.asarray(arrays["votes_weight"], np.float32)[0]), 4),
             dimension=dimension,
@@ -169,8 +174,29 @@ def held_out_votes(queries: Vectors, relevance: npt.NDArray[np.float32]) -> Scor
     return votes
 
 
+def _fit(doc_ids: Sequence[str], bits: npt.NDArray[np.uint8]) -> bool:
+    # an id may take six bytes for a character in JSON
+    bytes_of_ids = 6 * sum(map(len, doc_ids)) + 4 * len(doc_ids) + 2
+    is_short = max(bytes_of_ids, bits.nbytes) <= MAX_UNPACKED_BYTES
+    return is_short and len(_pack_ids(doc_ids)) + len(_pack_bits(bits)) <= MAX_ANSWER_BYTES
+
+
 def _pack_ids(doc_ids: Sequence[str]) -> bytes:
-    return zlib.compress(json.dumps(list(doc_ids), ensure_ascii=False).encode("utf-8", "surrogatepass"), 9)
+    return zlib.compress(json.dumps(list(doc_ids), ensure_ascii=False).encode(), 9)
+
+
+def _unpack(packed: npt.NDArray[np.generic]) -> bytes:
+    """Decompress, at most MAX_UNPACKED_BYTES. Raises StateError if the bytes are damaged or more."""
+    if packed.nbytes > MAX_ANSWER_BYTES:
+        raise StateError(f"the votes' documents have {packed.nbytes} bytes: at most {MAX_ANSWER_BYTES} may")
+    try:
+        decompressor = zlib.decompressobj()
+        content = decompressor.decompress(packed.tobytes(), MAX_UNPACKED_BYTES)
+    except zlib.error as error:
+        raise StateError(f"the documents that votes are for are damaged ({error})") from error
+    if not decompressor.eof:
+        raise StateError("the documents that votes are for are cut off, or too many")
+    return content
 
 
 def _pack_bits(bits: npt.NDArray[np.uint8]) -> bytes:

@@ -246,7 +246,7 @@ def _decide(
     if learners == ():
         return _Decision(weight, None, inherited)
     if adapt_support is None:
-        votes = _votes(engine, evidence, with_lexical_weight(support, weight), None, parent)
+        votes = _votes(engine, evidence, support, weight, None, parent)
         return _Decision(weight, None, votes or inherited)
     # a state that only memorizes does not generalize, so a learner does not start from it
     base_state = parent if parent is not None and generalises(parent) else None
@@ -257,30 +257,37 @@ def _decide(
         if adapted_weight != weight:
             weight = adapted_weight
             verdict = adapt_support(basis, with_lexical_weight(support, weight), base_state, learners)
-    votes = _votes(engine, evidence, with_lexical_weight(support, weight), verdict.held_out, parent)
+    votes = _votes(engine, evidence, support, weight, verdict.held_out, parent)
     return _Decision(weight, verdict, votes or inherited)
 
 
 def _votes(
-    engine: SearchEngine, evidence: _Evidence, support: Support, held_out: Tensor | None, parent: DomainState | None
+    engine: SearchEngine,
+    evidence: _Evidence,
+    support: Support,
+    lexical_weight: LexicalWeight,
+    held_out: Tensor | None,
+    parent: DomainState | None,
 ) -> Votes | None:
     """Return the votes of the answered queries, if they help.
 
     support: of these queries. held_out: (n, dim) they, each adapted without its label; None: adapted by the parent.
     """
-    if engine.manifest.search.mode is Mode.HYBRID and support.lexical_scores is None:
-        # fused by ranks, which votes cannot be added to
+    if _fuses_ranks(engine, lexical_weight):
         return None
     if held_out is None:
         held_out = support.queries
         if parent is not None:
             state = State.from_domain_state(parent, held_out)
             held_out = transform(state, axes_of(engine.adapter.basis, held_out), held_out)
-    weight = choose_vote_weight(support, held_out)
+    weight = choose_vote_weight(with_lexical_weight(support, lexical_weight), held_out)
     if not weight:
         return None
     voters = evidence.answered
-    answers = [[doc_id for doc_id, value in voter.query.relevance.items() if value > 0] for voter in voters]
+    known = engine.corpus.existing_ids(doc_id for voter in voters for doc_id in voter.query.relevance)
+    answers = [
+        [doc_id for doc_id, value in voter.query.relevance.items() if value > 0 and doc_id in known] for voter in voters
+    ]
     return Votes.of(np.stack([voter.vector for voter in voters]), answers, weight)
 
 
@@ -294,7 +301,13 @@ def _memorize(
         else replace(query, relevance={**query.relevance, **_replacements(evidence.documents, query)})
         for query in evidence.judged
     ]
-    support = with_lexical_weight(evidence.support(queries), decision.lexical_weight)
+    if decision.votes is not None and not _fuses_ranks(engine, decision.lexical_weight):
+        # the displacement then learns what the votes leave to be done, also for documents that are not relevant
+        support = evidence.support(
+            _with_votes(queries, engine, evidence.documents, decision.votes, decision.lexical_weight)
+        )
+    else:
+        support = with_lexical_weight(evidence.support(queries), decision.lexical_weight)
     base_state = decision.base_state(parent)
     with torch.no_grad():
         state = memorize(engine.adapter.basis, support, base_state, max_keys=decision.max_keys)
@@ -303,6 +316,27 @@ def _memorize(
         return state
     assert decision.lexical_weight != "rrf"  # it is never chosen for a domain
     return replace(state, lexical_weight=decision.lexical_weight)
+
+
+def _fuses_ranks(engine: SearchEngine, lexical_weight: LexicalWeight) -> bool:
+    """Whether results are fused by ranks, to which votes cannot be added."""
+    return engine.manifest.search.mode is Mode.HYBRID and lexical_weight == "rrf"
+
+
+def _with_votes(
+    queries: Sequence[_Judged], engine: SearchEngine, documents: _LivePassages, votes: Votes, weight: LexicalWeight
+) -> list[_Judged]:
+    """Return the queries with all that is added to their cosines as lexical scores: those, weighted, and votes."""
+    rows_of = [documents.indices(engine.corpus.passage_rows(doc_id)).tolist() for doc_id in votes.doc_ids]
+    scored = []
+    for query in queries:
+        lexical = {} if query.lexical_scores is None or weight == "rrf" else query.lexical_scores
+        scores = {row: float(weight) * share for row, share in lexical.items()}
+        for rows, share in zip(rows_of, votes.shares(query.vector).tolist(), strict=True):
+            for row in rows:
+                scores[row] = scores.get(row, 0.0) + votes.weight * share
+        scored.append(replace(query, lexical_scores=scores))
+    return scored
 
 
 def _replacements(documents: _LivePassages, query: _Judged) -> dict[int, float]:

@@ -20,6 +20,8 @@ PROBES = 300
 """Those of them whose nearest neighbours are looked at."""
 MIN_PASSAGES = 100
 """Passages below which nothing is measured: too few of them share words."""
+MAX_CHARACTERS = 4_000
+"""Of each passage's beginning; more than an encoder reads."""
 MIN_RANGE = 0.01
 """Least difference between the best and the mean term similarity of a probe; below it, no passage is like it."""
 
@@ -41,7 +43,8 @@ def measure_encoder_fit(vectors: Vectors, read_texts: Callable[[Rows], Sequence[
     rows = np.random.default_rng(0).permutation(len(vectors))[:SAMPLE]
     probes = np.arange(min(PROBES, len(rows)))
     try:
-        weights = TfidfVectorizer(analyzer=content_terms, dtype=np.float32).fit_transform(read_texts(rows))
+        texts = [text[:MAX_CHARACTERS] for text in read_texts(rows)]
+        weights = TfidfVectorizer(analyzer=content_terms, dtype=np.float32).fit_transform(texts)
     except ValueError:
         # no passage has a word
         return None

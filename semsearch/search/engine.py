@@ -34,7 +34,7 @@ from semsearch.search.ranking import (
     DenseResult,
     RankedCandidates,
     ResultPage,
-    VotedPassages,
+    VotedDocuments,
     more_passages,
     rank_dense,
     rank_hybrid,
@@ -55,7 +55,7 @@ SORT_DEPTH = 100
 VOTED_DOCUMENTS = 50
 """Documents with the most votes that are ranked, whether a search finds them or not."""
 VOTED_PASSAGES = 100
-"""First passages of each of these that are considered."""
+"""First passages of each of these that are ranked so; others are if a search finds them."""
 MIN_VOTE = 0.01
 """Least vote that counts."""
 UNADAPTED = DomainAdapter(None, reason="the query asks for the frozen encoder")
@@ -376,8 +376,8 @@ class SearchEngine:
             for index, domain_adapter in enumerate(domain_adapters)
         ]
 
-    def _votes(self, state: DomainState | None, query: Vectors) -> VotedPassages | None:
-        """The passages that a state's votes raise for a query. query: (dim,) its vector before adaptation."""
+    def _votes(self, state: DomainState | None, query: Vectors) -> VotedDocuments | None:
+        """The documents that a state's votes raise for a query. query: (dim,) its vector before adaptation."""
         if state is None or state.votes is None:
             return None
         rows_of = self._voted_rows.get(state.votes)
@@ -385,12 +385,15 @@ class SearchEngine:
             rows_of = [self.corpus.passage_rows(doc_id)[:VOTED_PASSAGES] for doc_id in state.votes.doc_ids]
             self._voted_rows[state.votes] = rows_of
         shares = state.votes.shares(query)
-        best = np.argsort(-shares, kind="stable")[:VOTED_DOCUMENTS]
-        best = best[shares[best] >= MIN_VOTE]
-        rows = np.concatenate([np.empty(0, np.int64), *(rows_of[index] for index in best.tolist())])
-        boosts = np.repeat(state.votes.weight * shares[best], [len(rows_of[index]) for index in best.tolist()])
-        order = np.argsort(rows)
-        return VotedPassages(rows[order], boosts[order].astype(np.float32))
+        best = np.argsort(-shares, kind="stable")[:VOTED_DOCUMENTS].tolist()
+        voted = [index for index in best if shares[index] >= MIN_VOTE and len(rows_of[index])]
+        documents = np.array([self.corpus.document_of[rows_of[index][0]] for index in voted], np.int64)
+        order = np.argsort(documents)
+        return VotedDocuments(
+            documents[order],
+            (state.votes.weight * shares[voted]).astype(np.float32)[order],
+            np.concatenate([np.empty(0, np.int64), *(rows_of[index] for index in voted)]),
+        )
 
     def rank(self, query: Query, dense: DenseResult | None) -> ResultPage:
         """Rank the results of vector search and keyword search and return the requested page. Thread-safe.

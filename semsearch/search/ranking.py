@@ -34,20 +34,22 @@ class BatchTimes:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class VotedPassages:
-    """The passages of documents that answered labelled queries similar to one query."""
+class VotedDocuments:
+    """The documents that answered labelled queries similar to one query."""
 
-    rows: Rows
-    """(n,) ascending."""
+    documents: Rows
+    """(n,) document rows, ascending."""
     boosts: Scores
-    """(n,) float32 > 0, cosines that are added to the passages' scores."""
+    """(n,) float32 > 0, cosines that are added to the scores of their passages."""
+    passages: Rows
+    """(p,) the passages of these documents that are ranked whether a search finds them or not."""
 
-    def of(self, candidates: Rows) -> Scores:
-        """Return what each of m candidate rows gains, (m,) ≥ 0."""
-        if not len(self.rows):
-            return np.zeros(len(candidates), np.float32)
-        indices = np.minimum(np.searchsorted(self.rows, candidates), len(self.rows) - 1)
-        return np.where(self.rows[indices] == candidates, self.boosts[indices], np.float32(0))
+    def of(self, documents: Rows) -> Scores:
+        """Return what the passages of each of m document rows gain, (m,) ≥ 0."""
+        if not len(self.documents):
+            return np.zeros(len(documents), np.float32)
+        indices = np.minimum(np.searchsorted(self.documents, documents), len(self.documents) - 1)
+        return np.where(self.documents[indices] == documents, self.boosts[indices], np.float32(0))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,7 +66,7 @@ class DenseResult:
     """The times of the batch that this query was part of."""
     adaptation: DomainAdapter
     """The adapter of the query; its reason tells why, if it was not adapted."""
-    votes: VotedPassages | None = None
+    votes: VotedDocuments | None = None
     """What the answers of similar labelled queries gain; None if the domain's state has no votes."""
     frozen: DenseResult | None = None
     """The result of the same query without adaptation; None unless the query asks for the comparison."""
@@ -254,13 +256,13 @@ def _rank_fused(
     """Rank the nearest documents, the keyword results and the voted documents together; others follow by similarity."""
     # ranks, of which `rrf` is made, are no cosines that votes could be added to
     votes = dense.votes if dense.votes is not None and weight != "rrf" else None
-    voted = _NO_ROWS if votes is None else votes.rows[allowed.passages[votes.rows]]
+    voted = _NO_ROWS if votes is None else votes.passages[allowed.passages[votes.passages]]
     candidates = np.union1d(np.concatenate((dense.passages[:FUSION_DEPTH], voted)), lexical_rows)
     similarity = corpus.cosine(dense.vector, candidates)
     bm25 = np.zeros(len(candidates), np.float32)
     bm25[np.searchsorted(candidates, lexical_rows)] = lexical_scores
     scores = fuse(similarity, bm25, weight)
-    boosts = np.zeros(len(candidates), np.float32) if votes is None else votes.of(candidates)
+    boosts = np.zeros(len(candidates), np.float32) if votes is None else votes.of(corpus.document_of[candidates])
     scores = np.round(scores + boosts, SCORE_DECIMALS)
     best_first = _pin(scores, candidates, pinned)
     best_first = best_first[_first_of_each(corpus.document_of[candidates[best_first]])]

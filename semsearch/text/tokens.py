@@ -56,6 +56,8 @@ FUNCTION_WORDS = frozenset(
     we were what when where which while who why will with without would you your
     """.split()  # noqa: SIM905 (a list of seventy strings is no easier to read)
 )
+MAX_STEMMED = 64
+"""Letters of a word from which on it keeps its ending: stemmers take time that grows with the square of its length."""
 MAX_UNSTEMMED = 3
 """Letters and marks of a word up to which only English endings are removed."""
 _STEMMER_OF = {
@@ -338,7 +340,10 @@ def stem_word(plain: str) -> str:
         if language != "english" and len(plain) <= MAX_UNSTEMMED:
             language = None
     # threads must not share a stemmer; making one is cheap
-    return plain if language is None else str(Stemmer(language, 0).stemWord(plain))
+    if language is None or len(plain) > MAX_STEMMED:
+        return plain
+    # some stemmers leave nothing of a few short words
+    return str(Stemmer(language, 0).stemWord(plain)) or plain
 
 
 @lru_cache(maxsize=65_536)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -56,7 +58,8 @@ def test_a_query_that_is_like_none_gives_few_votes() -> None:
 
 def test_cosines_are_estimated_from_signs() -> None:
     labelled = vectors(100)
-    labelled = labelled[np.lexsort(labelled.T[::-1])]
+    # in the order of the votes
+    labelled = labelled[sorted(range(100), key=lambda index: labelled[index].tobytes())]
     votes = votes_of(labelled, [[str(row)] for row in range(100)])
     for noise in (0.0, 0.02, 0.05, 1.0):
         queries = vectors(100, seed=1, near=labelled, noise=noise)
@@ -149,6 +152,42 @@ def test_damaged_votes_are_refused(name: str, change: object, tmp_path: Path) ->
         replace(state, votes=VOTES)
     with pytest.raises(StateFileError):
         DomainState.open(tmp_path / "none")
+
+
+def packed(value: object) -> np.ndarray:
+    content = value if isinstance(value, bytes) else json.dumps(value).encode()
+    return np.frombuffer(zlib.compress(content), np.uint8)
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"votes_doc_ids": packed({"a": 1, "b": 2, "c": 3})},
+        {"votes_doc_ids": packed("abc")},
+        {"votes_doc_ids": packed([None, "b", "c"])},
+        {"votes_doc_ids": packed(["\ud800", "b", "c"])},
+        {"votes_doc_ids": packed(["a" * 1_000_000, "b", "c"])},
+        {"votes_doc_ids": packed(b"[")},
+        {"votes_doc_ids": np.zeros(100_000, np.uint8)},
+        {"votes_answers": packed(bytes(10_000_000))},
+        {
+            "votes_codes": np.zeros((MAX_VOTERS + 1, DIMENSION // 8), np.uint8),
+            "votes_norms": np.ones(MAX_VOTERS + 1, np.float16),
+            "votes_answers": packed(bytes(3 * 17)),
+        },
+    ],
+)
+def test_hostile_votes_of_a_file_are_refused(arrays: dict[str, np.ndarray]) -> None:
+    with pytest.raises((StateError, ValueError)):
+        Votes.from_arrays(VOTES.to_arrays() | arrays, DIMENSION)
+
+
+def test_votes_do_not_depend_on_the_order_of_equal_queries() -> None:
+    queries = vectors(1).repeat(6, axis=0)
+    answers = [["b"], ["a"], ["c"], ["a", "c"], ["d"], ["b"]]
+    one, other = votes_of(queries, answers), votes_of(queries[::-1], answers[::-1])
+    assert one.doc_ids == other.doc_ids
+    assert one.answers.tobytes() == other.answers.tobytes()
 
 
 def test_a_query_does_not_vote_for_itself() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from semsearch.adapters.adapter import Adapter, DomainAdapter
 from semsearch.adapters.basis import SpectralBasis
 from semsearch.adapters.state import DomainState
 from semsearch.adapters.support import HARD_NEGATIVES_PER_QUERY, MAX_DOCUMENTS, Support
@@ -19,7 +20,7 @@ from semsearch.ingest.recipe import Recipe
 from semsearch.ingest.updating import delete
 from semsearch.search.engine import SearchEngine
 from semsearch.storage.corpus import Corpus
-from semsearch.types import Document, Rows, Vectors, unit_rows
+from semsearch.types import Document, Mode, Query, Rows, Vectors, unit_rows
 
 DOCUMENTS = 6_000
 DELETED = range(0, DOCUMENTS, 7)
@@ -91,11 +92,11 @@ def test_it_learns_from_the_same_documents_and_reads_few(engine: SearchEngine, m
     assert len(adaptation.state.keys) == adaptation.labels + 1
 
 
-def labelled(dimension: int, *, shared: bool) -> tuple[list[JudgedQuery], dict[str, Vectors]]:
+def labelled(dimension: int, *, shared: bool, noise: float = 0.02) -> tuple[list[JudgedQuery], dict[str, Vectors]]:
     """24 queries about 6 topics that no document is near; those of a topic share an answer, or each has its own."""
     topics = unit_rows(np.random.default_rng(2).standard_normal((6, dimension), np.float32))
-    noise = np.random.default_rng(3).standard_normal((24, dimension), np.float32)
-    queries = unit_rows(topics.repeat(4, axis=0) + np.float32(0.02) * noise)
+    drawn = np.random.default_rng(3).standard_normal((24, dimension), np.float32)
+    queries = unit_rows(topics.repeat(4, axis=0) + np.float32(noise) * drawn)
     answers = [f"d{1 + 7 * (row // 4 if shared else row)}" for row in range(24)]
     judged = [JudgedQuery(f"query {row}", {doc_id: 1.0}) for row, doc_id in enumerate(answers)]
     return judged, {query.text: vector[np.newaxis] for query, vector in zip(judged, queries, strict=True)}
@@ -120,3 +121,25 @@ def test_documents_get_votes_where_labelled_queries_share_answers(engine: Search
     child = adapt(engine, None, judged[:1], encode=encoded.__getitem__, parent=adaptation.state).state
     assert child is not None
     assert child.votes is votes
+
+
+def test_a_judged_query_keeps_its_own_answer_among_votes_for_another(engine: SearchEngine) -> None:
+    judged, encoded = labelled(engine.corpus.dimension, shared=True, noise=0.06)
+    # a query of two topics has another answer, and the topic's is not relevant to it
+    for topic in (1, 4):
+        row = 4 * topic
+        [shared] = judged[row].relevance
+        judged[row] = JudgedQuery(judged[row].text, {f"d{2 + 7 * topic}": 1.0}, negatives=frozenset({shared}))
+    state = adapt(engine, None, judged, encode=encoded.__getitem__).state
+    assert state is not None
+    assert state.votes is not None
+    adapter = Adapter(engine.adapter.basis, {"team": DomainAdapter(state.quantized(), domain="team")})
+    served = SearchEngine(
+        encoder=engine.encoder, adapter=adapter, corpus=engine.corpus, manifest=engine.manifest, folder=None
+    )
+    first = []
+    for query in judged:
+        [result] = served.search_vectors([Query(query.text, domain="team")], encoded[query.text])
+        page = served.rank(Query(query.text, k=1, domain="team", mode=Mode.SEMANTIC), result)
+        first += [row in engine.corpus.passage_rows(next(iter(query.relevance))) for row in page.passages.tolist()]
+    assert sum(first) >= 23

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +14,7 @@ from semsearch.encoders.encoder import Encoder
 from semsearch.filters.expression import parse_filter
 from semsearch.search.engine import SearchEngine
 from semsearch.types import Mode, Query
-from tests.conftest import hits_of
+from tests.conftest import build_index, hits_of, write_jsonl
 
 TEXT = "sweet food from flowers"
 
@@ -79,3 +80,25 @@ def test_reciprocal_ranks_are_not_mixed_with_votes(engine: SearchEngine, tiny_en
     engine.manifest = engine.manifest.model_copy(update={"search": by_ranks})
     team, other = hits_of(engine, [Query(TEXT, domain=domain) for domain in ("team", "other")])
     assert [(hit.id, hit.score) for hit in team] == [(hit.id, hit.score) for hit in other]
+
+
+def test_every_passage_of_a_voted_document_gains(tmp_path: Path, tiny_model: Path, tiny_encoder: Encoder) -> None:
+    filler = [f"Paragraph {number} speaks of chairs, tables and garden number {number}." for number in range(300)]
+    records = [
+        {"id": "long", "text": "\n\n".join([*filler, "Nectar makes honey sweet."])},
+        {"id": "other", "text": "Lasers emit light."},
+    ]
+    source = write_jsonl(tmp_path / "long.jsonl", records)
+    chunking = {"max_tokens": 16, "overlap_tokens": 0}
+    index = build_index(tmp_path / "index", source, model=tiny_model, chunking=chunking).folder
+    engine = SearchEngine.open(index, encoder=tiny_encoder, threads=1)
+    query = Query("nectar makes honey sweet", domain="team")
+    [before] = hits_of(engine, [query])
+    votes = Votes.of(tiny_encoder.encode_queries([query.text]), [["long"]], 0.1)
+    state = replace(DomainState.identity(tiny_encoder.dimension), votes=votes)
+    engine.adapter = Adapter(engine.adapter.basis, {"team": DomainAdapter(state, domain="team")})
+    [after] = hits_of(engine, [query])
+    assert before[0].passage == after[0].passage
+    assert "Nectar" in after[0].passage.text
+    assert after[0].score > before[0].score + 0.08
+    engine.close()

@@ -46,6 +46,16 @@ def test_short_words_and_those_of_other_scripts_keep_their_endings(first: str, s
     assert [token.stem for token in tokenize(first)] != [token.stem for token in tokenize(second)]
 
 
+@pytest.mark.parametrize("word", ["όταν", "ίδια", "ήσουν", "εστε", "ан", "the", "त"])
+def test_no_stem_is_empty(word: str) -> None:
+    assert all(token.stem for token in tokenize(word))
+
+
+@pytest.mark.parametrize("letter", ["த", "ا", "я", "α", "क", "a"])
+def test_a_long_word_is_not_stemmed(letter: str) -> None:
+    assert tokenize(letter * 500_000)[0].stem == letter * 500_000
+
+
 @pytest.mark.parametrize(
     ("query", "pairs"),
     [
