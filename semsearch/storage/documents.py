@@ -94,12 +94,16 @@ class DocumentWriter:
         self._fulltext = FullTextWriter(fulltext)
         # an unfinished file is never published, so that a journal would protect nothing
         self._connection = sqlite3.connect(path, isolation_level=None)
-        self._execute("PRAGMA journal_mode = OFF")
-        self._execute("PRAGMA synchronous = OFF")
-        for statement in f"{SCHEMA};{metadata_table.SCHEMA}".split(";"):
-            self._execute(statement)
-        metadata_table.register_bitmap(self._connection)
-        self._execute("BEGIN")
+        try:
+            self._execute("PRAGMA journal_mode = OFF")
+            self._execute("PRAGMA synchronous = OFF")
+            for statement in f"{SCHEMA};{metadata_table.SCHEMA}".split(";"):
+                self._execute(statement)
+            metadata_table.register_bitmap(self._connection)
+            self._execute("BEGIN")
+        except BaseException:
+            self._stop()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -107,6 +111,9 @@ class DocumentWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
         self._connection.close()
         self._fulltext.stop()
 

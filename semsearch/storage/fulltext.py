@@ -73,7 +73,7 @@ class FullTextWriter:
             # one thread keeps the passages in their order
             self._writer = index.writer(heap_size=WRITER_BYTES, num_threads=1)
             self._pairs = WordPairsWriter(self._unfinished / _PAIRS)
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             _remove(self._unfinished)
             raise self._not_written(error) from error
 
@@ -113,7 +113,7 @@ class FullTextWriter:
         self._pairs.stop()
         _remove(self._unfinished)
 
-    def _not_written(self, error: ValueError) -> OSError:
+    def _not_written(self, error: ValueError | OSError) -> OSError:
         return OSError(f"{self._folder.name} could not be written ({first_line(error)})")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import zlib
 from array import array
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -39,8 +40,10 @@ class WordPairsWriter:
         self._file.close()
 
     def stop(self) -> None:
-        """Close an unfinished file."""
-        self._file.close()
+        """Close the file, finished or not."""
+        # what cannot be written of an unfinished file is of no use
+        with suppress(OSError):
+            self._file.close()
 
 
 class WordPairs:
