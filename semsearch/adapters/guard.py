@@ -82,6 +82,9 @@ def _refusal(support: Support) -> Reason | None:
     return Reason.ONE_DOCUMENT if support.has_one_answer else None
 
 
-def caution(before: Numbers) -> float:
-    """Return the required number of posterior standard deviations, given (n,) nDCG@10 before adaptation."""
-    return CAUTION + (WEAK_BASELINE_CAUTION - CAUTION) * max(0.0, 1 - float(before.mean()) / WEAK_BASELINE)
+def caution(before: Numbers, *, least: float = CAUTION, most: float = WEAK_BASELINE_CAUTION) -> float:
+    """Return the required number of standard deviations, given (n,) nDCG@10 before adaptation.
+
+    It is `least`, and rises to `most` as the mean falls from WEAK_BASELINE to 0.
+    """
+    return least + (most - least) * max(0.0, 1 - float(before.mean()) / WEAK_BASELINE)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from semsearch.adapters.guard import caution
 from semsearch.adapters.losses import scores_ndcg
 from semsearch.adapters.support import Support
 from semsearch.adapters.votes import held_out_votes
@@ -21,9 +22,8 @@ MIN_LABELS = 16
 CAUTION = 1.0
 """Standard errors by which votes must be better than none."""
 WEAK_BASELINE_CAUTION = 4.0
-"""The same if no labelled query finds an answer, as with labels that are all wrong: every change then improves."""
-WEAK_BASELINE = 0.15
-"""nDCG@10 without votes below which caution rises from CAUTION to WEAK_BASELINE_CAUTION."""
+"""The same if no labelled query finds an answer, as with labels that are all wrong: every change then improves. It
+rises as that of the guard does."""
 PENALTY = 0.1
 """nDCG@10 by which they must be better beyond that, divided by the number of labelled queries."""
 
@@ -39,6 +39,5 @@ def choose_vote_weight(support: Support, adapted: Tensor) -> float:
     votes = torch.from_numpy(held_out_votes(support.queries.float().numpy(), support.relevance.float().numpy()))
     scores = support.scores(adapted)
     ndcg = [scores_ndcg(scores + weight * votes.to(scores), support).double().numpy() for weight in WEIGHTS]
-    weakness = max(0.0, 1 - float(ndcg[0].mean()) / WEAK_BASELINE)
-    caution = CAUTION + (WEAK_BASELINE_CAUTION - CAUTION) * weakness
-    return WEIGHTS[one_standard_error_rule(np.stack(ndcg, axis=1), caution=caution, penalty=PENALTY)]
+    required = caution(ndcg[0], least=CAUTION, most=WEAK_BASELINE_CAUTION)
+    return WEIGHTS[one_standard_error_rule(np.stack(ndcg, axis=1), caution=required, penalty=PENALTY)]
