@@ -245,19 +245,19 @@ def _decide(
     basis, learners = engine.adapter.basis, engine.manifest.adaptation.learners
     if learners == ():
         return _Decision(weight, None, inherited)
-    if adapt_support is None:
-        votes = _votes(engine, evidence, support, weight, None, parent)
-        return _Decision(weight, None, votes or inherited)
-    # a state that only memorizes does not generalize, so a learner does not start from it
-    base_state = parent if parent is not None and generalises(parent) else None
-    verdict = adapt_support(basis, with_lexical_weight(support, weight), base_state, learners)
-    if verdict.held_out is not None:
-        # adapted vectors may make BM25 more useful, or less
-        adapted_weight = choose_lexical_weight(replace(support, queries=verdict.held_out), weight)
-        if adapted_weight != weight:
-            weight = adapted_weight
-            verdict = adapt_support(basis, with_lexical_weight(support, weight), base_state, learners)
-    votes = _votes(engine, evidence, support, weight, verdict.held_out, parent)
+    verdict = None
+    if adapt_support is not None:
+        # a state that only memorizes does not generalize, so a learner does not start from it
+        base_state = parent if parent is not None and generalises(parent) else None
+        verdict = adapt_support(basis, with_lexical_weight(support, weight), base_state, learners)
+        if verdict.held_out is not None:
+            # adapted vectors may make BM25 more useful, or less
+            adapted_weight = choose_lexical_weight(replace(support, queries=verdict.held_out), weight)
+            if adapted_weight != weight:
+                weight = adapted_weight
+                verdict = adapt_support(basis, with_lexical_weight(support, weight), base_state, learners)
+    held_out = None if verdict is None else verdict.held_out
+    votes = _votes(engine, evidence, support, weight, held_out, parent)
     return _Decision(weight, verdict, votes or inherited)
 
 

@@ -22,7 +22,7 @@ from semsearch.errors import IndexFolderError, first_line
 from semsearch.filters.tree import And, Comparison, Filter, Not
 from semsearch.storage.word_pairs import WordPairs, WordPairsWriter
 from semsearch.text.normalization import normalize
-from semsearch.text.tokens import KeywordQuery, Term, WordPair, segment, word_pairs
+from semsearch.text.tokens import KeywordQuery, Term, Token, WordPair, segment, word_pairs
 from semsearch.types import Mask, Rows, Scores
 
 WRITER_BYTES = 64 * 2**20
@@ -82,7 +82,7 @@ class FullTextWriter:
 
         value_terms: texts without spaces that stand for the metadata values of its document.
         """
-        tokens = segment(normalize(text).text)
+        tokens = _tokens(text)
         self._pairs.add(word_pairs(tokens))
         document = tantivy.Document()
         # no stem holds a space
@@ -356,7 +356,11 @@ def _remove(folder: Path) -> None:
 
 def stems_of(text: str) -> list[str]:
     """Return the stems of a text, in order, as they are indexed. They hold no space."""
-    return [token.stem for token in segment(normalize(text).text)]
+    return [token.stem for token in _tokens(text)]
+
+
+def _tokens(text: str) -> list[Token]:
+    return segment(normalize(text).text)
 
 
 def inverse_frequency(frequency: int, passages: int) -> float:
