@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from semsearch.adapters.meta_parameters import scale_of
 from semsearch.adapters.support import Judgments, build_support
 from semsearch.adapters.weights import DEFAULT_WEIGHTS
 from semsearch.domains.vote_weight import choose_vote_weight
@@ -64,7 +65,7 @@ def main() -> int:
                     support = build_support(dataset.documents, queries, judgments)
                     verdict = unseen.adapt(dataset.basis, support)
                     held_out = support.queries if verdict.held_out is None else verdict.held_out
-                    voted[kind, size] += choose_vote_weight(support, held_out) > 0
+                    voted[kind, size] += choose_vote_weight(support, held_out, scale_of(dataset.basis, support)) > 0
                     tried[kind, size] += 1
                     adapted[kind, size] += verdict.adapted
                     if verdict.adapted:

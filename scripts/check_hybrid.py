@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Measure semantic, keyword and hybrid search, without and with adaptation.
 
-    python scripts/check_hybrid.py DATA_DIR WEIGHTS [--json FILE]
+    python scripts/check_hybrid.py DATA_DIR WEIGHTS [--embeddings DIR] [--json FILE]
 
-DATA_DIR holds domains/NAME in BEIR's layout and embeddings/NAME.npz. WEIGHTS is a weights file, or a folder of those
+DATA_DIR holds domains/NAME in BEIR's layout and embeddings/NAME.npz; --embeddings names a folder of vectors by another
+encoder, which hold `documents` and `queries` of every data set. WEIGHTS is a weights file, or a folder of those
 that `semsearch learn --folds` wrote. Each data set is indexed as `semsearch build` would, and up to 200 queries are
 searched in each mode (hybrid with the default weight and with reciprocal rank fusion). Then 8, 32 and 128 other queries
 are labelled, a domain adapts, in an index with semantic search and in one with hybrid search, and the same queries are
@@ -58,10 +59,12 @@ def ndcg(engine: SearchEngine, dataset: Dataset, rows: Sequence[int]) -> float:
     return float(np.mean(values))
 
 
-def measure(folder: Path, *, data: Path, weights_file: Path) -> tuple[str, str, dict[str, float]]:
+def measure(
+    folder: Path, *, data: Path, embeddings: Path | None, weights_file: Path
+) -> tuple[str, str, dict[str, float]]:
     """Return the name, the family and the nDCG@10 of each method on one data set."""
     torch.set_num_threads(1)
-    dataset = vectorizer(data).dataset(folder)
+    dataset = vectorizer(data, embeddings).dataset(folder)
     weights = unseen(dataset, open_weights(weights_file))
     values: dict[str, list[float]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as work:
@@ -123,11 +126,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("weights", type=Path)
+    parser.add_argument("--embeddings", type=Path)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args()
     rows: dict[tuple[str, str], dict[str, float]] = {}
-    work = partial(measure, data=options.data, weights_file=options.weights)
+    work = partial(measure, data=options.data, embeddings=options.embeddings, weights_file=options.weights)
     folders = sorted((options.data / "domains").iterdir())
     with ProcessPoolExecutor(options.processes) as pool:
         for future in as_completed([pool.submit(work, folder) for folder in folders]):

@@ -13,9 +13,13 @@ from semsearch.evaluation.protocol import without
 from semsearch.metalearn.episodes import Dataset, Vectorizer, default_cache
 
 
-def vectorizer(data: Path) -> Vectorizer:
-    """Return a reader of the data sets of a folder, with the vectors in its `embeddings` if there are any."""
-    return Vectorizer(Encoder.open, "all-MiniLM-L6-v2", default_cache(), data / "embeddings")
+def vectorizer(data: Path, embeddings: Path | None = None) -> Vectorizer:
+    """Return a reader of the data sets of a folder.
+
+    embeddings: the folder of their vectors, NAME.npz, by any encoder; by default `embeddings`, by all-MiniLM-L6-v2,
+    which encodes those that it lacks.
+    """
+    return Vectorizer(Encoder.open, "all-MiniLM-L6-v2", default_cache(), embeddings or data / "embeddings")
 
 
 def unseen(dataset: Dataset, weights: Sequence[Weights]) -> Weights | None:

@@ -27,8 +27,8 @@ from semsearch.types import Vectors
 MIN_SHARPNESS = np.float32(1e-4)
 """Smallest sharpness used in the kernel's formula, which would divide by zero at 0. The kernel is linear there."""
 
-MAX_EXPONENT = np.float32(60)
-"""Largest exponent in the kernel's formula, so that no vector overflows."""
+MAX_EXPONENT = np.float32(10)
+"""Largest exponent in the kernel's formula, so that no vector overflows; it is above 0 only for keys longer than 1."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -130,10 +130,11 @@ class Adapter:
             block = x[rows]
             weights = block @ state.keys.T
             if not state.is_linear:
-                # k(s) = (exp(βs) − 1) / (exp(β) − 1), which tends to s as β tends to 0
+                # k(s) = (exp(βs) − 1) / (exp(β) − 1), which tends to s as β tends to 0. Numerator and denominator are
+                # divided by exp(β), which may overflow
                 sharpness = np.maximum(state.sharpness, MIN_SHARPNESS)
-                # the exponent is at most 50 for keys of unit length; longer ones must not overflow
-                weights = np.expm1(np.minimum(weights * sharpness, MAX_EXPONENT)) / np.expm1(sharpness)
+                least = np.expm1(-sharpness)
+                weights = (np.expm1(np.minimum((weights - 1) * sharpness, MAX_EXPONENT)) - least) / -least
             block += weights @ state.values
             block += state.shift
         _normalise(x)

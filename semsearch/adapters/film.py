@@ -14,7 +14,7 @@ from torch.func import grad
 
 from semsearch.adapters.basis import SpectralBasis
 from semsearch.adapters.losses import listwise_loss
-from semsearch.adapters.meta_parameters import MetaParameters
+from semsearch.adapters.meta_parameters import MetaParameters, scale_of
 from semsearch.adapters.states import State, axes_of, transform
 from semsearch.adapters.support import Support
 
@@ -29,7 +29,7 @@ def learn_film(
     first_order: leave out second derivatives.
     """
     axes = axes_of(basis, support.queries)
-    temperature = parameters["log_temperature"].exp()
+    temperature = parameters["log_temperature"].exp() * scale_of(basis, support)
     identity_state = State.identity(support.queries)
 
     def loss(scale: Tensor, shift: Tensor) -> Tensor:

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from semsearch.adapters.basis import SpectralBasis
+from semsearch.adapters.cosine_scale import REFERENCE_ROOM, cosine_scale
+from semsearch.adapters.state import MAX_SHARPNESS
 from semsearch.adapters.support import Support
 from semsearch.adapters.tensor_names import CONTEXT_SLOPE
 
@@ -23,9 +25,12 @@ def task_features(basis: SpectralBasis, support: Support) -> Tensor:
 
     These are the number of labelled queries, the number of relevant documents of a query, the mean similarity of a
     query's first hit, its difference to the tenth hit's, and the effective rank (Σw)² / Σw² of the corpus's eigenvalues
-    w.
+    w. Similarities are shares of the room between the mean cosine and 1, which encoders use differently.
     """
     scores = (support.queries @ support.documents.T).topk(min(10, len(support.documents)), dim=1).values
+    scale = cosine_scale(basis, support.queries.float().numpy(force=True))
+    first = (scores[:, 0].mean() - scale.background) / scale.room * REFERENCE_ROOM
+    drop = (scores[:, 0] - scores[:, -1]).mean() / scale.room * REFERENCE_ROOM
     eigenvalues = torch.from_numpy(basis.eigenvalues).to(scores)
     rank = eigenvalues.sum() ** 2 / (eigenvalues * eigenvalues).sum().clamp_min(1e-12)
     relevant = (support.relevance > 0).sum(dim=1).to(scores).log().mean()
@@ -33,8 +38,8 @@ def task_features(basis: SpectralBasis, support: Support) -> Tensor:
         (
             torch.tensor(len(support) / 16.0).to(scores).log() / 2,
             relevant / 2 - 0.5,
-            (scores[:, 0].mean() - 0.65) / 0.15,
-            ((scores[:, 0] - scores[:, -1]).mean() - 0.2) / 0.1,
+            (first - 0.43) / 0.15,
+            (drop - 0.2) / 0.1,
             (rank / 60).log(),
         )
     ).clamp(-1.5, 1.5)
@@ -43,6 +48,22 @@ def task_features(basis: SpectralBasis, support: Support) -> Tensor:
 def hyperparameter(parameters: MetaParameters, name: str, features: Tensor) -> Tensor:
     """Return a positive hyperparameter for a task: exp(log_NAME + context_slope_NAME · features)."""
     return torch.exp(parameters[f"log_{name}"] + parameters[f"{CONTEXT_SLOPE}{name}"] @ features)
+
+
+def temperature_for(parameters: MetaParameters, basis: SpectralBasis, support: Support, features: Tensor) -> Tensor:
+    """Return a learner's temperature, in cosines of this corpus: see `cosine_scale`."""
+    return hyperparameter(parameters, "temperature", features) * scale_of(basis, support)
+
+
+def sharpness_for(parameters: MetaParameters, basis: SpectralBasis, support: Support, features: Tensor) -> Tensor:
+    """Return the sharpness of a learner's kernel, for cosines of this corpus; at most MAX_SHARPNESS."""
+    sharpness = hyperparameter(parameters, "sharpness", features) / scale_of(basis, support)
+    return sharpness.clamp_max(MAX_SHARPNESS)
+
+
+def scale_of(basis: SpectralBasis, support: Support) -> float:
+    """Return the factor of `cosine_scale` for the queries of a support set."""
+    return cosine_scale(basis, support.queries.float().numpy(force=True)).factor
 
 
 def init_hyperparameters(**values: float) -> dict[str, Tensor]:

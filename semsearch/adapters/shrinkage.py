@@ -11,7 +11,7 @@ from torch import Tensor
 
 from semsearch.adapters.basis import SpectralBasis
 from semsearch.adapters.meta_parameters import MetaParameters, hyperparameter, init_hyperparameters, task_features
-from semsearch.adapters.state import MAX_SHRINKAGE
+from semsearch.adapters.state import shrinkage_rows
 from semsearch.adapters.states import State
 from semsearch.adapters.support import Support
 
@@ -38,7 +38,7 @@ def scatter(support: Support) -> Tensor:
 
 
 def shrinkage(strength: Tensor, support: Support) -> Tensor:
-    """(r, dim) rows c with I − Σ c cᵀ = (I + strength · scatter)⁻¹ on the scatter's r ≤ MAX_SHRINKAGE leading axes.
+    """(r, dim) rows c with I − Σ c cᵀ = (I + strength · scatter)⁻¹ on the scatter's r leading axes.
 
     This is the linear part of a Gaussian model of the documents that belong to a query: linear discriminant analysis,
     with the scatter shrunk toward the identity. All other axes would shrink by one factor, which normalising undoes, so
@@ -56,9 +56,10 @@ def _leading_scatter(support: Support) -> tuple[Tensor, Tensor, Tensor]:
     No gradients. Cached because the guard tries several strengths on one support set.
     """
     matrix = scatter(support).detach()
-    axes = _leading_eigenvectors(matrix, min(MAX_SHRINKAGE, len(matrix)))
+    axes = _leading_eigenvectors(matrix, shrinkage_rows(len(matrix)))
     variances = ((matrix @ axes) * axes).sum(dim=0)
-    return axes, variances, ((matrix.trace() - variances.sum()) / max(len(matrix) - len(variances), 1)).clamp_min(0.0)
+    others = max(len(matrix) - len(variances), 1)
+    return axes, variances, ((matrix.trace() - variances.sum()) / others).clamp_min(0.0)
 
 
 def _leading_eigenvectors(matrix: Tensor, count: int) -> Tensor:

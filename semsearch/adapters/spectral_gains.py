@@ -10,7 +10,13 @@ from torch.func import grad
 
 from semsearch.adapters.basis import SpectralBasis
 from semsearch.adapters.losses import listwise_loss
-from semsearch.adapters.meta_parameters import MetaParameters, hyperparameter, init_hyperparameters, task_features
+from semsearch.adapters.meta_parameters import (
+    MetaParameters,
+    hyperparameter,
+    init_hyperparameters,
+    task_features,
+    temperature_for,
+)
 from semsearch.adapters.states import State, axes_of, transform
 from semsearch.adapters.support import Support
 
@@ -36,7 +42,7 @@ def learn_spectral_gains(parameters: MetaParameters, basis: SpectralBasis, suppo
     """
     axes, band = axes_of(basis, support.queries), bands(basis, support.queries)
     features = task_features(basis, support)
-    temperature = hyperparameter(parameters, "temperature", features)
+    temperature = temperature_for(parameters, basis, support, features)
     penalty = hyperparameter(parameters, "pull", features) / len(support)
     identity_state = State.identity(support.queries)
 

@@ -14,7 +14,7 @@ from pydantic import JsonValue
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from semsearch.adapters.votes import Votes
+from semsearch.adapters.votes import MAX_ANSWER_BYTES, Votes, max_voters
 from semsearch.errors import StateError, StateFileError, StorageError
 from semsearch.system.files import atomic_write
 
@@ -22,11 +22,17 @@ Array = npt.NDArray[np.float32]
 
 STATE_VERSION = 2
 MAX_SHRINKAGE = 64
-"""Most rows of the shrinkage. With MAX_KEYS it keeps a state of 384 dimensions under 64 KiB on disk."""
+"""Most rows of the shrinkage. With MAX_KEYS it keeps a state of 384 dimensions under 64 KiB on disk; of more
+dimensions, fewer are made."""
 MAX_KEYS = 120
 """Most keys, and values, of a state."""
-MAX_KEYS_WITH_VOTES = 88
-"""Most keys that are made for a state with votes, which need space too."""
+MAX_BYTES = 61_440
+"""Bytes of a state's arrays on disk without votes: those of 384 dimensions with all rows."""
+SHRINKAGE_SHARE = 0.45
+"""Most of the bytes of rows that the shrinkage may have. It generalises better than keys: with 30 instead of 64 rows, a
+768-dimensional encoder lost a seventh of what 32 labels bring."""
+MAX_SHARPNESS = 1e3
+"""Highest sharpness of a key."""
 GAIN_RANGE = (1e-5, 1e5)
 """Least and largest spectral gain."""
 MAX_MAGNITUDE = 1e3
@@ -61,8 +67,8 @@ class DomainState:
     shift: Array
     """(dim,) float32, added to every query."""
     sharpness: Array
-    """(m,) float32, each key's β in [0, 50]: the higher, the less the key affects queries that are not near it. With 0
-    its displacement is linear in the query."""
+    """(m,) float32, each key's β in [0, MAX_SHARPNESS]: the higher, the less the key affects queries that are not near
+    it. With 0 its displacement is linear in the query."""
     lexical_weight: float | None = None
     """Cosine in [0, 10] that is added for a query's best lexical match. None: the index's weight."""
     votes: Votes | None = None
@@ -90,8 +96,8 @@ class DomainState:
         least, most = GAIN_RANGE
         if not ((self.spectral_gains >= least) & (self.spectral_gains <= most)).all():
             raise StateError(f"spectral gains must be above 0, in [{least:g}, {most:g}]")
-        if not ((self.sharpness >= 0) & (self.sharpness <= 50)).all():
-            raise StateError("the sharpness must be in [0, 50]")
+        if not ((self.sharpness >= 0) & (self.sharpness <= MAX_SHARPNESS)).all():
+            raise StateError(f"the sharpness must be in [0, {MAX_SHARPNESS:g}]")
         if any((np.abs(array) > MAX_MAGNITUDE).any() for array in (self.shrinkage, self.keys, self.values, self.shift)):
             raise StateError(f"a domain state holds numbers outside [-{MAX_MAGNITUDE:g}, {MAX_MAGNITUDE:g}]")
         if self.lexical_weight is not None and not 0 <= self.lexical_weight <= 10:
@@ -132,7 +138,7 @@ class DomainState:
         return _from_arrays(self._to_arrays())
 
     def to_bytes(self, about: Mapping[str, JsonValue]) -> bytes:
-        """Return a safetensors file with `about` as JSON in its header; at 384 dimensions under 64 KiB."""
+        """Return a safetensors file with `about` as JSON in its header, under 64 KiB."""
         header = {"format_version": STATE_VERSION, "about": dict(about)}
         return bytes(save(self._to_arrays(), metadata={"semsearch": json.dumps(header, ensure_ascii=False)}))
 
@@ -175,6 +181,36 @@ class DomainState:
         if self.lexical_weight is not None:
             arrays["words"] = np.array([self.lexical_weight], np.float32)
         return arrays if self.votes is None else arrays | self.votes.to_arrays()
+
+
+def shrinkage_rows(dimension: int) -> int:
+    """Return how many rows of shrinkage are made for vectors of this dimension.
+
+    At most half of all directions are shrunk in excess of the others, and at most SHRINKAGE_SHARE of the bytes used.
+    """
+    fit = int(SHRINKAGE_SHARE * _bytes_for_rows(dimension) / _row_bytes(dimension))
+    return max(1, min(MAX_SHRINKAGE, dimension // 2, fit))
+
+
+def key_rows(dimension: int, *, with_votes: bool = False) -> int:
+    """Return how many keys are made for vectors of this dimension, at least 1; fewer next to votes."""
+    left = _bytes_for_rows(dimension) - shrinkage_rows(dimension) * _row_bytes(dimension)
+    votes = MAX_ANSWER_BYTES + max_voters(dimension) * dimension // 8 if with_votes else 0
+    return max(1, min(MAX_KEYS, (left - votes) // (2 * _row_bytes(dimension))))
+
+
+def _bytes_for_rows(dimension: int) -> int:
+    """Return the bytes of a state's shrinkage, keys and values: all but its gains and its shift."""
+    return MAX_BYTES - 8 * dimension
+
+
+def _row_bytes(dimension: int) -> int:
+    return -(-dimension // 2)
+
+
+def rounded(rows: Array) -> Array:
+    """Return (m, dim) rows as they are read from disk."""
+    return _dequantize(*_quantize(rows), rows.shape[1])
 
 
 def _quantize(rows: Array) -> tuple[npt.NDArray[np.uint8], Array]:

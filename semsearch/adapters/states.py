@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from semsearch.adapters.basis import SpectralBasis
-from semsearch.adapters.state import MAX_KEYS, DomainState
+from semsearch.adapters.state import DomainState, key_rows
 
 MIN_SHRINKAGE = 0.01
 """Squared length below which a row of the shrinkage is dropped from the stored state."""
@@ -58,8 +58,8 @@ class State:
         return replace(self, keys=keys, values=values, sharpness=sharpnesses)
 
     def to_domain_state(self) -> DomainState:
-        """Return the state that is stored and served: at most MAX_KEYS keys, quantized."""
-        reduced = self.truncated(MAX_KEYS)
+        """Return the state that is stored and served: as many keys as fit, quantized."""
+        reduced = self.truncated(key_rows(self.keys.shape[1]))
         effective = (self.shrinkage * self.shrinkage).sum(dim=1) >= MIN_SHRINKAGE
         return DomainState(
             spectral_gains=self.spectral_gains.float().numpy(force=True),
@@ -112,7 +112,9 @@ def kernel(similarity: Tensor, sharpness: Tensor) -> Tensor:
     sharpness: β, a scalar or (m,).
     """
     positive = sharpness.clamp_min(1e-4)
-    return torch.where(sharpness > 0, torch.expm1(positive * similarity) / torch.expm1(positive), similarity)
+    least = torch.expm1(-positive)
+    # numerator and denominator are divided by exp(β), which may overflow
+    return torch.where(sharpness > 0, (torch.expm1(positive * (similarity - 1)) - least) / -least, similarity)
 
 
 def _fewer_keys(keys: Tensor, values: Tensor, sharpness: Tensor, max_keys: int) -> tuple[Tensor, Tensor]:

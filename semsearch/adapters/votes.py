@@ -1,7 +1,7 @@
 """Votes: documents that answered labelled queries score higher for similar queries. Does not depend on an index.
 
 A nearest-neighbour classifier over a domain's labelled queries (Nadaraya 1964; Watson 1964). With the cosines s of a
-query to the n labelled ones, and k = exp((s − 1) / TEMPERATURE), a document's vote is
+query to the n labelled ones, and k = exp((s − 1) / (TEMPERATURE · scale)), a document's vote is
 
     Σ k over the labelled queries that it answered / (Σ k + PRIOR)
 
@@ -25,7 +25,7 @@ from semsearch.errors import StateError
 from semsearch.types import Scores, Vectors
 
 TEMPERATURE = np.float32(0.1)
-"""Difference of cosine over which a labelled query's weight falls to 1/e."""
+"""Difference of cosine over which a labelled query's weight falls to 1/e, on the scale of all-MiniLM-L6-v2."""
 PRIOR = np.float32(0.05)
 """Weight of having no similar labelled query."""
 MAX_VOTERS = 128
@@ -36,6 +36,11 @@ MAX_UNPACKED_BYTES = 200_000
 """The same before compression, each."""
 MIN_KEPT = 0.9
 """Share of the answers that must fit: documents without votes would fall behind others that are as good."""
+
+
+def max_voters(dimension: int) -> int:
+    """Return how many labelled queries vote with vectors of this dimension: more than 384 leave space for fewer."""
+    return max(1, min(MAX_VOTERS, MAX_VOTERS * 384 // dimension))
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +58,8 @@ class Votes:
     weight: float
     """Cosine in (0, 10] that a vote of 1 adds to a document's score."""
     dimension: int
+    scale: float = 1.0
+    """Scale of the encoder's cosines in (0, 100]: the factor of `cosine_scale`."""
 
     def __post_init__(self) -> None:
         """Raise StateError for arrays that do not fit one another or numbers out of range."""
@@ -63,20 +70,23 @@ class Votes:
             raise StateError(f"votes of {self.codes.shape} signs and {self.norms.shape} norms do not fit")
         if self.answers.shape != (len(self.doc_ids), -(-count // 8)):
             raise StateError(f"answers of shape {self.answers.shape} by {len(self.doc_ids)} documents do not fit")
-        if not (np.isfinite(self.norms).all() and (self.norms > 0).all() and 0 < self.weight <= 10):
-            raise StateError("norms and weight of votes must be finite and above 0")
+        in_range = 0 < self.weight <= 10 and 0 < self.scale <= 100
+        if not (np.isfinite(self.norms).all() and (self.norms > 0).all() and in_range):
+            raise StateError("norms, weight and scale of votes must be finite and above 0")
 
     @classmethod
-    def of(cls, queries: Vectors, answers: Sequence[Sequence[str]], weight: float) -> Self | None:
+    def of(cls, queries: Vectors, answers: Sequence[Sequence[str]], weight: float, scale: float = 1.0) -> Self | None:
         """Make the votes of labelled queries. They do not depend on the order of the queries.
 
-        queries: (n, dim) float32, unit rows, n ≥ 1. answers: the ids of the documents that answer each. Of more than
-        MAX_VOTERS queries an evenly spaced part votes. Documents that do not fit MAX_ANSWER_BYTES are left out, those
-        with the fewest queries first; returns None if those make up more than 1 − MIN_KEPT of the answers.
+        queries: (n, dim) float32, unit rows, n ≥ 1. answers: the ids of the documents that answer each. weight, scale:
+        as the attributes. Of more than max_voters queries an evenly spaced part votes. Documents that do not fit
+        MAX_ANSWER_BYTES are left out, those with the fewest queries first; returns None if those make up more than
+        1 − MIN_KEPT of the answers.
         """
         order = sorted(range(len(queries)), key=lambda index: (queries[index].tobytes(), sorted(answers[index])))
         queries, answers = queries[order], [answers[index] for index in order]
-        chosen = np.unique(np.linspace(0, len(queries) - 1, min(len(queries), MAX_VOTERS)).astype(int)).tolist()
+        voters = min(len(queries), max_voters(queries.shape[1]))
+        chosen = np.unique(np.linspace(0, len(queries) - 1, voters).astype(int)).tolist()
         chosen_answers = [set(answers[index]) for index in chosen]
         queries_of = Counter(doc_id for doc_ids in chosen_answers for doc_id in sorted(doc_ids))
         by_frequency = [doc_id for doc_id, _ in queries_of.most_common()]
@@ -95,6 +105,7 @@ class Votes:
             answers=bits[:count],
             weight=weight,
             dimension=queries.shape[1],
+            scale=scale,
         )
 
     @property
@@ -121,7 +132,7 @@ class Votes:
         a standard error of some 0.04 for distant and less for near queries at 384 dimensions (Gao & Long 2024,
         doi:10.1145/3654970).
         """
-        weights = similarity_weights(self._voters @ query)
+        weights = similarity_weights(self._voters @ query, self.scale)
         shares: Scores = self._has_answered @ weights / (weights.sum() + PRIOR)
         return shares
 
@@ -133,6 +144,7 @@ class Votes:
             "votes_answers": np.frombuffer(_pack_bits(self.answers), np.uint8),
             "votes_doc_ids": np.frombuffer(_pack_ids(self.doc_ids), np.uint8),
             "votes_weight": np.array([self.weight], np.float32),
+            "votes_scale": np.array([self.scale], np.float32),
         }
 
     @classmethod
@@ -154,21 +166,22 @@ class Votes:
             answers=bits.reshape(len(doc_ids), -(-len(norms) // 8)),
             weight=round(float(np.asarray(arrays["votes_weight"], np.float32)[0]), 4),
             dimension=dimension,
+            scale=float(np.asarray(arrays["votes_scale"], np.float32)[0]) if "votes_scale" in arrays else 1.0,
         )
 
 
-def similarity_weights(cosines: Scores) -> Scores:
+def similarity_weights(cosines: Scores, scale: float) -> Scores:
     """Return the weight of labelled queries with these cosines to a query, of any shape."""
-    weights: Scores = np.exp((np.minimum(cosines, 1) - np.float32(1)) / TEMPERATURE).astype(np.float32)
+    weights: Scores = np.exp((np.minimum(cosines, 1) - np.float32(1)) / (TEMPERATURE * np.float32(scale)))
     return weights
 
 
-def held_out_votes(queries: Vectors, relevance: npt.NDArray[np.float32]) -> Scores:
+def held_out_votes(queries: Vectors, relevance: npt.NDArray[np.float32], scale: float) -> Scores:
     """Return the votes for each of m documents, (n, m), by all labelled queries but the query itself.
 
-    queries: (n, dim) float32, unit rows. relevance: (n, m), above 0 for the answers of each.
+    queries: (n, dim) float32, unit rows. relevance: (n, m), above 0 for the answers of each. scale: of the cosines.
     """
-    weights = similarity_weights(queries @ queries.T)
+    weights = similarity_weights(queries @ queries.T, scale)
     np.fill_diagonal(weights, 0)
     votes: Scores = (weights @ (relevance > 0).astype(np.float32)) / (weights.sum(axis=1, keepdims=True) + PRIOR)
     return votes

@@ -19,7 +19,7 @@ from semsearch.adapters.basis import SpectralBasis
 from semsearch.adapters.candidates import CANDIDATES, UNBOUNDED, Candidate
 from semsearch.adapters.prior import Prior
 from semsearch.adapters.state import DomainState
-from semsearch.adapters.tensor_names import current_key
+from semsearch.adapters.tensor_names import VECTORS, current_key
 from semsearch.errors import WeightsError
 from semsearch.system.files import atomic_write
 
@@ -89,7 +89,7 @@ class Weights:
         """
         from semsearch.adapters.guard import decide
 
-        self.check_basis(basis)
+        self.check_dimension(basis.dimension)
         if learners is None:
             return decide(self.candidates, self.meta_parameters, self.prior, basis, support, parent=parent)
         indices = self.candidate_indices(learners)
@@ -107,18 +107,18 @@ class Weights:
                 )
         return [names.index(name) for name in learners]
 
-    def check_basis(self, basis: SpectralBasis) -> None:
-        """Raise WeightsError if the weights were learned for vectors of another dimension."""
-        self.check_dimension(basis.dimension)
-
     def check_dimension(self, dimension: int) -> None:
-        """Raise WeightsError if the weights were learned for vectors of another dimension."""
-        own = self.metadata.get("dimension")
-        if own != dimension:
-            raise WeightsError(
-                f"the weights were learned for {own} dimensions, the index has {dimension}: learn weights"
-                " for its encoder with semsearch learn"
-            )
+        """Raise WeightsError if the weights hold vectors of another dimension.
+
+        Those of some baselines do. The candidates' learners have numbers only, which hold for every encoder.
+        """
+        for learner, parameters in self.arrays.items():
+            for name, array in parameters.items():
+                if name in VECTORS and array.shape != (dimension,):
+                    raise WeightsError(
+                        f"the learner {learner!r} of the weights is for {len(array)} dimensions, the index has"
+                        f" {dimension}: learn it for this encoder with semsearch learn, or use weights without it"
+                    )
 
     def save(self, path: Path) -> None:
         """Write the file atomically. Raises WeightsError if it cannot be written."""

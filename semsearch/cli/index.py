@@ -118,6 +118,15 @@ def build(
             show_default=False,
         ),
     ] = None,
+    dimension: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Cut vectors to their first numbers, this many, with a model that was trained for it (Matryoshka)."
+            " \\[default: the recipe's, or all]",
+            show_default=False,
+        ),
+    ] = None,
     strict: Strict = None,
     max_bad_share: MaxBadShare = None,
     id_prefix: IdPrefix = None,
@@ -147,8 +156,9 @@ def build(
     fields = {"id": id_field, "title": title_field, "text": text_field}
     options = _source_options(fields, types, id_prefix=id_prefix, encoding=encoding, delimiter=delimiter)
     recipe, folder = _recipe(inputs, output, options)
-    if encoder:
-        recipe = recipe.model_copy(update={"encoder": recipe.encoder.model_copy(update={"model": encoder})})
+    given = {"model": encoder, "dimension": dimension}
+    chosen = {name: value for name, value in given.items() if value}
+    recipe = recipe.model_copy(update={"encoder": recipe.encoder.model_copy(update=chosen)})
     recipe = recipe.with_limits(strict, max_bad_share)
     build_recipe(recipe, folder, resume=resume, device=device, threads=threads)
 

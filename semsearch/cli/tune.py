@@ -226,7 +226,7 @@ def _try_settings(
     learned: Weights | None = Weights.open(weights or DEFAULT_WEIGHTS)
     try:
         assert learned is not None
-        learned.check_basis(registry.engine.adapter.basis)
+        learned.check_dimension(registry.engine.adapter.basis.dimension)
     except WeightsError as error:
         err.print(f"[yellow]without learners[/yellow]: {escape(str(error))}", soft_wrap=True)
         learned = None

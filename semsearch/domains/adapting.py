@@ -11,8 +11,9 @@ from pydantic import JsonValue
 from torch import Tensor
 
 from semsearch.adapters.basis import SpectralBasis
-from semsearch.adapters.memory import MAX_KEYS_NEXT_TO_LEARNER, generalises, memorize
-from semsearch.adapters.state import MAX_KEYS, MAX_KEYS_WITH_VOTES, DomainState
+from semsearch.adapters.memory import generalises, max_keys_next_to_learner, memorize
+from semsearch.adapters.meta_parameters import scale_of
+from semsearch.adapters.state import DomainState, key_rows
 from semsearch.adapters.states import State, axes_of, transform
 from semsearch.adapters.support import Support, build_support
 from semsearch.adapters.verdict import Reason, Verdict
@@ -189,10 +190,9 @@ class _Decision:
     def refusal(self) -> str:
         return "Not adapted: no query is labelled." if self.verdict is None else self.verdict.explanation()
 
-    @property
-    def max_keys(self) -> int:
+    def max_keys(self, basis: SpectralBasis) -> int:
         """Most keys of the domain's state."""
-        return MAX_KEYS if self.votes is None else MAX_KEYS_WITH_VOTES
+        return key_rows(basis.dimension, with_votes=self.votes is not None)
 
     def base_state(self, parent: DomainState | None) -> DomainState | None:
         """The state that judged queries are memorized next to."""
@@ -248,7 +248,7 @@ def _decide(
     verdict = None
     if adapt_support is not None:
         # a state that only memorizes does not generalize, so a learner does not start from it
-        base_state = parent if parent is not None and generalises(parent) else None
+        base_state = parent if parent is not None and generalises(basis, parent) else None
         verdict = adapt_support(basis, with_lexical_weight(support, weight), base_state, learners)
         if verdict.held_out is not None:
             # adapted vectors may make BM25 more useful, or less
@@ -280,7 +280,8 @@ def _votes(
         if parent is not None:
             state = State.from_domain_state(parent, held_out)
             held_out = transform(state, axes_of(engine.adapter.basis, held_out), held_out)
-    weight = choose_vote_weight(with_lexical_weight(support, lexical_weight), held_out)
+    scale = scale_of(engine.adapter.basis, support)
+    weight = choose_vote_weight(with_lexical_weight(support, lexical_weight), held_out, scale)
     if not weight:
         return None
     voters = evidence.answered
@@ -288,7 +289,7 @@ def _votes(
     answers = [
         [doc_id for doc_id, value in voter.query.relevance.items() if value > 0 and doc_id in known] for voter in voters
     ]
-    return Votes.of(np.stack([voter.vector for voter in voters]), answers, weight)
+    return Votes.of(np.stack([voter.vector for voter in voters]), answers, weight, scale)
 
 
 def _memorize(
@@ -310,7 +311,7 @@ def _memorize(
         support = with_lexical_weight(evidence.support(queries), decision.lexical_weight)
     base_state = decision.base_state(parent)
     with torch.no_grad():
-        state = memorize(engine.adapter.basis, support, base_state, max_keys=decision.max_keys)
+        state = memorize(engine.adapter.basis, support, base_state, max_keys=decision.max_keys(engine.adapter.basis))
     state = replace(state, votes=decision.votes)
     if decision.lexical_weight == engine.manifest.lexical_weight:
         return state
@@ -353,7 +354,9 @@ def _explain(
     parent: DomainState | None,
 ) -> str:
     """Explain a state to users."""
-    max_keys = decision.max_keys if decision.base_state(parent) is None else MAX_KEYS_NEXT_TO_LEARNER
+    max_keys = decision.max_keys(engine.adapter.basis)
+    if decision.base_state(parent) is not None:
+        max_keys = max_keys_next_to_learner(max_keys)
     sentences = [_explain_memory(len(evidence.judged), max_keys)]
     if parent is not None:
         sentences.append("The parent's adaptation is used as well.")

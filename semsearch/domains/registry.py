@@ -40,7 +40,7 @@ def adapt_function(weights: Weights, engine: SearchEngine) -> tuple[AdaptFunctio
     Raises WeightsError if the index's settings name a learner that the weights do not have.
     """
     try:
-        weights.check_basis(engine.adapter.basis)
+        weights.check_dimension(engine.adapter.basis.dimension)
     except WeightsError as error:
         return None, str(error)
     weights.candidate_indices(engine.manifest.adaptation.learners or ())

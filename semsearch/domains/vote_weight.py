@@ -16,7 +16,7 @@ from semsearch.adapters.votes import held_out_votes
 from semsearch.domains.model_selection import one_standard_error_rule
 
 WEIGHTS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.6)
-"""Cosines that a vote of 1 may add."""
+"""Cosines that a vote of 1 may add, on the scale of all-MiniLM-L6-v2."""
 MIN_LABELS = 16
 """Fewest labelled queries that votes are measured on."""
 CAUTION = 1.0
@@ -28,16 +28,16 @@ PENALTY = 0.1
 """nDCG@10 by which they must be better beyond that, divided by the number of labelled queries."""
 
 
-def choose_vote_weight(support: Support, adapted: Tensor) -> float:
+def choose_vote_weight(support: Support, adapted: Tensor, scale: float) -> float:
     """Return the weight of votes with which the support set's queries are ranked best; 0 if votes surely help not.
 
     support: its lexical scores are weighted. adapted: (n, dim) its queries as they are served, each adapted without its
-    own label if labels are learned from.
+    own label if labels are learned from. scale: the factor of `cosine_scale`; the result is in cosines of this encoder.
     """
     if len(support) < MIN_LABELS or support.has_one_answer:
         return 0.0
-    votes = torch.from_numpy(held_out_votes(support.queries.float().numpy(), support.relevance.float().numpy()))
-    scores = support.scores(adapted)
-    ndcg = [scores_ndcg(scores + weight * votes.to(scores), support).double().numpy() for weight in WEIGHTS]
+    votes = torch.from_numpy(held_out_votes(support.queries.float().numpy(), support.relevance.float().numpy(), scale))
+    scores, weights = support.scores(adapted), [round(weight * scale, 4) for weight in WEIGHTS]
+    ndcg = [scores_ndcg(scores + weight * votes.to(scores), support).double().numpy() for weight in weights]
     required = caution(ndcg[0], least=CAUTION, most=WEAK_BASELINE_CAUTION)
-    return WEIGHTS[one_standard_error_rule(np.stack(ndcg, axis=1), caution=required, penalty=PENALTY)]
+    return weights[one_standard_error_rule(np.stack(ndcg, axis=1), caution=required, penalty=PENALTY)]

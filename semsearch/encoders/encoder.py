@@ -46,13 +46,20 @@ class Encoder:
         name: str,
         prompts: Mapping[str, str] | None = None,
         document_tokens: int | None = None,
+        dimension: int | None = None,
     ) -> None:
         """Wrap a loaded model.
 
         prompts: replace some of the model's own.
         document_tokens: tokens of a batch of documents, by default the runtime's.
+        dimension: as for `open`. Raises EncoderError if the model's vectors have fewer.
         """
         info = runtime.info
+        if dimension is not None and not 1 <= dimension <= info.dimension:
+            raise EncoderError(
+                f"encoder {name!r} gives vectors of {info.dimension} dimensions, which cannot be cut to {dimension}:"
+                f" choose a dimension from 1 to {info.dimension}"
+            )
         self.name = name
         self.runtime = runtime
         self.prompts: Mapping[str, str] = {**info.prompts, **(prompts or {})}
@@ -60,7 +67,7 @@ class Encoder:
         """The model's tokenizer, without truncation and padding."""
         self.window = info.window
         """Number of tokens that the model reads of a text, special tokens included; the rest is cut."""
-        self.dimension = info.dimension
+        self.dimension = dimension or info.dimension
         self.weights_sha256 = info.weights_sha256
         """Of names, types, shapes and bytes of all parameters as loaded, whatever file they came from."""
         self.configuration_sha256 = info.configuration_sha256
@@ -83,6 +90,7 @@ class Encoder:
         prompts: Mapping[str, str] | None = None,
         runtime: RuntimeChoice = "auto",
         document_tokens: int | None = None,
+        dimension: int | None = None,
     ) -> Encoder:
         """Load a model by name or by folder.
 
@@ -92,12 +100,15 @@ class Encoder:
         prompts: `query` and `document` prefixes that replace the model's own.
         runtime: library that runs the model on a CPU, by default the fastest whose vectors equal those of torch.
         document_tokens: tokens of a batch of documents, by default chosen for the device.
+        dimension: vectors are cut to their first numbers, this many, and scaled to unit length again. That loses little
+        with a model that was trained for it (Matryoshka representations, Kusupati et al. 2022, arXiv:2205.13147), much
+        with others. By default they are not cut.
 
         When a model is first opened on a machine with ONNX Runtime, it is exported, checked and measured, which takes
         some seconds; the result is cached in `onnx_cache.cache_root()`.
 
-        Raises EncoderError if the model cannot be found or is damaged, the device does not exist, or the runtime cannot
-        run the model.
+        Raises EncoderError if the model cannot be found or is damaged, the device does not exist, the runtime cannot
+        run the model, or its vectors have fewer dimensions.
         """
         name = absolute_name(name)
         device, location = resolve_device(device), locate(name)
@@ -109,7 +120,7 @@ class Encoder:
             from semsearch.encoders.torch_runtime import TorchRuntime
 
             opened = TorchRuntime.open(location, name=name, device=device, threads=threads, reason=reason)
-        return cls(opened, name=name, prompts=prompts, document_tokens=document_tokens)
+        return cls(opened, name=name, prompts=prompts, document_tokens=document_tokens, dimension=dimension)
 
     @property
     def workers(self) -> int:
@@ -203,7 +214,8 @@ class Encoder:
 
     def _batch_attributions(self, batch: Batch, vector: Vectors) -> list[list[tuple[int, int, float]]] | None:
         attributions = []
-        for text, rows in zip(batch.texts, self.runtime.tokens(batch), strict=True):
+        for text, tokens in zip(batch.texts, self.runtime.tokens(batch), strict=True):
+            rows = tokens[:, : self.dimension]
             norm = float(np.linalg.norm(rows.mean(axis=0)))
             spans = self.tokenizer.encode(batch.prompt + text).offsets
             if not norm or len(spans) < len(rows):
@@ -233,7 +245,7 @@ class Encoder:
 
     def _run(self, batch: Batch) -> Vectors:
         try:
-            vectors = self.runtime.vectors(batch)
+            vectors = self.runtime.vectors(batch)[:, : self.dimension]
         except RuntimeError as error:
             raise EncoderError(
                 f"encoder {self.name!r} failed on {len(batch.texts)} texts ({first_line(error)}): if memory is"

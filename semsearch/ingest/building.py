@@ -157,6 +157,7 @@ def build(
                 threads=threads,
                 prompts=recipe.encoder.prompts,
                 document_tokens=recipe.encoder.batch_tokens,
+                dimension=recipe.encoder.dimension,
             )
         content = yield from _write_documents(recipe, files, records, encoder, vectors, report=report, resume=resume)
         basis = SpectralBasis.from_vectors(content.vectors)

@@ -180,7 +180,12 @@ def encode_in_parallel(encoder: Encoder, batches: Iterable[Sequence[str]]) -> It
 
 def open_checkpoint(folder: Path, encoder: Encoder, *, fresh: bool = False) -> EmbeddingCheckpoint:
     """Open the checkpoint of an unfinished build in an index's folder; if `fresh`, start an empty one."""
-    about = json.dumps(
-        [encoder.weights_sha256, encoder.configuration_sha256, encoder.prompts["document"], encoder.window]
-    )
+    depends_on = [
+        encoder.weights_sha256,
+        encoder.configuration_sha256,
+        encoder.prompts["document"],
+        encoder.window,
+        encoder.dimension,
+    ]
+    about = json.dumps(depends_on)
     return EmbeddingCheckpoint(folder, about=about, dimension=encoder.dimension, fresh=fresh)

@@ -42,6 +42,12 @@ class EncoderOptions(_Section):
     model: str = Field(DEFAULT_MODEL, description="Name or folder of a sentence-transformers model")
     query_prompt: str | None = Field(None, description="Prefix of every query; by default the model's own")
     document_prompt: str | None = Field(None, description="Prefix of every passage; by default the model's own")
+    dimension: int | None = Field(
+        None,
+        ge=1,
+        description="Vectors are cut to their first numbers, this many; for a model that was trained for it"
+        " (Matryoshka). By default they are not cut",
+    )
     batch_tokens: int | None = Field(
         None, ge=1, description="Tokens of a batch of passages; by default chosen for the device"
     )

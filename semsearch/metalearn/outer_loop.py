@@ -15,7 +15,7 @@ from torch import Tensor
 
 from semsearch.adapters.learners import LEARNERS, LearnerSpec
 from semsearch.adapters.losses import listwise_loss
-from semsearch.adapters.meta_parameters import MetaParameters
+from semsearch.adapters.meta_parameters import MetaParameters, scale_of
 from semsearch.adapters.states import State, axes_of, transform
 from semsearch.adapters.tensor_names import CONTEXT_SLOPE, current_key
 from semsearch.errors import LabelError
@@ -123,9 +123,10 @@ def outer_loss(spec: LearnerSpec, parameters: MetaParameters, episode: Episode) 
 
 def _relative_loss(state: State, episode: Episode) -> Tensor:
     held_out = episode.held_out
-    axes = axes_of(episode.dataset.basis, held_out.queries)
-    adapted = listwise_loss(transform(state, axes, held_out.queries), held_out, TEMPERATURE).mean()
-    return adapted / listwise_loss(held_out.queries, held_out, TEMPERATURE).mean().clamp_min(0.05)
+    basis = episode.dataset.basis
+    axes, temperature = axes_of(basis, held_out.queries), TEMPERATURE * scale_of(basis, held_out)
+    adapted = listwise_loss(transform(state, axes, held_out.queries), held_out, temperature).mean()
+    return adapted / listwise_loss(held_out.queries, held_out, temperature).mean().clamp_min(0.05)
 
 
 class _Run:

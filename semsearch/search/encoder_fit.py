@@ -1,4 +1,6 @@
-"""Measures, from a corpus alone, whether the encoder reads its language. Does not depend on files.
+"""Measures, from a corpus alone, whether the encoder reads its language, and how much its cosines vary.
+
+Does not depend on files.
 
 An encoder that does not know a language places its texts by chance: the passage whose vector is nearest to that of
 another one then shares no more terms with it than any passage does. Keyword search must carry such a corpus.
@@ -32,8 +34,8 @@ def measure_encoder_fit(vectors: Vectors, read_texts: Callable[[Rows], Sequence[
     vectors: (n, dim) float32, unit rows, of all passages. read_texts: returns the encoder's input for (m,) rows.
 
     For each probe, the term similarity (cosine of tf-idf) of the passage with the nearest vector counts as a share of
-    the highest term similarity of any passage, both less the mean over all passages. The same corpus gives the same
-    result.
+    the highest term similarity of any passage, both less the mean over all passages. The spread of the probes' cosines
+    to the other passages tells how much a difference of cosine means. The same corpus gives the same result.
     """
     if len(vectors) < MIN_PASSAGES:
         return None
@@ -52,10 +54,12 @@ def measure_encoder_fit(vectors: Vectors, read_texts: Callable[[Rows], Sequence[
     sampled = np.asarray(vectors[rows])
     cosines = sampled[probes] @ sampled.T
     mean = (term_similarity.sum(axis=1) - term_similarity[probes, probes]) / (len(rows) - 1)
+    cosines[probes, probes] = np.nan
+    spread = float(np.nanstd(cosines, axis=1).mean())
     term_similarity[probes, probes] = cosines[probes, probes] = -1
     best, found = term_similarity.max(axis=1), term_similarity[probes, cosines.argmax(axis=1)]
     has_neighbour = best - mean > MIN_RANGE
     if not has_neighbour.any():
         return None
     agreement = ((found - mean) / np.where(has_neighbour, best - mean, 1))[has_neighbour].mean()
-    return EncoderFit(agreement=round(float(agreement), 4), passages=len(rows))
+    return EncoderFit(agreement=round(float(agreement), 4), passages=len(rows), spread=round(spread, 4))

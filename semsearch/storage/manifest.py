@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
+from semsearch.adapters.cosine_scale import REFERENCE_SPREAD
 from semsearch.errors import EncoderError, IndexFolderError
 from semsearch.storage.former_names import accept_former_names
 from semsearch.storage.left_out import LeftOut, count_bad
@@ -26,7 +27,8 @@ FULLTEXT_VERSION = 4
 version; `semsearch compact` then writes older segments again."""
 FIRST_SEGMENT = "s-000001"
 LEXICAL_WEIGHT = 0.18
-"""Cosine that a query's best lexical match is worth where the encoder reads the language."""
+"""Cosine that a query's best lexical match is worth where the encoder reads the language; less where cosines vary less
+than REFERENCE_SPREAD."""
 UNREAD_LEXICAL_WEIGHT = 1.6
 """The same where it does not: more than any cosine."""
 MIN_AGREEMENT = 0.42
@@ -94,6 +96,7 @@ class EncoderRecord(BaseModel):
             prompts=self.prompts,
             runtime=runtime,
             document_tokens=document_tokens,
+            dimension=self.dimension,
         )
 
     def check(self, encoder: Encoder, index: str) -> None:
@@ -124,7 +127,8 @@ class SearchOptions(BaseModel):
     lexical_weight: Annotated[float, Field(ge=0, le=10)] | Literal["rrf", "auto"] = Field(
         "auto",
         description="Cosine that a query's best lexical match is worth; rrf: reciprocal rank fusion; auto:"
-        f" {LEXICAL_WEIGHT}, or {UNREAD_LEXICAL_WEIGHT} where the encoder does not read the corpus's language",
+        f" {LEXICAL_WEIGHT}, less where cosines hardly vary, or {UNREAD_LEXICAL_WEIGHT} where the encoder does not read"
+        " the corpus's language",
     )
     ef_search: int | None = Field(
         None,
@@ -148,10 +152,27 @@ class EncoderFit(BaseModel):
         description="Term similarity of nearest vectors: 1 as high as of any passage, 0 as by chance",
     )
     passages: int = Field(ge=2, description="Number of passages that it was measured on")
+    spread: float | None = Field(
+        None,
+        ge=0,
+        description="Standard deviation of the cosines of a passage to others; None in indexes of earlier versions",
+    )
 
     def __str__(self) -> str:
         verdict = "the encoder reads this corpus" if self.reads_language else "the encoder hardly reads this corpus"
-        return f"{verdict} (agreement of vectors and terms {self.agreement:.2f}, from {MIN_AGREEMENT} on it does)"
+        spread = "" if self.spread is None else f"; cosines vary by {self.spread:.3f}"
+        return (
+            f"{verdict} (agreement of vectors and terms {self.agreement:.2f}, from {MIN_AGREEMENT} on it does{spread})"
+        )
+
+    @property
+    def lexical_weight(self) -> float:
+        """What `lexical_weight = "auto"` stands for in this corpus."""
+        if not self.reads_language:
+            return UNREAD_LEXICAL_WEIGHT
+        # a cosine is worth more where all cosines are alike
+        share = 1.0 if self.spread is None else min(1.0, self.spread / REFERENCE_SPREAD)
+        return round(LEXICAL_WEIGHT * share, 4)
 
     @property
     def reads_language(self) -> bool:
@@ -276,8 +297,7 @@ class Manifest(BaseModel):
         weight = self.search.lexical_weight
         if weight != "auto":
             return weight
-        reads_language = self.encoder_fit is None or self.encoder_fit.reads_language
-        return LEXICAL_WEIGHT if reads_language else UNREAD_LEXICAL_WEIGHT
+        return LEXICAL_WEIGHT if self.encoder_fit is None else self.encoder_fit.lexical_weight
 
     @property
     def index(self) -> IndexRecord:

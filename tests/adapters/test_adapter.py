@@ -96,7 +96,7 @@ def test_each_key_has_its_own_sharpness_within_bounds() -> None:
     displaced = query + similarity[0] * keys[0] + math.expm1(50 * similarity[1]) / math.expm1(50) * keys[1]
     np.testing.assert_allclose(both, displaced / np.linalg.norm(displaced), atol=1e-4)
     assert not state.is_linear
-    for wrong in (-1.0, 51.0):
+    for wrong in (-1.0, 1001.0):
         with pytest.raises(StateError, match="sharpness"):
             replace(state, sharpness=np.array([0.0, wrong], np.float32))
 

@@ -33,7 +33,7 @@ def test_judged_queries_find_their_documents_and_others_hardly_change(labels: in
     before = support_ndcg(others.queries, others)
     assert abs(float((adapted_ndcg(state, others) - before).mean())) < 0.03
     assert len(state.keys) == labels
-    assert not generalises(state)
+    assert not generalises(world.basis, state)
 
 
 def test_next_to_a_learner_both_are_in_effect() -> None:
@@ -50,8 +50,8 @@ def test_next_to_a_learner_both_are_in_effect() -> None:
         )
     both = memorize(world.basis, judged, learned)
     assert len(both.keys) <= MAX_KEYS
-    assert (both.sharpness == 32).sum() == MAX_KEYS_NEXT_TO_LEARNER
-    assert generalises(both)
+    assert (both.sharpness > 10).sum() == MAX_KEYS_NEXT_TO_LEARNER
+    assert generalises(world.basis, both)
     assert float(adapted_ndcg(both, judged).mean()) > float(adapted_ndcg(learned, judged).mean())
     assert float(adapted_ndcg(both, others).mean()) == pytest.approx(
         float(adapted_ndcg(learned, others).mean()), abs=0.02

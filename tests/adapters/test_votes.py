@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from semsearch.adapters.state import MAX_KEYS_WITH_VOTES, MAX_SHRINKAGE, DomainState
+from semsearch.adapters.state import MAX_SHRINKAGE, DomainState, key_rows
 from semsearch.adapters.support import Support, build_support
 from semsearch.adapters.votes import MAX_ANSWER_BYTES, MAX_VOTERS, Votes, held_out_votes
 from semsearch.domains.vote_weight import MIN_LABELS, WEIGHTS, choose_vote_weight
@@ -92,16 +92,14 @@ def test_there_are_no_votes_if_too_many_documents_do_not_fit() -> None:
 
 
 def full_state(votes: Votes | None) -> DomainState:
-    rng = np.random.default_rng(0)
-    keys, shrinkage = (
-        rng.standard_normal((rows, DIMENSION)).astype(np.float32) for rows in (MAX_KEYS_WITH_VOTES, MAX_SHRINKAGE)
-    )
+    rng, key_count = np.random.default_rng(0), key_rows(DIMENSION, with_votes=True)
+    keys, shrinkage = (rng.standard_normal((rows, DIMENSION)).astype(np.float32) for rows in (key_count, MAX_SHRINKAGE))
     return replace(
         DomainState.identity(DIMENSION),
         shrinkage=shrinkage * np.float32(0.02),
         keys=keys,
         values=keys,
-        sharpness=np.full(MAX_KEYS_WITH_VOTES, 2, np.float32),
+        sharpness=np.full(key_count, 2, np.float32),
         lexical_weight=0.4,
         votes=votes,
     )
@@ -192,7 +190,7 @@ def test_votes_do_not_depend_on_the_order_of_equal_queries() -> None:
 
 def test_a_query_does_not_vote_for_itself() -> None:
     queries = vectors(1, near=None).repeat(3, axis=0)
-    votes = held_out_votes(queries, np.eye(3, 5, dtype=np.float32))
+    votes = held_out_votes(queries, np.eye(3, 5, dtype=np.float32), 1.0)
     assert votes.argmax(axis=1).tolist() != [0, 1, 2]
     assert np.diag(votes[:, :3]).tolist() == [0, 0, 0]
 
@@ -211,14 +209,14 @@ def support_set(labels: int, *, shared: int | None, seed: int = 0, wrong: bool =
 @pytest.mark.parametrize(("labels", "is_used"), [(MIN_LABELS - 1, False), (16, True), (64, True)])
 def test_votes_are_used_where_queries_share_answers_and_there_are_enough_labels(labels: int, is_used: bool) -> None:
     support = support_set(labels, shared=4)
-    assert bool(choose_vote_weight(support, support.queries)) is is_used
+    assert bool(choose_vote_weight(support, support.queries, 1.0)) is is_used
 
 
 @pytest.mark.parametrize("labels", [8, 32, 128])
 def test_votes_are_not_used_where_each_query_has_an_answer_of_its_own(labels: int) -> None:
     for seed in range(5):
         support = support_set(labels, shared=None, seed=seed)
-        assert choose_vote_weight(support, support.queries) == 0
+        assert choose_vote_weight(support, support.queries, 1.0) == 0
 
 
 @pytest.mark.parametrize("labels", [8, 32, 128])
@@ -226,7 +224,7 @@ def test_votes_are_not_used_for_answers_at_random(labels: int) -> None:
     used = 0
     for seed in range(50):
         support = support_set(labels, shared=4, seed=seed, wrong=True)
-        used += choose_vote_weight(support, support.queries) > 0
+        used += choose_vote_weight(support, support.queries, 1.0) > 0
     assert used <= 1
 
 
@@ -234,10 +232,10 @@ def test_votes_are_not_used_for_answers_at_random(labels: int) -> None:
 def test_votes_are_not_used_for_one_document_that_answers_everything(labels: int) -> None:
     for seed in range(5):
         support = support_set(labels, shared=labels, seed=seed)
-        assert choose_vote_weight(support, support.queries) == 0
+        assert choose_vote_weight(support, support.queries, 1.0) == 0
 
 
 def test_weights_begin_with_none() -> None:
     assert WEIGHTS[0] == 0
     support = support_set(12, shared=4)
-    assert choose_vote_weight(support, torch.flip(support.queries, [0])) in WEIGHTS
+    assert choose_vote_weight(support, torch.flip(support.queries, [0]), 1.0) in WEIGHTS

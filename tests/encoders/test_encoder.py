@@ -16,10 +16,11 @@ from sentence_transformers import SentenceTransformer
 
 from semsearch.encoders import locate as models
 from semsearch.encoders.encoder import Encoder, plan_batches
-from semsearch.encoders.runtime import RuntimeChoice
+from semsearch.encoders.runtime import Kind, RuntimeChoice
 from semsearch.encoders.torch_runtime import TorchRuntime
 from semsearch.errors import EncoderError
 
+KINDS: tuple[Kind, ...] = ("query", "document")
 TEXTS = ["a short one", "a text of rather more words than the one before it", "x", "Ünïcode 数据库 😀"]
 
 
@@ -68,6 +69,32 @@ def test_prompts_can_be_given(tiny_encoder: Encoder, tiny_model: Path) -> None:
     other = Encoder.open(str(tiny_model), device="cpu", prompts={"query": "passage: "})
     assert other.prompts == {"query": "passage: ", "document": "passage: "}
     np.testing.assert_allclose(other.encode_queries(["honey"]), tiny_encoder.encode_documents(["honey"]), atol=1e-6)
+
+
+@pytest.mark.parametrize("dimension", [1, 8, 32])
+def test_vectors_can_be_cut(tiny_encoder: Encoder, tiny_model: Path, dimension: int) -> None:
+    cut = Encoder.open(str(tiny_model), device="cpu", dimension=dimension)
+    assert cut.dimension == dimension
+    for kind in KINDS:
+        whole = tiny_encoder.encode_all(kind, TEXTS)[:, :dimension]
+        expected = whole / np.linalg.norm(whole, axis=1, keepdims=True)
+        np.testing.assert_allclose(cut.encode_all(kind, TEXTS), expected, atol=1e-6)
+
+
+def test_tokens_are_attributed_to_cut_vectors() -> None:
+    cut = Encoder.open(device="cpu", threads=1, dimension=64)
+    text, query = "the honey of bees", cut.encode_queries(["honey"])[0]
+    attributions = cut.token_attributions([text], query)
+    assert attributions is not None
+    start, stop, share = max(attributions[0], key=lambda attribution: attribution[2])
+    assert text[start:stop] == "honey"
+    assert share < cut.encode_documents([text])[0] @ query
+
+
+@pytest.mark.parametrize("dimension", [-1, 33])
+def test_vectors_cannot_be_cut_to_more_than_they_have(tiny_model: Path, dimension: int) -> None:
+    with pytest.raises(EncoderError, match=f"32 dimensions, which cannot be cut to {dimension}: choose .* 1 to 32"):
+        Encoder.open(str(tiny_model), device="cpu", dimension=dimension)
 
 
 def test_the_weights_hash_tells_models_apart_and_not_their_places(

@@ -11,17 +11,19 @@ import faiss
 import numpy as np
 import pytest
 
+from semsearch.adapters.cosine_scale import REFERENCE_SPREAD
 from semsearch.encoders.encoder import Encoder
 from semsearch.errors import IndexFolderError, InputError
 from semsearch.ingest import encoding
 from semsearch.ingest.building import LoadingEncoder, Published, Reading, Skipped, build
-from semsearch.ingest.encoding import Encoding, Resuming, encode_passages
+from semsearch.ingest.encoding import Encoding, Resuming, encode_passages, open_checkpoint
 from semsearch.ingest.recipe import Recipe
 from semsearch.search.engine import SearchEngine
 from semsearch.storage.documents import DocumentWriter
 from semsearch.storage.manifest import LEXICAL_WEIGHT, UNREAD_LEXICAL_WEIGHT
 from semsearch.system.files import temp_memmap
 from semsearch.types import Document, LexicalWeight, Passage, Query, Vectors
+from semsearch.types import unit_rows as unit_rows_of
 from tests.adapters.test_adapter import unit_rows
 from tests.conftest import ANIMALS, build_index, hits_of, write_jsonl
 
@@ -82,6 +84,47 @@ def test_keywords_weigh_more_where_the_encoder_does_not_read_the_corpus(
     assert last.manifest.encoder_fit is not None
     assert last.manifest.encoder_fit.reads_language is not by_chance
     assert last.manifest.lexical_weight == weight
+
+
+@pytest.mark.parametrize("common", [0.0, 1.0, 3.0])
+def test_keywords_weigh_less_where_cosines_hardly_vary(tmp_path: Path, tiny_encoder: Encoder, common: float) -> None:
+    documents = [Document(str(topic["id"]), "", str(topic["text"]), "") for topic in TOPICS]
+    vectors = tiny_encoder.encode_all("document", [document.text for document in documents])
+    vectors = unit_rows_of(vectors - vectors.mean(axis=0) + common * np.eye(1, vectors.shape[1], dtype=np.float32))
+    chosen = Recipe.model_validate({"map": False})
+    *_, last = build(chosen, tmp_path / "index", records=documents, vectors=vectors, encoder=tiny_encoder)
+    assert isinstance(last, Published)
+    fit = last.manifest.encoder_fit
+    assert fit is not None
+    assert fit.spread is not None
+    cosines = vectors @ vectors.T
+    spread = np.mean([np.delete(row, number).std() for number, row in enumerate(cosines)])
+    assert fit.spread == pytest.approx(spread, abs=1e-3)
+    assert last.manifest.lexical_weight == fit.lexical_weight
+    assert fit.lexical_weight == pytest.approx(LEXICAL_WEIGHT * min(1, spread / REFERENCE_SPREAD), abs=2e-3)
+    assert (fit.lexical_weight < LEXICAL_WEIGHT / 2) is (common > 2)
+
+
+def test_vectors_are_cut_if_the_recipe_says_so(tmp_path: Path, tiny_model: Path) -> None:
+    source = write_jsonl(tmp_path / "animals.jsonl", ANIMALS)
+    cut = recipe(source, tiny_model, encoder={"model": str(tiny_model), "dimension": 8})
+    *_, last = build(cut, tmp_path / "index", device="cpu")
+    assert isinstance(last, Published)
+    assert last.manifest.encoder.dimension == 8
+    engine = SearchEngine.open(tmp_path / "index", device="cpu")
+    assert engine.corpus.dimension == engine.encoder.dimension == 8
+    assert len(hits_of(engine, [Query("nectar and honey")])[0]) == 6
+    engine.close()
+
+
+def test_an_interrupted_build_is_not_continued_with_vectors_of_another_dimension(
+    tmp_path: Path, tiny_model: Path
+) -> None:
+    for dimension in (8, 32, 16):
+        encoder = Encoder.open(str(tiny_model), device="cpu", dimension=dimension)
+        with open_checkpoint(tmp_path, encoder) as checkpoint:
+            assert checkpoint.missing(["honey"]) == ["honey"]
+            checkpoint.add(["honey"], encoder.encode_documents(["honey"]))
 
 
 def test_vectors_are_in_the_order_of_rows(old: Path, tiny_encoder: Encoder) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -95,10 +96,21 @@ def test_a_resumed_training_reuses_its_trials(tmp_path: Path, weights: Weights) 
     np.testing.assert_allclose(resumed.prior.mean, weights.prior.mean)
 
 
-def test_weights_for_another_encoder_are_refused(weights: Weights) -> None:
+@pytest.mark.parametrize("dimension", [12, 48])
+def test_the_numbers_of_the_candidates_serve_encoders_of_any_dimension(weights: Weights, dimension: int) -> None:
+    other = domain(0, dimension=dimension)
+    verdict = weights.adapt(other.basis, other.support(np.arange(24), max_documents=100))
+    assert verdict.state.dimension == dimension
+    assert np.isfinite(verdict.estimate)
+
+
+def test_vectors_of_another_dimension_are_refused(weights: Weights) -> None:
+    film = {"scale": np.zeros(24, np.float32), "shift": np.zeros(24, np.float32)}
+    with_vectors = replace(weights, arrays={**weights.arrays, "film": film})
+    with_vectors.check_dimension(24)
     other = domain(0, dimension=12)
-    with pytest.raises(WeightsError, match="learned for 24 dimensions, the index has 12"):
-        weights.adapt(other.basis, other.support(np.arange(8), max_documents=100))
+    with pytest.raises(WeightsError, match="'film' of the weights is for 24 dimensions, the index has 12"):
+        with_vectors.adapt(other.basis, other.support(np.arange(8), max_documents=100))
 
 
 @pytest.mark.parametrize("content", [b"", b"\x00" * 64])

@@ -20,7 +20,7 @@ class QueryCache:
         """
         self._size = size
         self._observe = observe
-        self._vectors: OrderedDict[tuple[str, str | None, str, str], Vectors] = OrderedDict()
+        self._vectors: OrderedDict[tuple[str, str | None, str, int, str], Vectors] = OrderedDict()
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -45,5 +45,5 @@ class QueryCache:
                 self._vectors.popitem(last=False)
 
 
-def _key(encoder: Encoder, text: str) -> tuple[str, str | None, str, str]:
-    return encoder.weights_sha256, encoder.configuration_sha256, encoder.prompts["query"], text
+def _key(encoder: Encoder, text: str) -> tuple[str, str | None, str, int, str]:
+    return encoder.weights_sha256, encoder.configuration_sha256, encoder.prompts["query"], encoder.dimension, text

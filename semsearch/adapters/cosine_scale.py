@@ -1,0 +1,53 @@
+"""The scale of an encoder's cosines in a corpus, so that what was learned with one encoder holds for any other.
+
+Encoders differ in how far the cosines of unrelated texts are from 1, and in how much they vary: for all-MiniLM-L6-v2
+they are near 0.2 ± 0.1, for a multilingual E5 near 0.82 ± 0.03. A difference of cosine that separates documents for one
+is noise, or out of reach, for another. The mean and the eigenvectors of the corpus are enough to tell.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from semsearch.adapters.basis import SpectralBasis
+from semsearch.types import Vectors
+
+REFERENCE_ROOM = 0.78
+"""Distance of the mean cosine to 1 for all-MiniLM-L6-v2, as on most of the data sets that the weights were learned
+on."""
+REFERENCE_SPREAD = 0.11
+"""Standard deviation of its cosines over a corpus."""
+LEAST_ROOM = 0.01
+"""Room below which cosines are taken to be that of one text with itself."""
+
+
+class CosineScale(NamedTuple):
+    """Where the cosines of queries and passages of a corpus lie."""
+
+    background: float
+    """Mean cosine of a query to a passage."""
+    factor: float
+    """How large a difference of cosine counts as much as 1 does for all-MiniLM-L6-v2."""
+
+    @property
+    def room(self) -> float:
+        """Distance of the background to 1, at least LEAST_ROOM."""
+        return max(1 - self.background, LEAST_ROOM)
+
+
+def cosine_scale(basis: SpectralBasis, queries: Vectors) -> CosineScale:
+    """Measure the cosines of queries to all passages of a corpus.
+
+    queries: (n, dim) float32, unit rows, n ≥ 1.
+
+    The factor is the smaller one of two: the room above the background, and the spread of the cosines about it, each as
+    a share of the reference. Temperatures above either make all documents equal.
+    """
+    background = float((queries @ basis.mean).mean())
+    projected = queries @ basis.axes
+    # the variance of q · d over the corpus is qᵀ C q, with the covariance C
+    spread = float(np.sqrt(np.maximum(projected * projected @ basis.eigenvalues, 0)).mean())
+    room = max(1 - background, LEAST_ROOM)
+    return CosineScale(background, max(min(room / REFERENCE_ROOM, spread / REFERENCE_SPREAD), LEAST_ROOM))
