@@ -116,9 +116,7 @@ class Votes:
     @cached_property
     def _voters(self) -> Vectors:
         """(n, dim) such that the product with a unit vector estimates its cosine to each labelled query."""
-        signs = np.unpackbits(self.codes, axis=1, count=self.dimension).astype(np.float32) * 2 - 1
-        estimators: Vectors = signs / self.norms[:, None]
-        return estimators
+        return _estimators(np.unpackbits(self.codes, axis=1, count=self.dimension), self.norms)
 
     @cached_property
     def _has_answered(self) -> Scores:
@@ -179,12 +177,24 @@ def similarity_weights(cosines: Scores, scale: float) -> Scores:
 def held_out_votes(queries: Vectors, relevance: npt.NDArray[np.float32], scale: float) -> Scores:
     """Return the votes for each of m documents, (n, m), by all labelled queries but the query itself.
 
+    Cosines are estimated as they are for served queries, which is coarse with few dimensions.
+
     queries: (n, dim) float32, unit rows. relevance: (n, m), above 0 for the answers of each. scale: of the cosines.
     """
-    weights = similarity_weights(queries @ queries.T, scale)
+    voters = _estimators(queries > 0, np.abs(queries).sum(axis=1))
+    weights = similarity_weights(queries @ voters.T, scale)
     np.fill_diagonal(weights, 0)
     votes: Scores = (weights @ (relevance > 0).astype(np.float32)) / (weights.sum(axis=1, keepdims=True) + PRIOR)
     return votes
+
+
+def _estimators(is_positive: npt.NDArray[np.generic], norms: Scores) -> Vectors:
+    """Return (n, dim) such that the product with a unit vector estimates its cosine to each of n unit vectors.
+
+    is_positive: (n, dim) whether each of their numbers is. norms: (n,) the sums of their absolute numbers.
+    """
+    estimators: Vectors = (is_positive.astype(np.float32) * 2 - 1) / norms[:, None]
+    return estimators
 
 
 def _fit(doc_ids: Sequence[str], bits: npt.NDArray[np.uint8]) -> bool:
