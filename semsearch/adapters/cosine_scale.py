@@ -14,12 +14,12 @@ import numpy as np
 from semsearch.adapters.basis import SpectralBasis
 from semsearch.types import Vectors
 
-REFERENCE_ROOM = 0.78
+REFERENCE_CONTRAST = 0.78
 """Distance of the mean cosine to 1 for all-MiniLM-L6-v2, as on most of the data sets that the weights were learned
 on."""
 REFERENCE_SPREAD = 0.11
 """Standard deviation of its cosines over a corpus."""
-LEAST_ROOM = 0.01
+LEAST_CONTRAST = 0.01
 """Room below which cosines are taken to be that of one text with itself."""
 
 
@@ -32,9 +32,9 @@ class CosineScale(NamedTuple):
     """How large a difference of cosine counts as much as 1 does for all-MiniLM-L6-v2."""
 
     @property
-    def room(self) -> float:
-        """Distance of the background to 1, at least LEAST_ROOM."""
-        return max(1 - self.background, LEAST_ROOM)
+    def contrast(self) -> float:
+        """Distance of the background to 1, at least LEAST_CONTRAST."""
+        return max(1 - self.background, LEAST_CONTRAST)
 
 
 def cosine_scale(basis: SpectralBasis, queries: Vectors) -> CosineScale:
@@ -42,12 +42,12 @@ def cosine_scale(basis: SpectralBasis, queries: Vectors) -> CosineScale:
 
     queries: (n, dim) float32, unit rows, n ≥ 1.
 
-    The factor is the smaller one of two: the room above the background, and the spread of the cosines about it, each as
+    The factor is the smaller one of two: the contrast, and the spread of the cosines about it, each as
     a share of the reference. Temperatures above either make all documents equal.
     """
     background = float((queries @ basis.mean).mean())
     projected = queries @ basis.axes
     # the variance of q · d over the corpus is qᵀ C q, with the covariance C
     spread = float(np.sqrt(np.maximum(projected * projected @ basis.eigenvalues, 0)).mean())
-    room = max(1 - background, LEAST_ROOM)
-    return CosineScale(background, max(min(room / REFERENCE_ROOM, spread / REFERENCE_SPREAD), LEAST_ROOM))
+    contrast = max(1 - background, LEAST_CONTRAST)
+    return CosineScale(background, max(min(contrast / REFERENCE_CONTRAST, spread / REFERENCE_SPREAD), LEAST_CONTRAST))

@@ -43,8 +43,15 @@ def generalises(basis: SpectralBasis, state: DomainState) -> bool:
     """
     if len(state.shrinkage) or state.shift.any() or state.has_gains:
         return True
+    if not len(state.keys):
+        return False
     # keys are queries, so they tell what a memory's sharpness is in this corpus; half of it is far above any learner's
-    return bool(len(state.keys) and (state.sharpness < SHARPNESS / cosine_scale(basis, state.keys).factor / 2).any())
+    return bool((state.sharpness < _sharpness(cosine_scale(basis, state.keys).factor) / 2).any())
+
+
+def _sharpness(scale: float) -> float:
+    """Return the sharpness of memorized queries' keys. scale: the factor of `cosine_scale`."""
+    return min(SHARPNESS / scale, MAX_SHARPNESS)
 
 
 def memorize(
@@ -64,8 +71,7 @@ def memorize(
     base = State.identity(like) if base_state is None else State.from_domain_state(base_state, like)
     x = before_displacement(base, axes_of(basis, like), like)
     base_queries = x + kernel(x @ base.keys.T, base.sharpness) @ base.values + base.shift
-    temperature, sharpness = (torch.tensor(value).to(x) for value in (TEMPERATURE * scale, SHARPNESS / scale))
-    sharpness = sharpness.clamp_max(MAX_SHARPNESS)
+    temperature, sharpness = (torch.tensor(value).to(x) for value in (TEMPERATURE * scale, _sharpness(scale)))
     if base_state is not None and len(x) > max_memorized:
         unit = torch.nn.functional.normalize(base_queries, dim=1)
         distances = residuals(unit, support, temperature).norm(dim=1)

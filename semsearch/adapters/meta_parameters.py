@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from semsearch.adapters.basis import SpectralBasis
-from semsearch.adapters.cosine_scale import REFERENCE_ROOM, cosine_scale
+from semsearch.adapters.cosine_scale import REFERENCE_CONTRAST, cosine_scale
 from semsearch.adapters.state import MAX_SHARPNESS
 from semsearch.adapters.support import Support
 from semsearch.adapters.tensor_names import CONTEXT_SLOPE
@@ -25,12 +25,12 @@ def task_features(basis: SpectralBasis, support: Support) -> Tensor:
 
     These are the number of labelled queries, the number of relevant documents of a query, the mean similarity of a
     query's first hit, its difference to the tenth hit's, and the effective rank (Σw)² / Σw² of the corpus's eigenvalues
-    w. Similarities are shares of the room between the mean cosine and 1, which encoders use differently.
+    w. Similarities are shares of the distance of the mean cosine to 1, which encoders use differently.
     """
     scores = (support.queries @ support.documents.T).topk(min(10, len(support.documents)), dim=1).values
     scale = cosine_scale(basis, support.queries.float().numpy(force=True))
-    first = (scores[:, 0].mean() - scale.background) / scale.room * REFERENCE_ROOM
-    drop = (scores[:, 0] - scores[:, -1]).mean() / scale.room * REFERENCE_ROOM
+    first = (scores[:, 0].mean() - scale.background) / scale.contrast * REFERENCE_CONTRAST
+    drop = (scores[:, 0] - scores[:, -1]).mean() / scale.contrast * REFERENCE_CONTRAST
     eigenvalues = torch.from_numpy(basis.eigenvalues).to(scores)
     rank = eigenvalues.sum() ** 2 / (eigenvalues * eigenvalues).sum().clamp_min(1e-12)
     relevant = (support.relevance > 0).sum(dim=1).to(scores).log().mean()
