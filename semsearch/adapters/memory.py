@@ -46,7 +46,9 @@ def generalises(basis: SpectralBasis, state: DomainState) -> bool:
     if not len(state.keys):
         return False
     # keys are queries, so they tell what a memory's sharpness is in this corpus; half of it is far above any learner's
-    return bool((state.sharpness < _sharpness(cosine_scale(basis, state.keys).factor) / 2).any())
+    is_memory = state.sharpness >= _sharpness(cosine_scale(basis, state.keys).factor) / 2
+    # earlier versions memorized with the same sharpness for every encoder
+    return not (is_memory | (state.sharpness == SHARPNESS)).all()
 
 
 def _sharpness(scale: float) -> float:

@@ -49,11 +49,12 @@ class State:
         if len(self.keys) <= max_keys:
             return self
         groups = []
-        for sharpness in torch.unique(self.sharpness):
+        for sharpness, share in _shares(self.sharpness, max_keys):
             group = self.sharpness == sharpness
-            share = max(1, max_keys * int(group.sum()) // len(self.keys))
             keys, values = _fewer_keys(self.keys[group], self.values[group], sharpness, share)
             groups.append((keys, values, sharpness.expand(len(keys))))
+        if not groups:
+            return replace(self, keys=self.keys[:0], values=self.values[:0], sharpness=self.sharpness[:0])
         keys, values, sharpnesses = (torch.cat(parts) for parts in zip(*groups, strict=True))
         return replace(self, keys=keys, values=values, sharpness=sharpnesses)
 
@@ -115,6 +116,16 @@ def kernel(similarity: Tensor, sharpness: Tensor) -> Tensor:
     least = torch.expm1(-positive)
     # numerator and denominator are divided by exp(β), which may overflow
     return torch.where(sharpness > 0, (torch.expm1(positive * (similarity - 1)) - least) / -least, similarity)
+
+
+def _shares(sharpness: Tensor, max_keys: int) -> list[tuple[Tensor, int]]:
+    """Return distinct sharpnesses with how many of `max_keys` keys each gets, at least 1; the rarest get none if there are more of them."""
+    distinct, counts = torch.unique(sharpness, return_counts=True)
+    largest = counts.argsort(descending=True, stable=True)[:max_keys].sort().values
+    shares = [max(1, max_keys * int(count) // len(sharpness)) for count in counts[largest]]
+    while sum(shares) > max_keys:
+        shares[shares.index(max(shares))] -= 1
+    return list(zip(distinct[largest], shares, strict=True))
 
 
 def _fewer_keys(keys: Tensor, values: Tensor, sharpness: Tensor, max_keys: int) -> tuple[Tensor, Tensor]:

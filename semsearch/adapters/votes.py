@@ -59,7 +59,7 @@ class Votes:
     """Cosine in (0, 10] that a vote of 1 adds to a document's score."""
     dimension: int
     scale: float = 1.0
-    """Scale of the encoder's cosines in (0, 100]: the factor of `cosine_scale`."""
+    """Scale of the encoder's cosines in [0.001, 100]: the factor of `cosine_scale`."""
 
     def __post_init__(self) -> None:
         """Raise StateError for arrays that do not fit one another or numbers out of range."""
@@ -70,9 +70,9 @@ class Votes:
             raise StateError(f"votes of {self.codes.shape} signs and {self.norms.shape} norms do not fit")
         if self.answers.shape != (len(self.doc_ids), -(-count // 8)):
             raise StateError(f"answers of shape {self.answers.shape} by {len(self.doc_ids)} documents do not fit")
-        in_range = 0 < self.weight <= 10 and 0 < self.scale <= 100
+        in_range = 0 < self.weight <= 10 and 1e-3 <= self.scale <= 100
         if not (np.isfinite(self.norms).all() and (self.norms > 0).all() and in_range):
-            raise StateError("norms, weight and scale of votes must be finite and above 0")
+            raise StateError("norms, weight and scale of votes must be finite, and the scale 0.001 or more")
 
     @classmethod
     def of(cls, queries: Vectors, answers: Sequence[Sequence[str]], weight: float, scale: float = 1.0) -> Self | None:
@@ -181,7 +181,7 @@ def held_out_votes(queries: Vectors, relevance: npt.NDArray[np.float32], scale: 
 
     queries: (n, dim) float32, unit rows. relevance: (n, m), above 0 for the answers of each. scale: of the cosines.
     """
-    voters = _estimators(queries > 0, np.abs(queries).sum(axis=1))
+    voters = _estimators(queries > 0, np.maximum(np.abs(queries).sum(axis=1), np.float32(1e-12)))
     weights = similarity_weights(queries @ voters.T, scale)
     np.fill_diagonal(weights, 0)
     votes: Scores = (weights @ (relevance > 0).astype(np.float32)) / (weights.sum(axis=1, keepdims=True) + PRIOR)

@@ -116,7 +116,7 @@ class Weights:
             for name, array in parameters.items():
                 if name in VECTORS and array.shape != (dimension,):
                     raise WeightsError(
-                        f"the learner {learner!r} of the weights is for {len(array)} dimensions, the index has"
+                        f"the learner {learner!r} of the weights holds vectors of shape {array.shape}, the index has"
                         f" {dimension}: learn it for this encoder with semsearch learn, or use weights without it"
                     )
 

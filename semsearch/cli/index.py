@@ -121,7 +121,7 @@ def build(
     dimension: Annotated[
         int | None,
         typer.Option(
-            min=1,
+            min=2,
             help="Cut vectors to their first numbers, this many, with a model that was trained for it (Matryoshka)."
             " \\[default: the recipe's, or all]",
             show_default=False,

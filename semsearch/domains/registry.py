@@ -84,7 +84,8 @@ class DomainRegistry:
         self.engine = engine
         self.folder = index
         self.log = LabelLog(index)
-        self.store = DomainStore(index, encoder_sha256=engine.manifest.encoder.weights_sha256)
+        record = engine.manifest.encoder
+        self.store = DomainStore(index, encoder_sha256=record.weights_sha256, dimension=record.dimension)
         self.history = VersionHistory(self.store, self.log, dimension=engine.adapter.basis.dimension)
         self._adapt_support = adapt_support
         self._bias = bias

@@ -44,7 +44,7 @@ class EncoderOptions(_Section):
     document_prompt: str | None = Field(None, description="Prefix of every passage; by default the model's own")
     dimension: int | None = Field(
         None,
-        ge=1,
+        ge=2,
         description="Vectors are cut to their first numbers, this many; for a model that was trained for it"
         " (Matryoshka). By default they are not cut",
     )

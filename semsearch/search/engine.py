@@ -203,7 +203,7 @@ class SearchEngine:
             record = generation.manifest.encoder
             basis = SpectralBasis.open(generation.files.basis)
             if adapter is None:
-                store = DomainStore(folder, encoder_sha256=record.weights_sha256)
+                store = DomainStore(folder, encoder_sha256=record.weights_sha256, dimension=record.dimension)
                 adapter = Adapter(basis, store.domain_adapters(store.names()))
             return cls(
                 encoder=encoder or partial(record.open, folder, device=device, threads=threads),

@@ -17,6 +17,7 @@ from semsearch.storage.documents import CONSISTENCY_CHECKS, open_read_only
 from semsearch.storage.domains import DomainStore
 from semsearch.storage.generations import OpenGeneration, open_current, stale_paths
 from semsearch.storage.labels import FILE as LABELS
+from semsearch.storage.manifest import EncoderRecord
 
 BATCH_VECTORS = 65_536
 """Vectors that are checked together."""
@@ -54,7 +55,7 @@ def check(folder: Path) -> CheckReport:
         manifest = generation.manifest
         problems = [
             *_generation_problems(generation),
-            *_domain_problems(folder, manifest.encoder.weights_sha256),
+            *_domain_problems(folder, manifest.encoder),
             *_label_problems(folder),
         ]
         return CheckReport(tuple(problems), notes, len(manifest.files), manifest.documents, manifest.passages)
@@ -126,8 +127,8 @@ def _fulltext_problems(segment: Segment) -> Iterator[str]:
             yield "passages have no full text, or full text no passage"
 
 
-def _domain_problems(folder: Path, encoder_sha256: str) -> Iterator[str]:
-    store = DomainStore(folder, encoder_sha256=encoder_sha256)
+def _domain_problems(folder: Path, encoder: EncoderRecord) -> Iterator[str]:
+    store = DomainStore(folder, encoder_sha256=encoder.weights_sha256, dimension=encoder.dimension)
     for name in store.names():
         try:
             record = store.record(name)

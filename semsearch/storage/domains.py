@@ -91,9 +91,13 @@ class DomainRecord(BaseModel):
 class DomainStore:
     """The domains of one index on disk."""
 
-    def __init__(self, index: Path, *, encoder_sha256: str) -> None:
-        """Use the domains in the index's folder. encoder_sha256: checksum of the weights of the index's encoder."""
+    def __init__(self, index: Path, *, encoder_sha256: str, dimension: int | None = None) -> None:
+        """Use the domains in the index's folder. encoder_sha256: checksum of the weights of the index's encoder.
+
+        dimension: of the index's vectors, which may be cut; None: states of any are read.
+        """
         self.folder = index / FOLDER
+        self._dimension = dimension
         self._encoder = encoder_sha256
 
     def check_name(self, domain: str) -> None:
@@ -133,8 +137,20 @@ class DomainStore:
         return record
 
     def state(self, domain: str, version: Version) -> DomainState | None:
-        """Return the state of one of the domain's versions. Raises StateFileError if its file is damaged or missing."""
-        return None if version.state is None else DomainState.open(self._folder(domain) / version.state)[0]
+        """Return the state of one of the domain's versions.
+
+        Raises StateFileError if its file is damaged or missing, or of vectors of another dimension.
+        """
+        if version.state is None:
+            return None
+        path = self._folder(domain) / version.state
+        state, _ = DomainState.open(path)
+        if self._dimension not in {None, state.dimension}:
+            raise StateFileError(
+                f"{path} is for vectors of {state.dimension} dimensions, the index has {self._dimension}: remove"
+                f" {path.parent} and adapt the domain again"
+            )
+        return state
 
     def append(
         self,

@@ -109,6 +109,11 @@ class EncoderRecord(BaseModel):
                 f"{index} was built with encoder {self.name!r} of weights {self.weights_sha256[:12]}…, not"
                 f" {encoder.name!r} of {encoder.weights_sha256[:12]}…: use that encoder, or build the index again"
             )
+        if encoder.dimension != self.dimension:
+            raise IndexFolderError(
+                f"{index} has vectors of {self.dimension} dimensions, encoder {encoder.name!r} of {encoder.dimension}:"
+                " use that dimension, or build the index again"
+            )
         if self.configuration_sha256 not in {None, encoder.configuration_sha256}:
             raise IndexFolderError(
                 f"{index} was built with encoder {self.name!r}, and {encoder.name!r} has its weights, but another"

@@ -15,6 +15,7 @@ from semsearch.adapters.losses import support_ndcg
 from semsearch.adapters.memory import generalises, memorize
 from semsearch.adapters.meta_parameters import task_features
 from semsearch.adapters.state import MAX_SHARPNESS, DomainState
+from semsearch.adapters.states import State
 from semsearch.adapters.support import Support
 from semsearch.adapters.weights import Weights
 from semsearch.metalearn.episodes import Dataset
@@ -121,3 +122,23 @@ def test_more_common_direction_less_scale() -> None:
         world = narrowed(domain(0), float(common))
         factors.append(cosine_scale(world.basis, world.queries).factor)
     assert spearmanr(factors, range(9)).statistic == pytest.approx(-1)
+
+
+@pytest.mark.parametrize("max_keys", [1, 2, 5, 40])
+def test_keys_of_many_sharpnesses_are_reduced_to_those_that_fit(max_keys: int) -> None:
+    world = domain(0)
+    state = State.from_domain_state(
+        memorize(world.basis, world.support(np.arange(40), max_documents=300)), torch.zeros(1)
+    )
+    varied = replace(state, sharpness=torch.linspace(20, 30, len(state.keys)).round(decimals=0))
+    assert len(varied.truncated(max_keys).keys) <= max_keys
+    assert not len(varied.truncated(0).keys)
+
+
+@pytest.mark.parametrize("common", COMMON)
+def test_a_memory_of_earlier_versions_does_not_generalise(common: float) -> None:
+    world = narrowed(domain(0), common)
+    state = memorize(world.basis, world.support(np.arange(12), max_documents=300))
+    former = replace(state, sharpness=np.full(len(state.keys), 32, np.float32))
+    assert not generalises(world.basis, former)
+    assert generalises(world.basis, replace(state, sharpness=np.full(len(state.keys), 2, np.float32)))

@@ -231,13 +231,23 @@ def test_mistakes_are_explained_with_the_right_exit_code(
     assert message in " ".join(done.stderr.replace("│", " ").split())
 
 
-def test_an_index_of_another_encoder_memorizes_as_the_server_does(
+def test_an_index_of_another_encoder_learns_from_labels(
     shop: Path, labels: Path, tmp_path: Path, command: Command
 ) -> None:
     shutil.copytree(shop, tmp_path / "shop")
     done = command("adapt", tmp_path / "shop", "--labels", labels)
     assert done.returncode == 0, done.stderr
-    assert "learned for 384 dimensions, the index has 32" in " ".join(done.stderr.split())
+    assert not done.stderr
+    assert done.stdout.startswith("Adapted: ")
+
+
+def test_with_weights_that_do_not_fit_queries_are_memorized_as_in_the_server(
+    shop: Path, labels: Path, tmp_path: Path, command: Command, weights_of_another_encoder: Path
+) -> None:
+    shutil.copytree(shop, tmp_path / "shop")
+    done = command("adapt", tmp_path / "shop", "--labels", labels, "--weights", weights_of_another_encoder)
+    assert done.returncode == 0, done.stderr
+    assert "'film' of the weights holds vectors of shape (24,), the index has 32" in " ".join(done.stderr.split())
     assert done.stdout.startswith("Memorized ")
 
 

@@ -97,7 +97,6 @@ def test_folds_leave_families_out_and_are_reproducible(data: Path, tmp_path: Pat
         (("evaluate", "{data}/domains", "--labels", "-8"), 2, "-8 is less than 0"),
         (("evaluate", "{data}/domains", "--weights", "{tmp}/none"), 1, "none holds no weights"),
         (("evaluate", "{data}/domains", "--methods", "magic"), 1, "no method is called 'magic'"),
-        (("evaluate", "{data}/domains/w0"), 1, "learned for 384 dimensions, the index has 24"),
     ],
 )
 def test_mistakes_are_explained(

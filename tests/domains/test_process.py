@@ -50,8 +50,8 @@ def test_it_gives_the_same_verdicts_restarts_after_a_crash_and_passes_errors_on(
             assert verdict.state.to_bytes({}) == expected.state.to_bytes({})
             [worker] = process._pool._processes  # the pool has one process
             os.kill(worker, signal.SIGKILL)
-        with pytest.raises(WeightsError, match="learned for 24 dimensions, the index has 16"):
-            process(domain(1, dimension=16).basis, complete, None)
+        with pytest.raises(WeightsError, match="no learner 'magic'"):
+            process(world.basis, complete, None, ["magic"])
     finally:
         process.close()
 

@@ -166,15 +166,17 @@ def test_the_luckiest_of_many_alternatives_is_not_chosen(improvement: float, exp
 
 
 def test_the_command_writes_its_choice_to_index_and_recipe(
-    copy: Path, labels: Path, tiny_encoder: Encoder, command: Command
+    copy: Path, labels: Path, tiny_encoder: Encoder, command: Command, weights_of_another_encoder: Path
 ) -> None:
     before = (copy / "current").read_text(), copy.with_suffix(".toml").read_text()
-    done = command("tune", copy, "--labels", labels, "--dry-run")
+    done = command("tune", copy, "--weights", weights_of_another_encoder, "--labels", labels, "--dry-run")
     assert done.returncode == 0, done.stderr
     assert "Chosen: " in done.stdout
     assert ((copy / "current").read_text(), copy.with_suffix(".toml").read_text()) == before
     assert not (copy / "labels.sqlite").exists()
-    done = command("tune", copy, "--labels", labels, "--max-ms", "1000", "--json")
+    done = command(
+        "tune", copy, "--weights", weights_of_another_encoder, "--labels", labels, "--max-ms", "1000", "--json"
+    )
     assert done.returncode == 0, done.stderr
     [chosen] = [trial for trial in json.loads(done.stdout)["trials"] if trial["chosen"]]
     manifest, text = read_manifest(copy), copy.with_suffix(".toml").read_text()
@@ -191,7 +193,7 @@ def test_the_command_writes_its_choice_to_index_and_recipe(
     assert hits_of(engine, [Query(query_for("kanor"), k=1)])[0][0].id == "kanor"
     engine.close()
     assert "tuned" in command("info", copy).stdout
-    again = command("tune", copy, "--labels", labels, "--max-ms", "1000")
+    again = command("tune", copy, "--weights", weights_of_another_encoder, "--labels", labels, "--max-ms", "1000")
     assert "The present setting stays" in again.stdout
     assert copy.with_suffix(".toml").read_text() == text
 
@@ -234,12 +236,18 @@ def test_progress_counts_the_folds_of_each_domain(engine: SearchEngine) -> None:
 
 @pytest.mark.parametrize(("options", "written"), [((), True), (("--dry-run",), False)])
 def test_at_the_end_of_its_time_the_command_keeps_the_best_so_far(
-    copy: Path, labels: Path, monkeypatch: pytest.MonkeyPatch, command: Command, options: tuple[str, ...], written: bool
+    copy: Path,
+    labels: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: Command,
+    weights_of_another_encoder: Path,
+    options: tuple[str, ...],
+    written: bool,
 ) -> None:
     stop = StopAfter(3 * (len(NAMES) + FOLDS))
     monkeypatch.setattr("semsearch.cli.tune._Clock.should_stop", lambda _clock: stop())
     before = (copy / "current").read_text()
-    done = command("tune", copy, "--labels", labels, *options)
+    done = command("tune", copy, "--weights", weights_of_another_encoder, "--labels", labels, *options)
     assert done.returncode == 0, done.stderr
     assert "best 3 of 3 settings; stopped before" in done.stdout
     assert "Chosen: " in done.stdout
@@ -247,7 +255,7 @@ def test_at_the_end_of_its_time_the_command_keeps_the_best_so_far(
 
 
 def test_an_interrupt_prints_the_best_so_far_and_writes_nothing(
-    copy: Path, labels: Path, monkeypatch: pytest.MonkeyPatch, command: Command
+    copy: Path, labels: Path, monkeypatch: pytest.MonkeyPatch, command: Command, weights_of_another_encoder: Path
 ) -> None:
     stop = StopAfter(3 * (len(NAMES) + FOLDS))
     before = {path: path.stat().st_mtime_ns for path in (copy / "current", copy.with_suffix(".toml"))}
@@ -259,7 +267,7 @@ def test_an_interrupt_prints_the_best_so_far_and_writes_nothing(
 
     monkeypatch.setattr("semsearch.cli.tune._Clock.should_stop", should_stop)
     handler = signal.getsignal(signal.SIGINT)
-    done = command("tune", copy, "--labels", labels)
+    done = command("tune", copy, "--weights", weights_of_another_encoder, "--labels", labels)
     assert done.returncode == 130
     assert "Chosen: " in done.stdout
     assert "interrupted: nothing was written" in done.stderr

@@ -109,7 +109,7 @@ def test_vectors_of_another_dimension_are_refused(weights: Weights) -> None:
     with_vectors = replace(weights, arrays={**weights.arrays, "film": film})
     with_vectors.check_dimension(24)
     other = domain(0, dimension=12)
-    with pytest.raises(WeightsError, match="'film' of the weights is for 24 dimensions, the index has 12"):
+    with pytest.raises(WeightsError, match=r"'film' of the weights holds vectors of shape \(24,\), the index has 12"):
         with_vectors.adapt(other.basis, other.support(np.arange(8), max_documents=100))
 
 
