@@ -119,7 +119,10 @@ def kernel(similarity: Tensor, sharpness: Tensor) -> Tensor:
 
 
 def _shares(sharpness: Tensor, max_keys: int) -> list[tuple[Tensor, int]]:
-    """Return distinct sharpnesses with how many of `max_keys` keys each gets, at least 1; the rarest get none if there are more of them."""
+    """Return distinct sharpnesses and how many of `max_keys` keys each gets, at least 1.
+
+    Of more than `max_keys` sharpnesses, the rarest are left out.
+    """
     distinct, counts = torch.unique(sharpness, return_counts=True)
     largest = counts.argsort(descending=True, stable=True)[:max_keys].sort().values
     shares = [max(1, max_keys * int(count) // len(sharpness)) for count in counts[largest]]
