@@ -20,7 +20,7 @@ on."""
 REFERENCE_SPREAD = 0.11
 """Standard deviation of its cosines over a corpus."""
 LEAST_CONTRAST = 0.01
-"""Room below which cosines are taken to be that of one text with itself."""
+"""Contrast below which cosines are taken to be that of one text with itself."""
 
 
 class CosineScale(NamedTuple):
@@ -28,26 +28,31 @@ class CosineScale(NamedTuple):
 
     background: float
     """Mean cosine of a query to a passage."""
-    factor: float
-    """How large a difference of cosine counts as much as 1 does for all-MiniLM-L6-v2."""
+    spread: float
+    """Standard deviation of a query's cosines to all passages, the mean over the queries."""
 
     @property
     def contrast(self) -> float:
         """Distance of the background to 1, at least LEAST_CONTRAST."""
         return max(1 - self.background, LEAST_CONTRAST)
 
+    @property
+    def factor(self) -> float:
+        """How large a difference of cosine counts as much as 1 does for all-MiniLM-L6-v2, at least LEAST_CONTRAST.
+
+        The smaller one of two, each as a share of its reference: the contrast and the spread. Temperatures above either
+        make all documents equal.
+        """
+        return max(min(self.contrast / REFERENCE_CONTRAST, self.spread / REFERENCE_SPREAD), LEAST_CONTRAST)
+
 
 def cosine_scale(basis: SpectralBasis, queries: Vectors) -> CosineScale:
     """Measure the cosines of queries to all passages of a corpus.
 
     queries: (n, dim) float32, unit rows, n ≥ 1.
-
-    The factor is the smaller one of two: the contrast, and the spread of the cosines about it, each as
-    a share of the reference. Temperatures above either make all documents equal.
     """
     background = float((queries @ basis.mean).mean())
     projected = queries @ basis.axes
     # the variance of q · d over the corpus is qᵀ C q, with the covariance C
     spread = float(np.sqrt(np.maximum(projected * projected @ basis.eigenvalues, 0)).mean())
-    contrast = max(1 - background, LEAST_CONTRAST)
-    return CosineScale(background, max(min(contrast / REFERENCE_CONTRAST, spread / REFERENCE_SPREAD), LEAST_CONTRAST))
+    return CosineScale(background, spread)

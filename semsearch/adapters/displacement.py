@@ -16,11 +16,11 @@ from semsearch.adapters.meta_parameters import (
     MetaParameters,
     hyperparameter,
     init_hyperparameters,
-    sharpness_for,
+    scale_of,
     task_features,
-    temperature_for,
 )
 from semsearch.adapters.shrinkage import shrinkage
+from semsearch.adapters.state import MAX_SHARPNESS
 from semsearch.adapters.states import State, axes_of, before_displacement, kernel, parent_state
 from semsearch.adapters.support import Support
 
@@ -35,7 +35,7 @@ def learn_displacement(parameters: MetaParameters, basis: SpectralBasis, support
     shrunk toward 1, and by a learned factor. The less the labels predict each other, the smaller the displacement.
     """
     x, features = support.queries, task_features(basis, support)
-    targets = residuals(x, support, temperature_for(parameters, basis, support, features))
+    targets = residuals(x, support, hyperparameter(parameters, "temperature", features) * scale_of(basis, support))
     inverse = torch.linalg.inv(x @ x.T + hyperparameter(parameters, "ridge", features) * torch.eye(len(x)).to(x))
     dual = inverse @ targets
     # the leave-one-out predictions of ridge regression, without a fit for each query
@@ -68,8 +68,9 @@ def learn_listwise(parameters: MetaParameters, basis: SpectralBasis, support: Su
         base_state = replace(State.identity(support.queries), shrinkage=rows)
     x = before_displacement(base_state, axes, support.queries)
     base_queries = x + kernel(x @ base_state.keys.T, base_state.sharpness) @ base_state.values + base_state.shift
-    temperature = temperature_for(parameters, basis, support, features)
-    sharpness = sharpness_for(parameters, basis, support, features)
+    scale = scale_of(basis, support)
+    temperature = hyperparameter(parameters, "temperature", features) * scale
+    sharpness = (hyperparameter(parameters, "sharpness", features) / scale).clamp_max(MAX_SHARPNESS)
     values = descend(
         base_queries,
         kernel(x @ x.T, sharpness),

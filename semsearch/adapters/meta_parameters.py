@@ -9,7 +9,6 @@ from torch import Tensor
 
 from semsearch.adapters.basis import SpectralBasis
 from semsearch.adapters.cosine_scale import REFERENCE_CONTRAST, cosine_scale
-from semsearch.adapters.state import MAX_SHARPNESS
 from semsearch.adapters.support import Support
 from semsearch.adapters.tensor_names import CONTEXT_SLOPE
 
@@ -48,17 +47,6 @@ def task_features(basis: SpectralBasis, support: Support) -> Tensor:
 def hyperparameter(parameters: MetaParameters, name: str, features: Tensor) -> Tensor:
     """Return a positive hyperparameter for a task: exp(log_NAME + context_slope_NAME · features)."""
     return torch.exp(parameters[f"log_{name}"] + parameters[f"{CONTEXT_SLOPE}{name}"] @ features)
-
-
-def temperature_for(parameters: MetaParameters, basis: SpectralBasis, support: Support, features: Tensor) -> Tensor:
-    """Return a learner's temperature, in cosines of this corpus: see `cosine_scale`."""
-    return hyperparameter(parameters, "temperature", features) * scale_of(basis, support)
-
-
-def sharpness_for(parameters: MetaParameters, basis: SpectralBasis, support: Support, features: Tensor) -> Tensor:
-    """Return the sharpness of a learner's kernel, for cosines of this corpus; at most MAX_SHARPNESS."""
-    sharpness = hyperparameter(parameters, "sharpness", features) / scale_of(basis, support)
-    return sharpness.clamp_max(MAX_SHARPNESS)
 
 
 def scale_of(basis: SpectralBasis, support: Support) -> float:

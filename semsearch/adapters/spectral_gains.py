@@ -14,8 +14,8 @@ from semsearch.adapters.meta_parameters import (
     MetaParameters,
     hyperparameter,
     init_hyperparameters,
+    scale_of,
     task_features,
-    temperature_for,
 )
 from semsearch.adapters.states import State, axes_of, transform
 from semsearch.adapters.support import Support
@@ -42,7 +42,7 @@ def learn_spectral_gains(parameters: MetaParameters, basis: SpectralBasis, suppo
     """
     axes, band = axes_of(basis, support.queries), bands(basis, support.queries)
     features = task_features(basis, support)
-    temperature = temperature_for(parameters, basis, support, features)
+    temperature = hyperparameter(parameters, "temperature", features) * scale_of(basis, support)
     penalty = hyperparameter(parameters, "pull", features) / len(support)
     identity_state = State.identity(support.queries)
 

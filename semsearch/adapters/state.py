@@ -138,7 +138,7 @@ class DomainState:
         return _from_arrays(self._to_arrays())
 
     def to_bytes(self, about: Mapping[str, JsonValue]) -> bytes:
-        """Return a safetensors file with `about` as JSON in its header, under 64 KiB."""
+        """Return a safetensors file with `about` as JSON in its header; up to 4,096 dimensions under 64 KiB."""
         header = {"format_version": STATE_VERSION, "about": dict(about)}
         return bytes(save(self._to_arrays(), metadata={"semsearch": json.dumps(header, ensure_ascii=False)}))
 
