@@ -68,7 +68,11 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     names = [f"domain {number}" for number in range(options.domains)]
     with tempfile.TemporaryDirectory() as folder:
-        store = DomainStore(Path(folder), encoder_sha256=engine.manifest.encoder.weights_sha256)
+        store = DomainStore(
+            Path(folder),
+            encoder_sha256=engine.manifest.encoder.weights_sha256,
+            dimension=engine.corpus.dimension,
+        )
         for number, name in enumerate(names):
             state = random_state(engine.encoder.dimension, number)
             store.append(name, "adapted", explanation="random", state=state, learner="listwise")

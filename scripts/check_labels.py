@@ -69,6 +69,12 @@ class Sender(threading.Thread):
         self.acknowledged.update(sent)
 
 
+def open_store(index: Path) -> DomainStore:
+    """Return the domains of an index."""
+    record = read_manifest(index).encoder
+    return DomainStore(index, encoder_sha256=record.weights_sha256, dimension=record.dimension)
+
+
 def check_disk(index: Path, acknowledged: dict[str, tuple[str, str]]) -> list[str]:
     """Return the errors in the log and in the domains' records and states."""
     log = LabelLog(index)
@@ -81,7 +87,7 @@ def check_disk(index: Path, acknowledged: dict[str, tuple[str, str]]) -> list[st
         f"{entry_id} changed" for entry_id, content in acknowledged.items() if logged.get(entry_id, content) != content
     ]
     errors += [] if len(logged) == len(entries) else ["an entry is in the log twice"]
-    store = DomainStore(index, encoder_sha256=read_manifest(index).encoder.weights_sha256)
+    store = open_store(index)
     for name in store.names():
         for version in store.record(name).versions:
             state = store.state(name, version)
@@ -126,7 +132,7 @@ def main() -> None:
             failures += bool(errors)
             for error in errors[:5]:
                 print(f"kill {kill + 1}: {error}")
-        store = DomainStore(index, encoder_sha256=read_manifest(index).encoder.weights_sha256)
+        store = open_store(index)
         versions = sum(store.record(name).number for name in store.names())
     print(
         f"{options.times} kills: {len(acknowledged)} of {sent} entries acknowledged, {versions} versions made,"

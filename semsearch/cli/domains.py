@@ -473,19 +473,18 @@ def open_registry(index: Path, weights: Path | None, *, device: str, threads: in
 def _open_versions(index: Path) -> Iterator[VersionHistory]:
     """Open the versions of an index's domains, without its encoder."""
     from semsearch.domains.versions import VersionHistory
-    from semsearch.storage.generations import read_manifest
     from semsearch.storage.labels import LabelLog
 
-    dimension = read_manifest(index).encoder.dimension
     with closing(LabelLog(index)) as log:
-        yield VersionHistory(_open_store(index), log, dimension=dimension)
+        yield VersionHistory(_open_store(index), log)
 
 
 def _open_store(index: Path) -> DomainStore:
     from semsearch.storage.domains import DomainStore
     from semsearch.storage.generations import read_manifest
 
-    return DomainStore(index, encoder_sha256=read_manifest(index).encoder.weights_sha256)
+    record = read_manifest(index).encoder
+    return DomainStore(index, encoder_sha256=record.weights_sha256, dimension=record.dimension)
 
 
 @contextmanager

@@ -308,6 +308,7 @@ def info(
     from semsearch.storage.generations import read_manifest
 
     manifest = read_manifest(index)
+    encoder = manifest.encoder
     if as_json:
         write_json(manifest.model_dump(mode="json"), indent=1)
         return
@@ -333,7 +334,9 @@ def info(
         "changed": manifest.changed_at and f"{manifest.changed_at:%Y-%m-%d %H:%M} UTC",
         "size": f"{sum(file.bytes for file in manifest.files.values()) / 2**20:.1f} MiB",
         "recipe": json.dumps(manifest.recipe, ensure_ascii=False),
-        "domains": ", ".join(DomainStore(index, encoder_sha256=manifest.encoder.weights_sha256).names()),
+        "domains": ", ".join(
+            DomainStore(index, encoder_sha256=encoder.weights_sha256, dimension=encoder.dimension).names()
+        ),
     }
     for name, value in rows.items():
         if value:

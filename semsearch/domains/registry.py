@@ -86,7 +86,7 @@ class DomainRegistry:
         self.log = LabelLog(index)
         record = engine.manifest.encoder
         self.store = DomainStore(index, encoder_sha256=record.weights_sha256, dimension=record.dimension)
-        self.history = VersionHistory(self.store, self.log, dimension=engine.adapter.basis.dimension)
+        self.history = VersionHistory(self.store, self.log)
         self._adapt_support = adapt_support
         self._bias = bias
         self._encode = lru_cache(CACHED_QUERIES)(encode or engine.encode_label)

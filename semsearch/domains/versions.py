@@ -14,11 +14,10 @@ from semsearch.storage.labels import LabelLog
 class VersionHistory:
     """The versions of one index's domains."""
 
-    def __init__(self, store: DomainStore, log: LabelLog, *, dimension: int) -> None:
-        """Tie a store to the log that its versions were made from. dimension: of the encoder's vectors."""
+    def __init__(self, store: DomainStore, log: LabelLog) -> None:
+        """Tie a store to the log that its versions were made from."""
         self._store = store
         self._log = log
-        self._dimension = dimension
 
     def rollback(self, domain: str, to: int | None = None) -> Version:
         """Restore an earlier version of a domain, as a new version, and return that.
@@ -87,7 +86,7 @@ class VersionHistory:
             except StateError as error:
                 raise StateError("this is not a domain state: give a file that an export wrote") from error
         encoder = self._store.record(domain).encoder_sha256
-        if metadata.get("encoder_sha256") != encoder or state.dimension != self._dimension:
+        if metadata.get("encoder_sha256") != encoder or state.dimension != self._store.dimension:
             raise StateError("the state was learned with another encoder than this index was built with")
         labels = metadata.get("labels")
         # `words` is the field's name in files of semsearch 0.1

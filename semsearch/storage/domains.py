@@ -91,13 +91,13 @@ class DomainRecord(BaseModel):
 class DomainStore:
     """The domains of one index on disk."""
 
-    def __init__(self, index: Path, *, encoder_sha256: str, dimension: int | None = None) -> None:
+    def __init__(self, index: Path, *, encoder_sha256: str, dimension: int) -> None:
         """Use the domains in the index's folder. encoder_sha256: checksum of the weights of the index's encoder.
 
-        dimension: of the index's vectors, which may be cut; None: states of any are read.
+        dimension: of the index's vectors, which may be cut.
         """
         self.folder = index / FOLDER
-        self._dimension = dimension
+        self.dimension = dimension
         self._encoder = encoder_sha256
 
     def check_name(self, domain: str) -> None:
@@ -145,9 +145,9 @@ class DomainStore:
             return None
         path = self._folder(domain) / version.state
         state, _ = DomainState.open(path)
-        if self._dimension not in {None, state.dimension}:
+        if state.dimension != self.dimension:
             raise StateFileError(
-                f"{path} is for vectors of {state.dimension} dimensions, the index has {self._dimension}: remove"
+                f"{path} is for vectors of {state.dimension} dimensions, the index has {self.dimension}: remove"
                 f" {path.parent} and adapt the domain again"
             )
         return state

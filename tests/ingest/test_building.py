@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from semsearch.adapters.cosine_scale import REFERENCE_SPREAD
+from semsearch.api import Index
 from semsearch.encoders.encoder import Encoder
 from semsearch.errors import IndexFolderError, InputError
 from semsearch.ingest import encoding
@@ -19,6 +20,7 @@ from semsearch.ingest.building import LoadingEncoder, Published, Reading, Skippe
 from semsearch.ingest.encoding import Encoding, Resuming, encode_passages, open_checkpoint
 from semsearch.ingest.recipe import Recipe
 from semsearch.search.engine import SearchEngine
+from semsearch.storage.checking import check
 from semsearch.storage.documents import DocumentWriter
 from semsearch.storage.manifest import LEXICAL_WEIGHT, UNREAD_LEXICAL_WEIGHT
 from semsearch.system.files import temp_memmap
@@ -115,6 +117,20 @@ def test_vectors_are_cut_if_the_recipe_says_so(tmp_path: Path, tiny_model: Path)
     assert engine.corpus.dimension == engine.encoder.dimension == 8
     assert len(hits_of(engine, [Query("nectar and honey")])[0]) == 6
     engine.close()
+
+
+def test_an_index_opens_after_a_rebuild_with_vectors_of_another_dimension(tmp_path: Path, tiny_model: Path) -> None:
+    source, folder = write_jsonl(tmp_path / "animals.jsonl", ANIMALS), tmp_path / "index"
+    for dimension, reason in ((32, "Memorized"), (16, "damaged")):
+        cut = recipe(source, tiny_model, encoder={"model": str(tiny_model), "dimension": dimension})
+        list(build(cut, folder, device="cpu"))
+        with Index.open(folder, device="cpu") as index:
+            if dimension == 32:
+                index.domain("team").label("who buzzes", "bee")
+                index.domain("team").adapt()
+            assert len(index.search("who buzzes", domain="team")) == 6
+            assert index._engine.adapter.for_domain("team").reason.startswith(reason)
+    assert any("is for vectors of 32 dimensions, the index has 16" in problem for problem in check(folder).problems)
 
 
 def test_an_interrupted_build_is_not_continued_with_vectors_of_another_dimension(

@@ -22,13 +22,13 @@ def state(gain: float) -> DomainState:
 
 @pytest.fixture
 def store(tmp_path: Path) -> DomainStore:
-    return DomainStore(tmp_path, encoder_sha256="e")
+    return DomainStore(tmp_path, encoder_sha256="e", dimension=4)
 
 
 def test_the_last_version_is_served_and_earlier_ones_can_be_read(store: DomainStore, tmp_path: Path) -> None:
     store.append("team", "adapted", explanation="one", state=state(1), learner="listwise", labels=8, last_entry=9)
     store.append("team", "adapted", explanation="two", state=state(2), learner="listwise", verdict={"estimate": 0.1})
-    reopened = DomainStore(tmp_path, encoder_sha256="e")
+    reopened = DomainStore(tmp_path, encoder_sha256="e", dimension=4)
     adapter = reopened.domain_adapter("team")
     assert adapter.state is not None
     assert (adapter.domain, adapter.version, adapter.learner, adapter.reason) == ("team", 2, "listwise", "two")
@@ -116,8 +116,10 @@ def test_a_damaged_domain_does_not_affect_others_and_another_encoder_is_refused(
     assert adapters["damaged"].reason.startswith("damaged: ")
     assert "domain.json is not a domain's record" in adapters["damaged"].damage
     assert adapters["missing"].reason.startswith("damaged: ")
-    other = DomainStore(tmp_path, encoder_sha256="f")
+    other = DomainStore(tmp_path, encoder_sha256="f", dimension=4)
     assert "learned with another encoder" in other.domain_adapter("sound").damage
+    cut = DomainStore(tmp_path, encoder_sha256="e", dimension=3)
+    assert "is for vectors of 4 dimensions, the index has 3" in cut.domain_adapter("sound").damage
     assert not any(str(store.folder) in adapter.reason for adapter in adapters.values())
 
 

@@ -315,7 +315,7 @@ def test_retracting_a_source_gives_exactly_the_state_without_it(index: Path, ser
     until = monotonic() + 20
     while client.get("/api/domains/team", headers=good).get_json()["pending"] and monotonic() < until:
         sleep(0.01)
-    folder = DomainStore(index, encoder_sha256="").folder / "team"
+    folder = DomainStore(index, encoder_sha256="", dimension=1).folder / "team"
     states = [DomainState.open(path)[0].to_bytes({}) for path in sorted(folder.glob("*.safetensors"))]
     assert states[0] == states[-1] != states[1]
 
