@@ -34,6 +34,8 @@ class LabelledTexts:
     """One for each query, by row in `documents`."""
     labelled: bool
     """False if the corpus labelled itself."""
+    language: str = ""
+    """Primary subtag of the language of its texts, such as `en`; empty if its description has none."""
 
 
 def find_datasets(paths: Sequence[Path]) -> list[Path]:
@@ -67,12 +69,15 @@ def read_texts(folder: Path) -> LabelledTexts:
     rows = {doc_id: row for row, doc_id in enumerate(documents)}
     description = _description(folder)
     family, open_licence = str(description.get("family", folder.name)), description.get("open_licence") is True
+    language = _language(description, folder)
     if not (folder / "qrels.tsv").exists():
         queries, targets = _self_labels(documents.values())
         if len(queries) < 2:
             raise LabelError(f"{folder} has no qrels.tsv, and fewer than 2 documents have a title or two sentences")
         judgments = [{row: 1.0} for row in range(len(queries))]
-        return LabelledTexts(folder.name, family, open_licence, targets, queries, judgments, labelled=False)
+        return LabelledTexts(
+            folder.name, family, open_licence, targets, queries, judgments, labelled=False, language=language
+        )
     records = read_records(folder / "queries.jsonl")
     qrels = read_qrels(folder / "qrels.tsv", set(records), rows)
     if len(qrels) < 2:
@@ -86,6 +91,7 @@ def read_texts(folder: Path) -> LabelledTexts:
         [records[query_id]["text"] for query_id in judged],
         [{rows[doc_id]: relevance for doc_id, relevance in qrels[query_id].items()} for query_id in judged],
         labelled=True,
+        language=language,
     )
 
 
@@ -175,19 +181,29 @@ def _judgments(path: Path, queries: set[str], documents: Mapping[str, int] | Non
 
 
 def _description(folder: Path) -> dict[str, object]:
-    """Read family and licence from domains.json, in one of the two folders above, else from the folder's meta.json."""
+    """Read domains.json, in one of the two folders above, over the folder's meta.json, key by key.
+
+    "family" names the family, "open_licence" is true or false, "language" is a language tag such as `en` or `pt-BR`.
+    """
+    meta = folder / "meta.json"
+    description = _read_json(meta) if meta.exists() else {}
+    if not isinstance(description, dict):
+        raise LabelError(f"{meta} is not an object")
     for path in (folder.parent / "domains.json", folder.parent.parent / "domains.json"):
         rows = _read_json(path) if path.exists() else []
         if not isinstance(rows, list):
             raise LabelError(f"{path} is not a list of objects")
         for row in rows:
             if isinstance(row, dict) and row.get("name") == folder.name:
-                return row
-    meta = folder / "meta.json"
-    description = _read_json(meta) if meta.exists() else {}
-    if not isinstance(description, dict):
-        raise LabelError(f"{meta} is not an object")
+                return {**description, **row}
     return description
+
+
+def _language(description: Mapping[str, object], folder: Path) -> str:
+    language = description.get("language") or ""
+    if not isinstance(language, str):
+        raise LabelError(f'the language of {folder} is {language!r}: give a tag such as "en"')
+    return re.split(r"[-_/]", language.strip().lower())[0]
 
 
 def _read_json(path: Path) -> object:

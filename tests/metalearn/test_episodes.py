@@ -60,6 +60,24 @@ def test_family_and_licence_come_from_domains_json(tmp_path: Path) -> None:
     assert (read_texts(folder).family, read_texts(folder).open_licence) == ("manuals", True)
 
 
+@pytest.mark.parametrize(("tag", "language"), [("en", "en"), ("pt-BR", "pt"), ("EN/bash", "en"), ("", ""), (None, "")])
+def test_the_language_is_the_primary_subtag_in_either_file(tmp_path: Path, tag: str | None, language: str) -> None:
+    folder = write_dataset(tmp_path / "domains" / "help")
+    assert read_texts(folder).language == ""
+    (folder / "meta.json").write_text(json.dumps({"language": tag, "family": "faq"}))
+    (tmp_path / "domains.json").write_text(json.dumps([{"name": "help", "family": "manuals"}]))
+    assert (read_texts(folder).language, read_texts(folder).family) == (language, "manuals")
+    (tmp_path / "domains.json").write_text(json.dumps([{"name": "help", "language": "de"}]))
+    assert (read_texts(folder).language, read_texts(folder).family) == ("de", "faq")
+
+
+def test_a_language_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path / "help")
+    (folder / "meta.json").write_text('{"language": ["en"]}')
+    with pytest.raises(LabelError, match=r"the language of .*help is \['en'\]: give a tag"):
+        read_texts(folder)
+
+
 def test_family_comes_from_meta_json_otherwise(tmp_path: Path) -> None:
     folder = write_dataset(tmp_path / "help")
     (folder / "meta.json").write_text('{"family": "faq"}')
