@@ -22,12 +22,15 @@ if TYPE_CHECKING:
 
     from semsearch.adapters.weights import Weights
     from semsearch.encoders.encoder import Encoder
-    from semsearch.evaluation.report import Improvement
+    from semsearch.evaluation.labelling import LabelSource
     from semsearch.metalearn.datasets import LabelledTexts
     from semsearch.metalearn.episodes import Dataset
     from semsearch.metalearn.outer_loop import Step
     from semsearch.metalearn.training import GuardTrial
 
+
+MAX_SKEW = 5
+"""Highest Zipf exponent: nearly all searches are then for one query."""
 
 Domains = Annotated[
     list[Path],
@@ -207,9 +210,34 @@ def evaluate(
     methods: Annotated[
         str | None,
         typer.Option(
-            help="Separated by commas: semsearch (dense search, adapted), hybrid (hybrid search as an index serves it,"
-            " adapted), bm25 (served keyword search), fused (served hybrid search by reciprocal rank fusion),"
-            " unguarded, members (or member:NAME), rocchio, ridge, linear, film-scratch; frozen is always included."
+            help="Separated by commas: semsearch (dense search, adapted), semantic and hybrid (the searches that an"
+            " index serves, adapted), bm25 (served keyword search), fused (served hybrid search by reciprocal rank"
+            " fusion), unguarded, members (or member:NAME), rocchio, ridge, linear, film-scratch; frozen is always"
+            " included. \\[default: all that --labels-from allows]",
+            show_default=False,
+        ),
+    ] = None,
+    skew: Annotated[
+        str,
+        typer.Option(
+            help="Zipf exponents, separated by commas. With 0, labelled queries are not measured, and all others count"
+            " alike. With s above 0, the query of popularity rank r is asked for with probability ∝ r^−s: queries are"
+            " labelled as they are asked, and all are measured, weighted by popularity, labelled ones too."
+        ),
+    ] = "0",
+    labels_from: Annotated[
+        str,
+        typer.Option(
+            help="What is known of a labelled query: all (its judgments), first-results (which of the first ten results"
+            " are relevant) or clicks (one click on these by a user with a position bias). The last two are for"
+            " semantic and hybrid, which are adapted again after 1, 2, 4, 8, … queries."
+        ),
+    ] = "all",
+    max_queries: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Most queries of a data set that are measured; with a skew, the number of searches that are drawn."
             " \\[default: all]",
             show_default=False,
         ),
@@ -230,20 +258,25 @@ def evaluate(
     """Evaluate adaptation on labelled data sets, against other ways to use the same labels.
 
     Support sets are drawn from one half of a data set's judged queries; nDCG@10, recall@100 and MRR@10 are measured on
-    the other half, by exact search. The table shows means over families with paired bootstrap intervals.
+    the other half (or as --skew says), by exact search. The tables show means over families with paired bootstrap
+    intervals, the worst data set, and how many are significantly worse; with 0 among --labels also improvements over
+    the same search without labels.
 
     Example: semsearch evaluate data/domains/cisi --labels 0,8,32 --json cisi.json
+
+    Example: semsearch evaluate data/domains --methods semantic,hybrid --skew 0,1 --labels-from clicks
     """
     from semsearch.adapters.weights import DEFAULT_WEIGHTS
     from semsearch.evaluation.plots import check_plots, draw
-    from semsearch.evaluation.protocol import METHODS, Plan, chosen_methods, needs_weights, open_weights, weights_for
+    from semsearch.evaluation.protocol import Plan, chosen_methods, needs_weights, open_weights, weights_for
     from semsearch.evaluation.protocol import evaluate as run
-    from semsearch.evaluation.report import check_folder, save_json, save_markdown, summary
+    from semsearch.evaluation.report import check_folder, save_json, save_markdown, summary, tables
 
     numbers = _parse_label_numbers(labels)
     opened = open_weights(weights or DEFAULT_WEIGHTS)
-    names = chosen_methods(METHODS if methods is None else [name.strip() for name in methods.split(",")])
-    plan = Plan(numbers, seeds, names)
+    source = _parse_label_source(labels_from)
+    names = chosen_methods(None if methods is None else [name.strip() for name in methods.split(",")], source)
+    plan = Plan(numbers, seeds, names, _parse_skews(skew), source, max_queries)
     # what is missing is found before hours of encoding
     if plots is not None:
         check_plots(plots)
@@ -280,7 +313,11 @@ def evaluate(
             progress.update(task, advance=1, counts=results[0].domain)
     with err.status("computing intervals"):
         lines = summary(measurements)
-    _print_tables(lines, numbers, names)
+    for each in tables(lines, numbers, measures=("nDCG@10",)):
+        table = Table(*each.head, title=each.title, title_justify="left")
+        for row in each.body:
+            table.add_row(*(escape(cell.replace("; ", "\n")) for cell in row))
+        out.print(table)
     if any(measurement.seen for measurement in measurements):
         err.print("[yellow]the weights were learned on some of these families[/yellow]")
     if json_out is not None:
@@ -289,6 +326,9 @@ def evaluate(
             "labels": numbers,
             "seeds": seeds,
             "methods": names,
+            "skew": plan.skews,
+            "labels_from": str(source),
+            "max_queries": max_queries,
             "weights": [file.metadata for file in opened],
         }
         save_json(json_out, measurements, lines, settings)
@@ -310,28 +350,30 @@ def _parse_label_numbers(text: str) -> tuple[int, ...]:
     return numbers
 
 
-def _print_tables(lines: Sequence[Improvement], labels: Sequence[int], methods: Sequence[str]) -> None:
-    """Print one table of all methods against frozen, and one of each of our methods against the others."""
-    from semsearch.evaluation.report import OURS
+def _parse_skews(text: str) -> tuple[float, ...]:
+    """Parse --skew: numbers separated by commas. Returns them sorted. Raises typer.BadParameter."""
+    try:
+        skews = tuple(sorted({float(number) for number in text.split(",")}))
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text!r} is not a list of numbers separated by commas", param_hint="--skew"
+        ) from None
+    for number in skews:
+        if not 0 <= number <= MAX_SKEW:
+            raise typer.BadParameter(f"{number:g} is not from 0 to {MAX_SKEW}", param_hint="--skew")
+    return skews
 
-    tables = {"nDCG@10 over frozen, macro mean over families": [line for line in lines if line.over == "frozen"]}
-    for ours in OURS:
-        tables[f"{ours} over each"] = [line for line in lines if line.method == ours and line.over != "frozen"]
-    for title, improvements in tables.items():
-        table = Table(title=title, title_justify="left")
-        table.add_column("method")
-        for number in labels:
-            table.add_column(f"{number} labels", justify="right")
-        for method in methods:
-            cells = [
-                f"{line.mean:+.4f} [{line.low:+.4f}, {line.high:+.4f}]\nworst {line.worst:+.3f}"
-                for line in improvements
-                if line.measure == "nDCG@10" and method == (line.method if line.over == "frozen" else line.over)
-            ]
-            if cells:
-                table.add_row(method, *cells)
-        if table.row_count:
-            out.print(table)
+
+def _parse_label_source(text: str) -> LabelSource:
+    """Parse --labels-from. Raises typer.BadParameter."""
+    from semsearch.evaluation.labelling import LabelSource
+
+    try:
+        return LabelSource(text)
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text!r} is no source of labels: choose from {', '.join(LabelSource)}", param_hint="--labels-from"
+        ) from None
 
 
 def _check_members(names: tuple[str, ...]) -> None:

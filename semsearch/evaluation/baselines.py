@@ -19,12 +19,12 @@ from semsearch.types import Rows, Scores, Vectors, unit_rows
 
 @dataclass(frozen=True)
 class Task:
-    """One measurement: adapt on some judged queries of a data set, rank all documents for others."""
+    """One measurement: adapt on some judged queries of a data set, rank all documents for queries."""
 
     dataset: Dataset
     labelled: Rows
     """Rows of the queries whose judgments may be used."""
-    held_out: Rows
+    measured: Rows
     """Rows of the queries that are measured."""
     seed: int
 
@@ -52,7 +52,7 @@ class Task:
     @property
     def queries(self) -> Vectors:
         """(m, dim) vectors of the measured queries."""
-        return self.dataset.queries[self.held_out]
+        return self.dataset.queries[self.measured]
 
     def scores(self, queries: Vectors) -> Scores:
         """(m, N) cosine of each query vector, (m, dim), with every document."""

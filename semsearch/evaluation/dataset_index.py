@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Self, cast
@@ -40,6 +40,15 @@ DOMAIN = "measured"
 """The name of the domain that is adapted."""
 
 
+SEARCHES: Mapping[str, SearchOptions] = {
+    "semantic": SearchOptions(mode=Mode.SEMANTIC),
+    "hybrid": SearchOptions(),
+    "bm25": SearchOptions(mode=Mode.KEYWORD),
+    "fused": SearchOptions(lexical_weight="rrf"),
+}
+"""Served searches by the names of the methods: all other options are those of an index whose recipe says nothing."""
+
+
 class KnownQueries:
     """Stands in for the encoder: returns the vectors of a data set's own queries, and of no others."""
 
@@ -51,7 +60,9 @@ class KnownQueries:
         self.name = dataset.name
         self.dimension = dataset.queries.shape[1]
         self.weights_sha256 = hashlib.sha256(dataset.name.encode()).hexdigest()
-        self._vectors = dict(zip(dataset.texts.queries, dataset.queries, strict=True))
+        by_text = dict(zip(dataset.texts.queries, dataset.queries, strict=True))
+        # labels and clicks have no blanks around the query
+        self._vectors = {text.strip(): vector for text, vector in by_text.items()} | by_text
 
     def encode_queries(self, texts: Sequence[str], **_: object) -> Vectors:
         """(n, dim) float32, unit rows."""
@@ -68,7 +79,7 @@ def dataset_engine(dataset: Dataset, folder: Path, search: SearchOptions | None 
     files.folder.mkdir()
     with DocumentWriter(files.documents, files.fulltext) as writer:
         for row, text in enumerate(dataset.texts.documents):
-            writer.add(Document(_doc_id(row), "", text, ""), "", [(Passage(text, 0, len(text)), 1)])
+            writer.add(Document(document_id(row), "", text, ""), "", [(Passage(text, 0, len(text)), 1)])
         writer.close()
     vectors = VectorIndex.exact(dataset.documents.shape[1])
     vectors.add(dataset.documents)
@@ -96,25 +107,27 @@ def judged_queries(dataset: Dataset, rows: Sequence[int]) -> list[JudgedQuery]:
     """The queries in these rows with all their judgments; of queries with the same text only the first."""
     relevance = {
         dataset.texts.queries[row]: {
-            _doc_id(document): value for document, value in dataset.texts.judgments[row].items()
+            document_id(document): value for document, value in dataset.texts.judgments[row].items()
         }
         for row in reversed(rows)
     }
     return [JudgedQuery(text, by_document) for text, by_document in relevance.items()]
 
 
-def _doc_id(row: int) -> str:
-    """The id of the document in a row; no query is an id, which would rank its document first."""
+def document_id(row: int) -> str:
+    """The id of the document in a row; no query is such an id, which would rank its document first."""
     return f"row:{row}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DatasetIndex:
-    """A data set, the engine that serves it, and the same engine with reciprocal rank fusion."""
+    """A data set and the engines that serve it, which share all parts but their search options."""
 
     dataset: Dataset
-    engine: SearchEngine
-    rank_fusion: SearchEngine
+    engines: Mapping[str, SearchEngine]
+    """By the name in SEARCHES."""
+    folder: Path
+    """Temporary: where states are saved."""
 
     @classmethod
     @contextmanager
@@ -122,46 +135,50 @@ class DatasetIndex:
         """Index a data set in a temporary folder, which is removed at the end of the context."""
         with TemporaryDirectory() as folder:
             engine = dataset_engine(dataset, Path(folder))
-            by_ranks = engine.manifest.search.model_copy(update={"lexical_weight": "rrf"})
-            rank_fusion = SearchEngine(
-                encoder=engine.encoder,
-                adapter=engine.adapter,
-                corpus=engine.corpus,
-                manifest=engine.manifest.model_copy(update={"search": by_ranks}),
-            )
+            engines = {
+                name: SearchEngine(
+                    encoder=engine.encoder,
+                    adapter=engine.adapter,
+                    corpus=engine.corpus,
+                    manifest=engine.manifest.model_copy(update={"search": options}),
+                )
+                for name, options in SEARCHES.items()
+            }
             try:
-                yield cls(dataset, engine, rank_fusion)
+                yield cls(dataset, engines, Path(folder))
             finally:
                 for segment in engine.corpus.segments:
                     segment.close()
 
-    def search_keywords(self, queries: Rows) -> list[Rows]:
-        """The ranking of each of these queries by keyword search: document rows, best first, at most DEPTH."""
-        return self._rankings(self.engine, queries, Mode.KEYWORD)
+    def search(self, name: str, queries: Rows, state: DomainState | None = None, *, k: int = DEPTH) -> list[Rows]:
+        """The ranking of each of these queries: document rows, best first, at most k.
 
-    def search_rank_fusion(self, queries: Rows) -> list[Rows]:
-        """The same by hybrid search with reciprocal rank fusion."""
-        return self._rankings(self.rank_fusion, queries, Mode.HYBRID)
-
-    def search_hybrid(self, queries: Rows, state: DomainState | None = None) -> list[Rows]:
-        """The same by hybrid search as an index serves it by default, for a domain of this state."""
-        self.engine.adapter = self.engine.adapter.updated({DOMAIN: DomainAdapter(state)})
-        return self._rankings(self.engine, queries, Mode.HYBRID)
-
-    def adapt(self, weights: Weights, labelled: Rows) -> Adaptation:
-        """What a domain with these labelled queries is served with."""
-        judged = judged_queries(self.dataset, labelled.tolist())
-        return adapt(self.engine, weights.adapt, judged, encode=self.engine.encode_label)
-
-    def _rankings(self, engine: SearchEngine, queries: Rows, mode: Mode) -> list[Rows]:
+        name: one of SEARCHES. queries: rows. state: that of the domain that they belong to.
+        """
+        engine = self.engines[name]
+        engine.adapter = engine.adapter.updated({DOMAIN: DomainAdapter(state)})
         texts = [self.dataset.texts.queries[row] for row in queries]
         # the engine refuses a blank query: it finds nothing
         rankings: list[Rows] = [np.empty(0, np.int64)] * len(texts)
         searched = [index for index, text in enumerate(texts) if text.strip()]
         for start in range(0, len(searched), BATCH):
             batch = searched[start : start + BATCH]
-            requests = [Query(texts[index], DEPTH, domain=DOMAIN, mode=mode) for index in batch]
+            requests = [Query(texts[index], k, domain=DOMAIN) for index in batch]
             for index, outcome in zip(batch, engine.search(requests), strict=True):
                 # every document is one passage, so that passage rows are document rows
                 rankings[index] = outcome.page.passages
         return rankings
+
+    def adapt(self, name: str, weights: Weights, judged: Sequence[JudgedQuery]) -> Adaptation:
+        """What a domain with these judged queries is served with, in a search of SEARCHES; its state is read from disk.
+
+        judged: with the ids of `document_id`.
+        """
+        engine = self.engines[name]
+        adaptation = adapt(engine, weights.adapt, judged, encode=engine.encode_label)
+        if adaptation.state is None:
+            return adaptation
+        path = self.folder / "state"
+        adaptation.state.save(path, {})
+        state, _ = DomainState.open(path)
+        return replace(adaptation, state=state)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -51,20 +52,34 @@ def _best_rows(scores: Scores, k: int) -> npt.NDArray[np.intp]:
     return best
 
 
-Differences = Mapping[str, Mapping[str, Sequence[Values]]]
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """A value for each of some queries, and how much each counts."""
+
+    values: Values
+    """(n,)"""
+    weights: Values | None = None
+    """(n,) at least 0, some above 0; only their ratios matter. None: all count alike."""
+    queries: Rows | None = None
+    """(n,) rows of the queries, to recognize them in other samples of the data set. None: 0 to n − 1."""
+
+    def mean(self) -> float:
+        """Return the weighted mean."""
+        return float(np.average(self.values, weights=self.weights))
+
+
+Differences = Mapping[str, Mapping[str, Sequence[Sample]]]
 """family → data set → for each seed, the difference between two methods on each query."""
 
 
 def macro_mean(differences: Differences) -> float:
     """Mean over families of the mean over data sets of the mean over seeds of the mean over queries."""
-    return float(
-        np.mean(
-            [
-                np.mean([np.mean([values.mean() for values in seeds]) for seeds in datasets.values()])
-                for datasets in differences.values()
-            ]
-        )
-    )
+    return float(np.mean([np.mean(list(dataset_means(datasets).values())) for datasets in differences.values()]))
+
+
+def dataset_means(datasets: Mapping[str, Sequence[Sample]]) -> dict[str, float]:
+    """Return each data set's mean over seeds of the mean over queries."""
+    return {name: float(np.mean([sample.mean() for sample in seeds])) for name, seeds in datasets.items()}
 
 
 def paired_interval(
@@ -72,7 +87,8 @@ def paired_interval(
 ) -> tuple[float, float]:
     """Percentile bootstrap interval of the macro mean.
 
-    Queries are resampled within seeds, seeds within data sets, and data sets within families; families are fixed.
+    Queries are resampled within seeds, seeds within data sets, and data sets within families; families are fixed. A
+    query is drawn with its weight.
     """
     rng = np.random.default_rng(seed)
     family_means = []
@@ -85,18 +101,23 @@ def paired_interval(
     return float(low), float(high)
 
 
-def _resampled_dataset(seeds: Sequence[Values], samples: int, rng: np.random.Generator) -> Values:
+def _resampled_dataset(seeds: Sequence[Sample], samples: int, rng: np.random.Generator) -> Values:
     """(samples,) means of one data set, its seeds and their queries drawn with replacement."""
-    resampled = np.stack([_resampled_queries(values, samples, rng) for values in seeds])
+    resampled = np.stack([_resampled_queries(sample, samples, rng) for sample in seeds])
     chosen = rng.integers(len(seeds), size=(len(seeds), samples))
     means: Values = np.take_along_axis(resampled, chosen, axis=0).mean(axis=0)
     return means
 
 
-def _resampled_queries(values: Values, samples: int, rng: np.random.Generator) -> Values:
-    """(samples,) means of the values of one seed's queries, drawn with replacement."""
+def _resampled_queries(sample: Sample, samples: int, rng: np.random.Generator) -> Values:
+    """(samples,) weighted means of one seed's queries, drawn with replacement, each as likely as any other."""
+    values, weights = sample.values, sample.weights
     means = np.empty(samples)
     for start in range(0, samples, 200):
         stop = min(start + 200, samples)
-        means[start:stop] = values[rng.integers(len(values), size=(stop - start, len(values)))].mean(axis=1)
+        drawn = rng.integers(len(values), size=(stop - start, len(values)))
+        if weights is None:
+            means[start:stop] = values[drawn].mean(axis=1)
+        else:
+            means[start:stop] = (values * weights)[drawn].sum(axis=1) / weights[drawn].sum(axis=1)
     return means

@@ -13,7 +13,7 @@ import numpy as np
 from semsearch.errors import InputError
 from semsearch.evaluation.measures import paired_interval
 from semsearch.evaluation.protocol import Measurement
-from semsearch.evaluation.report import Improvement, by_method, check_folder, differences
+from semsearch.evaluation.report import ALL, Improvement, by_method, check_folder, differences
 from semsearch.system.extras import install_command
 
 if TYPE_CHECKING:
@@ -23,13 +23,15 @@ INK, QUIET, BEST = "#1b1f24", "#8a939c", "#0b6e4f"
 
 
 def draw(folder: Path, measurements: Sequence[Measurement], lines: Sequence[Improvement]) -> list[Path]:
-    """Write gain.png, forest.png and chosen.png; returns their paths.
+    """Write gain.png, forest.png and chosen.png of the first skew; returns their paths.
 
     Raises InputError as `check_plots`, and where the folder cannot be written.
     """
     check_plots(folder)
     from matplotlib.figure import Figure
 
+    measurements = [each for each in measurements if each.skew == measurements[0].skew]
+    lines = [line for line in lines if line.skew == measurements[0].skew and line.group == line.queries == ALL]
     figures = {"gain.png": _improvement(lines, Figure)}
     if any(measurement.method == "semsearch" and measurement.labels for measurement in measurements):
         figures |= {"forest.png": _forest(measurements, Figure), "chosen.png": _chosen(measurements, Figure)}
@@ -89,7 +91,7 @@ def _forest(measurements: Sequence[Measurement], figure_of: type[Figure]) -> Fig
     most = differences(table, "semsearch", "frozen", numbers[-1], "nDCG@10")
     names = sorted(
         ((family, domain) for family, domains in most.items() for domain in domains),
-        key=lambda name: np.mean([values.mean() for values in most[name[0]][name[1]]]),
+        key=lambda name: np.mean([sample.mean() for sample in most[name[0]][name[1]]]),
     )
     figure = figure_of(figsize=(3.4 * len(numbers) + 2, 0.2 * len(names) + 1.4), layout="constrained")
     panels = np.atleast_1d(figure.subplots(1, len(numbers), sharey=True, sharex=True))
@@ -98,12 +100,14 @@ def _forest(measurements: Sequence[Measurement], figure_of: type[Figure]) -> Fig
         bare = differences(table, "unguarded", "frozen", number, "nDCG@10") if ("unguarded", number) in table else {}
         for row, (family, domain) in enumerate(names):
             seeds = change[family][domain]
-            mean = float(np.mean([values.mean() for values in seeds]))
+            mean = float(np.mean([sample.mean() for sample in seeds]))
             low, high = paired_interval({family: {domain: seeds}}, samples=400)
             panel.plot([low, high], [row, row], color=BEST, linewidth=1.2)
             panel.plot(mean, row, "o", color=BEST, markersize=4)
             if bare:
-                panel.plot(np.mean([v.mean() for v in bare[family][domain]]), row, "x", color=QUIET, markersize=4)
+                panel.plot(
+                    np.mean([sample.mean() for sample in bare[family][domain]]), row, "x", color=QUIET, markersize=4
+                )
         panel.axvline(0, color=INK, linewidth=0.8)
         panel.set_title(f"{number} labels", fontsize=10)
         panel.set_xlabel("nDCG@10 over frozen")

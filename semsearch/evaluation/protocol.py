@@ -1,7 +1,8 @@
 """Runs methods on data sets with the same labels and yields measurements. Does not depend on how they are shown.
 
-`semsearch` is dense search adapted to the labels. `bm25`, `fused` and `hybrid` are the keyword and hybrid search of an
-index, answered by `SearchEngine.search`; `hybrid` is adapted to the labels as a served domain is.
+`semsearch` is dense search adapted to the labels. `semantic`, `hybrid`, `bm25` and `fused` are the searches of an
+index, answered by `SearchEngine.search`; `semantic` and `hybrid` are adapted to the labels as a served domain is, with
+the guard, votes and memory, by a state that is read from disk.
 """
 
 from __future__ import annotations
@@ -21,22 +22,28 @@ from semsearch.adapters.candidates import Candidate
 from semsearch.adapters.cross_validation import candidate_state
 from semsearch.adapters.learners import LEARNERS
 from semsearch.adapters.state import DomainState
+from semsearch.adapters.support import Judgments
 from semsearch.adapters.weights import Weights
+from semsearch.domains.judgments import JudgedQuery
 from semsearch.errors import InputError, LabelError
 from semsearch.evaluation import baselines
 from semsearch.evaluation.baselines import Task
-from semsearch.evaluation.dataset_index import DatasetIndex
-from semsearch.evaluation.measures import Values, measure, measure_rankings
+from semsearch.evaluation.dataset_index import SEARCHES, DatasetIndex, judged_queries
+from semsearch.evaluation.labelling import Entries, LabelSource, collect_entries, merge_entries
+from semsearch.evaluation.measures import Sample, Values, measure, measure_rankings
+from semsearch.evaluation.traffic import draw_traffic, other_texts
 from semsearch.metalearn.datasets import LabelledTexts
 from semsearch.metalearn.episodes import Dataset
-from semsearch.types import Rows, Scores
+from semsearch.types import Mask, Rows, Scores
 
 LABEL_FREE = ("frozen", "bm25", "fused")
 """Methods that use no label: measured once for each seed."""
-SERVED = ("hybrid", "bm25", "fused")
+SERVED = tuple(SEARCHES)
 """Methods that search an index of the data set."""
+ADAPTED = ("semantic", "hybrid")
+"""Those of them that are adapted: users can judge their results."""
 BASELINES = ("frozen", "bm25", "fused", "rocchio", "ridge", "linear", "film-scratch")
-METHODS = ("semsearch", "hybrid", "unguarded", "members", *BASELINES)
+METHODS = ("semsearch", *ADAPTED, "unguarded", "members", *BASELINES)
 """What --methods takes, besides member:NAME."""
 
 
@@ -48,11 +55,16 @@ class Plan:
     """Labelled queries to adapt on; a data set with fewer in the half that may be used gives all of them."""
     seeds: int = 5
     methods: tuple[str, ...] = METHODS
+    skews: tuple[float, ...] = (0.0,)
+    """Exponents of the queries' popularity, see `draw_traffic`."""
+    labels_from: LabelSource = LabelSource.ALL
+    max_queries: int | None = None
+    """Most queries that are measured, see `draw_traffic`."""
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """One method on one data set, for one number of labels and one seed."""
+    """One method on one data set, for one number of labels, one skew and one seed."""
 
     domain: str
     family: str
@@ -60,18 +72,41 @@ class Measurement:
     labels: int
     """Labelled queries as planned."""
     given: int
-    """Labelled queries that the data set had."""
+    """Queries with a judgment: fewer where the data set had fewer, or where users of its search judged nothing."""
     seed: int
     values: Mapping[str, Values] = field(repr=False)
     """measure → (queries,)."""
+    queries: Rows = field(repr=False)
+    """(queries,) their rows in the data set."""
+    unlabelled: Mask = field(repr=False)
+    """(queries,) whether a query has another text than all that were to be labelled."""
+    weights: Values | None = field(default=None, repr=False)
+    """(queries,) share of all searches; None without a skew: all count alike."""
+    skew: float = 0.0
+    labels_from: LabelSource = LabelSource.ALL
     chosen: str = ""
     """For a guarded method, what was chosen on the labels."""
     seen: bool = False
     """Whether the weights were trained on the data set's family."""
+    language: str = ""
+    """That of the data set, empty if it does not say."""
+
+    def sample(self, measure: str, *, unlabelled: bool = False) -> Sample:
+        """Return the values of one of MEASURES, of all measured queries or only of those that were not labelled."""
+        chosen = self.unlabelled if unlabelled else np.ones_like(self.unlabelled)
+        weights = None if self.weights is None else self.weights[chosen]
+        return Sample(self.values[measure][chosen], weights, self.queries[chosen])
 
 
-def chosen_methods(names: Sequence[str]) -> tuple[str, ...]:
-    """The methods to run, with `members` spelled out. Raises InputError for a name that is no method."""
+def chosen_methods(names: Sequence[str] | None, labels_from: LabelSource = LabelSource.ALL) -> tuple[str, ...]:
+    """The methods to run, with `members` spelled out.
+
+    names: None: all that can use labels of this source. Raises InputError for a name that is no method, and for a
+    method that cannot.
+    """
+    takes_all = labels_from is LabelSource.ALL
+    if names is None:
+        names = METHODS if takes_all else SERVED
     spelled: list[str] = []
     for name in names:
         if name == "members":
@@ -80,6 +115,11 @@ def chosen_methods(names: Sequence[str]) -> tuple[str, ...]:
             spelled.append(name)
         else:
             raise InputError(f"no method is called {name!r}: choose from {', '.join(METHODS)}, member:NAME")
+        if not takes_all and name not in {*SERVED, *LABEL_FREE}:
+            raise InputError(
+                f"{name} shows no results that users could judge: with labels from {labels_from} choose from"
+                f" {', '.join(SERVED)}"
+            )
     return tuple(dict.fromkeys(["frozen", *spelled]))
 
 
@@ -135,40 +175,89 @@ def _names(weights: Weights, key: str) -> list[str]:
 
 def measure_dataset(dataset: Dataset, weights: Weights, plan: Plan) -> list[Measurement]:
     """All measurements of one data set."""
-    seen = dataset.family in _names(weights, "families")
-    results = []
     with DatasetIndex.build(dataset) if {*SERVED} & {*plan.methods} else nullcontext() as index:
-        for seed in range(plan.seeds):
-            pool, held_out = dataset.halves(seed)
-            label_free: dict[str, Mapping[str, Values]] = {}
-            for labels in plan.labels:
-                task = Task(dataset, pool[:labels], held_out, seed)
-                for method in plan.methods:
-                    chosen = ""
-                    if method in LABEL_FREE or not len(task.labelled):
-                        # without a label every dense method is the frozen encoder
-                        same_as = method if method in SERVED else "frozen"
-                        if method == "semsearch":
-                            _check_unchanged(task)
-                        if same_as not in label_free:
-                            label_free[same_as], _ = _measure(same_as, task, weights, index)
-                        values = label_free[same_as]
-                    else:
-                        values, chosen = _measure(method, task, weights, index)
-                    given = len(task.labelled)
-                    results.append(
-                        Measurement(dataset.name, dataset.family, method, labels, given, seed, values, chosen, seen)
-                    )
-    return results
+        return [
+            measurement
+            for skew in plan.skews
+            for seed in range(plan.seeds)
+            for measurement in _measure_traffic(dataset, weights, plan, index, skew, seed)
+        ]
 
 
-def _measure(method: str, task: Task, weights: Weights, index: DatasetIndex | None) -> tuple[Mapping[str, Values], str]:
-    """A method's measures on the held-out queries, and what was chosen on the labels, if anything."""
-    judgments = [task.dataset.texts.judgments[row] for row in task.held_out]
-    if method in SERVED:
-        assert index is not None
-        rankings, chosen = _served_rankings(method, task, weights, index)
-        return measure_rankings(rankings, judgments), chosen
+def _measure_traffic(
+    dataset: Dataset, weights: Weights, plan: Plan, index: DatasetIndex | None, skew: float, seed: int
+) -> Iterator[Measurement]:
+    """Measure every method with every number of labels on the same queries."""
+    seen = dataset.family in _names(weights, "families")
+    traffic = draw_traffic(dataset, skew, seed, plan.max_queries)
+    texts = [dataset.texts.queries[row] for row in traffic.measured]
+    label_free: dict[str, Mapping[str, Values]] = {}
+    entries: dict[str, list[Entries]] = {}
+    for labels in plan.labels:
+        task = Task(dataset, traffic.labelled[:labels], traffic.measured, seed)
+        unlabelled = other_texts(texts, [dataset.texts.queries[row] for row in task.labelled])
+        for method in plan.methods:
+            chosen, given = "", len(task.labelled)
+            if method in LABEL_FREE or not len(task.labelled):
+                # without a label every dense method is the frozen encoder
+                same_as = method if method in SERVED else "frozen"
+                if method == "semsearch":
+                    _check_unchanged(task)
+                if same_as not in label_free:
+                    label_free[same_as] = _measure_without_labels(same_as, task, index)
+                values = label_free[same_as]
+            elif method in ADAPTED:
+                assert index is not None
+                if plan.labels_from is LabelSource.ALL:
+                    judged = judged_queries(dataset, task.labelled.tolist())
+                else:
+                    if method not in entries:
+                        queries = traffic.labelled[: max(plan.labels)]
+                        entries[method] = collect_entries(index, method, weights, queries, plan.labels_from, seed)
+                    judged = merge_entries(entries[method][:labels])
+                    given = len(judged)
+                values, chosen = _measure_adapted(method, task, weights, index, judged)
+            else:
+                values, chosen = _measure_dense(method, task, weights)
+            yield Measurement(
+                domain=dataset.name,
+                family=dataset.family,
+                method=method,
+                labels=labels,
+                given=given,
+                seed=seed,
+                values=values,
+                queries=traffic.measured,
+                unlabelled=unlabelled,
+                weights=traffic.weights,
+                skew=skew,
+                labels_from=plan.labels_from,
+                chosen=chosen,
+                seen=seen,
+                language=dataset.texts.language,
+            )
+
+
+def _measure_without_labels(method: str, task: Task, index: DatasetIndex | None) -> Mapping[str, Values]:
+    """The measures of a method that uses no labels, or was given none."""
+    if method == "frozen":
+        return measure(baselines.frozen(task), _judgments(task))
+    assert index is not None
+    return measure_rankings(index.search(method, task.measured), _judgments(task))
+
+
+def _measure_adapted(
+    method: str, task: Task, weights: Weights, index: DatasetIndex, judged: Sequence[JudgedQuery]
+) -> tuple[Mapping[str, Values], str]:
+    """The measures of an index's search adapted to judged queries, and what was chosen on these."""
+    adaptation = index.adapt(method, weights, judged)
+    rankings = index.search(method, task.measured, adaptation.state)
+    chosen = f"{adaptation.learner}, lexical weight {index.engines[method].lexical_weight(adaptation.state)}"
+    return measure_rankings(rankings, _judgments(task)), chosen
+
+
+def _measure_dense(method: str, task: Task, weights: Weights) -> tuple[Mapping[str, Values], str]:
+    """The measures of a dense method that uses labels, and what was chosen on these, if anything."""
     chosen = ""
     if method == "semsearch":
         verdict = weights.adapt(task.dataset.basis, task.support)
@@ -177,20 +266,12 @@ def _measure(method: str, task: Task, weights: Weights, index: DatasetIndex | No
         scores = _adapted_scores(task, _unguarded_state(method, task, weights))
     else:
         scores = baselines.BASELINES[method](task)
-    return measure(scores, judgments), chosen
+    return measure(scores, _judgments(task)), chosen
 
 
-def _served_rankings(method: str, task: Task, weights: Weights, index: DatasetIndex) -> tuple[list[Rows], str]:
-    """The rankings that the index answers with, and what was chosen on the labels, if anything."""
-    if method == "bm25":
-        return index.search_keywords(task.held_out), ""
-    if method == "fused":
-        return index.search_rank_fusion(task.held_out), ""
-    if not len(task.labelled):
-        return index.search_hybrid(task.held_out), ""
-    adaptation = index.adapt(weights, task.labelled)
-    chosen = f"{adaptation.learner}, lexical weight {index.engine.lexical_weight(adaptation.state)}"
-    return index.search_hybrid(task.held_out, adaptation.state), chosen
+def _judgments(task: Task) -> list[Judgments]:
+    """The judgments of the measured queries."""
+    return [task.dataset.texts.judgments[row] for row in task.measured]
 
 
 def _candidate_name(candidate: Candidate | None) -> str:

@@ -70,6 +70,21 @@ def test_learn_writes_weights_and_evaluate_measures_them(data: Path, tmp_path: P
     assert (tmp_path / "plots" / "forest.png").exists()
 
 
+def test_evaluate_measures_labels_as_they_come(data: Path, tmp_path: Path, command: Command) -> None:
+    done = command(
+        *("evaluate", data / "domains" / "w0", data / "domains" / "w1", "--embeddings", data, "--labels", "0,8"),
+        *("--seeds", "1", "--methods", "semantic,hybrid", "--skew", "0,1", "--labels-from", "first-results"),
+        *("--max-queries", "20", "--json", tmp_path / "out.json"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "over the same search without labels, queries not labelled, skew 1" in " ".join(done.stdout.split())
+    content = json.loads((tmp_path / "out.json").read_text())
+    settings = content["settings"]
+    assert (settings["skew"], settings["labels_from"], settings["max_queries"]) == ([0.0, 1.0], "first-results", 20)
+    assert {row["method"] for row in content["rows"]} == {"frozen", "semantic", "hybrid"}
+    assert all(row["queries"] <= 20 and row["labels_from"] == "first-results" for row in content["rows"])
+
+
 def test_folds_leave_families_out_and_are_reproducible(data: Path, tmp_path: Path, command: Command) -> None:
     for name in ("one", "two"):
         learn(command, data, tmp_path / name, "--folds", "2")
@@ -95,6 +110,15 @@ def test_folds_leave_families_out_and_are_reproducible(data: Path, tmp_path: Pat
         (("learn", "{data}/domains", "--out", "{tmp}/w", "--folds", "2", "--fold", "2"), 2, "there are 2 folds"),
         (("evaluate", "{data}/domains", "--labels", "8,some"), 2, "is not a list of whole numbers"),
         (("evaluate", "{data}/domains", "--labels", "-8"), 2, "-8 is less than 0"),
+        (("evaluate", "{data}/domains", "--skew", "0,some"), 2, "is not a list of numbers"),
+        (("evaluate", "{data}/domains", "--skew", "-1"), 2, "-1 is not from 0 to 5"),
+        (("evaluate", "{data}/domains", "--skew", "nan"), 2, "nan is not from 0 to 5"),
+        (("evaluate", "{data}/domains", "--labels-from", "dreams"), 2, "choose from all, first-results, clicks"),
+        (
+            ("evaluate", "{data}/domains", "--labels-from", "clicks", "--methods", "ridge"),
+            1,
+            "ridge shows no results that users could judge",
+        ),
         (("evaluate", "{data}/domains", "--weights", "{tmp}/none"), 1, "none holds no weights"),
         (("evaluate", "{data}/domains", "--methods", "magic"), 1, "no method is called 'magic'"),
     ],

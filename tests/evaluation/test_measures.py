@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from ir_measures import RR, R, nDCG
 
-from semsearch.evaluation.measures import macro_mean, measure, measure_rankings, paired_interval
+from semsearch.evaluation.measures import Sample, macro_mean, measure, measure_rankings, paired_interval
 
 
 def test_the_measures_are_those_of_ir_measures() -> None:
@@ -61,7 +61,7 @@ def test_a_ranking_may_be_shorter_than_the_measures_look() -> None:
 
 
 def test_families_count_alike() -> None:
-    one, two, three = np.full(5, 0.1), np.full(50, 0.3), np.full(7, 0.6)
+    one, two, three = Sample(np.full(5, 0.1)), Sample(np.full(50, 0.3)), Sample(np.full(7, 0.6))
     assert macro_mean({"f": {"a": [one], "b": [two]}, "g": {"c": [three, three]}}) == pytest.approx((0.2 + 0.6) / 2)
 
 
@@ -70,7 +70,7 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
     for trial in range(100):
         apart = {
             family: {
-                f"{family}{number}": [rng.normal(effect, 0.3, size=40)]
+                f"{family}{number}": [Sample(rng.normal(effect, 0.3, size=40))]
                 for number, effect in enumerate(rng.normal(0.05, 0.05, size=8))
             }
             for family in "fgh"
@@ -81,4 +81,4 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
 
 
 def test_no_difference_has_no_interval() -> None:
-    assert paired_interval({"f": {"a": [np.zeros(9)], "b": [np.zeros(4)]}}) == (0.0, 0.0)
+    assert paired_interval({"f": {"a": [Sample(np.zeros(9))], "b": [Sample(np.zeros(4))]}}) == (0.0, 0.0)
