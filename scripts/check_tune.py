@@ -3,10 +3,11 @@
 
     python scripts/check_tune.py DATA_DIR WEIGHTS [--labels 64]
 
-DATA_DIR and WEIGHTS are as in check_hybrid.py. In each data set with enough queries, `--labels` queries of one half are
-labelled, and the index is tuned on them. Then a domain adapts to the same labels, with the settings before and after
-tuning, and up to 200 queries of the other half are searched with both. Prints, for each data set, the choice, the
-estimated improvement and the measured one.
+DATA_DIR holds domains/NAME in BEIR's layout and embeddings/NAME.npz. WEIGHTS is a weights file, or a folder of those
+that `semsearch learn --folds` wrote. In each data set with enough queries, `--labels` queries of one half are labelled,
+and the index is tuned on them. Then a domain adapts to the same labels, with the settings before and after tuning, and
+up to 200 queries of the other half are searched with both. Prints, for each data set, the choice, the estimated
+improvement and the measured one.
 """
 
 from __future__ import annotations
@@ -14,21 +15,51 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+from collections import defaultdict
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
-from check_hybrid import MAX_QUERIES, interval, ndcg
-from labelled_datasets import unseen, vectorizer
+from labelled_datasets import over_families, unseen, vectorizer
 
 from semsearch.adapters.adapter import DomainAdapter
 from semsearch.domains.adapting import adapt
+from semsearch.domains.judgments import ranking_ndcg
 from semsearch.domains.tuning import Budget, TuningResult, tune
 from semsearch.evaluation.dataset_index import dataset_engine, judged_queries
 from semsearch.evaluation.protocol import open_weights
+from semsearch.metalearn.episodes import Dataset
+from semsearch.search.engine import SearchEngine
+from semsearch.types import Query
 
 BUDGET = Budget(search_ms=50, domain_kib=512)
+MAX_QUERIES = 200
+
+
+def ndcg(engine: SearchEngine, dataset: Dataset, rows: Sequence[int]) -> float:
+    """Mean nDCG@10 of some queries of a data set, as the engine ranks them. rows: indices of the queries."""
+    queries = [Query(dataset.texts.queries[row], domain="d") for row in rows]
+    values = []
+    for row, outcome in zip(rows, engine.search(queries), strict=True):
+        [judged] = judged_queries(dataset, [row])
+        values.append(ranking_ndcg([hit.id for hit in outcome.hits], judged))
+    return float(np.mean(values))
+
+
+def interval(differences: dict[tuple[str, str], list[float]]) -> str:
+    """Describe the mean over families with its 95% interval, and the worst data set. differences: by (family, name)."""
+    mean, means = over_families(differences)
+    by_family: dict[str, list[float]] = defaultdict(list)
+    for family, name in differences:
+        by_family[family].append(means[name])
+    families = np.array([np.mean(values) for values in by_family.values()])
+    resampled = np.random.default_rng(0).choice(families, (10_000, len(families))).mean(axis=1)
+    low, high = np.quantile(resampled, [0.025, 0.975])
+    worst = min(means, key=lambda name: means[name])
+    return f"{mean:+.4f} [{low:+.4f}, {high:+.4f}], worst {means[worst]:+.3f} {worst}"
 
 
 def measure(
