@@ -260,7 +260,7 @@ def evaluate(
     Support sets are drawn from one half of a data set's judged queries; nDCG@10, recall@100 and MRR@10 are measured on
     the other half (or as --skew says), by exact search. The tables show means over families with paired bootstrap
     intervals, the worst data set, and how many are significantly worse; with 0 among --labels also improvements over
-    the same search without labels.
+    the same search without labels, by family and by the "language" in domains.json or meta.json.
 
     Example: semsearch evaluate data/domains/cisi --labels 0,8,32 --json cisi.json
 

@@ -316,6 +316,16 @@ def test_languages_and_families_have_lines_of_their_own(tmp_path: Path, skewed: 
     assert "nDCG@10 over the same search without labels, by family, queries not labelled, skew 1" in titles
 
 
+def test_plots_are_drawn_of_the_first_skew(tmp_path: Path, skewed: list[Measurement]) -> None:
+    lines = summary(skewed)
+    draw(tmp_path / "both", skewed, lines)
+    without = [each for each in skewed if not each.skew]
+    draw(tmp_path / "first", without, [line for line in lines if not line.skew])
+    for name in ("gain.png", "forest.png", "chosen.png"):
+        assert (tmp_path / "both" / name).read_bytes() == (tmp_path / "first" / name).read_bytes()
+    draw(tmp_path / "second", [each for each in skewed if each.skew], [line for line in lines if line.skew])
+
+
 def test_labels_from_a_search_are_fewer_than_all_judgments(weights: Weights) -> None:
     dataset = domain(0, queries=60)
     given = {}
