@@ -20,9 +20,10 @@ from semsearch.adapters.verdict import MIN_LABELS, Reason, Verdict
 CAUTION = 0.3
 """Posterior standard deviations by which a candidate's expected improvement must exceed MARGIN."""
 WEAK_BASELINE_CAUTION = 3.0
-"""The same if the frozen encoder finds no labelled document, as with labels that are all wrong."""
+"""The same if the frozen encoder ranks labelled documents no better than chance, as with labels that are all wrong."""
 WEAK_BASELINE = 0.15
-"""nDCG@10 before adaptation below which caution rises from CAUTION to WEAK_BASELINE_CAUTION."""
+"""nDCG@10 before adaptation, on a scale from chance at 0 to 1, below which caution rises from CAUTION to
+WEAK_BASELINE_CAUTION."""
 MARGIN = 0.001
 """Improvement of nDCG@10."""
 
@@ -55,7 +56,7 @@ def decide(
     with torch.no_grad():
         before, improvements, transformed = cross_validate(candidates, meta_parameters, basis, support)
         mean, deviation = posterior(prior.select(considered), before, improvements)
-        deviations = caution(before.double().numpy())
+        deviations = caution(before.double().numpy(), support.chance_ndcg.double().numpy())
         best = int(np.argmax(mean - deviations * deviation))
         estimate, half_width = float(mean[best]), 1.96 * float(deviation[best])
         adapted = estimate - deviations * float(deviation[best]) > MARGIN
@@ -82,9 +83,14 @@ def _refusal(support: Support) -> Reason | None:
     return Reason.ONE_DOCUMENT if support.has_one_answer else None
 
 
-def caution(before: Numbers, *, least: float = CAUTION, most: float = WEAK_BASELINE_CAUTION) -> float:
-    """Return the required number of standard deviations, given (n,) nDCG@10 before adaptation.
+def caution(before: Numbers, chance: Numbers, *, least: float = CAUTION, most: float = WEAK_BASELINE_CAUTION) -> float:
+    """Return the required number of standard deviations.
 
-    It is `least`, and rises to `most` as the mean falls from WEAK_BASELINE to 0.
+    It is `least`, and rises to `most` as the mean of `before` falls from WEAK_BASELINE of the distance between chance
+    and 1 to chance.
+
+    before: (n,) nDCG@10 of each labelled query before adaptation. chance: (n,) that of a random order of its judged
+    documents, as `Support.chance_ndcg`.
     """
-    return least + (most - least) * max(0.0, 1 - float(before.mean()) / WEAK_BASELINE)
+    above_chance = float((before - chance).mean()) / max(1 - float(chance.mean()), 1e-9)
+    return least + (most - least) * min(1.0, max(0.0, 1 - above_chance / WEAK_BASELINE))

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from semsearch.adapters.ndcg import ndcg
 from semsearch.errors import LabelError
 from semsearch.types import Rows, Vectors
 
@@ -71,6 +72,24 @@ class Support:
         relevant = self.relevance > 0
         is_frequent = int(relevant.sum(dim=0).max()) > len(self) / 2
         return is_frequent and float(relevant.sum(dim=1).float().mean()) < 2
+
+    @property
+    def chance_ndcg(self) -> Tensor:
+        """(n,) nDCG@10 that a random order of each query's judged documents has on average.
+
+        It is 0 for fully judged queries: of a whole corpus, a random order finds next to nothing. Of the first results
+        of a search, whatever is marked among them, it finds much.
+        """
+        chance = self.queries.new_zeros(len(self))
+        if self.unjudged is None:
+            return chance
+        judged = min(UNJUDGED_DEPTH, len(self.documents)) - self.unjudged.sum(dim=1)
+        for query in torch.nonzero(self.unjudged.any(dim=1))[:, 0].tolist():
+            relevance = self.relevance[query].double().numpy()
+            count = max(int(judged[query]), int((relevance > 0).sum()))
+            # every rank holds the mean relevance on average
+            chance[query] = float(ndcg(np.full(count, relevance.sum() / count), relevance))
+        return chance
 
     def __len__(self) -> int:
         return len(self.queries)

@@ -22,8 +22,8 @@ MIN_LABELS = 16
 CAUTION = 1.0
 """Standard errors by which votes must be better than none."""
 WEAK_BASELINE_CAUTION = 4.0
-"""The same if no labelled query finds an answer, as with labels that are all wrong: every change then improves. It
-rises as that of the guard does."""
+"""The same if answers are ranked no better than by chance, as with labels that are all wrong: every change then
+improves. It rises as that of the guard does."""
 PENALTY = 0.1
 """nDCG@10 by which they must be better beyond that, divided by the number of labelled queries."""
 
@@ -39,5 +39,6 @@ def choose_vote_weight(support: Support, adapted: Tensor, scale: float) -> float
     votes = torch.from_numpy(held_out_votes(support.queries.float().numpy(), support.relevance.float().numpy(), scale))
     scores, weights = support.scores(adapted), [round(weight * scale, 4) for weight in WEIGHTS]
     ndcg = [scores_ndcg(scores + weight * votes.to(scores), support).double().numpy() for weight in weights]
-    required = caution(ndcg[0], least=CAUTION, most=WEAK_BASELINE_CAUTION)
+    chance = support.chance_ndcg.double().numpy()
+    required = caution(ndcg[0], chance, least=CAUTION, most=WEAK_BASELINE_CAUTION)
     return weights[one_standard_error_rule(np.stack(ndcg, axis=1), caution=required, penalty=PENALTY)]

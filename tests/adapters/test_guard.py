@@ -11,7 +11,7 @@ import torch
 from semsearch.adapters.adapter import Adapter
 from semsearch.adapters.candidates import Candidate
 from semsearch.adapters.cross_validation import cross_validate
-from semsearch.adapters.guard import decide
+from semsearch.adapters.guard import caution, decide
 from semsearch.adapters.learners import LEARNERS
 from semsearch.adapters.losses import support_ndcg
 from semsearch.adapters.meta_parameters import MetaParameters
@@ -69,6 +69,32 @@ def test_it_declines_random_labels(labels: int, seed: int) -> None:
     assert verdict.reason is Reason.NO_IMPROVEMENT
     assert "Not adapted" in verdict.explanation()
     assert not verdict.state.keys.size
+
+
+@pytest.mark.parametrize("labels", [32, 128])
+@pytest.mark.parametrize("seed", [1, 2, 3, 4, 5, 6])
+def test_it_declines_random_marks_of_the_first_results(labels: int, seed: int) -> None:
+    world, rng = domain(seed, queries=260), np.random.default_rng(seed)
+    first = np.argsort(-world.queries[:labels] @ world.documents.T, axis=1)[:, :10]
+    judgments = [
+        {int(row): float(rng.random() < 0.4) for row in rows} | {int(rows[rng.integers(10)]): 1.0} for rows in first
+    ]
+    support = build_support(world.documents, world.queries[:labels], judgments, partially_judged=[True] * labels)
+    # a random order of ten documents, some of which are marked, has a high nDCG@10
+    assert float(support_ndcg(support.queries, support).mean()) > 0.5
+    assert not judge(support, seed=seed).adapted
+
+
+def test_caution_rises_from_the_weak_baseline_to_chance() -> None:
+    before, chance = np.full(8, 0.8), np.full(8, 0.6)
+    assert caution(before, np.zeros(8), least=1, most=3) == 1
+    assert caution(before, chance, least=1, most=3) == 1
+    assert caution(before, np.full(8, 0.8), least=1, most=3) == 3
+    assert caution(before, np.full(8, 0.9), least=1, most=3) == 3
+    assert caution(np.full(8, 0.03), np.zeros(8), least=1, most=3) == pytest.approx(2.6)
+    assert caution(np.full(8, 0.63), chance, least=1, most=3) == pytest.approx(2.0)
+    # of a single click that is the only judged document, nothing can be said
+    assert caution(np.ones(8), np.ones(8), least=1, most=3) == 3
 
 
 @pytest.mark.parametrize("labels", [8, 32, 128])

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from semsearch.adapters.losses import listwise_loss, residuals, support_ndcg
+from semsearch.adapters.ndcg import ndcg
 from semsearch.adapters.support import Judgments, build_support
 from semsearch.errors import LabelError
 from tests.adapters.worlds import DIMENSION, unit
@@ -85,6 +86,26 @@ def test_unjudged_documents_are_left_out_of_the_rankings_of_partially_judged_que
     few = partial.select(rows).subsample_negatives(200).to(torch.float64)
     assert few.unjudged is not None
     assert few.unjudged.shape == few.relevance.shape
+
+
+def test_chance_is_the_mean_ndcg_of_random_orders_of_the_judged_documents() -> None:
+    nearest = np.argsort(-(QUERIES @ DOCUMENTS.T), axis=1)
+    marks = [[1], [0, 1, 0], [3, 0, 1, 0, 0], [1] * 6 + [0] * 8, [0, 1]]
+    judgments = [
+        dict(zip(rows.tolist(), map(float, of_query), strict=False))
+        for rows, of_query in zip(nearest, marks, strict=True)
+    ]
+    support = build_support(DOCUMENTS, QUERIES, judgments, partially_judged=[True] * 4 + [False])
+    # the queries are sorted by their vectors
+    order = np.lexsort(QUERIES.T[::-1]).tolist()
+    rng = np.random.default_rng(0)
+    for chance, index in zip(support.chance_ndcg.tolist(), order, strict=True):
+        if index == 4:  # fully judged
+            assert chance == 0
+            continue
+        shuffled = np.array([rng.permutation(marks[index]) for _ in range(20_000)])
+        assert chance == pytest.approx(float(ndcg(shuffled, shuffled).mean()), abs=0.01)
+    assert build_support(DOCUMENTS, QUERIES, JUDGMENTS).chance_ndcg.tolist() == [0] * 5
 
 
 def test_lexical_scores_are_held_with_their_documents_and_added_to_the_cosines() -> None:
