@@ -185,6 +185,7 @@ def serve(
     deadline_s: Annotated[float, _limit("deadline_s")] = DEFAULTS.deadline_s,
     query_cache_size: Annotated[int, _limit("query_cache_size")] = DEFAULTS.query_cache_size,
     suggestions: Annotated[bool, _limit("suggestions")] = DEFAULTS.suggestions,
+    keep_queries: Annotated[int, _limit("keep_queries")] = DEFAULTS.keep_queries,
     write_key: WriteKey = None,
     read_only: ReadOnly = False,
     adapt_after: AdaptAfter = 8,
@@ -231,6 +232,7 @@ def serve(
         deadline_s=deadline_s,
         query_cache_size=query_cache_size,
         suggestions=suggestions,
+        keep_queries=keep_queries,
     )
     _serve(
         indexes,

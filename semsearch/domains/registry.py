@@ -15,6 +15,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from semsearch.adapters.adapter import Adapter
 from semsearch.adapters.state import DomainState
 from semsearch.adapters.weights import Weights
@@ -25,8 +27,9 @@ from semsearch.domains.versions import VersionHistory
 from semsearch.errors import StateError, WeightsError
 from semsearch.search.engine import SearchEngine
 from semsearch.storage.domains import DomainRecord, DomainStore, Version
+from semsearch.storage.kept_queries import KeptQueries, KeptSummary
 from semsearch.storage.labels import EntryFilter, LabelLog
-from semsearch.types import Click, Label
+from semsearch.types import Click, Label, Vectors
 
 # it imports torch, which takes a second: only when a domain is adapted
 if TYPE_CHECKING:
@@ -60,6 +63,8 @@ class DomainStatus:
     clicks: int
     pending: int
     """Number of log entries that the current version does not take into account."""
+    kept: KeptSummary
+    """Queries that a server kept; none if they are damaged."""
 
 
 class DomainRegistry:
@@ -86,6 +91,8 @@ class DomainRegistry:
         self.log = LabelLog(index)
         record = engine.manifest.encoder
         self.store = DomainStore(index, encoder_sha256=record.weights_sha256, dimension=record.dimension)
+        self.kept = KeptQueries(index, dimension=record.dimension, encoder_sha256=record.weights_sha256)
+        """Queries that a server kept, if it was allowed to."""
         self.history = VersionHistory(self.store, self.log)
         self._adapt_support = adapt_support
         self._bias = bias
@@ -171,6 +178,13 @@ class DomainRegistry:
         """Return the position bias of clicks: as set, or estimated from the clicks of all domains."""
         return self._bias or estimate_bias([click for _, click in self.log.clicks(EntryFilter())])
 
+    def kept_vectors(self, domain: str) -> Vectors:
+        """Return the vectors of the domain's kept queries, as `KeptQueries.vectors`; none if they are damaged."""
+        try:
+            return self.kept.vectors(domain)
+        except StateError:
+            return np.zeros((0, self.store.dimension), np.float32)
+
     def rollback(self, domain: str, to: int | None = None) -> Version:
         """Restore an earlier version, as `VersionHistory.rollback`, and serve it."""
         with self._lock:
@@ -225,10 +239,13 @@ class DomainRegistry:
         return self._status(domain, self.log.counts(domain))
 
     def all_statuses(self) -> list[DomainStatus]:
-        """Return the status of every domain with labels, clicks or a record, sorted by name, without damaged ones."""
+        """Return the status of every domain with labels, clicks, kept queries or a record, without damaged ones.
+
+        Sorted by name.
+        """
         counts = self.log.counts()
         statuses = []
-        for domain in sorted({*self.store.names(), *counts}):
+        for domain in sorted({*self.store.names(), *self.kept.names(), *counts}):
             try:
                 statuses.append(self._status(domain, counts))
             except StateError:
@@ -294,7 +311,12 @@ class DomainRegistry:
         entries = counts.get(domain, {"label": 0, "click": 0})
         record = self.store.record(domain)
         last_entry = record.current.last_entry if record.current is not None else 0
-        return DomainStatus(record, entries["label"], entries["click"], self.log.count_since(domain, last_entry))
+        try:
+            kept = self.kept.summary(domain)
+        except StateError:
+            kept = KeptSummary(0, None)
+        pending = self.log.count_since(domain, last_entry)
+        return DomainStatus(record, entries["label"], entries["click"], pending, kept)
 
 
 def _equal_states(first: DomainState | None, second: DomainState | None) -> bool:

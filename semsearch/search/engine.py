@@ -360,13 +360,14 @@ class SearchEngine:
         results = self._search_filtered(vectors, [*queries, *(queries[index] for index in compared)])
         times = BatchTimes(encode_s, adapted - started, perf_counter() - adapted)
         unadapted = {
-            index: DenseResult(vectors[row], *results[row], times, UNADAPTED)
+            index: DenseResult(vectors[row], frozen[index], *results[row], times, UNADAPTED)
             for row, index in enumerate(compared, start=len(queries))
         }
         domain_adapters = [adapter.for_domain(query.domain) for query in queries]
         return [
             DenseResult(
                 vectors[index],
+                frozen[index],
                 *results[index],
                 times,
                 domain_adapter,

@@ -58,6 +58,8 @@ class DenseResult:
 
     vector: Vectors
     """(dim,) float32, the query vector after adaptation."""
+    encoded: Vectors
+    """(dim,) float32, the query vector as the encoder returned it, before adaptation."""
     passages: Rows
     """(n,) the best passage of each document, best first."""
     scores: Scores

@@ -16,6 +16,7 @@ from semsearch.storage.corpus import Corpus, Segment
 from semsearch.storage.documents import CONSISTENCY_CHECKS, open_read_only
 from semsearch.storage.domains import DomainStore
 from semsearch.storage.generations import OpenGeneration, open_current, stale_paths
+from semsearch.storage.kept_queries import KeptQueries
 from semsearch.storage.labels import FILE as LABELS
 from semsearch.storage.manifest import EncoderRecord
 
@@ -56,6 +57,7 @@ def check(folder: Path) -> CheckReport:
         problems = [
             *_generation_problems(generation),
             *_domain_problems(folder, manifest.encoder),
+            *_kept_query_problems(folder, manifest.encoder),
             *_label_problems(folder),
         ]
         return CheckReport(tuple(problems), notes, len(manifest.files), manifest.documents, manifest.passages)
@@ -134,6 +136,15 @@ def _domain_problems(folder: Path, encoder: EncoderRecord) -> Iterator[str]:
             record = store.record(name)
             for version in record.versions:
                 store.state(name, version)
+        except SemsearchError as error:
+            yield str(error)
+
+
+def _kept_query_problems(folder: Path, encoder: EncoderRecord) -> Iterator[str]:
+    kept = KeptQueries(folder, dimension=encoder.dimension, encoder_sha256=encoder.weights_sha256)
+    for name in kept.names():
+        try:
+            kept.read(name)
         except SemsearchError as error:
             yield str(error)
 

@@ -6,6 +6,7 @@
       DOMAIN/              its name, percent-encoded
         domain.json          its parent and its versions, the last of which is served
         000003.safetensors   the state of version 3
+        queries.safetensors  queries that a server may keep, see `kept_queries.py`
 
 The state of a version is written before the record that names it, and one rename replaces the record. A reader
 therefore sees either the previous version or the new one, complete. A state uses the encoder's coordinates: it stays
@@ -102,7 +103,7 @@ class DomainStore:
 
     def check_name(self, domain: str) -> None:
         """Raise StateError if `domain` is not a valid name."""
-        _folder_name(domain)
+        folder_name(domain)
 
     def names(self) -> list[str]:
         """Return the names of all domains that have a record, sorted."""
@@ -193,7 +194,7 @@ class DomainStore:
                 state.save(folder / version.state, header)
             versions, state_files = _trim_history((*record.versions, version))
             self._write(record.model_copy(update={"versions": versions}))
-            for path in folder.glob("*.safetensors"):
+            for path in folder.glob("[0-9]*.safetensors"):
                 if path.name not in state_files:
                     path.unlink(missing_ok=True)
         return version
@@ -291,7 +292,7 @@ class DomainStore:
             name = record.parent
 
     def _folder(self, domain: str) -> Path:
-        return self.folder / _folder_name(domain)
+        return self.folder / folder_name(domain)
 
     @contextmanager
     def _locked_record(self, domain: str) -> Iterator[DomainRecord]:
@@ -300,9 +301,9 @@ class DomainStore:
         try:
             # not the index's folder: one that was moved or deleted is not to be replaced by an empty one
             self.folder.mkdir(exist_ok=True)
-            folder.mkdir(exist_ok=True)
             with (self.folder / "lock").open("a") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
+                folder.mkdir(exist_ok=True)
                 yield self.record(domain)
         except OSError as error:
             raise StorageError(
@@ -327,8 +328,8 @@ def _trim_history(versions: tuple[Version, ...]) -> tuple[tuple[Version, ...], s
     return tuple(v if v.state in state_files else v.model_copy(update={"state": None}) for v in versions), state_files
 
 
-def _folder_name(domain: str) -> str:
-    """The name of a domain's folder. Raises StateError if `domain` is not a valid name."""
+def folder_name(domain: str) -> str:
+    """Return the name of a domain's folder. Raises StateError if `domain` is not a valid name."""
     if problem := domain_name_problem(domain):
         raise StateError(problem)
     return quote(domain, safe="")

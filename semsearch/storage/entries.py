@@ -19,6 +19,8 @@ MAX_SHOWN = 200
 """Documents of one result list."""
 MAX_POSITION = 10_000
 MAX_RELEVANCE = 1_000
+MAX_KEEP_DAYS = 3_650
+"""Longest time that a server may keep queries."""
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 MAX_CLOCK_ERROR = timedelta(days=1)
 """How far ahead of this machine's clock the time of an entry may be: the latest label counts, so one that is dated far

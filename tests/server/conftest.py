@@ -12,6 +12,7 @@ from semsearch.encoders.encoder import Encoder
 from semsearch.search.engine import SearchEngine
 from semsearch.server.app import create_app
 from semsearch.server.runtime.service import AdaptationSettings
+from semsearch.server.schemas.search import Limits
 from semsearch.server.security import WriteKeys
 from tests.conftest import ANIMALS, build_index, write_jsonl
 
@@ -30,11 +31,11 @@ def serve(index: Path, tiny_encoder: Encoder) -> Iterator[Serve]:
     """A function that serves the index, each time as after a restart of the server."""
     opened: list[Callable[[], None]] = []
 
-    def start(*, keys: WriteKeys | None = None, after: int = 0) -> FlaskClient:
+    def start(*, keys: WriteKeys | None = None, after: int = 0, limits: Limits | None = None) -> FlaskClient:
         for close in opened:
             close()
         engine = SearchEngine.open(index, encoder=tiny_encoder)
-        app = create_app({"zoo": engine}, keys=keys, adaptation=AdaptationSettings(after=after))
+        app = create_app({"zoo": engine}, keys=keys, adaptation=AdaptationSettings(after=after), limits=limits)
         opened[:] = [app.extensions["semsearch"].close, engine.close]
         return app.test_client()
 

@@ -125,6 +125,8 @@ def domain_model(service: SearchService, index: ServedIndex, status: DomainStatu
         clicks=status.clicks,
         pending=status.pending,
         adapting=service.worker.busy(index.name, domain),
+        kept_queries=status.kept.count,
+        kept_since=status.kept.oldest,
     )
 
 

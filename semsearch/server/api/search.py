@@ -219,6 +219,7 @@ def _search(service: SearchService, params: SearchRequest) -> Response:
     result = service.search(
         params.index, queries, abandoned=client_disconnected(), facets=params.facets, explain=params.explain
     )
+    service.keep_queries(result)
     return answer(
         SearchResponse(
             index=result.index,

@@ -127,6 +127,8 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
             answer = service.search(name, [query], abandoned=client_disconnected(), facets=facets)
         except QueryError as error:
             return html("search.html", 422, refusal=str(error), **values)
+        # the page searches while its user types
+        service.keep_queries(answer, typed=True)
         [outcome] = answer.outcomes
         return html(
             "search.html",

@@ -41,6 +41,7 @@ class AdaptationWorker:
         domains: Mapping[str, DomainRegistry],
         *,
         after: int,
+        before_adapting: Callable[[str, str], None] = lambda _index, _domain: None,
         on_adapted: AdaptationObserver = lambda _outcome, _seconds: None,
         refresh: Callable[[str], bool] = lambda _index: True,
         interrupt: Callable[[], None] = lambda: None,
@@ -48,13 +49,15 @@ class AdaptationWorker:
         """Start the thread.
 
         domains: registries by index. after: new labels and clicks after which a domain is adapted automatically; 0:
-        never. refresh: called with each index before its domains are checked for changes on disk; false if its folder
-        cannot be read. interrupt: called on `close` if the running adaptation does not end soon; ends it.
+        never. before_adapting: called with the index and the domain; does not raise. refresh: called with each index
+        before its domains are checked for changes on disk; false if its folder cannot be read. interrupt: called on
+        `close` if the running adaptation does not end soon; ends it.
         """
         self._refresh_index = refresh
         self._interrupt = interrupt
         self._domains = dict(domains)
         self._after = after
+        self._before_adapting = before_adapting
         self._on_adapted = on_adapted
         self._queue: deque[tuple[str, str]] = deque()
         self._futures: dict[tuple[str, str], Future[Version]] = {}
@@ -184,6 +187,7 @@ class AdaptationWorker:
         started = perf_counter()
         try:
             _prepare_torch()
+            self._before_adapting(index, domain)
             version = self._domains[index].adapt(domain)
         except Exception as error:
             self._clear_running()

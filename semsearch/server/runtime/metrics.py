@@ -71,6 +71,12 @@ class Metrics:
             registry=self.registry,
         )
         self.entries = Counter("semsearch_entries", "Labels and clicks stored", ("kind",), registry=self.registry)
+        self._kept = Counter(
+            "semsearch_kept_queries",
+            "Queries of named domains by outcome: kept on disk, dropped, or failed to be written",
+            ("outcome",),
+            registry=self.registry,
+        )
         self._adaptations = Counter("semsearch_adaptations", "Adaptations by outcome", ("how",), registry=self.registry)
         self._adaptation_seconds = Histogram(
             "semsearch_adaptation_seconds",
@@ -115,6 +121,10 @@ class Metrics:
     def observe_vector(self, cached: bool) -> None:
         """Count a query vector as cached or encoded."""
         self._vectors.labels("memory" if cached else "encoder").inc()
+
+    def observe_kept(self, outcome: str, queries: int) -> None:
+        """Count queries that were collected to be kept. outcome: `kept`, `dropped` or `failed`."""
+        self._kept.labels(outcome).inc(queries)
 
     def observe_adaptation(self, outcome: str, seconds: float) -> None:
         """Record the outcome of an adaptation and its duration."""

@@ -19,6 +19,7 @@ from semsearch.search.engine import EncoderStages, Outcome, SearchEngine
 from semsearch.server.runtime.adaptation_worker import AdaptationWorker
 from semsearch.server.runtime.encoder_pool import EncoderPool
 from semsearch.server.runtime.metrics import Metrics, count_outcome
+from semsearch.server.runtime.query_collector import QueryCollector
 from semsearch.server.runtime.served_index import ServedIndex
 from semsearch.server.schemas.search import Limits
 from semsearch.types import Query
@@ -109,9 +110,12 @@ class SearchService:
         # the first run of a model allocates its memory, which is slow
         for engine in engines.values():
             self._pool.retrieve(engine, [Query("warm up")], timeout_s=WARM_UP_TIMEOUT_S)
+        writable = {name: index.domains for name, index in self.indexes.items() if index.writable}
+        self._collector = QueryCollector(writable, days=limits.keep_queries, observe=metrics.observe_kept)
         self.worker = AdaptationWorker(
-            {name: index.domains for name, index in self.indexes.items() if index.writable},
+            writable,
             after=adaptation.after,
+            before_adapting=self._collector.flush,
             on_adapted=metrics.observe_adaptation,
             refresh=lambda name: self.indexes[name].refresh(),
             interrupt=self._process.close if self._process is not None else lambda: None,
@@ -183,9 +187,14 @@ class SearchService:
             stages=stages,
         )
 
+    def keep_queries(self, answer: SearchAnswer, *, typed: bool = False) -> None:
+        """Keep the queries of a search, if the server may; as `QueryCollector.collect`."""
+        self._collector.collect(answer.index, answer.outcomes, typed=typed)
+
     def close(self) -> None:
         """Stop the adaptation worker and the index writers, then the encoders. The engines stay open."""
         self.worker.close()
+        self._collector.close()
         for index in self.indexes.values():
             index.close()
         self._pool.close()

@@ -255,6 +255,8 @@ class DomainModel(_Answer):
     clicks: int
     pending: int = Field(description="Log entries not yet included in the version")
     adapting: bool = Field(description="Whether an adaptation is queued or running")
+    kept_queries: int = Field(description="Number of its queries that a server kept (`--keep-queries`)")
+    kept_since: datetime | None = Field(description="When the oldest of them was last asked; null without any")
 
 
 class DomainsResponse(_Answer):

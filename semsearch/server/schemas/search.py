@@ -20,6 +20,7 @@ from pydantic import (
 from semsearch.errors import FilterError, QueryError
 from semsearch.filters.expression import parse_optional_filter
 from semsearch.filters.tree import Filter, check_size
+from semsearch.storage.entries import MAX_KEEP_DAYS
 from semsearch.types import DEFAULT_DOMAIN, MAX_K, MAX_OFFSET, Mode, Sort, domain_name_problem
 
 MAX_METADATA_DEPTH = 100
@@ -63,6 +64,14 @@ class Limits(BaseModel):
     )
     suggestions: bool = Field(
         True, description="Whether past queries of a domain are suggested to clients that may write"
+    )
+    keep_queries: int = Field(
+        0,
+        ge=0,
+        le=MAX_KEEP_DAYS,
+        description="Days for which searches of a named domain are kept with the index, for `semsearch labels suggest`"
+        " and for adapting: texts, counts and times of at most 300 queries a domain, which are personal data;"
+        " `semsearch domains forget-queries` deletes them; 0: none are kept",
     )
 
     @property
