@@ -29,6 +29,7 @@ import numpy.typing as npt
 from semsearch.adapters.weights import DEFAULT_WEIGHTS, Weights
 from semsearch.domains.recommending import Recommendations
 from semsearch.domains.registry import DomainRegistry, DomainStatus, adapt_function
+from semsearch.domains.suggesting import Suggestions
 from semsearch.encoders.custom import TextEncoder, from_object
 from semsearch.encoders.encoder import Encoder
 from semsearch.errors import EncoderError, LabelError, QueryError
@@ -44,6 +45,7 @@ from semsearch.search.comparison import Comparison, compared
 from semsearch.search.engine import Outcome, SearchEngine
 from semsearch.storage.domains import Version
 from semsearch.storage.entries import check_entry, click_position
+from semsearch.storage.kept_queries import KeptQuery
 from semsearch.storage.labels import EntryFilter
 from semsearch.storage.left_out import LeftOut
 from semsearch.storage.manifest import Manifest
@@ -171,6 +173,23 @@ class Domain:
         documents.
         """
         return self._index._registry.recommend(self.name, k, diversity=diversity)
+
+    def suggest(self, k: int = 5, *, results: int = 5) -> Suggestions:
+        """Suggest which queries to label next, and which of their results to mark.
+
+        Of the queries that were clicked for or that a server kept (`semsearch serve --keep-queries`), those without a
+        label: popular ones that are unlike the labelled ones and that the index's rankings disagree on. Without any,
+        `reason` says why. Raises QueryError if k or `results` is not from 1 to 50.
+        """
+        return self._index._registry.suggest(self.name, k, results=results)
+
+    def kept_queries(self) -> list[KeptQuery]:
+        """Return the queries that a server kept, the one that was asked last first. Raises StateError if damaged."""
+        return self._index._registry.kept.queries(self.name)
+
+    def forget_queries(self) -> bool:
+        """Delete the queries that a server kept, and return whether there were any."""
+        return self._index._registry.kept.forget(self.name)
 
     def labels(self) -> list[Label]:
         """Return the labels that are not retracted, oldest first."""
@@ -487,7 +506,7 @@ class Index:
         return Domain(self, name)
 
     def domains(self) -> list[str]:
-        """Return the names of all domains that were labelled or adapted."""
+        """Return the names of all domains that have labels, clicks, kept queries, a parent or an adaptation."""
         return [status.record.domain for status in self._registry.all_statuses()]
 
     def document(self, doc_id: str) -> Document | None:

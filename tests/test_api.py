@@ -114,6 +114,22 @@ def test_a_reopened_index_has_the_adaptations_of_its_domains(index: Index, tiny_
     assert team.rollback(1).restored == 1
 
 
+def test_a_domain_suggests_what_to_label_of_clicked_and_kept_queries(index: Index) -> None:
+    asking = index.domain("asking")
+    assert "start the server with --keep-queries" in asking.suggest().reason
+    asking.click("nectar", "bee", position=1)
+    kept = index._registry.kept
+    kept.add("asking", [("barks", index._engine.encode_label("barks")[0])] * 2, days=7)
+    assert [(query.text, query.times_asked) for query in asking.suggest().queries] == [("barks", 2), ("nectar", 1)]
+    [query] = asking.suggest(1, results=2).queries
+    assert len(query.hits) == 2
+    assert [(query.text, query.count) for query in asking.kept_queries()] == [("barks", 2)]
+    assert (asking.status().kept.count, asking.forget_queries(), asking.forget_queries()) == (1, True, False)
+    assert asking.kept_queries() == []
+    with pytest.raises(semsearch.QueryError, match="k is 0: ask for 1 to 50"):
+        asking.suggest(0)
+
+
 def test_a_domain_adapts_with_the_shipped_weights(real_encoder: Encoder) -> None:
     documents = [
         {"id": name, "text": f"Handbook number {n}: {animal['text']}"}

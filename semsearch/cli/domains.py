@@ -38,15 +38,17 @@ if TYPE_CHECKING:
     from semsearch.search.comparison import ComparedHit, Comparison
     from semsearch.storage.corpus import Corpus
     from semsearch.storage.domains import DomainStore, Version
+    from semsearch.storage.kept_queries import KeptQueries
     from semsearch.storage.labels import LabelLog
 
 labels = typer.Typer(
-    no_args_is_help=True, help="Import, export or retract the labels and clicks recorded for an index."
+    no_args_is_help=True,
+    help="Import, export or retract the labels and clicks recorded for an index; suggest what to label next.",
 )
 domains = typer.Typer(
     no_args_is_help=True,
     help="List, roll back, reset, export and import the domains of an index: groups of queries, such as those of one"
-    " team or user, each with an adaptation of its own.",
+    " team or user, each with an adaptation of its own. Delete the queries that a server kept of them.",
 )
 
 Index = Annotated[Path, typer.Argument(help="Folder of a built index.")]
@@ -305,40 +307,86 @@ def retract(
 labels.command("withdraw", hidden=True)(retract)
 
 
+@labels.command("suggest")
+def suggest_labels(
+    index: Index,
+    domain: Domain = DEFAULT_DOMAIN,
+    k: Annotated[int, typer.Option("-k", min=1, max=50, help="Number of queries to suggest.")] = 5,
+    results: Annotated[int, typer.Option(min=1, max=50, help="Number of results to mark for each query.")] = 5,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
+    device: Device = "auto",
+    threads: Threads = None,
+) -> None:
+    """Suggest which queries to label next, and which of their results to mark.
+
+    Of the queries that were clicked for, or that a server kept (`semsearch serve --keep-queries`), those without a
+    label: popular ones that are unlike the labelled ones, and for which the rankings of the index disagree.
+
+    Example: semsearch labels suggest index/python --domain plain
+    """
+    check_domain_name(domain)
+    with open_registry(index, None, device=device, threads=threads) as registry:
+        suggestions = registry.suggest(domain, k, results=results)
+    if suggestions.reason:
+        err.print(f"nothing to suggest: {suggestions.reason}", soft_wrap=True, markup=False)
+    if as_json:
+        for query in suggestions.queries:
+            hits = [{"id": hit.id, "title": hit.title} for hit in query.hits]
+            write_json({"query": query.text, "times_asked": query.times_asked, "hits": hits})
+    elif suggestions.queries:
+        table = Table(show_lines=True)
+        for column in ("query", "times asked", "results to mark: id, title"):
+            table.add_column(column)
+        for query in suggestions.queries:
+            lines = [f"{hit.id}  {hit.title}".rstrip() for hit in query.hits]
+            table.add_row(Text(query.text), str(query.times_asked), Text("\n".join(lines)))
+        out.print(table)
+
+
 @domains.command("list")
 def list_domains(
     index: Index, as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False
 ) -> None:
-    """List the domains of an index: parent, version in use, learner, numbers of labels and clicks, and the reason.
+    """List the domains of an index: parent, version in use, learner, numbers of labels, clicks and kept queries, and
+    the reason.
 
     Example: semsearch domains list index/python
     """
+    from semsearch.storage.kept_queries import KeptSummary
     from semsearch.storage.labels import LabelLog
 
-    store = _open_store(index)
+    store, kept = _open_store(index), _open_kept_queries(index)
     with closing(LabelLog(index)) as log:
         counts = log.counts()
     table = Table()
-    for column in ("domain", "parent", "version", "learner", "labels", "clicks", "reason"):
+    for column in ("domain", "parent", "version", "learner", "labels", "clicks", "kept queries", "reason"):
         table.add_column(column)
-    for name in sorted({*store.names(), *counts}):
+    for name in sorted({*store.names(), *kept.names(), *counts}):
         try:
             record = store.record(name)
         except StateError as error:
             err.print(Text.assemble((name, "yellow"), f": {error}"), soft_wrap=True)
             continue
+        try:
+            queries = kept.summary(name)
+        except StateError as error:
+            err.print(Text.assemble((name, "yellow"), f": {error}"), soft_wrap=True)
+            queries = KeptSummary(0, None)
         adapter, entries = store.domain_adapter(name), counts.get(name, {"label": 0, "click": 0})
         if as_json:
             value = {
                 **record.model_dump(mode="json"),
                 **entries,
+                "kept_queries": queries.count,
+                "kept_since": queries.oldest and queries.oldest.isoformat(),
                 "served_by": adapter.domain,
                 "reason": adapter.full_reason,
             }
             sys.stdout.write(json.dumps(value) + "\n")
         else:
             cells = (str(adapter.version or ""), adapter.learner, str(entries["label"]), str(entries["click"]))
-            table.add_row(Text(name), Text(record.parent or ""), *cells, Text(adapter.full_reason))
+            since = f"{queries.count} since {queries.oldest:%Y-%m-%d}" if queries.oldest is not None else ""
+            table.add_row(Text(name), Text(record.parent or ""), *cells, since, Text(adapter.full_reason))
     if not as_json:
         out.print(table)
 
@@ -379,7 +427,7 @@ def rollback(
 
 @domains.command()
 def reset(index: Index, domain: DomainName) -> None:
-    """Remove the adaptation of a domain, as a new version. Its labels and earlier versions stay.
+    """Remove the adaptation of a domain, as a new version. Its labels, kept queries and earlier versions stay.
 
     Example: semsearch domains reset index/python plain
     """
@@ -389,6 +437,25 @@ def reset(index: Index, domain: DomainName) -> None:
         out.print("there was nothing to reset")
     else:
         _print_version(version)
+
+
+@domains.command("forget-queries")
+def forget_queries(
+    index: Index,
+    domain: Annotated[
+        str | None, typer.Argument(metavar="[DOMAIN]", help="The domain's name; without it, all domains of the index.")
+    ] = None,
+) -> None:
+    """Delete the queries that a server kept of a domain, or of all domains. Labels, clicks and versions stay.
+
+    A server that runs with --keep-queries may write searches of the last minute afterwards: stop it, or start it again
+    without the option, to keep none.
+
+    Example: semsearch domains forget-queries index/python plain
+    """
+    kept = _open_kept_queries(index)
+    names = kept.forget_all() if domain is None else [name for name in (domain,) if kept.forget(name)]
+    out.print(f"kept queries deleted: {', '.join(names)}" if names else "no queries were kept", markup=False)
 
 
 @domains.command()
@@ -485,6 +552,14 @@ def _open_store(index: Path) -> DomainStore:
 
     record = read_manifest(index).encoder
     return DomainStore(index, encoder_sha256=record.weights_sha256, dimension=record.dimension)
+
+
+def _open_kept_queries(index: Path) -> KeptQueries:
+    from semsearch.storage.generations import read_manifest
+    from semsearch.storage.kept_queries import KeptQueries
+
+    record = read_manifest(index).encoder
+    return KeptQueries(index, dimension=record.dimension, encoder_sha256=record.weights_sha256)
 
 
 @contextmanager

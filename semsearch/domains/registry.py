@@ -23,8 +23,9 @@ from semsearch.adapters.weights import Weights
 from semsearch.domains.judgments import JudgedQuery, by_time, judged_queries
 from semsearch.domains.position_bias import PositionBias, estimate_bias
 from semsearch.domains.recommending import Recommendations, recommend
+from semsearch.domains.suggesting import MAX_SUGGESTED, Suggestions, suggest
 from semsearch.domains.versions import VersionHistory
-from semsearch.errors import StateError, WeightsError
+from semsearch.errors import QueryError, StateError, WeightsError
 from semsearch.search.engine import SearchEngine
 from semsearch.storage.domains import DomainRecord, DomainStore, Version
 from semsearch.storage.kept_queries import KeptQueries, KeptSummary
@@ -52,6 +53,11 @@ def adapt_function(weights: Weights, engine: SearchEngine) -> tuple[AdaptFunctio
 
 CACHED_QUERIES = 4096
 """Labelled queries that are cached: 1.5 KiB each for a vector of 384 dimensions, and 2.4 KiB for keyword matches."""
+
+MAX_CANDIDATES = 300
+"""Queries without a label, the most frequent ones, that are considered for a suggestion: some have to be encoded."""
+MAX_LABELLED = 200
+"""Labelled queries, the latest ones, that suggestions are to be unlike."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +230,53 @@ class DomainRegistry:
         like_counts = self.log.like_counts(excluded_domain=domain)
         return recommend(self.engine, liked, seen=seen, like_counts=like_counts, k=k, diversity=diversity)
 
+    def suggest(self, domain: str, k: int = 5, *, results: int = 5) -> Suggestions:
+        """Suggest at most k queries to label next, and for each at most `results` results to mark.
+
+        Of the queries that a server kept or that were clicked for, those without a label; see `suggesting.suggest`.
+        Damaged kept queries are ignored. Raises QueryError if k or `results` is not from 1 to MAX_SUGGESTED, StateError
+        for a name that no domain can have, StorageError if the log cannot be read, EncoderError.
+        """
+        for name, value in (("k", k), ("results", results)):
+            if not 1 <= value <= MAX_SUGGESTED:
+                raise QueryError(f"{name} is {value}: ask for 1 to {MAX_SUGGESTED}", field=name)
+        self.store.check_name(domain)
+        damaged = False
+        try:
+            kept, rows = self.kept.read(domain)
+        except StateError:
+            kept, rows, damaged = [], np.zeros((0, self.store.dimension), np.float32), True
+        vectors = {query.text: row for query, row in zip(kept, rows, strict=True)}
+        counts = self.log.query_counts(domain)
+        labelled = [text for text, labels, _ in counts if labels]
+        times_asked = {query.text: query.count for query in kept}
+        for text, _, clicks in counts:
+            if clicks:
+                times_asked[text] = times_asked.get(text, 0) + clicks
+        known = set(labelled)
+        unlabelled = [text for text in times_asked if text not in known]
+        unlabelled = sorted(unlabelled, key=lambda text: -times_asked[text])[:MAX_CANDIDATES]
+        if not unlabelled:
+            return Suggestions((), _no_suggestion(domain, len(times_asked), damaged=damaged))
+
+        def encoded(texts: Sequence[str]) -> Vectors:
+            missing = {text: self._encode(text)[0] for text in texts if text not in vectors}
+            return np.array([*(vectors.get(text, missing.get(text)) for text in texts)], np.float32).reshape(
+                len(texts), self.store.dimension
+            )
+
+        queries = suggest(
+            self.engine,
+            domain,
+            {text: times_asked[text] for text in unlabelled},
+            encoded(unlabelled),
+            encoded(labelled[:MAX_LABELLED]),
+            k=k,
+            results=results,
+        )
+        reason = "" if queries else _no_suggestion(domain, len(times_asked), damaged=damaged)
+        return Suggestions(tuple(queries), reason)
+
     def set_parent(self, domain: str, parent: str | None) -> None:
         """Set the domain that a domain inherits from, or None; its next adaptation starts from the parent's state.
 
@@ -317,6 +370,18 @@ class DomainRegistry:
             kept = KeptSummary(0, None)
         pending = self.log.count_since(domain, last_entry)
         return DomainStatus(record, entries["label"], entries["click"], pending, kept)
+
+
+def _no_suggestion(domain: str, queries: int, *, damaged: bool) -> str:
+    """Why no query is suggested. queries: number of those that were kept or clicked for."""
+    if damaged:
+        return f"the kept queries of {domain!r} cannot be used: `semsearch domains list` says why"
+    if queries:
+        return f"all {queries:,} known queries of {domain!r} are labelled, or nearly the same as a labelled one"
+    return (
+        f"no query of {domain!r} is known: start the server with --keep-queries DAYS, which keeps the searches of"
+        " named domains that have a label or a parent, or import clicks with `semsearch labels import`"
+    )
 
 
 def _equal_states(first: DomainState | None, second: DomainState | None) -> bool:

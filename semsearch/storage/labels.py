@@ -234,6 +234,22 @@ class LabelLog:
         )
         return [query for (query,) in rows]
 
+    def query_counts(self, domain: str) -> list[tuple[str, int, int]]:
+        """Return the domain's queries with their numbers of labels and clicks, the last labelled or clicked one first.
+
+        Queries are without white space at either end; blank ones are left out.
+        """
+        rows = self._select(
+            "SELECT query, kind = 'label' FROM events"  # noqa: S608
+            f" WHERE domain = ? AND kind != 'withdrawal' AND {_NOT_RETRACTED} ORDER BY seq DESC",
+            [domain],
+        )
+        counts: dict[str, list[int]] = {}
+        for query, is_label in rows:
+            if query.strip():
+                counts.setdefault(query.strip(), [0, 0])[0 if is_label else 1] += 1
+        return [(query, labels, clicks) for query, (labels, clicks) in counts.items()]
+
     def annotators(self, domain: str) -> list[Annotator]:
         """Return the domain's annotators, the one with the most entries first."""
         rows = self._select(

@@ -99,6 +99,25 @@ def test_the_page_of_a_domain_without_labels_says_what_to_do(page: Page) -> None
     assert violations(page) == []
 
 
+def test_a_suggested_query_leads_to_its_results_and_is_no_longer_suggested_once_marked(page: Page) -> None:
+    for number in range(2):
+        click = {"query": "hunts mice", "document": "cat", "position": 1, "domain": "asking", "id": f"c{number}"}
+        assert page.request.post("/api/clicks", data=click).ok
+    page.goto("/learned?domain=asking")
+    suggested = page.get_by_role("list", name="Suggested to mark next")
+    expect(suggested.get_by_role("listitem")).to_have_text("hunts mice asked 2 times")
+    assert violations(page) == []
+    suggested.get_by_role("link", name="hunts mice").click()
+    expect(page.get_by_role("searchbox").or_(page.get_by_role("combobox", name="Search Animals"))).to_have_value(
+        "hunts mice"
+    )
+    page.get_by_role("button", name="Relevant", exact=True).first.click()
+    expect(page.locator("#tray .message")).to_have_text("1 marked for this query.")
+    page.goto("/learned?domain=asking")
+    expect(page.locator("#answer")).to_contain_text("Marked results")
+    expect(page.get_by_text("Suggested to mark next")).to_have_count(0)
+
+
 def test_the_page_requires_a_key_if_the_server_has_one(browser: Browser, guarded: str) -> None:
     context = browser.new_context(base_url=guarded)
     page = context.new_page()

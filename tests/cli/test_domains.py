@@ -20,7 +20,8 @@ from semsearch.errors import LabelError
 from semsearch.metalearn.outer_loop import OuterLoopSettings
 from semsearch.metalearn.training import train
 from semsearch.search.engine import SearchEngine
-from semsearch.storage.generations import republish
+from semsearch.storage.generations import read_manifest, republish
+from semsearch.storage.kept_queries import KeptQueries
 from semsearch.storage.manifest import AdaptationOptions
 from semsearch.types import Query
 from tests.adapters.worlds import domain
@@ -421,3 +422,73 @@ def test_a_file_whose_name_is_not_utf_8_is_imported(shop: Path, tmp_path: Path, 
     path.write_text('{"query": "q", "document": "apple"}\n')
     assert command("labels", "import", shop, path, "--domain", "latin").stdout.startswith("1 new")
     assert command("labels", "retract", shop, "--query", "\udce9").returncode == 1
+
+
+def keep_queries(folder: Path, name: str, *texts: str) -> KeptQueries:
+    """Keep queries of a domain, as a server would."""
+    manifest = read_manifest(folder)
+    kept = KeptQueries(folder, dimension=32, encoder_sha256=manifest.encoder.weights_sha256)
+    vector = np.eye(32, dtype=np.float32)
+    kept.add(name, [(text, vector[number]) for number, text in enumerate(texts)], days=30)
+    return kept
+
+
+def test_kept_queries_are_listed_and_deleted(shop: Path, command: Command) -> None:
+    kept = keep_queries(shop, "watched", "green tea", "black tea")
+    keep_queries(shop, "other", "milk")
+    (kept.folder / "broken").mkdir()
+    (kept.folder / "broken" / "queries.safetensors").write_bytes(b"nothing")
+    done = command("domains", "list", shop, "--json")
+    listed = {row["domain"]: row for row in map(json.loads, done.stdout.splitlines())}
+    assert (listed["watched"]["kept_queries"], listed["broken"]["kept_queries"]) == (2, 0)
+    assert listed["watched"]["kept_since"].startswith("20")
+    assert listed["broken"]["kept_since"] is None
+    assert "broken: " in done.stderr
+    assert "queries.safetensors does not hold kept queries" in done.stderr
+    assert re.search(r"watched .* 2 since 20\d\d-", command("domains", "list", shop).stdout)
+    assert "does not hold kept queries" in command("check", shop).stdout + command("check", shop).stderr
+    assert command("domains", "forget-queries", shop, "watched").stdout == "kept queries deleted: watched\n"
+    assert command("domains", "forget-queries", shop, "watched").stdout == "no queries were kept\n"
+    assert command("domains", "forget-queries", shop).stdout == "kept queries deleted: broken, other\n"
+    assert not list(shop.glob("domains/*/*queries*"))
+    assert "cannot be a domain's name" in command("domains", "forget-queries", shop, "../x").stderr
+    assert command("domains", "forget-queries", shop.parent).returncode == 1
+
+
+def test_resetting_a_domain_keeps_its_queries(shop: Path, weights: Path, labels: Path, command: Command) -> None:
+    command("adapt", shop, "--labels", labels, "--domain", "again", "--weights", weights)
+    kept = keep_queries(shop, "again", "green tea")
+    assert command("domains", "reset", shop, "again").returncode == 0
+    assert [query.text for query in kept.queries("again")] == ["green tea"]
+
+
+def test_suggestions_are_printed_with_results_or_the_reason(shop: Path, tmp_path: Path, command: Command) -> None:
+    only = ("--domain", "asking")
+    done = command("labels", "suggest", shop, *only)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "nothing to suggest: no query of 'asking' is known: start the server with --keep-queries DAYS" in done.stderr
+    clicks = [
+        {"kind": "click", "query": "river", "document": "river", "shown": ["stone", "river"], "id": n} for n in "ab"
+    ]
+    clicks += [{"kind": "click", "query": "tiger [bold]", "document": "tiger", "shown": ["tiger"], "id": "c"}]
+    path = write_jsonl(tmp_path / "clicks.jsonl", clicks)
+    assert command("labels", "import", shop, path, *only).stdout.startswith("3 new")
+    done = command("labels", "suggest", shop, *only, "--results", 2)
+    assert re.search(r"river +│ 2 ", done.stdout)
+    assert "tiger [bold]" in done.stdout
+    rows = [
+        json.loads(line) for line in command("labels", "suggest", shop, *only, "-k", 1, "--json").stdout.splitlines()
+    ]
+    assert [(row["query"], row["times_asked"], len(row["hits"])) for row in rows] == [("river", 2, 5)]
+    assert "river" in [hit["id"] for hit in rows[0]["hits"]]
+    assert command("labels", "suggest", shop, "-k", 0).returncode == 2
+    assert command("labels", "suggest", shop, "--domain", "../x").returncode == 2
+
+
+def test_the_help_says_what_is_kept_and_how_to_delete_it(command: Command) -> None:
+    text = " ".join(re.sub("[│╭╮╰╯─]", " ", command("serve", "--help").stdout).split())
+    assert "personal data" in text
+    assert "semsearch domains forget-queries" in text
+    assert "SEMSEARCH_KEEP_QUERIES" in text
+    assert command("serve", ".", "--keep-queries", -1).returncode == 2
+    assert command("serve", ".", "--keep-queries", 9_999).returncode == 2

@@ -24,7 +24,9 @@ from semsearch import (
     TextEncoder,
     parse_filter,
 )
+from semsearch.domains.suggesting import Suggestions
 from semsearch.ingest.building import BuildEvent
+from semsearch.storage.kept_queries import KeptQuery
 
 
 class OwnEncoder:
@@ -70,6 +72,9 @@ def uses(folder: Path, recipe: Recipe, encoder: TextEncoder) -> None:
     assert_type(result.interval, tuple[float, float] | None)
     assert_type(team.search("pin", 3), list[Hit])
     assert_type(team.compare("pin"), Comparison)
+    assert_type(team.suggest(k=3, results=2), Suggestions)
+    assert_type(team.kept_queries(), list[KeptQuery])
+    assert_type(team.forget_queries(), bool)
     index.add([{"id": "c", "text": "Order a card"}])
     index.delete(["b"])
     index.compact()

@@ -1,4 +1,4 @@
-"""API routes that store, list and retract labels and clicks."""
+"""API routes that store, list, suggest and retract labels and clicks."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from uuid import uuid4
 from flask import Blueprint, Response, request
 
 from semsearch.errors import StateError
+from semsearch.server.api.search import hit_model
 from semsearch.server.errors import FieldProblem
 from semsearch.server.http import answer, body_has, from_body, from_query_string
 from semsearch.server.runtime.served_index import ServedIndex
@@ -26,6 +27,9 @@ from semsearch.server.schemas.feedback import (
     ListRequest,
     RetractedResponse,
     StoredResponse,
+    SuggestedLabelModel,
+    SuggestedLabelsRequest,
+    SuggestedLabelsResponse,
     TargetRequest,
 )
 from semsearch.server.schemas.search import FieldError
@@ -97,6 +101,26 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
         rows = index.domains.log.clicks(_entry_filter(params), after=params.after, limit=params.limit)
         clicks = tuple(ClickModel.model_validate(click, from_attributes=True) for _, click in rows)
         return answer(ClicksResponse(index=index.name, clicks=clicks, next=_next(rows, params.limit)))
+
+    @routes.get("/api/labels/suggested")
+    def get_suggested() -> Response:
+        keys.source(request)
+        params = from_query_string(SuggestedLabelsRequest)
+        index = service.index(params.index)
+        suggestions = index.domains.suggest(params.domain, params.k, results=params.results)
+        models = tuple(
+            SuggestedLabelModel(
+                query=query.text,
+                times_asked=query.times_asked,
+                hits=tuple(hit_model(hit, query.text) for hit in query.hits),
+            )
+            for query in suggestions.queries
+        )
+        return answer(
+            SuggestedLabelsResponse(
+                index=index.name, domain=params.domain, suggestions=models, reason=suggestions.reason
+            )
+        )
 
     @routes.delete("/api/labels")
     def delete_labels() -> Response:

@@ -1,4 +1,4 @@
-"""The page about a domain's adaptation: its versions, annotators, labels, spectral gains and the guard's estimates."""
+"""The page about a domain's adaptation: what to mark next, versions, annotators, labels, gains, estimates."""
 
 from __future__ import annotations
 
@@ -6,24 +6,33 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import structlog
 from flask import Blueprint, Response, request
 from pydantic import JsonValue
 
 from semsearch.adapters.adapter import Adapter, DomainAdapter
 from semsearch.adapters.basis import SpectralBasis
 from semsearch.adapters.state import DomainState
+from semsearch.domains.registry import DomainRegistry
+from semsearch.domains.suggesting import SuggestedQuery
+from semsearch.errors import SemsearchError
 from semsearch.search.engine import SearchEngine
 from semsearch.server.i18n import texts
 from semsearch.server.pages.explain_adaptation import explain_adaptation, explain_verdict
 from semsearch.server.pages.rendering import TargetParameters, html
+from semsearch.server.runtime.batching import AbandonedError
 from semsearch.server.runtime.service import SearchService
 from semsearch.server.security import WriteKeys
 from semsearch.storage.domains import Version
 from semsearch.storage.labels import EntryFilter
 from semsearch.types import Label, Vectors, unit_rows
 
+log = structlog.get_logger("semsearch.server")
+
 MAX_LABELS = 30
 """Labels listed on the page."""
+MAX_SUGGESTED = 5
+"""Queries to mark next."""
 MAX_ESTIMATES = 40
 """Versions in the chart of the guard's estimates."""
 MAX_AXIS_RANGES = 32
@@ -88,12 +97,22 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
                 version.number for version in versions if version.state is not None or version.learner == "none"
             },
             annotators=log.annotators(params.domain),
+            suggested=_suggested(index.domains, params.domain),
             labels=_with_titles(engine, [label for _, label in labels]),
             estimates=_guard_estimates(versions),
             spectral_gains=_spectral_gains(engine.adapter, domain_adapter, params.domain),
         )
 
     return routes
+
+
+def _suggested(domains: DomainRegistry, domain: str) -> Sequence[SuggestedQuery]:
+    """Queries to mark next; none if they cannot be computed now, because the page has other content."""
+    try:
+        return domains.suggest(domain, MAX_SUGGESTED, results=1).queries
+    except (SemsearchError, AbandonedError) as error:
+        log.warning("nothing is suggested", error=str(error))
+        return ()
 
 
 def _with_titles(engine: SearchEngine, labels: Sequence[Label]) -> list[tuple[Label, str]]:

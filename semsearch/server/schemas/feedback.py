@@ -7,6 +7,7 @@ from datetime import datetime
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from semsearch.domains.suggesting import MAX_SUGGESTED
 from semsearch.server.schemas.search import AdaptationModel, DomainName, FilterField, HitModel, TimingModel
 from semsearch.storage.entries import (
     MAX_DOCUMENT_CHARS,
@@ -163,6 +164,13 @@ class RecommendRequest(TargetRequest):
     )
 
 
+class SuggestedLabelsRequest(TargetRequest):
+    """Queries of a domain to label next."""
+
+    k: int = Field(5, ge=1, le=MAX_SUGGESTED, description="Number of queries")
+    results: int = Field(5, ge=1, le=MAX_SUGGESTED, description="Number of results to mark for each query")
+
+
 class _Answer(BaseModel):
     model_config = ConfigDict(frozen=True)
 
@@ -305,3 +313,23 @@ class RecommendResponse(_Answer):
     domain: str
     liked: int = Field(description="Number of liked documents that the recommendations are based on")
     hits: tuple[RecommendedModel, ...]
+
+
+class SuggestedLabelModel(_Answer):
+    """A query to label, and results to mark for it."""
+
+    query: str
+    times_asked: int = Field(description="Searches that the server kept, and clicks")
+    hits: tuple[HitModel, ...] = Field(
+        description="Results that rankings disagree on most, and the first one of the semantic, the keyword and the"
+        " adapted ranking"
+    )
+
+
+class SuggestedLabelsResponse(_Answer):
+    """Queries to label next, the most useful one first."""
+
+    index: str
+    domain: str
+    suggestions: tuple[SuggestedLabelModel, ...]
+    reason: str = Field(description="Why there are none, and what to do about it; empty if there are some")
