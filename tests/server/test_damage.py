@@ -32,6 +32,10 @@ def remove_states(zoo: Path) -> None:
         state.unlink()
 
 
+def break_kept_queries(zoo: Path) -> None:
+    (zoo / "domains" / "team" / "queries.safetensors").write_bytes(b"nothing")
+
+
 def change_encoder(zoo: Path) -> None:
     record = zoo / "domains" / "team" / "domain.json"
     record.write_text(re.sub(r'"encoder_sha256": "\w+"', '"encoder_sha256": "0"', record.read_text("utf-8")))
@@ -57,7 +61,7 @@ def replace_by_a_file(zoo: Path) -> None:
     zoo.write_text("")
 
 
-DOMAIN_DAMAGES: list[Damage] = [break_record, break_state, remove_states, change_encoder]
+DOMAIN_DAMAGES: list[Damage] = [break_record, break_state, remove_states, break_kept_queries, change_encoder]
 LABEL_DAMAGES: list[Damage] = [break_labels, change_version_of_labels]
 INDEX_DAMAGES: list[Damage] = [break_index, shutil.rmtree, replace_by_a_file]
 BODIES: Mapping[str, Mapping[str, object]] = {

@@ -194,8 +194,10 @@ def _remove_unfinished(pending: dict[str, _Pending], text: str, now: float) -> i
     Returns the number of queries that were removed.
     """
     removed = 0
-    for other, query in list(pending.items()):
-        if now - query.last < TYPING_S and (text.startswith(other) or other.startswith(text)):
+    for other, query in reversed(list(pending.items())):
+        if now - query.last >= TYPING_S:
+            break  # the others were asked before
+        if text.startswith(other) or other.startswith(text):
             query.count -= 1
             # of the text itself the vector is needed again
             if not query.count and other != text:

@@ -430,6 +430,7 @@ ROUTES = [
     ("post", "/api/clicks", {"query": "a", "document": "bee", "position": 1}),
     ("get", "/api/suggestions?query=a", None),
     ("get", "/api/labels", None),
+    ("get", "/api/labels/suggested", None),
     ("get", "/api/clicks", None),
     ("delete", "/api/labels?domain=default", None),
     ("delete", "/api/clicks?domain=default", None),
