@@ -360,7 +360,7 @@ def list_domains(
         counts = log.counts()
     table = Table()
     for column in ("domain", "parent", "version", "learner", "labels", "clicks", "kept queries", "reason"):
-        table.add_column(column)
+        table.add_column(column, overflow="fold")
     for name in sorted({*store.names(), *kept.names(), *counts}):
         try:
             record = store.record(name)
