@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 from rich.markup import escape
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from semsearch.metalearn.outer_loop import Step
     from semsearch.metalearn.training import GuardTrial
 
+Number = TypeVar("Number", int, float)
 
 MAX_SKEW = 5
 """Highest Zipf exponent: nearly all searches are then for one query."""
@@ -339,12 +340,7 @@ def evaluate(
 
 def _parse_label_numbers(text: str) -> tuple[int, ...]:
     """Parse --labels: whole numbers separated by commas. Returns them sorted. Raises typer.BadParameter."""
-    try:
-        numbers = tuple(sorted({int(number) for number in text.split(",")}))
-    except ValueError:
-        raise typer.BadParameter(
-            f"{text!r} is not a list of whole numbers separated by commas", param_hint="--labels"
-        ) from None
+    numbers = _sorted_numbers(text, int, kind="whole numbers", option="--labels")
     if numbers[0] < 0:
         raise typer.BadParameter(f"{numbers[0]} is less than 0", param_hint="--labels")
     return numbers
@@ -352,16 +348,19 @@ def _parse_label_numbers(text: str) -> tuple[int, ...]:
 
 def _parse_skews(text: str) -> tuple[float, ...]:
     """Parse --skew: numbers separated by commas. Returns them sorted. Raises typer.BadParameter."""
-    try:
-        skews = tuple(sorted({float(number) for number in text.split(",")}))
-    except ValueError:
-        raise typer.BadParameter(
-            f"{text!r} is not a list of numbers separated by commas", param_hint="--skew"
-        ) from None
+    skews = _sorted_numbers(text, float, kind="numbers", option="--skew")
     for number in skews:
         if not 0 <= number <= MAX_SKEW:
             raise typer.BadParameter(f"{number:g} is not from 0 to {MAX_SKEW}", param_hint="--skew")
     return skews
+
+
+def _sorted_numbers(text: str, parse: Callable[[str], Number], *, kind: str, option: str) -> tuple[Number, ...]:
+    """Parse numbers separated by commas. Returns the distinct ones, sorted. Raises typer.BadParameter."""
+    try:
+        return tuple(sorted({parse(number) for number in text.split(",")}))
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a list of {kind} separated by commas", param_hint=option) from None
 
 
 def _parse_label_source(text: str) -> LabelSource:

@@ -28,7 +28,7 @@ from semsearch.domains.versions import VersionHistory
 from semsearch.errors import QueryError, StateError, WeightsError
 from semsearch.search.engine import SearchEngine
 from semsearch.storage.domains import DomainRecord, DomainStore, Version
-from semsearch.storage.kept_queries import KeptQueries, KeptSummary
+from semsearch.storage.kept_queries import KeptQueries, KeptQuery, KeptSummary
 from semsearch.storage.labels import EntryFilter, LabelLog
 from semsearch.types import Click, Label, Vectors
 
@@ -186,10 +186,8 @@ class DomainRegistry:
 
     def kept_vectors(self, domain: str) -> Vectors:
         """Return the vectors of the domain's kept queries, as `KeptQueries.vectors`; none if they are damaged."""
-        try:
-            return self.kept.vectors(domain)
-        except StateError:
-            return np.zeros((0, self.store.dimension), np.float32)
+        _, vectors, _ = self._read_kept(domain)
+        return vectors
 
     def rollback(self, domain: str, to: int | None = None) -> Version:
         """Restore an earlier version, as `VersionHistory.rollback`, and serve it."""
@@ -241,11 +239,7 @@ class DomainRegistry:
             if not 1 <= value <= MAX_SUGGESTED:
                 raise QueryError(f"{name} is {value}: ask for 1 to {MAX_SUGGESTED}", field=name)
         self.store.check_name(domain)
-        damaged = False
-        try:
-            kept, rows = self.kept.read(domain)
-        except StateError:
-            kept, rows, damaged = [], np.zeros((0, self.store.dimension), np.float32), True
+        kept, rows, damaged = self._read_kept(domain)
         vectors = {query.text: row for query, row in zip(kept, rows, strict=True)}
         counts = self.log.query_counts(domain)
         labelled = [text for text, labels, _ in counts if labels]
@@ -260,10 +254,8 @@ class DomainRegistry:
             return Suggestions((), _no_suggestion(domain, len(times_asked), damaged=damaged))
 
         def encoded(texts: Sequence[str]) -> Vectors:
-            missing = {text: self._encode(text)[0] for text in texts if text not in vectors}
-            return np.array([*(vectors.get(text, missing.get(text)) for text in texts)], np.float32).reshape(
-                len(texts), self.store.dimension
-            )
+            of_texts = [vectors[text] if text in vectors else self._encode(text)[0] for text in texts]
+            return np.array(of_texts, np.float32).reshape(len(texts), self.store.dimension)
 
         queries = suggest(
             self.engine,
@@ -358,6 +350,13 @@ class DomainRegistry:
         for name in names:
             names += [child for child in self._children.get(name, []) if child not in names]
         return names
+
+    def _read_kept(self, domain: str) -> tuple[list[KeptQuery], Vectors, bool]:
+        """Return `KeptQueries.read`, and whether the file is damaged: it then counts as empty."""
+        try:
+            return *self.kept.read(domain), False
+        except StateError:
+            return [], np.zeros((0, self.store.dimension), np.float32), True
 
     def _status(self, domain: str, counts: Mapping[str, Mapping[str, int]]) -> DomainStatus:
         """Return the status of a domain. counts: domain → kind of entry → number."""

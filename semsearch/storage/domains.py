@@ -298,17 +298,9 @@ class DomainStore:
     def _locked_record(self, domain: str) -> Iterator[DomainRecord]:
         """Yield the domain's record and hold the lock, so that no other process or thread changes it."""
         folder = self._folder(domain)
-        try:
-            # not the index's folder: one that was moved or deleted is not to be replaced by an empty one
-            self.folder.mkdir(exist_ok=True)
-            with (self.folder / "lock").open("a") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
-                folder.mkdir(exist_ok=True)
-                yield self.record(domain)
-        except OSError as error:
-            raise StorageError(
-                f"{folder} cannot be written ({error.strerror}): free disk space, or make the folder writable"
-            ) from error
+        with locked_domains(self.folder, folder):
+            folder.mkdir(exist_ok=True)
+            yield self.record(domain)
 
     def _write(self, record: DomainRecord) -> None:
         folder = self._folder(record.domain)
@@ -319,6 +311,24 @@ class DomainStore:
             with atomic_write(path) as unfinished:
                 unfinished.write_text(content, encoding="utf-8")
         sync_to_disk(folder)
+
+
+@contextmanager
+def locked_domains(folder: Path, changed: Path) -> Iterator[None]:
+    """Hold the lock of an index's domains, so that no other process or thread changes them.
+
+    folder: `domains` in the index's folder. changed: what is to be written. Raises StorageError if it cannot be.
+    """
+    try:
+        # not the index's folder: one that was moved or deleted is not to be replaced by an empty one
+        folder.mkdir(exist_ok=True)
+        with (folder / "lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+    except OSError as error:
+        raise StorageError(
+            f"{changed} cannot be written ({error.strerror}): free disk space, or make the folder writable"
+        ) from error
 
 
 def _trim_history(versions: tuple[Version, ...]) -> tuple[tuple[Version, ...], set[str]]:

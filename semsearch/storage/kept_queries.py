@@ -8,10 +8,9 @@ is small and is replaced as a whole, under the lock of the domains.
 
 from __future__ import annotations
 
-import fcntl
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -23,8 +22,8 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from semsearch.errors import StateError, StateFileError, StorageError
-from semsearch.storage.domains import FOLDER, folder_name
+from semsearch.errors import StateError, StateFileError
+from semsearch.storage.domains import FOLDER, folder_name, locked_domains
 from semsearch.storage.entries import MAX_KEEP_DAYS, MAX_QUERY_CHARS
 from semsearch.system.files import atomic_write, sync_to_disk
 from semsearch.types import Vectors, domain_name_problem, is_unicode, unit_rows
@@ -142,7 +141,7 @@ class KeptQueries:
         path = self._path(domain)
         if not counts:
             return 0
-        with self._writing(domain):
+        with locked_domains(self.folder, path):
             path.parent.mkdir(exist_ok=True)
             _remove_unfinished(path)
             now = self._now()
@@ -205,7 +204,7 @@ class KeptQueries:
         path = self._path(domain)
         if not path.parent.is_dir():
             return False
-        with self._writing(domain):
+        with locked_domains(self.folder, path):
             existed = path.exists()
             path.unlink(missing_ok=True)
             _remove_unfinished(path)
@@ -229,7 +228,7 @@ class KeptQueries:
         """
         for domain in self.names():
             path = self._path(domain)
-            with self._writing(domain), suppress(StateError):
+            with locked_domains(self.folder, path), suppress(StateError):
                 content = self._parse(path, domain)
                 if content is not None:
                     left = _trimmed(replace(content, days=min(days, content.days)), self._now())
@@ -309,21 +308,6 @@ class KeptQueries:
                 f" {_FORGET}"
             )
         return content
-
-    @contextmanager
-    def _writing(self, domain: str) -> Iterator[None]:
-        """Hold the lock of the domains, so that no other process or thread changes a file."""
-        path = self._path(domain)
-        try:
-            # not the index's folder: one that was moved or deleted is not to be replaced by an empty one
-            self.folder.mkdir(exist_ok=True)
-            with (self.folder / "lock").open("a") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
-                yield
-        except OSError as error:
-            raise StorageError(
-                f"{path} cannot be written ({error.strerror}): free disk space, or make the folder writable"
-            ) from error
 
     def _path(self, domain: str) -> Path:
         return self.folder / folder_name(domain) / FILE

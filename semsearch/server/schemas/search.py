@@ -69,8 +69,8 @@ class Limits(BaseModel):
         0,
         ge=0,
         le=MAX_KEEP_DAYS,
-        description="Days for which searches of a named domain are kept with the index, for `semsearch labels suggest`"
-        " and for adapting: texts, counts and times of at most 300 queries a domain, which are personal data;"
+        description="Days for which searches of a named domain are kept with the index, for `semsearch labels"
+        " suggest`: texts, counts, times and vectors of at most 300 queries a domain, which are personal data;"
         " `semsearch domains forget-queries` deletes them; 0: none are kept",
     )
 
