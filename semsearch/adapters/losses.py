@@ -12,15 +12,13 @@ from semsearch.adapters.support import Support
 def listwise_loss(queries: Tensor, support: Support, temperature: Tensor | float) -> Tensor:
     """(n,) cross-entropy of each query's relevant documents under a softmax over all documents (ListNet's top-one
     loss, Cao et al. 2007, doi:10.1145/1273496.1273513)."""
-    logits = support.judged_scores(support.scores(queries) / temperature + support.log_sampling_weight)
-    return -torch.where(support.targets > 0, support.targets * torch.log_softmax(logits, dim=1), 0.0).sum(dim=1)
+    return -(support.targets * torch.log_softmax(support.logits(queries, temperature), dim=1)).sum(dim=1)
 
 
 def residuals(queries: Tensor, support: Support, temperature: Tensor) -> Tensor:
     """(n, dim) negative gradient of the listwise loss, times the temperature: the mean relevant document less the
     mean under the softmax."""
-    logits = support.judged_scores(support.scores(queries) / temperature + support.log_sampling_weight)
-    return (support.targets - torch.softmax(logits, dim=1)) @ support.documents
+    return (support.targets - torch.softmax(support.logits(queries, temperature), dim=1)) @ support.documents
 
 
 def support_ndcg(queries: Tensor, support: Support) -> Tensor:

@@ -25,6 +25,8 @@ MAX_DOCUMENTS = 2048
 """Most documents of a support set, unless more are judged."""
 UNJUDGED_DEPTH = 1000
 """Ranks of a partially judged query within which unjudged documents count as neither relevant nor irrelevant."""
+UNJUDGED_WEIGHT = 0.3
+"""Share of an unjudged document's probability in a loss: it is probably irrelevant."""
 HARD_NEGATIVES_PER_QUERY = 24
 """Nearest documents of each query that are added to a support set before others are sampled."""
 
@@ -56,8 +58,7 @@ class Support:
     log_sampling_weight: Tensor
     """(m,) logarithm of the number of documents of the corpus that each document represents."""
     unjudged: Tensor | None = None
-    """(n, m) bool, True if it is unknown whether a document is relevant: it is then left out of the query's ranking.
-    None: all is known."""
+    """(n, m) bool, True if it is unknown whether a document is relevant. None: all is known."""
     lexical_scores: Tensor | None = None
     """(n, m) ≥ 0, added to the cosine of query and document. None: rankings are dense only."""
 
@@ -148,8 +149,17 @@ class Support:
         return scores if self.lexical_scores is None else scores + self.lexical_scores
 
     def judged_scores(self, scores: Tensor) -> Tensor:
-        """(n, m) scores or logits, with minus infinity for unjudged documents."""
+        """(n, m) scores, with minus infinity for unjudged documents: they are left out of a measured ranking."""
         return scores if self.unjudged is None else scores.masked_fill(self.unjudged, float("-inf"))
+
+    def logits(self, queries: Tensor, temperature: Tensor | float) -> Tensor:
+        """(n, m) logits of the documents for (n, dim) queries: scores over the temperature, plus sampling weights.
+
+        An unjudged document counts as irrelevant with UNJUDGED_WEIGHT. Left out, as of a measured ranking, it would
+        leave a clicked document without any to be compared with, and nothing would be learned from clicks.
+        """
+        logits = self.scores(queries) / temperature + self.log_sampling_weight
+        return logits if self.unjudged is None else logits + self.unjudged * float(np.log(UNJUDGED_WEIGHT))
 
 
 def build_support(

@@ -36,6 +36,15 @@ def test_judged_queries_find_their_documents_and_others_hardly_change(labels: in
     assert not generalises(world.basis, state)
 
 
+def test_a_clicked_document_comes_first_though_no_other_is_judged() -> None:
+    world = domain(0)
+    judged = world.support(np.arange(20), max_documents=500)
+    clicked = replace(judged, unjudged=judged.relevance == 0)
+    state = memorize(world.basis, clicked)
+    assert float(support_ndcg(judged.queries, judged).mean()) < 0.85
+    assert float(adapted_ndcg(state, judged).mean()) > 0.95
+
+
 def test_next_to_a_learner_both_are_in_effect() -> None:
     world = domain(0)
     judged = world.support(np.arange(60), max_documents=500)

@@ -8,7 +8,7 @@ import torch
 
 from semsearch.adapters.losses import listwise_loss, residuals, support_ndcg
 from semsearch.adapters.ndcg import ndcg
-from semsearch.adapters.support import Judgments, build_support
+from semsearch.adapters.support import UNJUDGED_WEIGHT, Judgments, build_support
 from semsearch.errors import LabelError
 from tests.adapters.worlds import DIMENSION, unit
 
@@ -80,12 +80,34 @@ def test_unjudged_documents_are_left_out_of_the_rankings_of_partially_judged_que
     # of five judged documents the fifth is relevant: nDCG is 1 / log2(6), as if there were no others
     values = support_ndcg(partial.queries, partial)
     assert values[known.sum(dim=1) == 5].tolist() == pytest.approx([1 / np.log2(6)] * 4, abs=1e-6)
-    assert torch.isfinite(residuals(partial.queries, partial, torch.tensor(0.05))).all()
-    assert torch.isfinite(listwise_loss(partial.queries, partial, 0.05)).all()
     rows = torch.tensor([2, 0])
     few = partial.select(rows).subsample_negatives(200).to(torch.float64)
     assert few.unjudged is not None
     assert few.unjudged.shape == few.relevance.shape
+
+
+@pytest.mark.parametrize("clicked_rank", [0, 1, 9, 399])
+def test_in_a_loss_unjudged_documents_are_weak_negatives(clicked_rank: int) -> None:
+    """A click alone must pull its query toward the clicked document, less than a label that makes
+    all other documents irrelevant."""
+    clicks = [{int(row): 1.0} for row in np.argsort(-(QUERIES @ DOCUMENTS.T), axis=1)[:, clicked_rank]]
+    partial = build_support(DOCUMENTS, QUERIES, clicks, partially_judged=[True] * 5)
+    complete = build_support(DOCUMENTS, QUERIES, clicks)
+    temperature = torch.tensor(0.05)
+    weights = torch.where(complete.relevance > 0, 1.0, UNJUDGED_WEIGHT)
+    exponentials = weights * (complete.scores(complete.queries) / temperature).exp()
+    probabilities = exponentials / exponentials.sum(dim=1, keepdim=True)
+    torch.testing.assert_close(
+        listwise_loss(partial.queries, partial, temperature),
+        -(probabilities * (complete.relevance > 0)).sum(dim=1).log(),
+    )
+    torch.testing.assert_close(
+        residuals(partial.queries, partial, temperature), (complete.targets - probabilities) @ complete.documents
+    )
+    assert (listwise_loss(partial.queries, partial, temperature) > 0).all()
+    assert (
+        listwise_loss(partial.queries, partial, temperature) < listwise_loss(complete.queries, complete, temperature)
+    ).all()
 
 
 def test_chance_is_the_mean_ndcg_of_random_orders_of_the_judged_documents() -> None:
