@@ -521,14 +521,12 @@ class Index:
         The result's `left_out` says what could not be read of files. Raises InputError, EncoderError, IndexFolderError
         if the index cannot be written, and IndexBusyError if another process is writing it.
         """
-        encoder = self._engine.encoder
-        opened = OpenIndex(self._engine.corpus, encoder, lambda texts: encoder.encode_all("document", texts))
         *_, result = updating.update(
             self.folder,
             records_of(documents, strict=strict is not False),
             skip_bad=None if strict is None else not strict,
             max_bad_share=max_bad_share,
-            opened=opened,
+            opened=self._open_index(),
         )
         assert isinstance(result, UpdateResult)
         self.refresh()
@@ -537,12 +535,13 @@ class Index:
     def delete(self, doc_ids: Iterable[str]) -> UpdateResult:
         """Delete documents by their ids; the result names unknown ids. Raises IndexBusyError."""
         ids = [doc_ids] if isinstance(doc_ids, str) else list(doc_ids)
-        encoder = self._engine.encoder
-        result = updating.delete(
-            self.folder, ids, opened=OpenIndex(self._engine.corpus, encoder, encoder.encode_documents)
-        )
+        result = updating.delete(self.folder, ids, opened=self._open_index())
         self.refresh()
         return result
+
+    def _open_index(self) -> OpenIndex:
+        encoder = self._engine.encoder
+        return OpenIndex(self._engine.corpus, encoder, encoder.encode_all_passages)
 
     def compact(self) -> UpdateResult:
         """Rewrite the index as one segment without deleted documents. Raises IndexBusyError, InputError."""

@@ -162,6 +162,8 @@ class ScoreBreakdown:
     lexical_rank: int | None
     vote_boost: float | None = None
     """What the document gains because it answered similar labelled queries; None in a domain without votes."""
+    token_boost: float | None = None
+    """What the passage gains by late interaction over the least of the results compared so; None without it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,10 +25,12 @@ from tokenizers import Tokenizer
 
 from semsearch.adapters.weights import Weights
 from semsearch.encoders.encoder import Encoder
+from semsearch.encoders.runtime import Batch
+from semsearch.encoders.torch_runtime import TorchRuntime
 from semsearch.ingest.building import Published, build
 from semsearch.ingest.recipe import Recipe
 from semsearch.search.engine import SearchEngine
-from semsearch.types import Hit, Query
+from semsearch.types import Hit, Query, Vectors
 
 ANIMALS = [
     {"id": "cat", "title": "Cat", "text": "A small animal that purrs and hunts mice.", "kind": "mammal"},
@@ -83,6 +85,40 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_encoder(tiny_model: Path) -> Encoder:
     """The small model, opened; quick, and deterministic, but it knows words and no meanings."""
     return Encoder.open(str(tiny_model), device="cpu", threads=1)
+
+
+class TokenRuntime:
+    """The small model's runtime, which also gives its tokens: the vectors of words that it averages."""
+
+    name = "tokens"
+    reason = "a test"
+    workers = 1
+    query_tokens = document_tokens = 10_000
+    overhead_tokens = 0
+
+    def __init__(self, encoder: Encoder) -> None:
+        assert isinstance(encoder.runtime, TorchRuntime)
+        self._runtime = encoder.runtime
+        self._words: Vectors = encoder.runtime.model.state_dict()["0.embedding.weight"].numpy()
+        self.info = replace(encoder.runtime.info, pools_by_mean=True)
+
+    def vectors(self, batch: Batch) -> Vectors:
+        return self._runtime.vectors(batch)
+
+    def tokens(self, batch: Batch) -> list[Vectors]:
+        return [self._words[encoding.ids] for encoding in batch.encodings]
+
+    def vectors_and_tokens(self, batch: Batch) -> tuple[Vectors, list[Vectors]]:
+        return self.vectors(batch), self.tokens(batch)
+
+    def release_memory(self) -> None:
+        self._runtime.release_memory()
+
+
+@pytest.fixture(scope="session")
+def token_encoder(tiny_encoder: Encoder) -> Encoder:
+    """The small model with token vectors. What one of the two builds, the other opens."""
+    return Encoder(TokenRuntime(tiny_encoder), name=tiny_encoder.name)
 
 
 @pytest.fixture(scope="session")

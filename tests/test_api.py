@@ -119,7 +119,7 @@ def test_a_domain_suggests_what_to_label_of_clicked_and_kept_queries(index: Inde
     assert "start the server with --keep-queries" in asking.suggest().reason
     asking.click("nectar", "bee", position=1)
     kept = index._registry.kept
-    kept.add("asking", [("barks", index._engine.encode_label("barks")[0])] * 2, days=7)
+    kept.add("asking", [("barks", index._engine.encode_label("barks").vector)] * 2, days=7)
     assert [(query.text, query.times_asked) for query in asking.suggest().queries] == [("barks", 2), ("nectar", 1)]
     [query] = asking.suggest(1, results=2).queries
     assert len(query.hits) == 2
@@ -203,10 +203,10 @@ def test_a_relative_encoder_folder_is_found_from_any_directory(
 def test_if_the_encoder_fails_keywords_answer_and_semantic_search_is_an_error(
     index: Index, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail(_texts: Sequence[str]) -> np.ndarray:
+    def fail(_texts: Sequence[str], **_: bool) -> np.ndarray:
         raise EncoderError("no memory")
 
-    monkeypatch.setattr(index._engine.encoder, "encode_queries", fail)
+    monkeypatch.setattr(index._engine.encoder, "encode_for_search", fail)
     assert ids(index, "nectar honey", k=1, mode="hybrid") == ["bee"]
     assert caplog.messages == ["keyword search answers instead of hybrid search: no memory"]
     [outcome] = index.execute([Query("nectar honey", mode=Mode.HYBRID)])
@@ -267,7 +267,7 @@ def test_given_vectors_replace_the_encoding_of_documents(
     def encoded(self: Encoder, texts: Sequence[str]) -> np.ndarray:
         raise AssertionError("documents were encoded")
 
-    monkeypatch.setattr(Encoder, "encode_documents", encoded)
+    monkeypatch.setattr(Encoder, "encode_passages", encoded)
     with Index.build(documents=ANIMALS, encoder=tiny_encoder, vectors=vectors) as index:
         assert ids(index, "nectar and honey", k=1, mode="semantic") == ["bee"]
 

@@ -71,6 +71,8 @@ class DomainState:
     it. With 0 its displacement is linear in the query."""
     lexical_weight: float | None = None
     """Cosine in [0, 10] that is added for a query's best lexical match. None: the index's weight."""
+    token_weight: float | None = None
+    """What late interaction counts, in [0, 10]. None: the index's weight."""
     votes: Votes | None = None
     """Raise the scores of documents that answered similar labelled queries. None: none do."""
 
@@ -102,6 +104,8 @@ class DomainState:
             raise StateError(f"a domain state holds numbers outside [-{MAX_MAGNITUDE:g}, {MAX_MAGNITUDE:g}]")
         if self.lexical_weight is not None and not 0 <= self.lexical_weight <= 10:
             raise StateError(f"the lexical weight is {self.lexical_weight}, not in [0, 10]")
+        if self.token_weight is not None and not 0 <= self.token_weight <= 10:
+            raise StateError(f"the weight of late interaction is {self.token_weight}, not in [0, 10]")
         if self.votes is not None and self.votes.dimension != dimension:
             raise StateError(f"the votes have {self.votes.dimension} dimensions, the state {dimension}")
 
@@ -180,6 +184,8 @@ class DomainState:
             arrays[name], arrays[f"{name}_scale"] = _quantize(rows)
         if self.lexical_weight is not None:
             arrays["words"] = np.array([self.lexical_weight], np.float32)
+        if self.token_weight is not None:
+            arrays["token_weight"] = np.array([self.token_weight], np.float32)
         return arrays if self.votes is None else arrays | self.votes.to_arrays()
 
 
@@ -240,7 +246,10 @@ def _from_arrays(arrays: Mapping[str, npt.NDArray[np.generic]]) -> DomainState:
     shrinkage, keys, values = (
         _dequantize(arrays[name], arrays[f"{name}_scale"], dimension) for name in ("contraction", "keys", "values")
     )
-    lexical_weight = round(float(np.asarray(arrays["words"], np.float32)[0]), 4) if "words" in arrays else None
+    lexical_weight, token_weight = (
+        round(float(np.asarray(arrays[name], np.float32)[0]), 4) if name in arrays else None
+        for name in ("words", "token_weight")
+    )
     return DomainState(
         spectral_gains,
         shrinkage=shrinkage,
@@ -249,5 +258,6 @@ def _from_arrays(arrays: Mapping[str, npt.NDArray[np.generic]]) -> DomainState:
         shift=shift,
         sharpness=sharpness,
         lexical_weight=lexical_weight,
+        token_weight=token_weight,
         votes=Votes.from_arrays(arrays, dimension),
     )

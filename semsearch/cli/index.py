@@ -299,6 +299,15 @@ def check(
         raise typer.Exit(1)
 
 
+def _token_vectors(manifest: Manifest) -> str:
+    """Describe the token vectors of an index."""
+    stored = sum(file.bytes for name, file in manifest.files.items() if name.endswith("/tokens.bin"))
+    if not stored:
+        return "no token vectors, so no late interaction"
+    weight = manifest.search.token_weight
+    return f"token vectors, {stored / 2**20:.1f} MiB; late interaction counts {weight:g} in hybrid search"
+
+
 def info(
     index: Index,
     as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON.")] = False,
@@ -327,6 +336,7 @@ def info(
         + (f" ({manifest.index.reason})" if manifest.index.reason else ""),
         "encoder fit": manifest.encoder_fit and str(manifest.encoder_fit),
         "search": str(manifest.search).replace("auto", f"{manifest.lexical_weight} (auto)"),
+        "tokens": _token_vectors(manifest),
         "learners": str(manifest.adaptation),
         "tuned": manifest.tuned
         and f"on {manifest.tuned['queries']} judged queries, {manifest.tuned['gain']:+} nDCG@10",

@@ -517,4 +517,6 @@ def _explanation(score: ScoreBreakdown, attributions: Sequence[tuple[str, float]
         parts.append(f"BM25 {score.lexical_score:.2f}, rank {score.lexical_rank or '-'}")
     if score.vote_boost:
         parts.append(f"answers of similar labelled queries {score.vote_boost:+.3f}")
+    if score.token_boost is not None:
+        parts.append(f"tokens {score.token_boost:+.3f}")
     return "; ".join(parts)

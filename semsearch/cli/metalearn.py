@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from dataclasses import replace
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from semsearch.adapters.weights import Weights
     from semsearch.encoders.encoder import Encoder
     from semsearch.evaluation.labelling import LabelSource
+    from semsearch.evaluation.token_cache import TokenSource
     from semsearch.metalearn.datasets import LabelledTexts
     from semsearch.metalearn.episodes import Dataset
     from semsearch.metalearn.outer_loop import Step
@@ -243,6 +245,13 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
+    late_interaction: Annotated[
+        bool,
+        typer.Option(
+            help="Measure `hybrid` with token vectors, as an index of up to 100,000 passages has them. Those of the"
+            " best results are encoded and cached.",
+        ),
+    ] = True,
     json_out: Annotated[
         Path | None, typer.Option("--json", help="Write rows, table and settings as JSON.", show_default=False)
     ] = None,
@@ -306,6 +315,8 @@ def evaluate(
         select=select,
         check_dimension=check_dimension,
     )
+    if late_interaction and "hybrid" in names:
+        plan = replace(plan, tokens=_token_source(encoder, cache=cache, device=device))
     measurements = []
     with _progress() as progress:
         task = progress.add_task("measuring", total=len(loaded), counts="")
@@ -387,6 +398,21 @@ def _check_members(names: tuple[str, ...]) -> None:
     missing = {candidate.learner for candidate in CANDIDATES} - set(names)
     if missing:
         raise typer.BadParameter(f"the guard needs {', '.join(sorted(missing))}", param_hint="--members")
+
+
+def _token_source(encoder: str | None, *, cache: Path | None, device: str) -> TokenSource | None:
+    """Return where token vectors come from; None if the encoder has none."""
+    from semsearch.encoders.encoder import Encoder as Model
+    from semsearch.encoders.locate import DEFAULT_MODEL
+    from semsearch.evaluation.token_cache import TokenSource
+    from semsearch.metalearn.episodes import default_cache
+
+    name = encoder or DEFAULT_MODEL
+    opened = partial(Model.open, name, device=device, threads=1)
+    if not opened().has_token_vectors:
+        err.print(f"[yellow]encoder {escape(name)} has no token vectors: hybrid is without late interaction[/yellow]")
+        return None
+    return TokenSource(opened, name, cache or default_cache())
 
 
 def _load(

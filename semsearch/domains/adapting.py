@@ -17,16 +17,19 @@ from semsearch.adapters.state import DomainState, key_rows
 from semsearch.adapters.states import State, axes_of, transform
 from semsearch.adapters.support import Support, build_support
 from semsearch.adapters.verdict import Reason, Verdict
-from semsearch.adapters.votes import Votes
+from semsearch.adapters.votes import Votes, held_out_votes
 from semsearch.domains.judgments import JudgedQuery
 from semsearch.domains.lexical_weight import choose_lexical_weight, with_lexical_weight
+from semsearch.domains.token_weight import RankedQuery, choose_token_weight
 from semsearch.domains.vote_weight import choose_vote_weight
+from semsearch.encoders.encoder import EncodedQuery
 from semsearch.errors import LabelError
 from semsearch.search.engine import SearchEngine
+from semsearch.search.ranking import FUSION_DEPTH, token_boosts_of
 from semsearch.types import LexicalWeight, Mode, Rows, Scores, Vectors
 
-Encode = Callable[[str], Vectors]
-"""A query's text → (1, dim) float32, its vector, encoded without other queries."""
+Encode = Callable[[str], EncodedQuery]
+"""A query's text → the query, encoded without other queries."""
 Match = Callable[[str], tuple[Rows, Scores]]
 """A query's text → passage rows (n,) and BM25 scores (n,) > 0 of keyword search, best first."""
 AdaptFunction = Callable[[SpectralBasis, Support, DomainState | None, Sequence[str] | None], Verdict]
@@ -113,6 +116,10 @@ class _LivePassages:
         """The indices, (n,), of passages in these rows of the index."""
         return np.searchsorted(self._rows, rows)
 
+    def rows(self, indices: Rows) -> Rows:
+        """The rows of the index, (n,), of passages."""
+        return self._rows[indices]
+
     def vectors(self, indices: Rows) -> Vectors:
         return self._corpus.vectors(self._rows[indices])
 
@@ -126,12 +133,16 @@ class _Judged:
     """A judged query over an index's live passages; rows are indices into these."""
 
     query: JudgedQuery
-    vector: Vectors
-    """(dim,) float32."""
+    encoded: EncodedQuery
     relevance: Mapping[int, float]
     """Passage row → relevance ≥ 0, for documents that the index has."""
     lexical_scores: Mapping[int, float] | None
     """Passage row → BM25 as a share of the query's best score; None without hybrid search."""
+
+    @property
+    def vector(self) -> Vectors:
+        """(dim,) float32."""
+        return self.encoded.vector
 
     @property
     def answered(self) -> bool:
@@ -176,6 +187,8 @@ class _Decision:
     """None if no query is answered, or no learner may be used."""
     votes: Votes | None = None
     """Those of the domain's own labels, else the parent's; None if there are none, or they would not help."""
+    token_weight: float = 0.0
+    """What late interaction counts; 0 also without it."""
 
     @property
     def learner(self) -> str:
@@ -206,12 +219,12 @@ def _collect(engine: SearchEngine, judged: Sequence[JudgedQuery], encode: Encode
     queries = []
     missing_documents = 0
     for query in judged:
-        vector = encode(query.text)[0]
+        encoded = encode(query.text)
         lexical_scores = _lexical_shares(documents, *match(query.text)) if hybrid else None
-        relevance = _passage_relevance(engine, documents, query, vector)
+        relevance = _passage_relevance(engine, documents, query, encoded.vector)
         missing_documents += len(query.relevance) + len(query.negatives) - len(relevance)
         if relevance:
-            queries.append(_Judged(query, vector, relevance, lexical_scores))
+            queries.append(_Judged(query, encoded, relevance, lexical_scores))
     return _Evidence(documents, queries, missing_documents)
 
 
@@ -238,13 +251,14 @@ def _decide(
 ) -> _Decision:
     """Choose the lexical weight, and let the guard choose a learner for it."""
     default_weight, inherited = engine.lexical_weight(parent), None if parent is None else parent.votes
+    default_token_weight = engine.token_weight(parent) if _uses_tokens(engine, default_weight) else 0.0
     if not evidence.answered:
-        return _Decision(default_weight, None, inherited)
+        return _Decision(default_weight, None, inherited, default_token_weight)
     support = evidence.support(evidence.answered)
     weight = choose_lexical_weight(support, default_weight)
     basis, learners = engine.adapter.basis, engine.manifest.adaptation.learners
     if learners == ():
-        return _Decision(weight, None, inherited)
+        return _Decision(weight, None, inherited, default_token_weight)
     verdict = None
     if adapt_support is not None:
         # a state that only memorizes does not generalize, so a learner does not start from it
@@ -257,8 +271,21 @@ def _decide(
                 weight = adapted_weight
                 verdict = adapt_support(basis, with_lexical_weight(support, weight), base_state, learners)
     held_out = None if verdict is None else verdict.held_out
-    votes = _votes(engine, evidence, support, weight, held_out, parent)
-    return _Decision(weight, verdict, votes or inherited)
+    if held_out is None:
+        held_out = _transformed(engine, parent, support.queries)
+    votes = _votes(engine, evidence, support, weight, held_out)
+    decision = _Decision(weight, verdict, votes or inherited)
+    if not _uses_tokens(engine, weight):
+        return decision
+    token_weight = _token_weight(engine, evidence, decision, held_out, default_token_weight, own_votes=votes)
+    return replace(decision, token_weight=token_weight)
+
+
+def _transformed(engine: SearchEngine, state: DomainState | None, queries: Tensor) -> Tensor:
+    """(n, dim) queries as a state transforms them."""
+    if state is None:
+        return queries
+    return transform(State.from_domain_state(state, queries), axes_of(engine.adapter.basis, queries), queries)
 
 
 def _votes(
@@ -266,20 +293,14 @@ def _votes(
     evidence: _Evidence,
     support: Support,
     lexical_weight: LexicalWeight,
-    held_out: Tensor | None,
-    parent: DomainState | None,
+    held_out: Tensor,
 ) -> Votes | None:
     """Return the votes of the answered queries, if they help.
 
-    support: of these queries. held_out: (n, dim) they, each adapted without its label; None: adapted by the parent.
+    support: of these queries. held_out: (n, dim) they, each adapted without its label.
     """
     if _fuses_ranks(engine, lexical_weight):
         return None
-    if held_out is None:
-        held_out = support.queries
-        if parent is not None:
-            state = State.from_domain_state(parent, held_out)
-            held_out = transform(state, axes_of(engine.adapter.basis, held_out), held_out)
     scale = scale_of(engine.adapter.basis, support)
     weight = choose_vote_weight(with_lexical_weight(support, lexical_weight), held_out, scale)
     if not weight:
@@ -292,6 +313,53 @@ def _votes(
     return Votes.of(np.stack([voter.vector for voter in voters]), answers, weight, scale)
 
 
+def _token_weight(
+    engine: SearchEngine,
+    evidence: _Evidence,
+    decision: _Decision,
+    held_out: Tensor,
+    default: float,
+    *,
+    own_votes: Votes | None,
+) -> float:
+    """Return what late interaction counts in the domain.
+
+    held_out: (n, dim) the answered queries, sorted by their vectors, each adapted without its label. default: what it
+    counts without labels. own_votes: those of the answered queries, if they vote.
+    """
+    vectors = np.stack([query.vector for query in evidence.answered])
+    order = np.lexsort(vectors.T[::-1])
+    answered = [evidence.answered[index] for index in order.tolist()]
+    answers = sorted({row for query in answered for row, value in query.relevance.items() if value > 0})
+    boosts = np.zeros((len(answered), len(answers)), np.float32)
+    if own_votes is not None:
+        # a query's own label must not vote for its answer
+        relevance = np.array([[query.relevance.get(row, 0.0) for row in answers] for query in answered], np.float32)
+        boosts = own_votes.weight * held_out_votes(vectors[order], relevance, own_votes.scale)
+    ranked = []
+    for query, vector, of_query in zip(answered, held_out.float().numpy(), boosts, strict=True):
+        inherited = decision.votes if own_votes is None else None
+        added = _added_scores(engine, evidence.documents, query, decision.lexical_weight, inherited)
+        for row, boost in zip(answers, of_query.tolist(), strict=True):
+            if boost:
+                added[row] = added.get(row, 0.0) + boost
+        ranked.append(_rank(engine, evidence.documents, query, vector, added))
+    return choose_token_weight(ranked, default)
+
+
+def _rank(
+    engine: SearchEngine, documents: _LivePassages, query: _Judged, vector: Vectors, added: Mapping[int, float]
+) -> RankedQuery:
+    """Rank passages for a query as a search does. vector: (dim,) as it is served. added: to cosines, by passage."""
+    [nearest] = documents.nearest(vector[np.newaxis], FUSION_DEPTH)
+    candidates = np.union1d(nearest[nearest >= 0], np.array(list(added), np.int64))
+    scores = documents.vectors(candidates) @ vector
+    scores += np.array([added.get(row, 0.0) for row in candidates.tolist()], np.float32)
+    assert query.encoded.tokens is not None
+    boosts = token_boosts_of(query.encoded.tokens, documents.rows(candidates), scores, 1.0, engine.corpus)
+    return RankedQuery(candidates, scores, boosts, query.relevance, query.query.partially_judged)
+
+
 def _memorize(
     engine: SearchEngine, evidence: _Evidence, decision: _Decision, parent: DomainState | None
 ) -> DomainState:
@@ -302,17 +370,18 @@ def _memorize(
         else replace(query, relevance={**query.relevance, **_replacements(evidence.documents, query)})
         for query in evidence.judged
     ]
-    if decision.votes is not None and not _fuses_ranks(engine, decision.lexical_weight):
-        # the displacement then learns what the votes leave to be done, also for documents that are not relevant
-        support = evidence.support(
-            _with_votes(queries, engine, evidence.documents, decision.votes, decision.lexical_weight)
-        )
-    else:
-        support = with_lexical_weight(evidence.support(queries), decision.lexical_weight)
     base_state = decision.base_state(parent)
+    if _fuses_ranks(engine, decision.lexical_weight):
+        support = with_lexical_weight(evidence.support(queries), decision.lexical_weight)
+    else:
+        # the displacement learns what all that is added to cosines leaves to be done
+        support = evidence.support(_with_added_scores(engine, evidence.documents, queries, decision, base_state))
     with torch.no_grad():
         state = memorize(engine.adapter.basis, support, base_state, max_keys=decision.max_keys(engine.adapter.basis))
     state = replace(state, votes=decision.votes)
+    uses_tokens = _uses_tokens(engine, decision.lexical_weight)
+    if uses_tokens and decision.token_weight != engine.manifest.search.token_weight:
+        state = replace(state, token_weight=decision.token_weight)
     if decision.lexical_weight == engine.manifest.lexical_weight:
         return state
     assert decision.lexical_weight != "rrf"  # it is never chosen for a domain
@@ -324,20 +393,47 @@ def _fuses_ranks(engine: SearchEngine, lexical_weight: LexicalWeight) -> bool:
     return engine.manifest.search.mode is Mode.HYBRID and lexical_weight == "rrf"
 
 
-def _with_votes(
-    queries: Sequence[_Judged], engine: SearchEngine, documents: _LivePassages, votes: Votes, weight: LexicalWeight
+def _uses_tokens(engine: SearchEngine, lexical_weight: LexicalWeight) -> bool:
+    """Whether results are ranked by late interaction as well."""
+    return engine.uses_tokens and engine.manifest.search.mode is Mode.HYBRID and lexical_weight != "rrf"
+
+
+def _with_added_scores(
+    engine: SearchEngine,
+    documents: _LivePassages,
+    queries: Sequence[_Judged],
+    decision: _Decision,
+    base_state: DomainState | None,
 ) -> list[_Judged]:
-    """Return the queries with all that is added to their cosines as lexical scores: those, weighted, and votes."""
-    rows_of = [documents.indices(engine.corpus.passage_rows(doc_id)).tolist() for doc_id in votes.doc_ids]
+    """Return the queries with all that is added to their cosines as lexical scores: those, votes, late interaction.
+
+    base_state: what the queries are transformed with.
+    """
+    vectors = _transformed(engine, base_state, torch.from_numpy(np.stack([query.vector for query in queries])))
     scored = []
-    for query in queries:
-        lexical = {} if query.lexical_scores is None or weight == "rrf" else query.lexical_scores
-        scores = {row: float(weight) * share for row, share in lexical.items()}
-        for rows, share in zip(rows_of, votes.shares(query.vector).tolist(), strict=True):
-            for row in rows:
-                scores[row] = scores.get(row, 0.0) + votes.weight * share
-        scored.append(replace(query, lexical_scores=scores))
+    for query, vector in zip(queries, vectors.float().numpy(), strict=True):
+        added = _added_scores(engine, documents, query, decision.lexical_weight, decision.votes)
+        if decision.token_weight:
+            ranked = _rank(engine, documents, query, vector, added)
+            for row, boost in zip(ranked.candidates.tolist(), ranked.boosts.tolist(), strict=True):
+                if boost:
+                    added[row] = added.get(row, 0.0) + decision.token_weight * boost
+        scored.append(replace(query, lexical_scores=added))
     return scored
+
+
+def _added_scores(
+    engine: SearchEngine, documents: _LivePassages, query: _Judged, weight: LexicalWeight, votes: Votes | None
+) -> dict[int, float]:
+    """Return what is added to a query's cosines by passage: weighted keyword scores and votes."""
+    lexical = {} if query.lexical_scores is None or weight == "rrf" else query.lexical_scores
+    scores = {row: float(weight) * share for row, share in lexical.items()}
+    if votes is None:
+        return scores
+    for doc_id, share in zip(votes.doc_ids, votes.shares(query.vector).tolist(), strict=True):
+        for row in documents.indices(engine.corpus.passage_rows(doc_id)).tolist():
+            scores[row] = scores.get(row, 0.0) + votes.weight * share
+    return scores
 
 
 def _replacements(documents: _LivePassages, query: _Judged) -> dict[int, float]:
@@ -371,6 +467,9 @@ def _explain(
     if decision.votes is not None:
         sentences.append(f"Documents that answered similar queries gain up to {decision.votes.weight}.")
     default_weight = engine.lexical_weight(parent)
+    default_token_weight = engine.token_weight(parent)
+    if _uses_tokens(engine, decision.lexical_weight) and decision.token_weight != default_token_weight:
+        sentences.append(f"Comparing tokens counts {decision.token_weight:g} here instead of {default_token_weight:g}.")
     if decision.lexical_weight != default_weight:
         sentences.append(f"The lexical weight is {decision.lexical_weight} here instead of {default_weight}.")
     return " ".join(sentences)

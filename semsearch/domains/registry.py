@@ -254,7 +254,7 @@ class DomainRegistry:
             return Suggestions((), _no_suggestion(domain, len(times_asked), damaged=damaged))
 
         def encoded(texts: Sequence[str]) -> Vectors:
-            of_texts = [vectors[text] if text in vectors else self._encode(text)[0] for text in texts]
+            of_texts = [vectors[text] if text in vectors else self._encode(text).vector for text in texts]
             return np.array(of_texts, np.float32).reshape(len(texts), self.store.dimension)
 
         queries = suggest(

@@ -273,7 +273,7 @@ class _CachedVectors:
         """Do nothing: tuning has no deadline."""
 
     def retrieve(self, queries: Sequence[Query]) -> list[DenseResult]:
-        return self.engine.search_vectors(queries, np.concatenate([self.encode(query.text) for query in queries]))
+        return self.engine.search_encoded(queries, [self.encode(query.text) for query in queries])
 
     def token_attributions(self, pages: Sequence[ResultPage]) -> list[Attributions | None]:
         return self.engine.token_attributions(pages)

@@ -91,5 +91,9 @@ class _ObjectRuntime:
         """Never called, because `pools_by_mean` is False."""
         raise KeyError("an encoder object has no token vectors")
 
+    def vectors_and_tokens(self, batch: Batch) -> tuple[Vectors, list[Vectors]]:
+        """Never called, because `pools_by_mean` is False."""
+        return self.vectors(batch), self.tokens(batch)
+
     def release_memory(self) -> None:
         """Do nothing: the memory is the object's own."""

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -14,11 +14,30 @@ from tokenizers import Tokenizer
 from semsearch.encoders.locate import DEFAULT_MODEL, absolute_name, locate, resolve_device
 from semsearch.encoders.onnx_cache import open_cached
 from semsearch.encoders.runtime import Batch, Kind, Runtime, RuntimeChoice
+from semsearch.encoders.token_vectors import TokenCodes, quantize
 from semsearch.errors import EncoderError, first_line
 from semsearch.system.threads import available_cores, trim_arenas
 from semsearch.types import Rows, Vectors, unit_rows
 
 Result = TypeVar("Result")
+
+
+class EncodedPassages(NamedTuple):
+    """Passages as an index stores them."""
+
+    vectors: Vectors
+    """(n, dim) float32, unit rows."""
+    tokens: Sequence[TokenCodes] | None
+    """n, the token vectors of each; None if they are not wanted."""
+
+
+class EncodedQuery(NamedTuple):
+    """A query as it is searched, before adaptation."""
+
+    vector: Vectors
+    """(dim,) float32, of unit length."""
+    tokens: Vectors | None
+    """(t, dim) float32, unit rows, its token vectors; None if they are not wanted."""
 
 
 class RunBatch(Protocol):
@@ -141,6 +160,32 @@ class Encoder:
         """
         return self._encode("document", texts)
 
+    @property
+    def has_token_vectors(self) -> bool:
+        """Whether texts can be compared by their tokens: the model's vectors are means of token vectors."""
+        return self.runtime.info.pools_by_mean
+
+    def encode_passages(self, texts: Sequence[str], *, with_tokens: bool) -> EncodedPassages:
+        """Encode documents with the model's document prompt. with_tokens: only if `has_token_vectors`.
+
+        Raises EncoderError if the model fails or returns values that are not finite.
+        """
+        if not with_tokens:
+            return EncodedPassages(self._encode("document", texts), None)
+        vectors, tokens = self._encode_with_tokens("document", texts)
+        return EncodedPassages(vectors, [quantize(rows) for rows in tokens])
+
+    def encode_for_search(self, texts: Sequence[str], *, with_tokens: bool) -> list[EncodedQuery]:
+        """Encode n queries as `encode_queries` does. with_tokens: only if `has_token_vectors`.
+
+        Raises EncoderError if the model fails or returns values that are not finite.
+        """
+        if not with_tokens:
+            return [EncodedQuery(vector.copy(), None) for vector in self._encode("query", texts)]
+        vectors, tokens = self._encode_with_tokens("query", texts)
+        # copies: a view would keep the vectors of the whole batch in memory
+        return [EncodedQuery(vector.copy(), unit_rows(rows)) for vector, rows in zip(vectors, tokens, strict=True)]
+
     def plan_batches(self, kind: Kind, tokens: Rows) -> list[Rows]:
         """Plan efficient batches and return the indices of the texts of each; the longest texts come first.
 
@@ -154,10 +199,11 @@ class Encoder:
 
         The future gives what `encode_documents` or `encode_queries` returns.
         """
-        with self._pool_lock:
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(self.workers, thread_name_prefix="encoder")
-        return self._pool.submit(self._encode, kind, texts)
+        return self._threads().submit(self._encode, kind, texts)
+
+    def submit_passages(self, texts: Sequence[str], *, with_tokens: bool) -> Future[EncodedPassages]:
+        """As `submit`, for what `encode_passages` returns."""
+        return self._threads().submit(self.encode_passages, texts, with_tokens=with_tokens)
 
     def release_memory(self) -> None:
         """Return memory that was used for batches to the system. Call it when many have been encoded.
@@ -178,6 +224,17 @@ class Encoder:
         for rows, future in zip(batches, futures, strict=True):
             vectors[rows] = future.result()
         return vectors
+
+    def encode_all_passages(self, texts: Sequence[str], *, with_tokens: bool) -> EncodedPassages:
+        """As `encode_passages`, for any number of texts, on all worker threads."""
+        batches = self.plan_batches("document", np.array(self.count_tokens(texts), np.int64))
+        futures = [self.submit_passages([texts[row] for row in rows], with_tokens=with_tokens) for rows in batches]
+        vectors, tokens = np.empty((len(texts), self.dimension), np.float32), dict[int, TokenCodes]()
+        for rows, future in zip(batches, futures, strict=True):
+            encoded = future.result()
+            vectors[rows] = encoded.vectors
+            tokens.update(zip(rows.tolist(), encoded.tokens or (), strict=with_tokens))
+        return EncodedPassages(vectors, [tokens[row] for row in range(len(texts))] if with_tokens else None)
 
     def token_attributions(
         self, texts: Sequence[str], vector: Vectors, *, run: RunBatch = run_now
@@ -233,6 +290,12 @@ class Encoder:
             )
         return attributions
 
+    def _threads(self) -> ThreadPoolExecutor:
+        with self._pool_lock:
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(self.workers, thread_name_prefix="encoder")
+        return self._pool
+
     def _encode(self, kind: Kind, texts: Sequence[str]) -> Vectors:
         vectors = np.empty((len(texts), self.dimension), np.float32)
         everything = Batch.of(kind, self.prompts[kind], texts, self.runtime.info)
@@ -240,23 +303,52 @@ class Encoder:
             vectors[rows] = self._run(everything.part(rows.tolist()))
         return vectors
 
+    def _encode_with_tokens(self, kind: Kind, texts: Sequence[str]) -> tuple[Vectors, list[Vectors]]:
+        """Return (n, dim) unit rows, and for each text (tokens, dim) vectors of any length."""
+        vectors, tokens = np.empty((len(texts), self.dimension), np.float32), dict[int, Vectors]()
+        everything = Batch.of(kind, self.prompts[kind], texts, self.runtime.info)
+        for rows in self._plan(kind, everything.lengths):
+            batch = everything.part(rows.tolist())
+            batch_vectors, batch_tokens = self._call(partial(self.runtime.vectors_and_tokens, batch), batch)
+            vectors[rows] = self._unit(batch_vectors)
+            tokens.update(zip(rows.tolist(), _of_words(batch, batch_tokens), strict=True))
+        return vectors, [tokens[row][:, : self.dimension] for row in range(len(texts))]
+
     def _plan(self, kind: Kind, lengths: Rows) -> list[Rows]:
         return plan_batches(lengths, self.batch_tokens[kind], overhead=self.runtime.overhead_tokens)
 
     def _run(self, batch: Batch) -> Vectors:
+        return self._unit(self._call(partial(self.runtime.vectors, batch), batch))
+
+    def _call(self, compute: Callable[[], Result], batch: Batch) -> Result:
         try:
-            vectors = self.runtime.vectors(batch)[:, : self.dimension]
+            return compute()
         except RuntimeError as error:
             raise EncoderError(
                 f"encoder {self.name!r} failed on {len(batch.texts)} texts ({first_line(error)}): if memory is"
                 " short, encode fewer together"
             ) from error
+
+    def _unit(self, vectors: Vectors) -> Vectors:
+        """Cut vectors to the encoder's dimension and to unit length."""
+        vectors = vectors[:, : self.dimension]
         with np.errstate(over="ignore"):
             norms = np.linalg.norm(vectors, axis=1)
         if not np.isfinite(norms).all():
             raise EncoderError(f"encoder {self.name!r} gave vectors that are not finite: its weights are damaged")
         # in float32, so that rows are of unit length in whatever precision the model ran
         return unit_rows(vectors)
+
+
+def _of_words(batch: Batch, tokens: Sequence[Vectors]) -> list[Vectors]:
+    """Return those token vectors of each text, (tokens, dim), that stand for a letter or a digit of it."""
+    chosen = []
+    for text, encoding, rows in zip(batch.texts, batch.encodings, tokens, strict=True):
+        prompt = len(batch.prompt)
+        spans = [(start - prompt, stop - prompt) for start, stop in encoding.offsets[: len(rows)]]
+        of_words = [start >= 0 and any(map(str.isalnum, text[start:stop])) for start, stop in spans]
+        chosen.append(rows[: len(spans)][of_words])
+    return chosen
 
 
 def plan_batches(lengths: Rows, max_tokens: int, *, overhead: int = 0) -> list[Rows]:

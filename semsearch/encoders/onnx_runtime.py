@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,13 +54,19 @@ class OnnxRuntime:
 
     def vectors(self, batch: Batch) -> Vectors:
         """(n, dim) float32, not of unit length. Raises RuntimeError if ONNX Runtime fails."""
-        vectors: Vectors = self._run("sentence_embedding", batch)
+        vectors: Vectors
+        [vectors] = self._run(batch, "sentence_embedding")
         return vectors
 
     def tokens(self, batch: Batch) -> list[Vectors]:
         """Token vectors of each text, (tokens, dim) float32. Raises RuntimeError if ONNX Runtime fails."""
-        padded = self._run("token_embeddings", batch)
-        return [rows[:length] for rows, length in zip(padded, batch.lengths, strict=True)]
+        [padded] = self._run(batch, "token_embeddings")
+        return _without_padding(padded, batch)
+
+    def vectors_and_tokens(self, batch: Batch) -> tuple[Vectors, list[Vectors]]:
+        """Return what `vectors` and `tokens` return. Raises RuntimeError if ONNX Runtime fails."""
+        vectors, padded = self._run(batch, "sentence_embedding", "token_embeddings")
+        return vectors, _without_padding(padded, batch)
 
     def release_memory(self) -> None:
         """Return the buffers of past batches to the system. Raises RuntimeError if ONNX Runtime fails."""
@@ -69,9 +75,9 @@ class OnnxRuntime:
         options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         token = np.full((1, 1), self._pad, np.int64)
         values = {"input_ids": token, "attention_mask": np.ones_like(token), "token_type_ids": np.zeros_like(token)}
-        self._call("sentence_embedding", values, options)
+        self._call(["sentence_embedding"], values, options)
 
-    def _run(self, output: str, batch: Batch) -> Any:
+    def _run(self, batch: Batch, *outputs: str) -> list[Any]:
         lengths = batch.lengths
         ids = np.full((len(lengths), lengths.max()), self._pad, np.int64)
         mask = np.zeros_like(ids)
@@ -80,11 +86,17 @@ class OnnxRuntime:
             ids[row, :length] = encoding.ids
             mask[row, :length] = 1
             types[row, :length] = encoding.type_ids
-        return self._call(output, {"input_ids": ids, "attention_mask": mask, "token_type_ids": types})
+        return self._call(outputs, {"input_ids": ids, "attention_mask": mask, "token_type_ids": types})
 
-    def _call(self, output: str, values: Mapping[str, Rows], options: onnxruntime.RunOptions | None = None) -> Any:
+    def _call(
+        self, outputs: Sequence[str], values: Mapping[str, Rows], options: onnxruntime.RunOptions | None = None
+    ) -> list[Any]:
         try:
-            [result] = self._session.run([output], {name: values[name] for name in self._inputs}, options)
+            results: list[Any] = self._session.run(outputs, {name: values[name] for name in self._inputs}, options)
         except Exception as error:  # its exceptions have no narrower base class
             raise RuntimeError(str(error)) from error
-        return result
+        return results
+
+
+def _without_padding(padded: Vectors, batch: Batch) -> list[Vectors]:
+    return [rows[:length] for rows, length in zip(padded, batch.lengths, strict=True)]

@@ -111,6 +111,9 @@ class Runtime(Protocol):
 
         Raises RuntimeError, KeyError or ValueError if the model has none."""
 
+    def vectors_and_tokens(self, batch: Batch) -> tuple[Vectors, list[Vectors]]:
+        """Return what `vectors` and `tokens` return, for the cost of one of them. Raises as they do."""
+
     def release_memory(self) -> None:
         """Return memory that the library keeps for later calls; the next call allocates it again.
 

@@ -92,15 +92,19 @@ class TorchRuntime:
     def vectors(self, batch: Batch) -> Vectors:
         """(n, dim) float32, not of unit length. Raises RuntimeError if torch fails."""
         [embeddings] = self._run(batch, "sentence_embedding")
-        vectors: Vectors = embeddings[:, : self.model.truncate_dim].float().numpy()
-        return vectors
+        return self._vectors(embeddings)
 
     def tokens(self, batch: Batch) -> list[Vectors]:
         """Token vectors of each text, (tokens, dim) float32.
 
         Raises RuntimeError, KeyError or ValueError if the model has none."""
         tokens, masks = self._run(batch, "token_embeddings", "attention_mask")
-        return [rows[: int(mask.sum())].float().numpy() for rows, mask in zip(tokens, masks, strict=True)]
+        return _without_padding(tokens, masks)
+
+    def vectors_and_tokens(self, batch: Batch) -> tuple[Vectors, list[Vectors]]:
+        """Return what `vectors` and `tokens` return. Raises as they do."""
+        embeddings, tokens, masks = self._run(batch, "sentence_embedding", "token_embeddings", "attention_mask")
+        return self._vectors(embeddings), _without_padding(tokens, masks)
 
     def release_memory(self) -> None:
         """Return the memory that torch keeps on a GPU; on a CPU it keeps none."""
@@ -111,6 +115,10 @@ class TorchRuntime:
         """The model's input for a batch, in the CPU's memory."""
         features: dict[str, Any] = self.model.preprocess(list(batch.texts), prompt=batch.prompt, task=batch.kind)
         return features
+
+    def _vectors(self, embeddings: torch.Tensor) -> Vectors:
+        vectors: Vectors = embeddings[:, : self.model.truncate_dim].float().numpy()
+        return vectors
 
     def _run(self, batch: Batch, *outputs: str) -> list[torch.Tensor]:
         """The model's outputs of these names for a batch, in the CPU's memory."""
@@ -146,6 +154,10 @@ class TorchRuntime:
             return False
         mean = rows.mean(axis=0)
         return bool(np.allclose(mean / np.linalg.norm(mean), vector / np.linalg.norm(vector), atol=1e-3))
+
+
+def _without_padding(tokens: torch.Tensor, masks: torch.Tensor) -> list[Vectors]:
+    return [rows[: int(mask.sum())].float().numpy() for rows, mask in zip(tokens, masks, strict=True)]
 
 
 def _to_host(values: torch.Tensor) -> torch.Tensor:

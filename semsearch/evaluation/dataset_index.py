@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,7 +20,8 @@ from semsearch.adapters.state import DomainState
 from semsearch.adapters.weights import Weights
 from semsearch.domains.adapting import Adaptation, adapt
 from semsearch.domains.judgments import JudgedQuery
-from semsearch.encoders.encoder import Encoder
+from semsearch.encoders.encoder import EncodedQuery, Encoder
+from semsearch.evaluation.token_cache import TokensOnDemand, TokenSource
 from semsearch.metalearn.episodes import Dataset
 from semsearch.search.encoder_fit import measure_encoder_fit
 from semsearch.search.engine import SearchEngine
@@ -56,7 +57,9 @@ class KnownQueries:
     configuration_sha256 = None
     window = 1
 
-    def __init__(self, dataset: Dataset) -> None:
+    def __init__(self, dataset: Dataset, tokens: TokensOnDemand | None) -> None:
+        self._tokens = tokens
+        self.has_token_vectors = tokens is not None
         self.name = dataset.name
         self.dimension = dataset.queries.shape[1]
         self.weights_sha256 = hashlib.sha256(dataset.name.encode()).hexdigest()
@@ -64,16 +67,22 @@ class KnownQueries:
         # labels and clicks have no blanks around the query
         self._vectors = {text.strip(): vector for text, vector in by_text.items()} | by_text
 
-    def encode_queries(self, texts: Sequence[str], **_: object) -> Vectors:
-        """(n, dim) float32, unit rows."""
-        return np.stack([self._vectors[text] for text in texts])
+    def encode_for_search(self, texts: Sequence[str], *, with_tokens: bool) -> list[EncodedQuery]:
+        """As `Encoder.encode_for_search`."""
+        tokens: Sequence[Vectors | None] = [None] * len(texts)
+        if with_tokens and self._tokens is not None:
+            tokens = self._tokens.of_queries(texts)
+        return [EncodedQuery(self._vectors[text], of_query) for text, of_query in zip(texts, tokens, strict=True)]
 
 
-def dataset_engine(dataset: Dataset, folder: Path, search: SearchOptions | None = None) -> SearchEngine:
+def dataset_engine(
+    dataset: Dataset, folder: Path, search: SearchOptions | None = None, tokens: TokensOnDemand | None = None
+) -> SearchEngine:
     """An engine over a data set's documents, searched exactly.
 
     Each document is one passage. Texts and full text are written to a new folder in `folder`, which must
-    stay until the engine is no longer used. search: by default that of an index whose recipe says nothing.
+    stay until the engine is no longer used. search: by default that of an index whose recipe says nothing. tokens: by
+    default hybrid search is without late interaction.
     """
     files = SegmentFiles(folder / dataset.name)
     files.folder.mkdir()
@@ -83,7 +92,7 @@ def dataset_engine(dataset: Dataset, folder: Path, search: SearchOptions | None 
         writer.close()
     vectors = VectorIndex.exact(dataset.documents.shape[1])
     vectors.add(dataset.documents)
-    encoder = cast("Encoder", KnownQueries(dataset))
+    encoder = cast("Encoder", KnownQueries(dataset, tokens))
     count = len(dataset.texts.documents)
     manifest = Manifest(
         built_by="",
@@ -94,7 +103,7 @@ def dataset_engine(dataset: Dataset, folder: Path, search: SearchOptions | None 
         encoder_fit=measure_encoder_fit(dataset.documents, lambda rows: [dataset.texts.documents[row] for row in rows]),
     )
     documents, fulltext = DocumentStore(files.documents), FullText(files.fulltext)
-    segment = Segment(FIRST_SEGMENT, vectors, documents, fulltext, IndexRecord())
+    segment = Segment(FIRST_SEGMENT, vectors, documents, fulltext, IndexRecord(), tokens=tokens)
     return SearchEngine(
         encoder=encoder,
         adapter=Adapter(dataset.basis, {}),
@@ -131,10 +140,13 @@ class DatasetIndex:
 
     @classmethod
     @contextmanager
-    def build(cls, dataset: Dataset) -> Iterator[Self]:
-        """Index a data set in a temporary folder, which is removed at the end of the context."""
-        with TemporaryDirectory() as folder:
-            engine = dataset_engine(dataset, Path(folder))
+    def build(cls, dataset: Dataset, tokens: TokenSource | None = None) -> Iterator[Self]:
+        """Index a data set in a temporary folder, which is removed at the end of the context.
+
+        tokens: by default hybrid search is without late interaction.
+        """
+        with TemporaryDirectory() as folder, tokens.of(dataset) if tokens else nullcontext() as on_demand:
+            engine = dataset_engine(dataset, Path(folder), tokens=on_demand)
             engines = {
                 name: SearchEngine(
                     encoder=engine.encoder,

@@ -31,6 +31,7 @@ from semsearch.evaluation.baselines import Task
 from semsearch.evaluation.dataset_index import SEARCHES, DatasetIndex, judged_queries
 from semsearch.evaluation.labelling import Entries, LabelSource, collect_entries, merge_entries
 from semsearch.evaluation.measures import Sample, Values, measure, measure_rankings
+from semsearch.evaluation.token_cache import TokenSource
 from semsearch.evaluation.traffic import draw_traffic, other_texts
 from semsearch.metalearn.datasets import LabelledTexts
 from semsearch.metalearn.episodes import Dataset
@@ -60,6 +61,8 @@ class Plan:
     labels_from: LabelSource = LabelSource.ALL
     max_queries: int | None = None
     """Most queries that are measured, see `draw_traffic`."""
+    tokens: TokenSource | None = None
+    """Token vectors for `hybrid`; by default they are measured without late interaction."""
 
 
 @dataclass(frozen=True)
@@ -175,7 +178,7 @@ def _names(weights: Weights, key: str) -> list[str]:
 
 def measure_dataset(dataset: Dataset, weights: Weights, plan: Plan) -> list[Measurement]:
     """All measurements of one data set."""
-    with DatasetIndex.build(dataset) if {*SERVED} & {*plan.methods} else nullcontext() as index:
+    with DatasetIndex.build(dataset, plan.tokens) if {*SERVED} & {*plan.methods} else nullcontext() as index:
         return [
             measurement
             for skew in plan.skews

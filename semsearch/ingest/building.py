@@ -7,6 +7,7 @@ are encoded meanwhile; those that remain when everything has been read are encod
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -20,7 +21,7 @@ import numpy.typing as npt
 
 from semsearch.adapters.basis import SpectralBasis
 from semsearch.encoders.encoder import Encoder
-from semsearch.errors import InputError, first_line
+from semsearch.errors import EncoderError, InputError, first_line
 from semsearch.ingest.chunking import Chunker
 from semsearch.ingest.encoding import Encoding, PipelinedEncoder, Resuming, encode_resumable, open_checkpoint
 from semsearch.ingest.index_selection import SelectedIndex, select_index
@@ -28,7 +29,7 @@ from semsearch.ingest.input_report import InputReport, file_of
 from semsearch.ingest.inverted_file import LinkingGraph
 from semsearch.ingest.readers.files import BadRecord, PassedOver, Record
 from semsearch.ingest.readers.sources import read
-from semsearch.ingest.recipe import ChunkingOptions, IndexOptions, Recipe
+from semsearch.ingest.recipe import MAX_AUTO_TOKEN_PASSAGES, ChunkingOptions, IndexOptions, Recipe
 from semsearch.search.encoder_fit import measure_encoder_fit
 from semsearch.storage.documents import DocumentWriter, encoder_text
 from semsearch.storage.embedding_checkpoint import remove_checkpoint
@@ -45,6 +46,7 @@ from semsearch.storage.manifest import (
     SegmentRecord,
 )
 from semsearch.storage.projection import Projection
+from semsearch.storage.token_store import TokenStoreWriter
 from semsearch.storage.vectors import Ranges
 from semsearch.system.files import drop_pages, temp_memmap
 from semsearch.system.threads import available_cores, trim_arenas
@@ -192,12 +194,26 @@ def _write_documents(
         if given is None:
             vectors = yield from _write_encoded(recipe, files, records, encoder, writer, report=report, resume=resume)
         else:
+            if recipe.encoder.token_vectors is True:
+                raise InputError(
+                    "with vectors nothing is encoded, so there are no token vectors: leave out `encoder.token_vectors`"
+                )
             vectors = yield from _write_given(records, encoder, writer, given)
         encoder_fit = measure_encoder_fit(vectors, writer.texts)
         content = _Content(vectors, writer.documents, sample_queries(writer), encoder_fit)
         writer.close()
     drop_pages(vectors)
     return content
+
+
+def _stores_tokens(wanted: bool | Literal["auto"], encoder: Encoder) -> bool:
+    """Whether token vectors are stored. Raises EncoderError if they are wanted and the encoder has none."""
+    if wanted is True and not encoder.has_token_vectors:
+        raise EncoderError(
+            f"encoder {encoder.name!r} has no token vectors, because its vectors are not means of token vectors: leave"
+            " out `encoder.token_vectors`, or choose another encoder"
+        )
+    return bool(wanted) and encoder.has_token_vectors
 
 
 def _write_encoded(
@@ -211,8 +227,10 @@ def _write_encoded(
     resume: bool,
 ) -> Generator[BuildEvent, None, Vectors]:
     """Cut, store and encode the records; return the passages' vectors."""
-    with open_checkpoint(files.folder.parent, encoder, fresh=not resume) as checkpoint:
-        with PipelinedEncoder(encoder, writer, checkpoint) as pipeline:
+    wanted = recipe.encoder.token_vectors
+    with_tokens = _stores_tokens(wanted, encoder)
+    with open_checkpoint(files.folder.parent, encoder, with_tokens=with_tokens, fresh=not resume) as checkpoint:
+        with PipelinedEncoder(encoder, writer, checkpoint, with_tokens=with_tokens) as pipeline:
             for event in store_documents(report.watch(records), encoder, recipe.chunking, writer, report=report):
                 pipeline.poll()
                 yield event
@@ -221,7 +239,13 @@ def _write_encoded(
             report.check()
             pipeline.finish()
         vectors = temp_memmap(files.folder, (writer.passages, encoder.dimension))
-        yield from encode_resumable(encoder, writer, vectors, checkpoint, pipelined=pipeline.passages)
+        if wanted == "auto" and writer.passages > MAX_AUTO_TOKEN_PASSAGES:
+            with_tokens = False
+        token_path = files.segment(FIRST_SEGMENT).tokens
+        with TokenStoreWriter(token_path) if with_tokens else nullcontext() as tokens:
+            yield from encode_resumable(
+                encoder, writer, vectors, checkpoint, pipelined=pipeline.passages, tokens=tokens
+            )
     return vectors
 
 

@@ -13,11 +13,12 @@ from typing import Self, TypeAlias
 
 import numpy as np
 
-from semsearch.encoders.encoder import Encoder
+from semsearch.encoders.encoder import EncodedPassages, Encoder
 from semsearch.storage.documents import DocumentWriter
 from semsearch.storage.embedding_checkpoint import EmbeddingCheckpoint
+from semsearch.storage.token_store import TokenStoreWriter
 from semsearch.system.files import drop_pages
-from semsearch.types import Mask, Rows, Vectors
+from semsearch.types import Mask, Rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +39,8 @@ class Resuming:
     of_passages: int
 
 
-Encode: TypeAlias = Callable[[Iterable[Sequence[str]]], Iterator[Vectors]]
-"""Takes batches of texts and yields (n, dim) float32 unit rows for each."""
+Encode: TypeAlias = Callable[[Iterable[Sequence[str]]], Iterator[EncodedPassages]]
+"""Takes batches of texts and yields each batch encoded."""
 
 PIPELINE_PASSAGES = 2_048
 """Passages that are sorted by length together while others are still being read."""
@@ -55,13 +56,16 @@ class PipelinedEncoder:
     A context manager: at its end, batches that wait for a thread are dropped.
     """
 
-    def __init__(self, encoder: Encoder, writer: DocumentWriter, checkpoint: EmbeddingCheckpoint) -> None:
+    def __init__(
+        self, encoder: Encoder, writer: DocumentWriter, checkpoint: EmbeddingCheckpoint, *, with_tokens: bool
+    ) -> None:
         self._encoder = encoder
+        self._with_tokens = with_tokens
         self._writer = writer
         self._checkpoint = checkpoint
         self._planned = 0
         self._batches: deque[Rows] = deque()
-        self._waiting: deque[tuple[list[str], Future[Vectors]]] = deque()
+        self._waiting: deque[tuple[list[str], Future[EncodedPassages]]] = deque()
         self.passages = 0
         """Number of passages encoded so far."""
 
@@ -71,8 +75,8 @@ class PipelinedEncoder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for _, vectors in self._waiting:
-            vectors.cancel()
+        for _, encoded in self._waiting:
+            encoded.cancel()
 
     def poll(self) -> None:
         """Collect vectors that are ready and submit passages that were stored since; does not wait."""
@@ -85,7 +89,8 @@ class PipelinedEncoder:
         while self._batches and len(self._waiting) < 2 * self._encoder.workers:
             texts = self._checkpoint.missing(self._writer.texts(self._batches.popleft()))
             if texts:
-                self._waiting.append((texts, self._encoder.submit(texts)))
+                encoded = self._encoder.submit_passages(texts, with_tokens=self._with_tokens)
+                self._waiting.append((texts, encoded))
 
     def finish(self) -> None:
         """Wait for the batches that were submitted."""
@@ -93,35 +98,45 @@ class PipelinedEncoder:
             self._collect()
 
     def _collect(self) -> None:
-        texts, vectors = self._waiting.popleft()
-        self._checkpoint.add(texts, vectors.result())
+        texts, encoded = self._waiting.popleft()
+        self._checkpoint.add(texts, encoded.result())
         self.passages += len(texts)
 
 
 def encode_passages(
-    encode: Encode, encoder: Encoder, writer: DocumentWriter, vectors: np.ndarray, known: Mask
+    encode: Encode,
+    encoder: Encoder,
+    writer: DocumentWriter,
+    vectors: np.ndarray,
+    known: Mask,
+    *,
+    tokens: TokenStoreWriter | None = None,
 ) -> Iterator[Encoding]:
     """Fill the rows of `vectors` that are not known and yield progress.
 
     The longest batches come first: if one does not fit the memory, the build fails at once.
 
     vectors: (n, dim) float32; pages of a memory map are released now and then. known: (n,), rows filled already.
+    tokens: receives the token vectors, which `encode` then returns.
     """
     lengths = writer.tokens()
     of_tokens = int(lengths.sum())
-    passages, tokens, resident = int(known.sum()), int(lengths[known].sum()), 0
-    yield Encoding(passages, len(vectors), tokens, of_tokens)
+    passages, done, resident = int(known.sum()), int(lengths[known].sum()), 0
+    yield Encoding(passages, len(vectors), done, of_tokens)
     unknown = np.flatnonzero(~known)
     batches = [unknown[rows] for rows in encoder.plan_batches("document", lengths[unknown])]
-    for rows, batch_vectors in zip(batches, encode(map(writer.texts, batches)), strict=True):
-        vectors[rows] = batch_vectors
+    for rows, encoded in zip(batches, encode(map(writer.texts, batches)), strict=True):
+        vectors[rows] = encoded.vectors
+        if tokens is not None:
+            assert encoded.tokens is not None
+            tokens.put(rows, encoded.tokens)
         resident += len(rows)
         if resident >= RESIDENT_PASSAGES:
             drop_pages(vectors)
             resident = 0
         passages += len(rows)
-        tokens += int(lengths[rows].sum())
-        yield Encoding(passages, len(vectors), tokens, of_tokens)
+        done += int(lengths[rows].sum())
+        yield Encoding(passages, len(vectors), done, of_tokens)
 
 
 def encode_resumable(
@@ -132,8 +147,9 @@ def encode_resumable(
     *,
     known: Mask | None = None,
     pipelined: int = 0,
+    tokens: TokenStoreWriter | None = None,
 ) -> Iterator[Resuming | Encoding]:
-    """As `encode_passages`, with the vectors that the checkpoint holds; new vectors are added to it.
+    """As `encode_passages`, with the passages that the checkpoint holds; new ones are added to it.
 
     known: as for `encode_passages`; by default none. pipelined: number of passages that this build has put into the
     checkpoint itself. At the end, the encoder releases the memory of its batches.
@@ -144,41 +160,46 @@ def encode_resumable(
         unknown = np.flatnonzero(~known)
         for start in range(0, len(unknown), LOOKUP_PASSAGES):
             rows = unknown[start : start + LOOKUP_PASSAGES]
-            stored, known[rows] = checkpoint.lookup(writer.texts(rows))
-            vectors[rows[known[rows]]] = stored[known[rows]]
+            stored, is_stored = checkpoint.lookup(writer.texts(rows))
+            known[rows] = is_stored
+            vectors[rows[is_stored]] = stored.vectors[is_stored]
+            if tokens is not None and stored.tokens is not None:
+                tokens.put(rows[is_stored], [stored.tokens[index] for index in np.flatnonzero(is_stored).tolist()])
             earlier += int(known[rows].sum())
             drop_pages(vectors)
     if earlier > 0:
         yield Resuming(earlier, len(vectors))
 
-    def encode(batches: Iterable[Sequence[str]]) -> Iterator[Vectors]:
-        for texts, batch_vectors in encode_in_parallel(encoder, batches):
-            checkpoint.add(texts, batch_vectors)
-            yield batch_vectors
+    def encode(batches: Iterable[Sequence[str]]) -> Iterator[EncodedPassages]:
+        for texts, encoded in encode_in_parallel(encoder, batches, with_tokens=tokens is not None):
+            checkpoint.add(texts, encoded)
+            yield encoded
 
-    yield from encode_passages(encode, encoder, writer, vectors, known)
+    yield from encode_passages(encode, encoder, writer, vectors, known, tokens=tokens)
     encoder.release_memory()
 
 
-def encode_in_parallel(encoder: Encoder, batches: Iterable[Sequence[str]]) -> Iterator[tuple[Sequence[str], Vectors]]:
-    """Yield each batch with its vectors, in order. At most two batches per worker of the encoder are taken ahead."""
-    waiting: deque[tuple[Sequence[str], Future[Vectors]]] = deque()
+def encode_in_parallel(
+    encoder: Encoder, batches: Iterable[Sequence[str]], *, with_tokens: bool
+) -> Iterator[tuple[Sequence[str], EncodedPassages]]:
+    """Yield each batch, and it encoded, in order. At most two batches per worker of the encoder are taken ahead."""
+    waiting: deque[tuple[Sequence[str], Future[EncodedPassages]]] = deque()
     try:
         for texts in batches:
-            waiting.append((texts, encoder.submit(texts)))
+            waiting.append((texts, encoder.submit_passages(texts, with_tokens=with_tokens)))
             if len(waiting) >= 2 * encoder.workers:
-                first, vectors = waiting.popleft()
-                yield first, vectors.result()
+                first, encoded = waiting.popleft()
+                yield first, encoded.result()
         while waiting:
-            first, vectors = waiting.popleft()
-            yield first, vectors.result()
+            first, encoded = waiting.popleft()
+            yield first, encoded.result()
     finally:
         # the process ends only when its threads do
-        for _, vectors in waiting:
-            vectors.cancel()
+        for _, encoded in waiting:
+            encoded.cancel()
 
 
-def open_checkpoint(folder: Path, encoder: Encoder, *, fresh: bool = False) -> EmbeddingCheckpoint:
+def open_checkpoint(folder: Path, encoder: Encoder, *, with_tokens: bool, fresh: bool = False) -> EmbeddingCheckpoint:
     """Open the checkpoint of an unfinished build in an index's folder; if `fresh`, start an empty one."""
     depends_on = [
         encoder.weights_sha256,
@@ -186,6 +207,7 @@ def open_checkpoint(folder: Path, encoder: Encoder, *, fresh: bool = False) -> E
         encoder.prompts["document"],
         encoder.window,
         encoder.dimension,
+        with_tokens,
     ]
     about = json.dumps(depends_on)
-    return EmbeddingCheckpoint(folder, about=about, dimension=encoder.dimension, fresh=fresh)
+    return EmbeddingCheckpoint(folder, about=about, dimension=encoder.dimension, with_tokens=with_tokens, fresh=fresh)

@@ -36,6 +36,10 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+MAX_AUTO_TOKEN_PASSAGES = 100_000
+"""Most passages whose token vectors are stored without being asked for: they take some 10 KB each."""
+
+
 class EncoderOptions(_Section):
     """The model that encodes texts, and its prompts."""
 
@@ -47,6 +51,12 @@ class EncoderOptions(_Section):
         ge=2,
         description="Vectors are cut to their first numbers, this many; for a model that was trained for it"
         " (Matryoshka). By default they are not cut",
+    )
+    token_vectors: bool | Literal["auto"] = Field(
+        "auto",
+        description="Store the vectors of each passage's tokens too, with which hybrid search compares the best results"
+        " token by token (late interaction); auto: if the encoder's vectors are means of token vectors and there are at"
+        f" most {MAX_AUTO_TOKEN_PASSAGES:,} passages",
     )
     batch_tokens: int | None = Field(
         None, ge=1, description="Tokens of a batch of passages; by default chosen for the device"

@@ -10,17 +10,17 @@ import json
 import math
 import shutil
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, groupby
 from pathlib import Path
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import numpy as np
 
 from semsearch.adapters.basis import SpectralBasis
-from semsearch.encoders.encoder import Encoder
+from semsearch.encoders.encoder import EncodedPassages, Encoder
 from semsearch.errors import IndexFolderError, InputError
 from semsearch.ingest.building import (
     LoadingEncoder,
@@ -48,6 +48,7 @@ from semsearch.storage.index_checkpoint import remove_index_checkpoint
 from semsearch.storage.left_out import LeftOut
 from semsearch.storage.manifest import FULLTEXT_VERSION, EncoderFit, IndexRecord, Manifest, SegmentRecord
 from semsearch.storage.projection import Projection, landmark_count
+from semsearch.storage.token_store import TokenStoreWriter
 from semsearch.storage.vectors import Ranges
 from semsearch.system.files import drop_pages, temp_memmap
 from semsearch.system.threads import available_cores
@@ -95,14 +96,20 @@ UpdateEvent: TypeAlias = (
 )
 
 
+class EncodePassages(Protocol):
+    """Encodes passages, as `Encoder.encode_passages`."""
+
+    def __call__(self, texts: Sequence[str], /, *, with_tokens: bool) -> EncodedPassages:
+        """Return the vectors of n passages, and their token vectors if they are wanted."""
+
+
 @dataclass(frozen=True, slots=True)
 class OpenIndex:
     """The parts of an index that a running server has open, for a change to reuse."""
 
     corpus: Corpus
     encoder: Encoder
-    encode: Callable[[Sequence[str]], Vectors]
-    """Takes texts of passages and returns (n, dim) float32, unit rows."""
+    encode: EncodePassages
 
 
 def update(
@@ -217,18 +224,22 @@ def _write_segment(
     known = np.zeros(new, bool)
     rows, old_rows = np.array(list(unchanged), np.int64), np.array(list(unchanged.values()), np.int64)
     known[rows] = True
-    for start in range(0, len(rows), COPIED_ROWS):
-        part = slice(start, start + COPIED_ROWS)
-        vectors[rows[part]] = change.corpus.vectors(old_rows[part])
-        drop_pages(vectors)
-    if opened is None:
-        with open_checkpoint(folder, encoder) as checkpoint:
-            yield from encode_resumable(encoder, writer, vectors[:new], checkpoint, known=known)
-    else:
-        yield from encode_passages(partial(map, opened.encode), encoder, writer, vectors[:new], known)
-    for stored, stored_vectors in change.take(merged):
-        vectors[writer.passages : writer.passages + len(stored_vectors)] = stored_vectors
-        writer.add(stored.document, stored.heading, stored.passages)
+    with change.token_writer() as tokens:
+        for start in range(0, len(rows), COPIED_ROWS):
+            part = slice(start, start + COPIED_ROWS)
+            vectors[rows[part]] = change.corpus.vectors(old_rows[part])
+            drop_pages(vectors)
+            if tokens is not None:
+                tokens.put(rows[part], change.corpus.token_codes(old_rows[part]))
+        if opened is None:
+            with open_checkpoint(folder, encoder, with_tokens=tokens is not None) as checkpoint:
+                yield from encode_resumable(encoder, writer, vectors[:new], checkpoint, known=known, tokens=tokens)
+        else:
+            encode = partial(map, partial(opened.encode, with_tokens=tokens is not None))
+            yield from encode_passages(encode, encoder, writer, vectors[:new], known, tokens=tokens)
+        for stored, stored_vectors in change.take(merged, tokens, first_row=new):
+            vectors[writer.passages : writer.passages + len(stored_vectors)] = stored_vectors
+            writer.add(stored.document, stored.heading, stored.passages)
     counts, queries = (writer.documents, writer.passages), sample_queries(writer)
     if change.manifest.encoder_fit is None:
         # the index was too small when it was built
@@ -282,8 +293,8 @@ def compact(
         built_with, recipe = change.manifest.encoder, Recipe.model_validate(change.manifest.recipe)
         files = change.new_segment()
         vectors = temp_memmap(files.folder, (change.corpus.passages, built_with.dimension))
-        with DocumentWriter(files.documents, files.fulltext) as writer:
-            for stored, stored_vectors in change.take(segments):
+        with DocumentWriter(files.documents, files.fulltext) as writer, change.token_writer() as tokens:
+            for stored, stored_vectors in change.take(segments, tokens):
                 vectors[writer.passages : writer.passages + len(stored_vectors)] = stored_vectors
                 writer.add(stored.document, stored.heading, stored.passages)
                 yield Reading(writer.documents, writer.passages)
@@ -413,14 +424,29 @@ class _Change:
             before = self._deletions.get(segment.name, Deletions())
             self._deletions[segment.name] = before.with_documents(rows, passages)
 
-    def take(self, segments: Sequence[Segment]) -> Iterator[tuple[StoredDocument, Vectors]]:
-        """Remove segments from the new generation and yield their documents that are not deleted, with vectors."""
+    def token_writer(self) -> AbstractContextManager[TokenStoreWriter | None]:
+        """Return the writer of the new segment's token vectors; None if the index has none."""
+        if not self.corpus.has_token_vectors:
+            return nullcontext()
+        return TokenStoreWriter(self.files.segment(self._name).tokens)
+
+    def take(
+        self, segments: Sequence[Segment], tokens: TokenStoreWriter | None, *, first_row: int = 0
+    ) -> Iterator[tuple[StoredDocument, Vectors]]:
+        """Remove segments from the new generation and yield their documents that are not deleted, with vectors.
+
+        tokens: receives their token vectors, the first of them in `first_row`.
+        """
         for segment in segments:
             deleted = self._deletions.pop(segment.name, Deletions())
             del self._kept[segment.name]
             self._rounded |= {segment.index.vectors} - {"float32"}
             rows = np.setdiff1d(np.arange(segment.documents.count), deleted.rows).tolist()
             for stored in segment.documents.documents(rows):
+                if tokens is not None and segment.tokens is not None:
+                    new_rows = first_row + np.arange(len(stored.rows))
+                    tokens.put(new_rows, segment.tokens.codes(stored.rows))
+                    first_row += len(stored.rows)
                 yield stored, segment.vectors.vectors(stored.rows)
 
     def add(

@@ -21,7 +21,7 @@ from semsearch.adapters.adapter import Adapter, DomainAdapter
 from semsearch.adapters.basis import SpectralBasis
 from semsearch.adapters.state import DomainState
 from semsearch.adapters.votes import Votes
-from semsearch.encoders.encoder import Encoder, RunBatch, run_now
+from semsearch.encoders.encoder import EncodedQuery, Encoder, RunBatch, run_now
 from semsearch.errors import EncoderError, IndexFolderError
 from semsearch.filters.tree import Filter
 from semsearch.filters.values import Key, Kind, TypedValue, document_values, normalize
@@ -332,6 +332,17 @@ class SearchEngine:
         return state.lexical_weight
 
     @property
+    def uses_tokens(self) -> bool:
+        """Whether hybrid search compares queries and passages token by token."""
+        return self.corpus.has_token_vectors and self.encoder.has_token_vectors
+
+    def token_weight(self, state: DomainState | None) -> float:
+        """Return what late interaction counts for a domain with this state."""
+        if state is None or state.token_weight is None:
+            return self.manifest.search.token_weight
+        return state.token_weight
+
+    @property
     def ef_search(self) -> int | None:
         """Candidates kept of the graph, or lists scanned of the inverted file; None if every vector is compared."""
         measured = [segment.index.ef_search or 0 for segment in self.corpus.segments]
@@ -341,14 +352,34 @@ class SearchEngine:
         """Encode and adapt queries and search their vectors, as one batch."""
         if not queries:
             return []
-        started = perf_counter()
-        frozen = self.encoder.encode_queries([query.text for query in queries])
-        return self.search_vectors(queries, frozen, encode_s=perf_counter() - started)
+        started, texts = perf_counter(), [query.text for query in queries]
+        encoded = self.encoder.encode_for_search(texts, with_tokens=self.uses_tokens)
+        return self.search_encoded(queries, encoded, encode_s=perf_counter() - started)
 
-    def search_vectors(self, queries: Sequence[Query], frozen: Vectors, *, encode_s: float = 0.0) -> list[DenseResult]:
+    def search_encoded(
+        self, queries: Sequence[Query], encoded: Sequence[EncodedQuery], *, encode_s: float = 0.0
+    ) -> list[DenseResult]:
+        """As `search_vectors`, for n queries as the encoder returned them."""
+        tokens = [query.tokens for query in encoded if query.tokens is not None]
+        return self.search_vectors(
+            queries,
+            np.stack([query.vector for query in encoded]),
+            tokens=tokens if len(tokens) == len(encoded) else None,
+            encode_s=encode_s,
+        )
+
+    def search_vectors(
+        self,
+        queries: Sequence[Query],
+        frozen: Vectors,
+        *,
+        tokens: Sequence[Vectors] | None = None,
+        encode_s: float = 0.0,
+    ) -> list[DenseResult]:
         """Adapt query vectors and search the index with them.
 
-        frozen: (n, dim) float32, unit rows, as the encoder returned them. encode_s: seconds that encoding took.
+        frozen: (n, dim) float32, unit rows, as the encoder returned them. tokens: n, the token vectors of each, if
+        `uses_tokens`; without them there is no late interaction. encode_s: seconds that encoding took.
         """
         adapter = self.adapter  # one for the whole batch, even if it is replaced meanwhile
         started = perf_counter()
@@ -360,7 +391,9 @@ class SearchEngine:
         results = self._search_filtered(vectors, [*queries, *(queries[index] for index in compared)])
         times = BatchTimes(encode_s, adapted - started, perf_counter() - adapted)
         unadapted = {
-            index: DenseResult(vectors[row], frozen[index], *results[row], times, UNADAPTED)
+            index: DenseResult(
+                vectors[row], frozen[index], *results[row], times, UNADAPTED, None if tokens is None else tokens[index]
+            )
             for row, index in enumerate(compared, start=len(queries))
         }
         domain_adapters = [adapter.for_domain(query.domain) for query in queries]
@@ -371,6 +404,7 @@ class SearchEngine:
                 *results[index],
                 times,
                 domain_adapter,
+                None if tokens is None else tokens[index],
                 self._votes(domain_adapter.state, frozen[index]),
                 unadapted.get(index),
             )
@@ -448,13 +482,14 @@ class SearchEngine:
         """
         return [self._page_attributions(page, run) for page in pages]
 
-    def encode_label(self, text: str) -> Vectors:
-        """Return the unit vector, (1, dim) float32, of a labelled query.
+    def encode_label(self, text: str) -> EncodedQuery:
+        """Encode a labelled query.
 
         The query is encoded alone: in a batch its last bits would depend on the other texts, but adaptation must depend
         on the labels only.
         """
-        return self.encoder.encode_queries([text])
+        [encoded] = self.encoder.encode_for_search([text], with_tokens=self.uses_tokens)
+        return encoded
 
     def match_label(self, text: str) -> tuple[Rows, Scores]:
         """Search keywords for a labelled query. Returns passage rows (n,) and BM25 scores (n,) > 0, best first."""
@@ -498,7 +533,8 @@ class SearchEngine:
         if dense is None:
             return rank_lexical(query.text, query.offset + query.k, self.corpus, allowed)
         if self.mode(query) is Mode.HYBRID:
-            return rank_hybrid(query.text, dense, weight, self.corpus, allowed)
+            token_weight = self.token_weight(dense.adaptation.state)
+            return rank_hybrid(query.text, dense, weight, self.corpus, allowed, token_weight=token_weight)
         return rank_dense(dense, self.corpus, allowed)
 
     def _search_filtered(self, vectors: Vectors, queries: Sequence[Query]) -> list[tuple[Rows, Scores]]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from semsearch.adapters.adapter import DomainAdapter
+from semsearch.encoders.token_vectors import late_interaction
 from semsearch.search.fusion import fuse
 from semsearch.storage.approximate import EXACT_FROM
 from semsearch.storage.corpus import PROXIMITY_DEPTH, AllowedRows, Corpus
@@ -19,6 +20,8 @@ from semsearch.types import LexicalWeight, Mode, Rows, ScoreBreakdown, Scores, V
 FUSION_DEPTH = 100
 """Nearest documents that are fused with keyword results. Documents further down follow in the order of similarity, so
 that later pages never change earlier ones."""
+TOKEN_DEPTH = 30
+"""Best fused passages that are compared token by token; more of them improve little."""
 KEYWORD_DEPTH = PROXIMITY_DEPTH
 """Number of passages that keyword search contributes to the fusion."""
 _NO_ROWS: Rows = np.empty(0, np.int64)
@@ -68,6 +71,8 @@ class DenseResult:
     """The times of the batch that this query was part of."""
     adaptation: DomainAdapter
     """The adapter of the query; its reason tells why, if it was not adapted."""
+    tokens: Vectors | None = None
+    """(t, dim) float32, unit rows, the query's token vectors; None in an index without them."""
     votes: VotedDocuments | None = None
     """What the answers of similar labelled queries gain; None if the domain's state has no votes."""
     frozen: DenseResult | None = None
@@ -122,6 +127,8 @@ class RankedCandidates:
     """(n,) BM25; None for semantic search."""
     vote_boosts: Scores | None
     """(n,) what votes added to the scores; None without votes."""
+    token_boosts: Scores | None
+    """(n,) what late interaction added to the scores; None without it."""
     dense_order: Rows
     """Document rows in the order of similarity alone."""
     lexical_order: Rows
@@ -165,6 +172,7 @@ class RankedCandidates:
         documents = corpus.document_of[self.passages[indices]].tolist()
         absent = [None] * len(documents)
         boosts = absent if self.vote_boosts is None else self.vote_boosts[indices].tolist()
+        token_boosts = absent if self.token_boosts is None else self.token_boosts[indices].tolist()
         similarity = absent if self.similarity is None else self.similarity[indices].tolist()
         bm25 = absent if self.bm25 is None else self.bm25[indices].tolist()
         breakdowns = [
@@ -174,8 +182,11 @@ class RankedCandidates:
                 lexical_score=score,
                 lexical_rank=_rank(document, self.lexical_order),
                 vote_boost=boost,
+                token_boost=token_boost,
             )
-            for document, cosine, score, boost in zip(documents, similarity, bm25, boosts, strict=True)
+            for document, cosine, score, boost, token_boost in zip(
+                documents, similarity, bm25, boosts, token_boosts, strict=True
+            )
         ]
         collapsed = duplicates or {}
         return ResultPage(
@@ -204,6 +215,7 @@ def rank_dense(dense: DenseResult, corpus: Corpus, allowed: AllowedRows) -> Rank
         similarity=dense.scores,
         bm25=None,
         vote_boosts=None,
+        token_boosts=None,
         dense_order=documents,
         lexical_order=documents[:0],
         lexical_scores={},
@@ -226,6 +238,7 @@ def rank_lexical(text: str, wanted: int, corpus: Corpus, allowed: AllowedRows) -
                 similarity=None,
                 bm25=bm25[first],
                 vote_boosts=None,
+                token_boosts=None,
                 dense_order=documents[:0],
                 lexical_order=documents,
                 lexical_scores=_by_row(rows, bm25),
@@ -235,13 +248,22 @@ def rank_lexical(text: str, wanted: int, corpus: Corpus, allowed: AllowedRows) -
 
 
 def rank_hybrid(
-    text: str, dense: DenseResult, weight: LexicalWeight, corpus: Corpus, allowed: AllowedRows
+    text: str,
+    dense: DenseResult,
+    weight: LexicalWeight,
+    corpus: Corpus,
+    allowed: AllowedRows,
+    *,
+    token_weight: float = 0.0,
 ) -> RankedCandidates:
-    """Rank by fused scores and votes. If passages contain the query's quoted phrases, only these have a BM25 score."""
+    """Rank by fused scores, votes and late interaction.
+
+    If passages contain the query's quoted phrases, only these have a BM25 score.
+    """
     pinned, unmatched = _pinned_row(text, corpus, allowed), corpus.unmatched_phrases(text, allowed=allowed)
     results = corpus.search_keywords(text, KEYWORD_DEPTH, allowed=allowed, as_words=unmatched)
     lexical = _with_pinned(pinned, *results)
-    ranked = _rank_fused(dense, *lexical, weight, corpus, allowed, pinned=pinned)
+    ranked = _rank_fused(dense, *lexical, weight, corpus, allowed, pinned=pinned, token_weight=token_weight)
     return replace(ranked, unmatched_phrases=unmatched)
 
 
@@ -254,6 +276,7 @@ def _rank_fused(
     allowed: AllowedRows,
     *,
     pinned: int = -1,
+    token_weight: float = 0.0,
 ) -> RankedCandidates:
     """Rank the nearest documents, the keyword results and the voted documents together; others follow by similarity."""
     # ranks, of which `rrf` is made, are no cosines that votes could be added to
@@ -265,7 +288,12 @@ def _rank_fused(
     bm25[np.searchsorted(candidates, lexical_rows)] = lexical_scores
     scores = fuse(similarity, bm25, weight)
     boosts = np.zeros(len(candidates), np.float32) if votes is None else votes.of(corpus.document_of[candidates])
-    scores = np.round(scores + boosts, SCORE_DECIMALS)
+    scores = scores + boosts
+    token_boosts = None
+    if token_weight and dense.tokens is not None and weight != "rrf":
+        token_boosts = token_boosts_of(dense.tokens, candidates, scores, token_weight, corpus)
+        scores = scores + token_boosts
+    scores = np.round(scores, SCORE_DECIMALS)
     best_first = _pin(scores, candidates, pinned)
     best_first = best_first[_first_of_each(corpus.document_of[candidates[best_first]])]
     # documents below the fused ones follow by similarity alone
@@ -278,10 +306,25 @@ def _rank_fused(
         similarity=np.concatenate((similarity[best_first], tail_scores[new])),
         bm25=np.concatenate((bm25[best_first], zeros)),
         vote_boosts=None if votes is None else np.concatenate((boosts[best_first], zeros)),
+        token_boosts=None if token_boosts is None else np.concatenate((token_boosts[best_first], zeros)),
         dense_order=corpus.document_of[dense.passages],
         lexical_order=_distinct(corpus.document_of[lexical_rows]),
         lexical_scores=_by_row(lexical_rows, lexical_scores),
     )
+
+
+def token_boosts_of(tokens: Vectors, candidates: Rows, scores: Scores, weight: float, corpus: Corpus) -> Scores:
+    """Return what late interaction adds to the scores of n passages, (n,) ≥ 0: only the best TOKEN_DEPTH gain.
+
+    tokens: (t, dim), those of the query. candidates: (n,) passage rows, ascending. scores: (n,) those so far.
+    """
+    boosts = np.zeros(len(candidates), np.float32)
+    best = np.argsort(-scores, kind="stable")[:TOKEN_DEPTH]
+    if len(best):
+        cosines = late_interaction(tokens, corpus.token_codes(candidates[best]))
+        # relative to the least one, so that what was not compared keeps its place behind
+        boosts[best] = np.float32(weight) * (cosines - cosines.min())
+    return boosts
 
 
 def more_passages(page: ResultPage, count: int, corpus: Corpus) -> list[Rows]:

@@ -10,9 +10,11 @@ import weakref
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
+from semsearch.encoders.token_vectors import TokenCodes
 from semsearch.errors import IndexFolderError
 from semsearch.filters.tree import Comparison, Filter
 from semsearch.filters.values import OWN_FIELDS, Kind, TypedValue, normalize
@@ -22,6 +24,7 @@ from semsearch.storage.fulltext import CompiledFilter, FullText, inverse_frequen
 from semsearch.storage.generations import OpenGeneration
 from semsearch.storage.manifest import FULLTEXT_VERSION, FileRecord, IndexRecord, Manifest, SegmentRecord
 from semsearch.storage.projection import Points
+from semsearch.storage.token_store import TokenStore
 from semsearch.storage.vectors import VectorIndex
 from semsearch.text.tokens import KeywordQuery, Term, WordPair, parse_phrases, parse_query, quoted_phrases
 from semsearch.types import Document, Hit, Mask, Passage, Rows, ScoreBreakdown, Scores, Vectors
@@ -40,6 +43,13 @@ CACHED_FILTERS = 16
 """Filters whose allowed rows are kept in memory, one byte per passage."""
 
 
+class PassageTokens(Protocol):
+    """The token vectors of a segment's passages."""
+
+    def codes(self, rows: Rows, /) -> list[TokenCodes]:
+        """Return the codes of n passages, (tokens, bytes) uint8 each."""
+
+
 class Segment:
     """One segment's open files. Generations that have it in common share it; the last of them closes it."""
 
@@ -51,8 +61,9 @@ class Segment:
         fulltext: FullText | None,
         index: IndexRecord,
         map_points: Points | None = None,
+        tokens: PassageTokens | None = None,
     ) -> None:
-        """Tie open parts together. fulltext, map_points: as the attributes."""
+        """Tie open parts together. fulltext, map_points, tokens: as the attributes."""
         self.name = name
         self.vectors = vectors
         self.documents = documents
@@ -64,6 +75,8 @@ class Segment:
         """Size and checksum of its files by name, which identify it; empty for a segment outside any generation."""
         self.map_points = map_points
         """(rows, 2) float16 in [0, 1], the map points of its passages; None for an index without a map."""
+        self.tokens = tokens
+        """The token vectors of its passages; None for an index without them."""
         self.close = weakref.finalize(self, documents.close)
 
     @classmethod
@@ -95,6 +108,7 @@ class Segment:
             None if record.is_former else FullText(files.fulltext),
             record.index,
             _open_map_points(files.map_points),
+            _open_tokens(files.tokens, record.passages, generation.manifest.encoder.dimension),
         )
         segment.file_records = _segment_files(generation.manifest, record.name)
         passage_counts = {segment.vectors.count, len(segment.documents.document_of), record.passages}
@@ -113,6 +127,15 @@ def _open_map_points(path: Path) -> Points | None:
     """Map the file into memory now: later generations share the segment, and this one's folder may be removed."""
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise IndexFolderError(f"{path} cannot be read ({error}): build the index again") from error
+
+
+def _open_tokens(path: Path, passages: int, dimension: int) -> TokenStore | None:
+    try:
+        return TokenStore(path, passages, dimension)
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
@@ -300,6 +323,19 @@ class Corpus:
         for segment, indices, segment_rows in self._by_segment(rows):
             vectors[indices] = segment.vectors.vectors(segment_rows)
         return vectors
+
+    @property
+    def has_token_vectors(self) -> bool:
+        """Whether every passage has token vectors."""
+        return all(segment.tokens is not None for segment in self.segments)
+
+    def token_codes(self, rows: Rows) -> list[TokenCodes]:
+        """Return the token vectors of n passages, if `has_token_vectors`."""
+        codes: dict[int, TokenCodes] = {}
+        for segment, indices, segment_rows in self._by_segment(rows):
+            assert segment.tokens is not None
+            codes.update(zip(indices.tolist(), segment.tokens.codes(segment_rows), strict=True))
+        return [codes[index] for index in range(len(rows))]
 
     def search_keywords(
         self, query: str, k: int, *, allowed: AllowedRows | None = None, as_words: Collection[str] | None = None

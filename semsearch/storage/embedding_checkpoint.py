@@ -1,4 +1,4 @@
-"""Vectors of an unfinished build, by the text they encode, so that an interrupted build can be resumed.
+"""Encoded passages of an unfinished build, by their text, so that an interrupted build can be resumed.
 
 One SQLite file in the index's folder. It exists while a build encodes, and is removed when a generation is published.
 """
@@ -16,7 +16,9 @@ from typing import Self
 
 import numpy as np
 
-from semsearch.types import Mask, Vectors
+from semsearch.encoders.encoder import EncodedPassages
+from semsearch.encoders.token_vectors import TokenCodes, code_bytes
+from semsearch.types import Mask
 
 FILE = "unfinished.sqlite"
 COMMIT_EVERY_S = 2.0
@@ -24,18 +26,22 @@ COMMIT_EVERY_S = 2.0
 
 
 class EmbeddingCheckpoint:
-    """Stores vectors by their texts. Only one thread may use it."""
+    """Stores vectors, and token vectors if they are wanted, by their texts. Only one thread may use it."""
 
-    def __init__(self, folder: Path, *, about: str, dimension: int, fresh: bool = False) -> None:
+    def __init__(
+        self, folder: Path, *, about: str, dimension: int, with_tokens: bool = False, fresh: bool = False
+    ) -> None:
         """Open the checkpoint in an index's folder, or create it.
 
-        about: what a vector depends on besides its text; a checkpoint with another value is discarded, and so is a
-        damaged one. dimension: length of a vector. fresh: discard any checkpoint.
+        about: what a vector depends on besides its text, and whether there are token vectors; a checkpoint with another
+        value is discarded, and so is a damaged one. dimension: length of a vector. with_tokens: whether passages have
+        token vectors, which `about` must tell. fresh: discard any checkpoint.
 
         Raises OSError if the file cannot be written.
         """
         self._folder = folder
         self._dimension = dimension
+        self._with_tokens = with_tokens
         self._committed = monotonic()
         if fresh:
             remove_checkpoint(folder)
@@ -69,31 +75,38 @@ class EmbeddingCheckpoint:
 
     def missing(self, texts: Sequence[str]) -> list[str]:
         """Return those of the texts that it holds no vector of."""
-        return [text for text in texts if self._vector(text) is None]
+        return [text for text in texts if self._find(text) is None]
 
-    def lookup(self, texts: Sequence[str]) -> tuple[Vectors, Mask]:
-        """Return vectors, (n, dim) float32, and whether each is known, (n,); unknown rows have undefined values."""
+    def lookup(self, texts: Sequence[str]) -> tuple[EncodedPassages, Mask]:
+        """Return n passages, and whether each is known, (n,); unknown ones have undefined values."""
         vectors, known = np.empty((len(texts), self._dimension), np.float32), np.zeros(len(texts), bool)
+        tokens: list[TokenCodes] = [np.empty((0, code_bytes(self._dimension)), np.uint8)] * len(texts)
         for index, text in enumerate(texts):
-            vector = self._vector(text)
-            if vector is not None:
-                vectors[index], known[index] = vector, True
-        return vectors, known
+            found = self._find(text)
+            if found is not None:
+                vectors[index], known[index] = np.frombuffer(found[0], np.float32), True
+                tokens[index] = np.frombuffer(found[1], np.uint8).reshape(-1, code_bytes(self._dimension))
+        return EncodedPassages(vectors, tokens if self._with_tokens else None), known
 
-    def add(self, texts: Sequence[str], vectors: Vectors) -> None:
-        """Add (n, dim) float32 vectors of n texts. Raises OSError if the file cannot be written."""
-        rows = [(_key(text), vector.tobytes()) for text, vector in zip(texts, vectors, strict=True)]
+    def add(self, texts: Sequence[str], encoded: EncodedPassages) -> None:
+        """Add n texts as they were encoded. Raises OSError if the file cannot be written."""
+        tokens = [b""] * len(texts) if encoded.tokens is None else [codes.tobytes() for codes in encoded.tokens]
+        rows = [
+            (_key(text), vector.tobytes(), codes)
+            for text, vector, codes in zip(texts, encoded.vectors, tokens, strict=True)
+        ]
         try:
-            self._connection.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?)", rows)
+            self._connection.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?, ?)", rows)
             if monotonic() - self._committed > COMMIT_EVERY_S:
                 self._connection.commit()
                 self._committed = monotonic()
         except sqlite3.Error as error:
             raise OSError(f"{FILE} could not be written ({error})") from error
 
-    def _vector(self, text: str) -> Vectors | None:
-        row = self._connection.execute("SELECT vector FROM vectors WHERE key = ?", (_key(text),)).fetchone()
-        return None if row is None else np.frombuffer(row[0], np.float32)
+    def _find(self, text: str) -> tuple[bytes, bytes] | None:
+        query = "SELECT vector, tokens FROM vectors WHERE key = ?"
+        row: tuple[bytes, bytes] | None = self._connection.execute(query, (_key(text),)).fetchone()
+        return row
 
 
 def remove_checkpoint(folder: Path) -> None:
@@ -109,11 +122,12 @@ def _connect(folder: Path, about: str) -> sqlite3.Connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("CREATE TABLE IF NOT EXISTS about (what TEXT PRIMARY KEY)")
-        connection.execute(
-            "CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, vector BLOB NOT NULL) WITHOUT ROWID"
-        )
         if connection.execute("SELECT what FROM about").fetchall() != [(about,)]:
-            connection.execute("DELETE FROM vectors")
+            # that of another version has other columns
+            connection.execute("DROP TABLE IF EXISTS vectors")
+            connection.execute(
+                "CREATE TABLE vectors (key BLOB PRIMARY KEY, vector BLOB NOT NULL, tokens BLOB NOT NULL) WITHOUT ROWID"
+            )
             connection.execute("DELETE FROM about")
             connection.execute("INSERT INTO about VALUES (?)", (about,))
         connection.commit()

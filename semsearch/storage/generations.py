@@ -6,6 +6,7 @@
       g-000002/          a generation: never changed once published
         manifest.json  basis.safetensors  map.safetensors (optional)  deleted.safetensors (optional)
         s-000001/          a segment: vectors.faiss  graph.faiss or lists.faiss (optional)  places.npy (optional)
+          tokens.bin (optional)
           documents.sqlite
           fulltext/        the files of its full text
       domains/           the learned states of its domains, independent of generations
@@ -77,6 +78,11 @@ class SegmentFiles:
     def map_points(self) -> Path:
         """The map points of its passages; only if the index has a map."""
         return self.folder / "places.npy"
+
+    @property
+    def tokens(self) -> Path:
+        """The token vectors of its passages; only if the recipe asks for them."""
+        return self.folder / "tokens.bin"
 
     @property
     def documents(self) -> Path:

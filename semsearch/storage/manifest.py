@@ -121,6 +121,10 @@ class EncoderRecord(BaseModel):
             )
 
 
+TOKEN_WEIGHT = 1.0
+"""What late interaction counts by default."""
+
+
 class SearchOptions(BaseModel):
     """How an index is searched by default."""
 
@@ -134,6 +138,13 @@ class SearchOptions(BaseModel):
         description="Cosine that a query's best lexical match is worth; rrf: reciprocal rank fusion; auto:"
         f" {LEXICAL_WEIGHT}, less where cosines hardly vary, or {UNREAD_LEXICAL_WEIGHT} where the encoder does not read"
         " the corpus's language",
+    )
+    token_weight: float = Field(
+        TOKEN_WEIGHT,
+        ge=0,
+        le=10,
+        description="What late interaction counts in hybrid search, if the index has token vectors: it is multiplied by"
+        " the mean of the highest cosines of the query's tokens",
     )
     ef_search: int | None = Field(
         None,

@@ -14,7 +14,7 @@ from semsearch.adapters.support import HARD_NEGATIVES_PER_QUERY, MAX_DOCUMENTS, 
 from semsearch.adapters.verdict import Reason, Verdict
 from semsearch.domains.adapting import adapt
 from semsearch.domains.judgments import JudgedQuery
-from semsearch.encoders.encoder import Encoder
+from semsearch.encoders.encoder import EncodedQuery, Encoder
 from semsearch.ingest.building import build
 from semsearch.ingest.recipe import Recipe
 from semsearch.ingest.updating import delete
@@ -92,14 +92,14 @@ def test_it_learns_from_the_same_documents_and_reads_few(engine: SearchEngine, m
     assert len(adaptation.state.keys) == adaptation.labels + 1
 
 
-def labelled(dimension: int, *, shared: bool, noise: float = 0.02) -> tuple[list[JudgedQuery], dict[str, Vectors]]:
+def labelled(dimension: int, *, shared: bool, noise: float = 0.02) -> tuple[list[JudgedQuery], dict[str, EncodedQuery]]:
     """24 queries about 6 topics that no document is near; those of a topic share an answer, or each has its own."""
     topics = unit_rows(np.random.default_rng(2).standard_normal((6, dimension), np.float32))
     drawn = np.random.default_rng(3).standard_normal((24, dimension), np.float32)
     queries = unit_rows(topics.repeat(4, axis=0) + np.float32(noise) * drawn)
     answers = [f"d{1 + 7 * (row // 4 if shared else row)}" for row in range(24)]
     judged = [JudgedQuery(f"query {row}", {doc_id: 1.0}) for row, doc_id in enumerate(answers)]
-    return judged, {query.text: vector[np.newaxis] for query, vector in zip(judged, queries, strict=True)}
+    return judged, {query.text: EncodedQuery(vector, None) for query, vector in zip(judged, queries, strict=True)}
 
 
 @pytest.mark.parametrize("shared", [True, False])
@@ -139,7 +139,7 @@ def test_a_judged_query_keeps_its_own_answer_among_votes_for_another(engine: Sea
     )
     first = []
     for query in judged:
-        [result] = served.search_vectors([Query(query.text, domain="team")], encoded[query.text])
+        [result] = served.search_encoded([Query(query.text, domain="team")], [encoded[query.text]])
         page = served.rank(Query(query.text, k=1, domain="team", mode=Mode.SEMANTIC), result)
         first += [row in engine.corpus.passage_rows(next(iter(query.relevance))) for row in page.passages.tolist()]
     assert sum(first) >= 23

@@ -32,7 +32,7 @@ def registry(animals: Path, tmp_path: Path, tiny_encoder: Encoder) -> Iterator[D
 
 
 def keep(registry: DomainRegistry, *texts: str) -> None:
-    registry.kept.add("team", [(text, registry.engine.encode_label(text)[0]) for text in texts], days=30)
+    registry.kept.add("team", [(text, registry.engine.encode_label(text).vector) for text in texts], days=30)
 
 
 def label(registry: DomainRegistry, query: str, document: str = "bee") -> None:

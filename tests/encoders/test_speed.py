@@ -55,6 +55,9 @@ class FakeRuntime:
         self.clock.spend(self.batch_s + self.token_s * int(batch.lengths.sum()))
         return None  # type: ignore[return-value]
 
+    def vectors_and_tokens(self, batch: Batch) -> tuple[Vectors, list[Vectors]]:
+        return self.vectors(batch), self.tokens(batch)
+
     def tokens(self, batch: Batch) -> list[Vectors]:
         raise NotImplementedError
 

@@ -13,7 +13,7 @@ import pytest
 
 from semsearch.adapters.cosine_scale import REFERENCE_SPREAD
 from semsearch.api import Index
-from semsearch.encoders.encoder import Encoder
+from semsearch.encoders.encoder import EncodedPassages, Encoder
 from semsearch.errors import IndexFolderError, InputError
 from semsearch.ingest import encoding
 from semsearch.ingest.building import LoadingEncoder, Published, Reading, Skipped, build
@@ -138,9 +138,9 @@ def test_an_interrupted_build_is_not_continued_with_vectors_of_another_dimension
 ) -> None:
     for dimension in (8, 32, 16):
         encoder = Encoder.open(str(tiny_model), device="cpu", dimension=dimension)
-        with open_checkpoint(tmp_path, encoder) as checkpoint:
+        with open_checkpoint(tmp_path, encoder, with_tokens=False) as checkpoint:
             assert checkpoint.missing(["honey"]) == ["honey"]
-            checkpoint.add(["honey"], encoder.encode_documents(["honey"]))
+            checkpoint.add(["honey"], encoder.encode_passages(["honey"], with_tokens=False))
 
 
 def test_vectors_are_in_the_order_of_rows(old: Path, tiny_encoder: Encoder) -> None:
@@ -226,20 +226,20 @@ def test_a_build_that_is_broken_off_leaves_the_old_index(
     assert_serves(old, tiny_encoder)
 
 
-ENCODE = Encoder.submit
+ENCODE = Encoder.submit_passages
 
 
 def counted(monkeypatch: pytest.MonkeyPatch, *, fail_after: int = 10**9) -> list[str]:
     """Passages that are encoded from now on; the encoder fails after a number of them."""
     done: list[str] = []
 
-    def counting(self: Encoder, texts: Sequence[str]) -> Future[Vectors]:
+    def counting(self: Encoder, texts: Sequence[str], *, with_tokens: bool) -> Future[EncodedPassages]:
         if len(done) >= fail_after:
             raise KeyboardInterrupt
         done.extend(texts)
-        return ENCODE(self, texts)
+        return ENCODE(self, texts, with_tokens=with_tokens)
 
-    monkeypatch.setattr(Encoder, "submit", counting)
+    monkeypatch.setattr(Encoder, "submit_passages", counting)
     return done
 
 
@@ -283,7 +283,7 @@ def test_few_vectors_are_in_memory_while_passages_are_encoded(
             text = f"passage {number}"
             document = Document(str(number), title="", text=text, source="here")
             writer.add(document, "", [(Passage(text, 0, len(text)), 3)])
-        ones = repeat(np.ones((1, dimension), np.float32), passages)
+        ones = repeat(EncodedPassages(np.ones((1, dimension), np.float32), None), passages)
         for _ in encode_passages(lambda _: ones, tiny_encoder, writer, vectors, np.zeros(passages, bool)):
             resident.append(resident_bytes(vectors))
     assert len(resident) == passages + 1
@@ -318,15 +318,15 @@ def test_what_another_encoder_left_or_is_damaged_is_not_taken_up(
 def test_an_interrupted_build_does_not_wait_for_batches_that_have_not_begun(
     tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    waiting: list[Future[Vectors]] = []
+    waiting: list[Future[EncodedPassages]] = []
 
-    def never(_encoder: Encoder, _texts: Sequence[str]) -> Future[Vectors]:
+    def never(_encoder: Encoder, _texts: Sequence[str], **_: bool) -> Future[EncodedPassages]:
         waiting.append(Future())
         if len(waiting) == 2:
             raise KeyboardInterrupt
         return waiting[-1]
 
-    monkeypatch.setattr(Encoder, "submit", never)
+    monkeypatch.setattr(Encoder, "submit_passages", never)
     prompted = {"model": str(tiny_model), "batch_tokens": 30}
     source = write_jsonl(tmp_path / "animals.jsonl", ANIMALS)
     with pytest.raises(KeyboardInterrupt):

@@ -45,7 +45,7 @@ def run_update(folder: Path, encoder: Encoder) -> None:
     engine = SearchEngine.open(folder, encoder=encoder, threads=1)
     new = [Document("new", "", "a new text", "b.csv:1", {})]
     try:
-        for _ in update(folder, new, opened=OpenIndex(engine.corpus, encoder, encoder.encode_documents)):
+        for _ in update(folder, new, opened=OpenIndex(engine.corpus, encoder, encoder.encode_passages)):
             pass
     finally:
         engine.close()

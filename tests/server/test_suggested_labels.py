@@ -20,7 +20,7 @@ def client(client: FlaskClient) -> FlaskClient:
     service: SearchService = client.application.extensions["semsearch"]
     registry = service.index("zoo").domains
     texts = ["purrs <b>", "purrs <b>", "soars", "honey"]
-    registry.kept.add("team", [(text, registry.engine.encode_label(text)[0]) for text in texts], days=30)
+    registry.kept.add("team", [(text, registry.engine.encode_label(text).vector) for text in texts], days=30)
     assert client.post("/api/labels", json={"query": "honey", "document": "bee", "domain": "team"}).status_code == 201
     return client
 

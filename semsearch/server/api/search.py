@@ -191,6 +191,7 @@ def _breakdown_model(
         lexical_score=None if breakdown.lexical_score is None else round(breakdown.lexical_score, SCORE_DECIMALS),
         lexical_rank=breakdown.lexical_rank,
         vote_boost=None if breakdown.vote_boost is None else round(breakdown.vote_boost, SCORE_DECIMALS),
+        token_boost=None if breakdown.token_boost is None else round(breakdown.token_boost, SCORE_DECIMALS),
         token_attributions=None
         if attributions is None
         else tuple(

@@ -76,7 +76,14 @@ def blueprint(service: SearchService) -> Blueprint:
         components = (
             ()
             if explained is None
-            else (explained.dense, explained.adaptation, explained.votes, explained.lexical, explained.score)
+            else (
+                explained.dense,
+                explained.adaptation,
+                explained.votes,
+                explained.tokens,
+                explained.lexical,
+                explained.score,
+            )
         )
         return html(
             "explanation.html",

@@ -1,4 +1,4 @@
-"""Explains a document's rank: what the encoder, the adaptation, votes and BM25 contribute to its score."""
+"""Explains a document's rank: what encoder, adaptation, votes, late interaction and BM25 contribute to its score."""
 
 from __future__ import annotations
 
@@ -28,6 +28,8 @@ class Explanation:
     """What the domain's adaptation adds to that cosine; None for keyword search."""
     votes: float | None
     """What similar labelled queries add that the document answered; None in a domain without votes."""
+    tokens: float | None
+    """What late interaction adds; None without it."""
     lexical: float | None
     """What BM25 adds: the rest of the score. None for reciprocal rank fusion, whose scores are not sums."""
     score_breakdown: ScoreBreakdown
@@ -51,6 +53,7 @@ def explain(
     if outcome.dense is not None and outcome.dense.frozen is not None:
         dense = float(engine.corpus.cosine(outcome.dense.frozen.vector, page.passages)[0])
     adds_up = page.mode is not Mode.HYBRID or page.lexical_weight != "rrf"
+    others = sum(part or 0.0 for part in (breakdown.similarity, breakdown.vote_boost, breakdown.token_boost))
     [attributions] = answer.stages.token_attributions([page])
     return Explanation(
         mode=page.mode,
@@ -60,7 +63,8 @@ def explain(
         dense=dense,
         adaptation=None if dense is None or breakdown.similarity is None else breakdown.similarity - dense,
         votes=breakdown.vote_boost,
-        lexical=score - (breakdown.similarity or 0.0) - (breakdown.vote_boost or 0.0) if adds_up else None,
+        tokens=breakdown.token_boost,
+        lexical=score - others if adds_up else None,
         score_breakdown=breakdown,
         token_attributions=attributions[0] if attributions else (),
     )

@@ -15,7 +15,7 @@ from typing import TypeAlias, TypeVar, cast
 
 import numpy as np
 
-from semsearch.encoders.encoder import Encoder
+from semsearch.encoders.encoder import EncodedPassages, EncodedQuery, Encoder
 from semsearch.errors import DeadlineError, OverloadedError
 from semsearch.search.engine import Attributions, SearchEngine
 from semsearch.search.ranking import DenseResult, ResultPage
@@ -23,7 +23,7 @@ from semsearch.server.runtime.batching import AbandonedError, Batcher, Failed
 from semsearch.server.runtime.metrics import Metrics, count_outcome
 from semsearch.server.runtime.query_cache import QueryCache
 from semsearch.server.schemas.search import Limits
-from semsearch.types import Query, Vectors
+from semsearch.types import Query
 
 PASSAGES_PER_BATCH = 4
 """Passages of new documents encoded in one batch; searches wait for it."""
@@ -43,8 +43,8 @@ class _QueryItem:
     query: Query
     tokens: int
     """Number of tokens to encode; 0 if the vector is cached."""
-    vector: Vectors | None
-    """(dim,) float32, the cached query vector; None if there is none."""
+    encoded: EncodedQuery | None
+    """The cached query; None if there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,47 +135,52 @@ class EncoderPool:
         """Return the error of a request that exceeded its deadline."""
         return self._batcher.deadline_error()
 
-    def encode_label(self, engine: Callable[[], SearchEngine], text: str) -> Vectors:
-        """Encode a labelled query to (1, dim) float32. engine: returns the current engine, which may be replaced."""
+    def encode_label(self, engine: Callable[[], SearchEngine], text: str) -> EncodedQuery:
+        """Encode a labelled query. engine: returns the current engine, which may be replaced."""
         return self._encode_in_background(lambda: engine().encode_label(text), engine().encoder, [text])
 
-    def encode_passages(self, engine: Callable[[], SearchEngine], texts: Sequence[str]) -> Vectors:
-        """Encode passages to (n, dim) float32, a few at a time. engine: returns the current engine."""
+    def encode_passages(
+        self, engine: Callable[[], SearchEngine], texts: Sequence[str], *, with_tokens: bool
+    ) -> EncodedPassages:
+        """As `Encoder.encode_passages`, a few texts at a time. engine: returns the current engine."""
         batches = [texts[start : start + PASSAGES_PER_BATCH] for start in range(0, len(texts), PASSAGES_PER_BATCH)]
 
-        def encode(batch: Sequence[str]) -> Vectors:
-            return engine().encoder.encode_documents(batch)
+        def encode(batch: Sequence[str]) -> EncodedPassages:
+            return engine().encoder.encode_passages(batch, with_tokens=with_tokens)
 
-        vectors = [self._encode_in_background(partial(encode, batch), engine().encoder, batch) for batch in batches]
-        return np.concatenate(vectors)
+        encoded = [self._encode_in_background(partial(encode, batch), engine().encoder, batch) for batch in batches]
+        return EncodedPassages(
+            np.concatenate([batch.vectors for batch in encoded]),
+            [codes for batch in encoded for codes in batch.tokens or ()] if with_tokens else None,
+        )
 
     def close(self) -> None:
         """Stop the threads."""
         self._batcher.close()
 
     def _query_items(self, engine: SearchEngine, queries: Sequence[Query]) -> list[_Item]:
-        """Return the batcher's items for queries, with their cached vectors."""
-        vectors = [self._cache.get(engine.encoder, query.text) for query in queries]
-        uncached = [query.text for query, vector in zip(queries, vectors, strict=True) if vector is None]
-        tokens = iter(engine.encoder.count_tokens(uncached))
+        """Return the batcher's items for queries, those that are cached with their vectors."""
+        cached = [self._cache.get(engine.encoder, query.text, with_tokens=engine.uses_tokens) for query in queries]
+        missing = [query.text for query, encoded in zip(queries, cached, strict=True) if encoded is None]
+        tokens = iter(engine.encoder.count_tokens(missing))
         return [
-            _QueryItem(engine, query, next(tokens) if vector is None else 0, vector)
-            for query, vector in zip(queries, vectors, strict=True)
+            _QueryItem(engine, query, next(tokens) if encoded is None else 0, encoded)
+            for query, encoded in zip(queries, cached, strict=True)
         ]
 
-    def _encode_in_background(self, encode: Callable[[], Vectors], encoder: Encoder, texts: Sequence[str]) -> Vectors:
+    def _encode_in_background(self, encode: Callable[[], Result], encoder: Encoder, texts: Sequence[str]) -> Result:
         """Run `encode`, which encodes `texts`, in a batch of its own. Tries again while searches fill the queue."""
         item = _CallItem(encode, sum(encoder.count_tokens(texts)))
         while True:
             try:
-                [vectors] = self._batcher.submit([item], timeout_s=BACKGROUND_TIMEOUT_S)
+                [result] = self._batcher.submit([item], timeout_s=BACKGROUND_TIMEOUT_S)
             except OverloadedError as error:
                 if not self.alive:
                     raise
                 # searches have priority
                 sleep(error.retry_after_s)
                 continue
-            return cast("Vectors", vectors)
+            return cast("Result", result)
 
     def _observe_batch(self, items: Sequence[_Item], seconds: float) -> None:
         if queries := sum(isinstance(item, _QueryItem) for item in items):
@@ -205,30 +210,34 @@ class EncoderPool:
     def _search(self, items: Sequence[_QueryItem]) -> list[DenseResult]:
         """Encode all queries together, then adapt and search those of each engine together."""
         started = perf_counter()
-        vectors = self._encode(items)
+        encoded = self._encode(items)
         encode_s = perf_counter() - started
         by_engine: dict[SearchEngine, list[int]] = {}
         for index, item in enumerate(items):
             by_engine.setdefault(item.engine, []).append(index)
         results: dict[int, DenseResult] = {}
         for engine, indices in by_engine.items():
-            frozen = np.stack([vectors[index] for index in indices])
             engine_queries = [items[index].query for index in indices]
-            engine_results = engine.search_vectors(engine_queries, frozen, encode_s=encode_s)
+            engine_results = engine.search_encoded(
+                engine_queries, [encoded[index] for index in indices], encode_s=encode_s
+            )
             results.update(zip(indices, engine_results, strict=True))
         return [results[index] for index in range(len(items))]
 
-    def _encode(self, items: Sequence[_QueryItem]) -> list[Vectors]:
-        """Return a (dim,) float32 vector for each query. Each encoder runs once, without duplicate texts."""
-        vectors = {(item.engine.encoder, item.query.text): item.vector for item in items if item.vector is not None}
-        keys = [(item.engine.encoder, item.query.text) for item in items]
-        missing = dict.fromkeys(key for key in keys if key not in vectors)
-        for encoder in dict.fromkeys(encoder for encoder, _ in missing):
-            texts = [text for owner, text in missing if owner is encoder]
-            for text, vector in zip(texts, encoder.encode_queries(texts), strict=True):
-                vectors[encoder, text] = vector
-                self._cache.add(encoder, text, vector)
-        return [vectors[key] for key in keys]
+    def _encode(self, items: Sequence[_QueryItem]) -> list[EncodedQuery]:
+        """Encode each query, with its token vectors if its engine uses them.
+
+        Each encoder runs once for queries with tokens and once for those without, and without duplicate texts.
+        """
+        keys = [(item.engine.encoder, item.engine.uses_tokens, item.query.text) for item in items]
+        encoded = {key: item.encoded for key, item in zip(keys, items, strict=True) if item.encoded is not None}
+        missing = dict.fromkeys(key for key in keys if key not in encoded)
+        for encoder, with_tokens in dict.fromkeys((encoder, with_tokens) for encoder, with_tokens, _ in missing):
+            texts = [key[2] for key in missing if key[:2] == (encoder, with_tokens)]
+            for text, query in zip(texts, encoder.encode_for_search(texts, with_tokens=with_tokens), strict=True):
+                encoded[encoder, with_tokens, text] = query
+                self._cache.add(encoder, text, query)
+        return [encoded[key] for key in keys]
 
 
 @dataclass(frozen=True, slots=True)

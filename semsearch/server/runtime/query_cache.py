@@ -1,4 +1,4 @@
-"""A cache of query vectors, as returned by the encoder, before adaptation."""
+"""A cache of encoded queries, before adaptation."""
 
 from __future__ import annotations
 
@@ -6,43 +6,43 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 
-from semsearch.encoders.encoder import Encoder
-from semsearch.types import Vectors
+from semsearch.encoders.encoder import EncodedQuery, Encoder
 
 
 class QueryCache:
-    """A least-recently-used cache of query vectors by model, prompt and text. Thread-safe."""
+    """A least-recently-used cache of encoded queries by model, prompt and text. Thread-safe."""
 
     def __init__(self, size: int, *, observe: Callable[[bool], None] = lambda _hit: None) -> None:
         """Create an empty cache.
 
-        size: largest number of vectors; 0 disables the cache. observe: called at each lookup, with true for a hit.
+        size: largest number of queries; 0 disables the cache. observe: called at each lookup, with true for a hit.
         """
         self._size = size
         self._observe = observe
-        self._vectors: OrderedDict[tuple[str, str | None, str, int, str], Vectors] = OrderedDict()
+        self._queries: OrderedDict[tuple[str, str | None, str, int, str], EncodedQuery] = OrderedDict()
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
-        return len(self._vectors)
+        return len(self._queries)
 
-    def get(self, encoder: Encoder, text: str) -> Vectors | None:
-        """Return the vector of a query, (dim,) float32; None if it is not cached."""
+    def get(self, encoder: Encoder, text: str, *, with_tokens: bool) -> EncodedQuery | None:
+        """Return an encoded query; None if it is not cached, or not with the token vectors that are wanted."""
         key = _key(encoder, text)
         with self._lock:
-            vector = self._vectors.get(key)
-            if vector is not None:
-                self._vectors.move_to_end(key)
-        self._observe(vector is not None)
-        return vector
+            query = self._queries.get(key)
+            if query is not None and with_tokens and query.tokens is None:
+                query = None
+            if query is not None:
+                self._queries.move_to_end(key)
+        self._observe(query is not None)
+        return query
 
-    def add(self, encoder: Encoder, text: str, vector: Vectors) -> None:
-        """Add the vector of a query, (dim,) float32."""
-        copied = vector.copy()  # a view would keep the vectors of the whole batch in memory
+    def add(self, encoder: Encoder, text: str, query: EncodedQuery) -> None:
+        """Add an encoded query."""
         with self._lock:
-            self._vectors[_key(encoder, text)] = copied
-            while len(self._vectors) > self._size:
-                self._vectors.popitem(last=False)
+            self._queries[_key(encoder, text)] = query
+            while len(self._queries) > self._size:
+                self._queries.popitem(last=False)
 
 
 def _key(encoder: Encoder, text: str) -> tuple[str, str | None, str, int, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -186,6 +187,5 @@ class ServedIndex:
 
     def _open_index(self) -> OpenIndex:
         engine = self.engine
-        return OpenIndex(
-            engine.corpus, engine.encoder, lambda texts: self._pool.encode_passages(lambda: self.engine, texts)
-        )
+        encode = partial(self._pool.encode_passages, lambda: self.engine)
+        return OpenIndex(engine.corpus, engine.encoder, encode)

@@ -225,6 +225,11 @@ class ScoreBreakdownModel(_Answer):
         None,
         description="What was added to the score because the document answered similar labelled queries of the domain",
     )
+    token_boost: float | None = Field(
+        None,
+        description="What late interaction added to the score: how well the query's tokens match those of the passage,"
+        " above the least of the best results; null in an index without token vectors",
+    )
     token_attributions: tuple[TokenAttributionModel, ...] | None = Field(
         None, description="The words that add most to the cosine, at most 10; null if the encoder cannot attribute"
     )

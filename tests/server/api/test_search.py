@@ -146,7 +146,7 @@ def test_if_the_encoder_fails_keyword_search_answers_and_says_so(
         raise EncoderError("encoder 'tiny' failed on 1 texts (out of memory)")
 
     # no query of this test may be cached: a cached one needs no encoder
-    monkeypatch.setattr(app.extensions["semsearch"].index("animals").engine.encoder, "encode_queries", broken)
+    monkeypatch.setattr(app.extensions["semsearch"].index("animals").engine.encoder, "encode_for_search", broken)
     (result,) = client.get("/api/search?query=nectar+or+honey").get_json()["results"]
     assert (result["mode"], result["hits"][0]["id"]) == ("keyword", "bee")
     assert result["adaptation"]["reason"] == "the encoder failed: keyword search answered instead"

@@ -13,7 +13,7 @@ from time import monotonic
 import numpy as np
 import pytest
 
-from semsearch.encoders.encoder import Encoder
+from semsearch.encoders.encoder import EncodedQuery, Encoder
 from semsearch.encoders.runtime import Batch, ModelInfo, Runtime
 from semsearch.errors import DeadlineError, OverloadedError, QueryError
 from semsearch.search.engine import SearchEngine
@@ -54,6 +54,9 @@ class TokenRuntime:
         assert self.go_on.wait(30)
         vectors = self._runtime.vectors(batch)
         return [np.tile(vector, (length, 1)) for vector, length in zip(vectors, batch.lengths, strict=True)]
+
+    def vectors_and_tokens(self, batch: Batch) -> tuple[Vectors, list[Vectors]]:
+        return self.vectors(batch), self.tokens(batch)
 
     def release_memory(self) -> None:
         self._runtime.release_memory()
@@ -252,7 +255,7 @@ def test_explanations_labels_and_passages_are_not_counted_as_queries(
     pool = pool_of(engine, metrics=metrics)
     pool.stages(engine).token_attributions(pages)
     pool.encode_label(lambda: engine, "honey")
-    pool.encode_passages(lambda: engine, ["a text"] * 9)
+    pool.encode_passages(lambda: engine, ["a text"] * 9, with_tokens=False)
     assert metrics.registry.get_sample_value("semsearch_batch_queries_count") == 0
     assert (counts(metrics, "semsearch_queries"), counts(metrics, "semsearch_explanations")) == ({}, {"answered": 4})
     pool.stages(engine).retrieve([Query("bee"), Query("cat")])
@@ -314,20 +317,20 @@ def test_other_clients_are_answered_though_an_explanation_or_a_query_in_their_ba
 ) -> None:
     """The batch is held back until all of its calls wait."""
     pool, gate, held = pool_of(engine), threading.Event(), threading.Event()
-    encode = engine.encoder.encode_queries
+    encode = engine.encoder.encode_for_search
 
     def fail() -> object:
         raise failure
 
-    def checked(texts: Sequence[str]) -> Vectors:
+    def checked(texts: Sequence[str], *, with_tokens: bool) -> list[EncodedQuery]:
         if "poison" in texts:
             fail()
         if "hold" in texts:
             held.set()
             assert gate.wait(30)
-        return encode(texts)
+        return encode(texts, with_tokens=with_tokens)
 
-    monkeypatch.setattr(engine.encoder, "encode_queries", checked)
+    monkeypatch.setattr(engine.encoder, "encode_for_search", checked)
 
     with ThreadPoolExecutor() as threads:
         holding = threads.submit(pool.encode_label, lambda: engine, "hold")

@@ -5,35 +5,51 @@ from __future__ import annotations
 import numpy as np
 from flask.testing import FlaskClient
 
-from semsearch.encoders.encoder import Encoder
+from semsearch.encoders.encoder import EncodedQuery, Encoder
 from semsearch.server.runtime.query_cache import QueryCache
+from semsearch.types import Vectors
 
 VECTOR = np.ones(32, np.float32)
+
+
+def encoded(vector: Vectors = VECTOR, tokens: Vectors | None = None) -> EncodedQuery:
+    return EncodedQuery(vector, tokens)
 
 
 def test_the_least_recently_used_vector_is_evicted_first(tiny_encoder: Encoder) -> None:
     hits: list[bool] = []
     cache = QueryCache(2, observe=hits.append)
-    cache.add(tiny_encoder, "a", VECTOR)
-    cache.add(tiny_encoder, "b", 2 * VECTOR)
-    assert cache.get(tiny_encoder, "a") is not None
-    cache.add(tiny_encoder, "c", 3 * VECTOR)
-    assert cache.get(tiny_encoder, "b") is None
-    np.testing.assert_array_equal(cache.get(tiny_encoder, "c"), 3 * VECTOR)
+    cache.add(tiny_encoder, "a", encoded())
+    cache.add(tiny_encoder, "b", encoded(2 * VECTOR))
+    assert cache.get(tiny_encoder, "a", with_tokens=False) is not None
+    cache.add(tiny_encoder, "c", encoded(3 * VECTOR))
+    assert cache.get(tiny_encoder, "b", with_tokens=False) is None
+    third = cache.get(tiny_encoder, "c", with_tokens=False)
+    assert third is not None
+    np.testing.assert_array_equal(third.vector, 3 * VECTOR)
     assert (len(cache), hits) == (2, [True, False, True])
 
 
 def test_another_prompt_is_another_key(tiny_encoder: Encoder) -> None:
     cache = QueryCache(2)
-    cache.add(tiny_encoder, "a", VECTOR)
+    cache.add(tiny_encoder, "a", encoded())
     other = Encoder(tiny_encoder.runtime, name="other", prompts={"query": "other: "})
-    assert cache.get(other, "a") is None
+    assert cache.get(other, "a", with_tokens=False) is None
 
 
 def test_a_size_of_zero_disables_the_cache(tiny_encoder: Encoder) -> None:
     cache = QueryCache(0)
-    cache.add(tiny_encoder, "a", VECTOR)
-    assert (len(cache), cache.get(tiny_encoder, "a")) == (0, None)
+    cache.add(tiny_encoder, "a", encoded())
+    assert (len(cache), cache.get(tiny_encoder, "a", with_tokens=False)) == (0, None)
+
+
+def test_a_query_without_token_vectors_is_encoded_again_if_they_are_wanted(tiny_encoder: Encoder) -> None:
+    cache = QueryCache(2)
+    cache.add(tiny_encoder, "a", encoded())
+    assert cache.get(tiny_encoder, "a", with_tokens=True) is None
+    cache.add(tiny_encoder, "a", encoded(tokens=np.ones((2, 32), np.float32)))
+    assert cache.get(tiny_encoder, "a", with_tokens=True) is not None
+    assert cache.get(tiny_encoder, "a", with_tokens=False) is not None
 
 
 def test_a_repeated_query_gets_the_same_answer_without_encoding(client: FlaskClient) -> None:

@@ -1,0 +1,82 @@
+"""Token vectors of a data set's texts, encoded when they are first needed and kept on disk.
+
+A search compares tokens of its best results only, so most documents of a large data set are never encoded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from semsearch.encoders.encoder import Encoder
+from semsearch.encoders.token_vectors import TokenCodes
+from semsearch.metalearn.episodes import Dataset
+from semsearch.storage.embedding_checkpoint import EmbeddingCheckpoint
+from semsearch.types import Rows, Vectors
+
+
+@dataclass(frozen=True, slots=True)
+class TokenSource:
+    """Where token vectors come from. It can be sent to other processes."""
+
+    encoder: Callable[[], Encoder]
+    """Opens the encoder that made the data sets' vectors; called only if texts are not cached."""
+    fingerprint: str
+    """What the token vectors depend on besides the texts: the encoder's name."""
+    cache: Path
+    """Folder of the cache."""
+
+    @contextmanager
+    def of(self, dataset: Dataset) -> Iterator[TokensOnDemand]:
+        """Open the cache of a data set; it is written until the end of the context. Raises OSError if it cannot be."""
+        key = hashlib.sha256(f"{self.fingerprint} {dataset.name}".encode()).hexdigest()[:16]
+        folder = self.cache / f"tokens-{re.sub(r'[^A-Za-z0-9_-]+', '-', dataset.name)}-{key}"
+        folder.mkdir(parents=True, exist_ok=True)
+        dimension = dataset.documents.shape[1]
+        with EmbeddingCheckpoint(folder, about=self.fingerprint, dimension=dimension, with_tokens=True) as cached:
+            yield TokensOnDemand(self, dataset, cached)
+
+
+class TokensOnDemand:
+    """The token vectors of a data set's documents and queries."""
+
+    def __init__(self, source: TokenSource, dataset: Dataset, cached: EmbeddingCheckpoint) -> None:
+        self._source = source
+        self._texts = dataset.texts
+        self._cached = cached
+        self._codes: dict[int, TokenCodes] = {}
+        self._queries: dict[str, Vectors] = {}
+
+    @cached_property
+    def _encoder(self) -> Encoder:
+        return self._source.encoder()
+
+    def codes(self, rows: Rows) -> list[TokenCodes]:
+        """Return the codes of n documents, (tokens, bytes) uint8 each."""
+        missing = [row for row in dict.fromkeys(rows.tolist()) if row not in self._codes]
+        texts = [self._texts.documents[row] for row in missing]
+        found, known = self._cached.lookup(texts)
+        assert found.tokens is not None
+        self._codes.update((row, found.tokens[index]) for index, row in enumerate(missing) if known[index])
+        unknown = [index for index in range(len(missing)) if not known[index]]
+        if unknown:
+            encoded = self._encoder.encode_all_passages([texts[index] for index in unknown], with_tokens=True)
+            assert encoded.tokens is not None
+            self._cached.add([texts[index] for index in unknown], encoded)
+            self._codes.update((missing[index], codes) for index, codes in zip(unknown, encoded.tokens, strict=True))
+        return [self._codes[row] for row in rows.tolist()]
+
+    def of_queries(self, texts: Sequence[str]) -> list[Vectors]:
+        """Return the token vectors of n queries, (tokens, dim) float32 each."""
+        unknown = [text for text in dict.fromkeys(texts) if text not in self._queries]
+        for text in unknown:
+            # alone, as a label is encoded
+            [encoded] = self._encoder.encode_for_search([text], with_tokens=True)
+            assert encoded.tokens is not None
+            self._queries[text] = encoded.tokens
+        return [self._queries[text] for text in texts]
