@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 from semsearch.encoders.locate import DEFAULT_MODEL, absolute_name, locate, resolve_device
 from semsearch.encoders.onnx_cache import open_cached
 from semsearch.encoders.runtime import Batch, Kind, Runtime, RuntimeChoice
-from semsearch.encoders.token_vectors import TokenCodes, quantize
+from semsearch.encoders.token_vectors import MAX_QUERY_TOKENS, QueryTokens, TokenCodes, quantize
 from semsearch.errors import EncoderError, first_line
 from semsearch.system.threads import available_cores, trim_arenas
 from semsearch.types import Rows, Vectors, unit_rows
@@ -36,8 +36,13 @@ class EncodedQuery(NamedTuple):
 
     vector: Vectors
     """(dim,) float32, of unit length."""
-    tokens: Vectors | None
-    """(t, dim) float32, unit rows, its token vectors; None if they are not wanted."""
+    tokens: QueryTokens | None
+    """Its token vectors; None if they are not wanted."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the arrays."""
+        return self.vector.nbytes + (0 if self.tokens is None else self.tokens.nbytes)
 
 
 class RunBatch(Protocol):
@@ -184,7 +189,10 @@ class Encoder:
             return [EncodedQuery(vector.copy(), None) for vector in self._encode("query", texts)]
         vectors, tokens = self._encode_with_tokens("query", texts)
         # copies: a view would keep the vectors of the whole batch in memory
-        return [EncodedQuery(vector.copy(), unit_rows(rows)) for vector, rows in zip(vectors, tokens, strict=True)]
+        return [
+            EncodedQuery(vector.copy(), unit_rows(rows[:MAX_QUERY_TOKENS]).astype(np.float16))
+            for vector, rows in zip(vectors, tokens, strict=True)
+        ]
 
     def plan_batches(self, kind: Kind, tokens: Rows) -> list[Rows]:
         """Plan efficient batches and return the indices of the texts of each; the longest texts come first.

@@ -17,6 +17,11 @@ from semsearch.types import Scores, Vectors
 TokenCodes = npt.NDArray[np.uint8]
 """(tokens, ⌈dim / 4⌉) token vectors, two bits for each number."""
 
+QueryTokens = npt.NDArray[np.float16]
+"""(t, dim), unit rows, t ≤ MAX_QUERY_TOKENS."""
+
+MAX_QUERY_TOKENS = 64
+"""Most tokens of a query that are compared, its first ones: time and memory grow with them."""
 STEP = np.float32(1.25)
 """Distance between the four levels, as a multiple of a vector's mean absolute number. It is near the best for normally
 distributed numbers (Max 1960, doi:10.1109/TIT.1960.1057548)."""
@@ -41,10 +46,10 @@ def quantize(tokens: Vectors) -> TokenCodes:
     return codes
 
 
-def late_interaction(query_tokens: Vectors, passages: Sequence[TokenCodes]) -> Scores:
+def late_interaction(query_tokens: QueryTokens, passages: Sequence[TokenCodes]) -> Scores:
     """Return the mean over a query's tokens of the highest cosine to a token of each passage, (len(passages),) float32.
 
-    query_tokens: (t, dim) float32, unit rows. It is 0 for a passage without tokens, and if t is 0.
+    It is 0 for a passage without tokens, and for a query without.
     """
     scores = np.zeros(len(passages), np.float32)
     filled = [index for index, codes in enumerate(passages) if len(codes)]
@@ -55,6 +60,6 @@ def late_interaction(query_tokens: Vectors, passages: Sequence[TokenCodes]) -> S
     # `take` is ten times as fast as indexing
     decoded = np.take(_DECODED, codes, axis=0).reshape(len(codes), -1)[:, : query_tokens.shape[1]]
     lengths = np.sqrt(np.einsum("td,td->t", decoded, decoded))
-    cosines = decoded @ query_tokens.T / lengths[:, None]
+    cosines = decoded @ query_tokens.astype(np.float32).T / lengths[:, None]
     scores[filled] = np.maximum.reduceat(cosines, starts, axis=0).mean(axis=1)
     return scores

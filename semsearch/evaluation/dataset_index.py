@@ -21,6 +21,7 @@ from semsearch.adapters.weights import Weights
 from semsearch.domains.adapting import Adaptation, adapt
 from semsearch.domains.judgments import JudgedQuery
 from semsearch.encoders.encoder import EncodedQuery, Encoder
+from semsearch.encoders.token_vectors import QueryTokens
 from semsearch.evaluation.token_cache import TokensOnDemand, TokenSource
 from semsearch.metalearn.episodes import Dataset
 from semsearch.search.encoder_fit import measure_encoder_fit
@@ -31,7 +32,7 @@ from semsearch.storage.fulltext import FullText
 from semsearch.storage.generations import SegmentFiles
 from semsearch.storage.manifest import FIRST_SEGMENT, EncoderRecord, IndexRecord, Manifest, SearchOptions, SegmentRecord
 from semsearch.storage.vectors import VectorIndex
-from semsearch.types import Document, Mode, Passage, Query, Rows, Vectors
+from semsearch.types import Document, Mode, Passage, Query, Rows
 
 DEPTH = 100
 """Documents that a search is asked for: those that recall@100 counts."""
@@ -69,7 +70,7 @@ class KnownQueries:
 
     def encode_for_search(self, texts: Sequence[str], *, with_tokens: bool) -> list[EncodedQuery]:
         """As `Encoder.encode_for_search`."""
-        tokens: Sequence[Vectors | None] = [None] * len(texts)
+        tokens: Sequence[QueryTokens | None] = [None] * len(texts)
         if with_tokens and self._tokens is not None:
             tokens = self._tokens.of_queries(texts)
         return [EncodedQuery(self._vectors[text], of_query) for text, of_query in zip(texts, tokens, strict=True)]

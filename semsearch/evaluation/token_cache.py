@@ -14,10 +14,10 @@ from functools import cached_property
 from pathlib import Path
 
 from semsearch.encoders.encoder import Encoder
-from semsearch.encoders.token_vectors import TokenCodes
+from semsearch.encoders.token_vectors import QueryTokens, TokenCodes
 from semsearch.metalearn.episodes import Dataset
 from semsearch.storage.embedding_checkpoint import EmbeddingCheckpoint
-from semsearch.types import Rows, Vectors
+from semsearch.types import Rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class TokensOnDemand:
         self._texts = dataset.texts
         self._cached = cached
         self._codes: dict[int, TokenCodes] = {}
-        self._queries: dict[str, Vectors] = {}
+        self._queries: dict[str, QueryTokens] = {}
 
     @cached_property
     def _encoder(self) -> Encoder:
@@ -71,8 +71,8 @@ class TokensOnDemand:
             self._codes.update((missing[index], codes) for index, codes in zip(unknown, encoded.tokens, strict=True))
         return [self._codes[row] for row in rows.tolist()]
 
-    def of_queries(self, texts: Sequence[str]) -> list[Vectors]:
-        """Return the token vectors of n queries, (tokens, dim) float32 each."""
+    def of_queries(self, texts: Sequence[str]) -> list[QueryTokens]:
+        """Return the token vectors of n queries."""
         unknown = [text for text in dict.fromkeys(texts) if text not in self._queries]
         for text in unknown:
             # alone, as a label is encoded

@@ -22,6 +22,7 @@ from semsearch.adapters.basis import SpectralBasis
 from semsearch.adapters.state import DomainState
 from semsearch.adapters.votes import Votes
 from semsearch.encoders.encoder import EncodedQuery, Encoder, RunBatch, run_now
+from semsearch.encoders.token_vectors import QueryTokens
 from semsearch.errors import EncoderError, IndexFolderError
 from semsearch.filters.tree import Filter
 from semsearch.filters.values import Key, Kind, TypedValue, document_values, normalize
@@ -373,7 +374,7 @@ class SearchEngine:
         queries: Sequence[Query],
         frozen: Vectors,
         *,
-        tokens: Sequence[Vectors] | None = None,
+        tokens: Sequence[QueryTokens] | None = None,
         encode_s: float = 0.0,
     ) -> list[DenseResult]:
         """Adapt query vectors and search the index with them.

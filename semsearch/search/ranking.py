@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from semsearch.adapters.adapter import DomainAdapter
-from semsearch.encoders.token_vectors import late_interaction
+from semsearch.encoders.token_vectors import QueryTokens, late_interaction
 from semsearch.search.fusion import fuse
 from semsearch.storage.approximate import EXACT_FROM
 from semsearch.storage.corpus import PROXIMITY_DEPTH, AllowedRows, Corpus
@@ -71,8 +71,8 @@ class DenseResult:
     """The times of the batch that this query was part of."""
     adaptation: DomainAdapter
     """The adapter of the query; its reason tells why, if it was not adapted."""
-    tokens: Vectors | None = None
-    """(t, dim) float32, unit rows, the query's token vectors; None in an index without them."""
+    tokens: QueryTokens | None = None
+    """The query's token vectors; None in an index without them."""
     votes: VotedDocuments | None = None
     """What the answers of similar labelled queries gain; None if the domain's state has no votes."""
     frozen: DenseResult | None = None
@@ -313,10 +313,10 @@ def _rank_fused(
     )
 
 
-def token_boosts_of(tokens: Vectors, candidates: Rows, scores: Scores, weight: float, corpus: Corpus) -> Scores:
+def token_boosts_of(tokens: QueryTokens, candidates: Rows, scores: Scores, weight: float, corpus: Corpus) -> Scores:
     """Return what late interaction adds to the scores of n passages, (n,) ≥ 0: only the best TOKEN_DEPTH gain.
 
-    tokens: (t, dim), those of the query. candidates: (n,) passage rows, ascending. scores: (n,) those so far.
+    tokens: those of the query. candidates: (n,) passage rows, ascending. scores: (n,) those so far.
     """
     boosts = np.zeros(len(candidates), np.float32)
     best = np.argsort(-scores, kind="stable")[:TOKEN_DEPTH]

@@ -8,6 +8,9 @@ from collections.abc import Callable
 
 from semsearch.encoders.encoder import EncodedQuery, Encoder
 
+BYTES_PER_QUERY = 8192
+"""Bytes of a cached query on average, at most: a short one has a third of them with token vectors."""
+
 
 class QueryCache:
     """A least-recently-used cache of encoded queries by model, prompt and text. Thread-safe."""
@@ -15,11 +18,13 @@ class QueryCache:
     def __init__(self, size: int, *, observe: Callable[[bool], None] = lambda _hit: None) -> None:
         """Create an empty cache.
 
-        size: largest number of queries; 0 disables the cache. observe: called at each lookup, with true for a hit.
+        size: largest number of queries, which hold BYTES_PER_QUERY bytes each on average at most; 0 disables the cache.
+        observe: called at each lookup, with true for a hit.
         """
         self._size = size
         self._observe = observe
         self._queries: OrderedDict[tuple[str, str | None, str, int, str], EncodedQuery] = OrderedDict()
+        self._bytes = 0
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -39,10 +44,14 @@ class QueryCache:
 
     def add(self, encoder: Encoder, text: str, query: EncodedQuery) -> None:
         """Add an encoded query."""
+        key = _key(encoder, text)
         with self._lock:
-            self._queries[_key(encoder, text)] = query
-            while len(self._queries) > self._size:
-                self._queries.popitem(last=False)
+            if key in self._queries:
+                self._bytes -= self._queries.pop(key).nbytes
+            self._queries[key] = query
+            self._bytes += query.nbytes
+            while len(self._queries) > self._size or self._bytes > self._size * BYTES_PER_QUERY:
+                self._bytes -= self._queries.popitem(last=False)[1].nbytes
 
 
 def _key(encoder: Encoder, text: str) -> tuple[str, str | None, str, int, str]:

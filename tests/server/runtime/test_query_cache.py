@@ -6,13 +6,14 @@ import numpy as np
 from flask.testing import FlaskClient
 
 from semsearch.encoders.encoder import EncodedQuery, Encoder
-from semsearch.server.runtime.query_cache import QueryCache
+from semsearch.encoders.token_vectors import QueryTokens
+from semsearch.server.runtime.query_cache import BYTES_PER_QUERY, QueryCache
 from semsearch.types import Vectors
 
 VECTOR = np.ones(32, np.float32)
 
 
-def encoded(vector: Vectors = VECTOR, tokens: Vectors | None = None) -> EncodedQuery:
+def encoded(vector: Vectors = VECTOR, tokens: QueryTokens | None = None) -> EncodedQuery:
     return EncodedQuery(vector, tokens)
 
 
@@ -47,9 +48,20 @@ def test_a_query_without_token_vectors_is_encoded_again_if_they_are_wanted(tiny_
     cache = QueryCache(2)
     cache.add(tiny_encoder, "a", encoded())
     assert cache.get(tiny_encoder, "a", with_tokens=True) is None
-    cache.add(tiny_encoder, "a", encoded(tokens=np.ones((2, 32), np.float32)))
+    cache.add(tiny_encoder, "a", encoded(tokens=np.ones((2, 32), np.float16)))
     assert cache.get(tiny_encoder, "a", with_tokens=True) is not None
     assert cache.get(tiny_encoder, "a", with_tokens=False) is not None
+
+
+def test_long_queries_do_not_fill_the_memory(tiny_encoder: Encoder) -> None:
+    cache = QueryCache(4)
+    for text in "abcdef":
+        cache.add(tiny_encoder, text, encoded(tokens=np.ones((BYTES_PER_QUERY // 32, 32), np.float16)))
+        cache.add(tiny_encoder, text, encoded(tokens=np.ones((BYTES_PER_QUERY // 32, 32), np.float16)))
+    assert len(cache) == 1
+    for text in "abcdef":
+        cache.add(tiny_encoder, text, encoded())
+    assert len(cache) == 4
 
 
 def test_a_repeated_query_gets_the_same_answer_without_encoding(client: FlaskClient) -> None:
