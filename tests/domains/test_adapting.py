@@ -75,7 +75,7 @@ def test_it_learns_from_the_same_documents_and_reads_few(engine: SearchEngine, m
         return vectors_of(corpus, rows)
 
     monkeypatch.setattr(Corpus, "vectors", counted)
-    adaptation = adapt(engine, recorded, judged, encode=lambda text: encoded[text][np.newaxis])
+    adaptation = adapt(engine, recorded, judged, encode=lambda text: EncodedQuery(encoded[text], None))
     assert sum(read) <= 4 * MAX_DOCUMENTS
     support = supports[0]
     live = vectors_of(engine.corpus, engine.corpus.live_rows)
