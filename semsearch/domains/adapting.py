@@ -35,6 +35,9 @@ Match = Callable[[str], tuple[Rows, Scores]]
 AdaptFunction = Callable[[SpectralBasis, Support, DomainState | None, Sequence[str] | None], Verdict]
 """`Weights.adapt`, in this process or another one: runs the inner loops and the guard on a support set."""
 
+MAX_LABELS_WITH_TOKENS = 96
+"""Most labelled queries from which a learner learns what cosines must add to late interaction too. With more, it does
+better what late interaction does: docs/adaptation.md has figures."""
 REPLACEMENTS = 3
 """Documents that are memorized as relevant to a query with negative judgments only: its nearest unjudged ones."""
 
@@ -256,20 +259,28 @@ def _decide(
         return _Decision(default_weight, None, inherited, default_token_weight)
     support = evidence.support(evidence.answered)
     weight = choose_lexical_weight(support, default_weight)
-    basis, learners = engine.adapter.basis, engine.manifest.adaptation.learners
-    if learners == ():
+    if engine.manifest.adaptation.learners == ():
         return _Decision(weight, None, inherited, default_token_weight)
     verdict = None
-    if adapt_support is not None:
+
+    def learn(weight: LexicalWeight) -> Verdict:
+        assert adapt_support is not None
         # a state that only memorizes does not generalize, so a learner does not start from it
-        base_state = parent if parent is not None and generalises(basis, parent) else None
-        verdict = adapt_support(basis, with_lexical_weight(support, weight), base_state, learners)
+        base_state = parent if parent is not None and generalises(engine.adapter.basis, parent) else None
+        scored = with_lexical_weight(support, weight)
+        if default_token_weight and len(support) <= MAX_LABELS_WITH_TOKENS:
+            seen = _Decision(weight, None, token_weight=default_token_weight)
+            scored = evidence.support(_with_added_scores(engine, evidence.documents, evidence.answered, seen, parent))
+        return adapt_support(engine.adapter.basis, scored, base_state, engine.manifest.adaptation.learners)
+
+    if adapt_support is not None:
+        verdict = learn(weight)
         if verdict.held_out is not None:
             # adapted vectors may make BM25 more useful, or less
             adapted_weight = choose_lexical_weight(replace(support, queries=verdict.held_out), weight)
             if adapted_weight != weight:
                 weight = adapted_weight
-                verdict = adapt_support(basis, with_lexical_weight(support, weight), base_state, learners)
+                verdict = learn(weight)
     held_out = None if verdict is None else verdict.held_out
     if held_out is None:
         held_out = _transformed(engine, parent, support.queries)
@@ -277,8 +288,8 @@ def _decide(
     decision = _Decision(weight, verdict, votes or inherited)
     if not _uses_tokens(engine, weight):
         return decision
-    token_weight = _token_weight(engine, evidence, decision, held_out, default_token_weight, own_votes=votes)
-    return replace(decision, token_weight=token_weight)
+    ranked = _rank_held_out(engine, evidence, decision, held_out, own_votes=votes)
+    return replace(decision, token_weight=choose_token_weight(ranked, engine.token_weight(parent)))
 
 
 def _transformed(engine: SearchEngine, state: DomainState | None, queries: Tensor) -> Tensor:
@@ -313,19 +324,13 @@ def _votes(
     return Votes.of(np.stack([voter.vector for voter in voters]), answers, weight, scale)
 
 
-def _token_weight(
-    engine: SearchEngine,
-    evidence: _Evidence,
-    decision: _Decision,
-    held_out: Tensor,
-    default: float,
-    *,
-    own_votes: Votes | None,
-) -> float:
-    """Return what late interaction counts in the domain.
+def _rank_held_out(
+    engine: SearchEngine, evidence: _Evidence, decision: _Decision, held_out: Tensor, *, own_votes: Votes | None
+) -> list[RankedQuery]:
+    """Rank passages for each answered query without its label.
 
-    held_out: (n, dim) the answered queries, sorted by their vectors, each adapted without its label. default: what it
-    counts without labels. own_votes: those of the answered queries, if they vote.
+    held_out: (n, dim) the answered queries, sorted by their vectors, each adapted without its label. own_votes: those
+    of the answered queries, if they vote.
     """
     vectors = np.stack([query.vector for query in evidence.answered])
     order = np.lexsort(vectors.T[::-1])
@@ -344,7 +349,7 @@ def _token_weight(
             if boost:
                 added[row] = added.get(row, 0.0) + boost
         ranked.append(_rank(engine, evidence.documents, query, vector, added))
-    return choose_token_weight(ranked, default)
+    return ranked
 
 
 def _rank(

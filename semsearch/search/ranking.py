@@ -20,7 +20,7 @@ from semsearch.types import LexicalWeight, Mode, Rows, ScoreBreakdown, Scores, V
 FUSION_DEPTH = 100
 """Nearest documents that are fused with keyword results. Documents further down follow in the order of similarity, so
 that later pages never change earlier ones."""
-TOKEN_DEPTH = 30
+TOKEN_DEPTH = 20
 """Best fused passages that are compared token by token; more of them improve little."""
 KEYWORD_DEPTH = PROXIMITY_DEPTH
 """Number of passages that keyword search contributes to the fusion."""
