@@ -24,7 +24,7 @@ Judgments = Mapping[int, float]
 MAX_DOCUMENTS = 2048
 """Most documents of a support set, unless more are judged."""
 UNJUDGED_DEPTH = 1000
-"""Ranks of a partially judged query within which unjudged documents count as neither relevant nor irrelevant."""
+"""Ranks of a partially judged query within which it is unknown whether unjudged documents are relevant."""
 UNJUDGED_WEIGHT = 0.3
 """Share of an unjudged document's probability in a loss: it is probably irrelevant."""
 HARD_NEGATIVES_PER_QUERY = 24
@@ -180,8 +180,8 @@ def build_support(
     queries: (n, dim) float32, unit rows, n ≥ 1.
     judgments: one for each query.
     partially_judged: for each query, whether unjudged documents may be relevant, as after judgments of the first hits
-    only. Those among its UNJUDGED_DEPTH nearest are then left out of its ranking (condensed lists, Sakai 2007,
-    doi:10.1145/1277741.1277756). By default none is.
+    only. Those among its UNJUDGED_DEPTH nearest are then left out of a measured ranking (condensed lists, Sakai
+    2007, doi:10.1145/1277741.1277756), and weak negatives in a loss. By default none is.
     lexical_scores: for each query, document row → score ≥ 0 that is added to the cosine; 0 for rows not given. By
     default rankings are dense only.
     max_documents: the sample's size limit; judged documents are always included.

@@ -248,7 +248,7 @@ def evaluate(
     late_interaction: Annotated[
         bool,
         typer.Option(
-            help="Measure `hybrid` with token vectors, as an index of up to 100,000 passages has them. Those of the"
+            help="Measure `hybrid` with token vectors, as an index has them. Those of the"
             " best results are encoded and cached.",
         ),
     ] = True,
@@ -339,6 +339,7 @@ def evaluate(
             "seeds": seeds,
             "methods": names,
             "skew": plan.skews,
+            "late_interaction": plan.tokens is not None,
             "labels_from": str(source),
             "max_queries": max_queries,
             "weights": [file.metadata for file in opened],
@@ -412,7 +413,7 @@ def _token_source(encoder: str | None, *, cache: Path | None, device: str) -> To
     if not opened().has_token_vectors:
         err.print(f"[yellow]encoder {escape(name)} has no token vectors: hybrid is without late interaction[/yellow]")
         return None
-    return TokenSource(opened, name, cache or default_cache())
+    return TokenSource(opened, cache or default_cache())
 
 
 def _load(

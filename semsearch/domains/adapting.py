@@ -37,7 +37,7 @@ AdaptFunction = Callable[[SpectralBasis, Support, DomainState | None, Sequence[s
 
 MAX_LABELS_WITH_TOKENS = 96
 """Most labelled queries from which a learner learns what cosines must add to late interaction too. With more, it does
-better what late interaction does: docs/adaptation.md has figures."""
+better what late interaction does: docs/search.md has figures."""
 REPLACEMENTS = 3
 """Documents that are memorized as relevant to a query with negative judgments only: its nearest unjudged ones."""
 
@@ -89,6 +89,8 @@ def adapt(
     """
     if len({query.text for query in judged}) < len(judged):
         raise LabelError("a query is judged twice: merge its judgments into one")
+    # batches of vectors, and so their last bits, do not depend on the order of the labels
+    judged = sorted(judged, key=lambda query: query.text)
     evidence = _collect(engine, judged, encode, match or engine.match_label)
     decision = _decide(engine, adapt_support, evidence, parent)
     state = None
@@ -254,11 +256,11 @@ def _decide(
 ) -> _Decision:
     """Choose the lexical weight, and let the guard choose a learner for it."""
     default_weight, inherited = engine.lexical_weight(parent), None if parent is None else parent.votes
-    default_token_weight = engine.token_weight(parent) if _uses_tokens(engine, default_weight) else 0.0
     if not evidence.answered:
-        return _Decision(default_weight, None, inherited, default_token_weight)
+        return _Decision(default_weight, None, inherited, _default_token_weight(engine, default_weight, parent))
     support = evidence.support(evidence.answered)
     weight = choose_lexical_weight(support, default_weight)
+    default_token_weight = _default_token_weight(engine, weight, parent)
     if engine.manifest.adaptation.learners == ():
         return _Decision(weight, None, inherited, default_token_weight)
     verdict = None
@@ -335,19 +337,20 @@ def _rank_held_out(
     vectors = np.stack([query.vector for query in evidence.answered])
     order = np.lexsort(vectors.T[::-1])
     answered = [evidence.answered[index] for index in order.tolist()]
-    answers = sorted({row for query in answered for row, value in query.relevance.items() if value > 0})
-    boosts = np.zeros((len(answered), len(answers)), np.float32)
+    answers = np.array(sorted({row for query in answered for row, value in query.relevance.items() if value > 0}))
+    boosts = np.zeros((len(answered), 0), np.float32)
     if own_votes is not None:
         # a query's own label must not vote for its answer
-        relevance = np.array([[query.relevance.get(row, 0.0) for row in answers] for query in answered], np.float32)
+        of_query = [[query.relevance.get(row, 0.0) for row in answers.tolist()] for query in answered]
+        relevance = np.array(of_query, np.float32)
         boosts = own_votes.weight * held_out_votes(vectors[order], relevance, own_votes.scale)
     ranked = []
-    for query, vector, of_query in zip(answered, held_out.float().numpy(), boosts, strict=True):
+    for query, vector, votes_for_query in zip(answered, held_out.float().numpy(), boosts, strict=True):
         inherited = decision.votes if own_votes is None else None
         added = _added_scores(engine, evidence.documents, query, decision.lexical_weight, inherited)
-        for row, boost in zip(answers, of_query.tolist(), strict=True):
-            if boost:
-                added[row] = added.get(row, 0.0) + boost
+        voted = np.flatnonzero(votes_for_query)
+        for row, boost in zip(answers[voted].tolist(), votes_for_query[voted].tolist(), strict=True):
+            added[row] = added.get(row, 0.0) + boost
         ranked.append(_rank(engine, evidence.documents, query, vector, added))
     return ranked
 
@@ -401,6 +404,11 @@ def _fuses_ranks(engine: SearchEngine, lexical_weight: LexicalWeight) -> bool:
 def _uses_tokens(engine: SearchEngine, lexical_weight: LexicalWeight) -> bool:
     """Whether results are ranked by late interaction as well."""
     return engine.uses_tokens and engine.manifest.search.mode is Mode.HYBRID and lexical_weight != "rrf"
+
+
+def _default_token_weight(engine: SearchEngine, weight: LexicalWeight, parent: DomainState | None) -> float:
+    """What late interaction counts without labels; 0 also without it."""
+    return engine.token_weight(parent) if _uses_tokens(engine, weight) else 0.0
 
 
 def _with_added_scores(

@@ -14,12 +14,13 @@ from tokenizers import Tokenizer
 from semsearch.encoders.locate import DEFAULT_MODEL, absolute_name, locate, resolve_device
 from semsearch.encoders.onnx_cache import open_cached
 from semsearch.encoders.runtime import Batch, Kind, Runtime, RuntimeChoice
-from semsearch.encoders.token_vectors import MAX_QUERY_TOKENS, QueryTokens, TokenCodes, quantize
+from semsearch.encoders.token_vectors import QueryTokens, TokenCodes, quantize, query_tokens
 from semsearch.errors import EncoderError, first_line
 from semsearch.system.threads import available_cores, trim_arenas
 from semsearch.types import Rows, Vectors, unit_rows
 
 Result = TypeVar("Result")
+Tokens = TypeVar("Tokens")
 
 
 class EncodedPassages(NamedTuple):
@@ -177,8 +178,7 @@ class Encoder:
         """
         if not with_tokens:
             return EncodedPassages(self._encode("document", texts), None)
-        vectors, tokens = self._encode_with_tokens("document", texts)
-        return EncodedPassages(vectors, [quantize(rows) for rows in tokens])
+        return EncodedPassages(*self._encode_with_tokens("document", texts, quantize))
 
     def encode_for_search(self, texts: Sequence[str], *, with_tokens: bool) -> list[EncodedQuery]:
         """Encode n queries as `encode_queries` does. with_tokens: only if `has_token_vectors`.
@@ -187,12 +187,9 @@ class Encoder:
         """
         if not with_tokens:
             return [EncodedQuery(vector.copy(), None) for vector in self._encode("query", texts)]
-        vectors, tokens = self._encode_with_tokens("query", texts)
+        vectors, tokens = self._encode_with_tokens("query", texts, query_tokens)
         # copies: a view would keep the vectors of the whole batch in memory
-        return [
-            EncodedQuery(vector.copy(), unit_rows(rows[:MAX_QUERY_TOKENS]).astype(np.float16))
-            for vector, rows in zip(vectors, tokens, strict=True)
-        ]
+        return [EncodedQuery(vector.copy(), rows) for vector, rows in zip(vectors, tokens, strict=True)]
 
     def plan_batches(self, kind: Kind, tokens: Rows) -> list[Rows]:
         """Plan efficient batches and return the indices of the texts of each; the longest texts come first.
@@ -311,16 +308,19 @@ class Encoder:
             vectors[rows] = self._run(everything.part(rows.tolist()))
         return vectors
 
-    def _encode_with_tokens(self, kind: Kind, texts: Sequence[str]) -> tuple[Vectors, list[Vectors]]:
-        """Return (n, dim) unit rows, and for each text (tokens, dim) vectors of any length."""
-        vectors, tokens = np.empty((len(texts), self.dimension), np.float32), dict[int, Vectors]()
+    def _encode_with_tokens(
+        self, kind: Kind, texts: Sequence[str], convert: Callable[[Vectors], Tokens]
+    ) -> tuple[Vectors, list[Tokens]]:
+        """Return (n, dim) unit rows, and for each text what `convert` makes of its (tokens, dim) vectors."""
+        vectors, tokens = np.empty((len(texts), self.dimension), np.float32), dict[int, Tokens]()
         everything = Batch.of(kind, self.prompts[kind], texts, self.runtime.info)
         for rows in self._plan(kind, everything.lengths):
             batch = everything.part(rows.tolist())
             batch_vectors, batch_tokens = self._call(partial(self.runtime.vectors_and_tokens, batch), batch)
             vectors[rows] = self._unit(batch_vectors)
-            tokens.update(zip(rows.tolist(), _of_words(batch, batch_tokens), strict=True))
-        return vectors, [tokens[row][:, : self.dimension] for row in range(len(texts))]
+            for row, of_text in zip(rows.tolist(), _of_words(batch, batch_tokens), strict=True):
+                tokens[row] = convert(of_text[:, : self.dimension])
+        return vectors, [tokens[row] for row in range(len(texts))]
 
     def _plan(self, kind: Kind, lengths: Rows) -> list[Rows]:
         return plan_batches(lengths, self.batch_tokens[kind], overhead=self.runtime.overhead_tokens)
@@ -354,7 +354,8 @@ def _of_words(batch: Batch, tokens: Sequence[Vectors]) -> list[Vectors]:
     for text, encoding, rows in zip(batch.texts, batch.encodings, tokens, strict=True):
         prompt = len(batch.prompt)
         spans = [(start - prompt, stop - prompt) for start, stop in encoding.offsets[: len(rows)]]
-        of_words = [start >= 0 and any(map(str.isalnum, text[start:stop])) for start, stop in spans]
+        # some tokenizers count the blank before a word to it: the first one may begin in the prompt
+        of_words = [stop > 0 and any(map(str.isalnum, text[max(start, 0) : stop])) for start, stop in spans]
         chosen.append(rows[: len(spans)][of_words])
     return chosen
 

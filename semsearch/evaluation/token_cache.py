@@ -10,14 +10,18 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 from semsearch.encoders.encoder import Encoder
 from semsearch.encoders.token_vectors import QueryTokens, TokenCodes
+from semsearch.errors import LabelError
+from semsearch.ingest.encoding import open_checkpoint
 from semsearch.metalearn.episodes import Dataset
 from semsearch.storage.embedding_checkpoint import EmbeddingCheckpoint
 from semsearch.types import Rows
+
+SAME_COSINE = 0.98
+"""Least cosine of the vectors of one text by the same encoder: those of a data set may be rounded to 16 bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,36 +29,40 @@ class TokenSource:
     """Where token vectors come from. It can be sent to other processes."""
 
     encoder: Callable[[], Encoder]
-    """Opens the encoder that made the data sets' vectors; called only if texts are not cached."""
-    fingerprint: str
-    """What the token vectors depend on besides the texts: the encoder's name."""
+    """Opens the encoder that made the data sets' vectors."""
     cache: Path
     """Folder of the cache."""
 
     @contextmanager
     def of(self, dataset: Dataset) -> Iterator[TokensOnDemand]:
-        """Open the cache of a data set; it is written until the end of the context. Raises OSError if it cannot be."""
-        key = hashlib.sha256(f"{self.fingerprint} {dataset.name}".encode()).hexdigest()[:16]
+        """Open the cache of a data set; it is written until the end of the context.
+
+        Raises LabelError if another encoder made the data set's vectors, OSError if the cache cannot be written.
+        """
+        encoder = self.encoder()
+        [vector] = encoder.encode_documents(dataset.texts.documents[:1])
+        given = dataset.documents[0]
+        if len(vector) != len(given) or float(vector @ given) < SAME_COSINE:
+            raise LabelError(
+                f"the vectors of {dataset.name} are not by encoder {encoder.name!r}, so its token vectors do not belong"
+                " to them: give their encoder with --encoder, or --no-late-interaction"
+            )
+        key = hashlib.sha256(f"{encoder.weights_sha256} {dataset.name}".encode()).hexdigest()[:16]
         folder = self.cache / f"tokens-{re.sub(r'[^A-Za-z0-9_-]+', '-', dataset.name)}-{key}"
         folder.mkdir(parents=True, exist_ok=True)
-        dimension = dataset.documents.shape[1]
-        with EmbeddingCheckpoint(folder, about=self.fingerprint, dimension=dimension, with_tokens=True) as cached:
-            yield TokensOnDemand(self, dataset, cached)
+        with open_checkpoint(folder, encoder, with_tokens=True) as cached:
+            yield TokensOnDemand(encoder, dataset, cached)
 
 
 class TokensOnDemand:
     """The token vectors of a data set's documents and queries."""
 
-    def __init__(self, source: TokenSource, dataset: Dataset, cached: EmbeddingCheckpoint) -> None:
-        self._source = source
+    def __init__(self, encoder: Encoder, dataset: Dataset, cached: EmbeddingCheckpoint) -> None:
+        self._encoder = encoder
         self._texts = dataset.texts
         self._cached = cached
         self._codes: dict[int, TokenCodes] = {}
         self._queries: dict[str, QueryTokens] = {}
-
-    @cached_property
-    def _encoder(self) -> Encoder:
-        return self._source.encoder()
 
     def codes(self, rows: Rows) -> list[TokenCodes]:
         """Return the codes of n documents, (tokens, bytes) uint8 each."""
@@ -68,6 +76,7 @@ class TokensOnDemand:
             encoded = self._encoder.encode_all_passages([texts[index] for index in unknown], with_tokens=True)
             assert encoded.tokens is not None
             self._cached.add([texts[index] for index in unknown], encoded)
+            self._cached.commit()
             self._codes.update((missing[index], codes) for index, codes in zip(unknown, encoded.tokens, strict=True))
         return [self._codes[row] for row in rows.tolist()]
 

@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from semsearch.adapters.basis import SpectralBasis
 from semsearch.encoders.encoder import Encoder
+from semsearch.encoders.token_vectors import code_bytes
 from semsearch.errors import EncoderError, InputError, first_line
 from semsearch.ingest.chunking import Chunker
 from semsearch.ingest.encoding import Encoding, PipelinedEncoder, Resuming, encode_resumable, open_checkpoint
@@ -29,7 +30,7 @@ from semsearch.ingest.input_report import InputReport, file_of
 from semsearch.ingest.inverted_file import LinkingGraph
 from semsearch.ingest.readers.files import BadRecord, PassedOver, Record
 from semsearch.ingest.readers.sources import read
-from semsearch.ingest.recipe import MAX_AUTO_TOKEN_PASSAGES, ChunkingOptions, IndexOptions, Recipe
+from semsearch.ingest.recipe import MAX_AUTO_TOKEN_BYTES, ChunkingOptions, IndexOptions, Recipe
 from semsearch.search.encoder_fit import measure_encoder_fit
 from semsearch.storage.documents import DocumentWriter, encoder_text
 from semsearch.storage.embedding_checkpoint import remove_checkpoint
@@ -230,8 +231,10 @@ def _write_encoded(
     wanted = recipe.encoder.token_vectors
     with_tokens = _stores_tokens(wanted, encoder)
     with open_checkpoint(files.folder.parent, encoder, with_tokens=with_tokens, fresh=not resume) as checkpoint:
-        with PipelinedEncoder(encoder, writer, checkpoint, with_tokens=with_tokens) as pipeline:
+        with PipelinedEncoder(encoder, writer, checkpoint) as pipeline:
             for event in store_documents(report.watch(records), encoder, recipe.chunking, writer, report=report):
+                if wanted == "auto" and writer.total_tokens * code_bytes(encoder.dimension) > MAX_AUTO_TOKEN_BYTES:
+                    checkpoint.with_tokens = False
                 pipeline.poll()
                 yield event
             if not writer.documents:
@@ -239,10 +242,8 @@ def _write_encoded(
             report.check()
             pipeline.finish()
         vectors = temp_memmap(files.folder, (writer.passages, encoder.dimension))
-        if wanted == "auto" and writer.passages > MAX_AUTO_TOKEN_PASSAGES:
-            with_tokens = False
         token_path = files.segment(FIRST_SEGMENT).tokens
-        with TokenStoreWriter(token_path) if with_tokens else nullcontext() as tokens:
+        with TokenStoreWriter(token_path) if checkpoint.with_tokens else nullcontext() as tokens:
             yield from encode_resumable(
                 encoder, writer, vectors, checkpoint, pipelined=pipeline.passages, tokens=tokens
             )

@@ -56,11 +56,8 @@ class PipelinedEncoder:
     A context manager: at its end, batches that wait for a thread are dropped.
     """
 
-    def __init__(
-        self, encoder: Encoder, writer: DocumentWriter, checkpoint: EmbeddingCheckpoint, *, with_tokens: bool
-    ) -> None:
+    def __init__(self, encoder: Encoder, writer: DocumentWriter, checkpoint: EmbeddingCheckpoint) -> None:
         self._encoder = encoder
-        self._with_tokens = with_tokens
         self._writer = writer
         self._checkpoint = checkpoint
         self._planned = 0
@@ -89,7 +86,7 @@ class PipelinedEncoder:
         while self._batches and len(self._waiting) < 2 * self._encoder.workers:
             texts = self._checkpoint.missing(self._writer.texts(self._batches.popleft()))
             if texts:
-                encoded = self._encoder.submit_passages(texts, with_tokens=self._with_tokens)
+                encoded = self._encoder.submit_passages(texts, with_tokens=self._checkpoint.with_tokens)
                 self._waiting.append((texts, encoded))
 
     def finish(self) -> None:
@@ -207,7 +204,7 @@ def open_checkpoint(folder: Path, encoder: Encoder, *, with_tokens: bool, fresh:
         encoder.prompts["document"],
         encoder.window,
         encoder.dimension,
-        with_tokens,
+        "tokens",  # the columns: earlier versions had none of tokens
     ]
     about = json.dumps(depends_on)
     return EmbeddingCheckpoint(folder, about=about, dimension=encoder.dimension, with_tokens=with_tokens, fresh=fresh)

@@ -36,8 +36,8 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-MAX_AUTO_TOKEN_PASSAGES = 100_000
-"""Most passages whose token vectors are stored without being asked for: they take some 10 KB each."""
+MAX_AUTO_TOKEN_BYTES = 2**30
+"""Most bytes of token vectors that are stored without being asked for: some 100,000 passages of 110 tokens."""
 
 
 class EncoderOptions(_Section):
@@ -55,8 +55,8 @@ class EncoderOptions(_Section):
     token_vectors: bool | Literal["auto"] = Field(
         "auto",
         description="Store the vectors of each passage's tokens too, with which hybrid search compares the best results"
-        " token by token (late interaction); auto: if the encoder's vectors are means of token vectors and there are at"
-        f" most {MAX_AUTO_TOKEN_PASSAGES:,} passages",
+        " token by token (late interaction); auto: if the encoder's vectors are means of token vectors and they take at"
+        f" most {MAX_AUTO_TOKEN_BYTES // 2**30} GiB",
     )
     batch_tokens: int | None = Field(
         None, ge=1, description="Tokens of a batch of passages; by default chosen for the device"

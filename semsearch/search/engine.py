@@ -361,7 +361,8 @@ class SearchEngine:
         self, queries: Sequence[Query], encoded: Sequence[EncodedQuery], *, encode_s: float = 0.0
     ) -> list[DenseResult]:
         """As `search_vectors`, for n queries as the encoder returned them."""
-        tokens = [query.tokens for query in encoded if query.tokens is not None]
+        # an index without token vectors may be searched with queries that another one has encoded
+        tokens = [query.tokens for query in encoded if query.tokens is not None and self.uses_tokens]
         return self.search_vectors(
             queries,
             np.stack([query.vector for query in encoded]),
@@ -489,7 +490,8 @@ class SearchEngine:
         The query is encoded alone: in a batch its last bits would depend on the other texts, but adaptation must depend
         on the labels only.
         """
-        [encoded] = self.encoder.encode_for_search([text], with_tokens=self.uses_tokens)
+        # the query may be kept longer than this engine, and be used with another one of the same encoder
+        [encoded] = self.encoder.encode_for_search([text], with_tokens=self.encoder.has_token_vectors)
         return encoded
 
     def match_label(self, text: str) -> tuple[Rows, Scores]:

@@ -319,7 +319,8 @@ def token_boosts_of(tokens: QueryTokens, candidates: Rows, scores: Scores, weigh
     tokens: those of the query. candidates: (n,) passage rows, ascending. scores: (n,) those so far.
     """
     boosts = np.zeros(len(candidates), np.float32)
-    best = np.argsort(-scores, kind="stable")[:TOKEN_DEPTH]
+    # rounded as ranked: which of two equal passages is compared must not depend on last bits
+    best = np.argsort(-np.round(scores, SCORE_DECIMALS), kind="stable")[:TOKEN_DEPTH]
     if len(best):
         cosines = late_interaction(tokens, corpus.token_codes(candidates[best]))
         # relative to the least one, so that what was not compared keeps its place behind

@@ -87,6 +87,8 @@ class DocumentWriter:
         """Create the file, and the folder of the full text. Neither may exist. Raises OSError if it cannot."""
         self._path = path
         self.documents = 0
+        self.total_tokens = 0
+        """Number of tokens of all passages in the encoder's input."""
         """Number of documents written."""
         self.passages = 0
         """Number of passages written."""
@@ -145,6 +147,7 @@ class DocumentWriter:
             )
             self._fulltext.add(self.passages, encoder_text(heading, passage.text), value_terms)
             self.passages += 1
+            self.total_tokens += tokens
         self._passage_counts.append(len(passages))
         self.documents += 1
 

@@ -33,15 +33,16 @@ class EmbeddingCheckpoint:
     ) -> None:
         """Open the checkpoint in an index's folder, or create it.
 
-        about: what a vector depends on besides its text, and whether there are token vectors; a checkpoint with another
-        value is discarded, and so is a damaged one. dimension: length of a vector. with_tokens: whether passages have
-        token vectors, which `about` must tell. fresh: discard any checkpoint.
+        about: what a vector depends on besides its text; a checkpoint with another value is discarded, and so is a
+        damaged one. dimension: length of a vector. with_tokens: whether a passage is only known with its token
+        vectors. fresh: discard any checkpoint.
 
         Raises OSError if the file cannot be written.
         """
         self._folder = folder
         self._dimension = dimension
-        self._with_tokens = with_tokens
+        self.with_tokens = with_tokens
+        """Whether a passage is only known with its token vectors; it may be changed at any time."""
         self._committed = monotonic()
         if fresh:
             remove_checkpoint(folder)
@@ -68,13 +69,20 @@ class EmbeddingCheckpoint:
         if empty:
             remove_checkpoint(self._folder)
 
+    def commit(self) -> None:
+        """Write what was added, so that other processes may write. Raises OSError if it cannot be written."""
+        try:
+            self._connection.commit()
+        except sqlite3.Error as error:
+            raise OSError(f"{FILE} could not be written ({error})") from error
+
     @property
     def filled(self) -> bool:
         """Whether it holds any vectors."""
         return self._connection.execute("SELECT 1 FROM vectors LIMIT 1").fetchone() is not None
 
     def missing(self, texts: Sequence[str]) -> list[str]:
-        """Return those of the texts that it holds no vector of."""
+        """Return those of the texts that it does not hold, or not with the token vectors that are wanted."""
         return [text for text in texts if self._find(text) is None]
 
     def lookup(self, texts: Sequence[str]) -> tuple[EncodedPassages, Mask]:
@@ -83,14 +91,17 @@ class EmbeddingCheckpoint:
         tokens: list[TokenCodes] = [np.empty((0, code_bytes(self._dimension)), np.uint8)] * len(texts)
         for index, text in enumerate(texts):
             found = self._find(text)
-            if found is not None:
-                vectors[index], known[index] = np.frombuffer(found[0], np.float32), True
-                tokens[index] = np.frombuffer(found[1], np.uint8).reshape(-1, code_bytes(self._dimension))
-        return EncodedPassages(vectors, tokens if self._with_tokens else None), known
+            if found is None:
+                continue
+            vector, codes = found
+            vectors[index], known[index] = np.frombuffer(vector, np.float32), True
+            if codes is not None:
+                tokens[index] = np.frombuffer(codes, np.uint8).reshape(-1, code_bytes(self._dimension))
+        return EncodedPassages(vectors, tokens if self.with_tokens else None), known
 
     def add(self, texts: Sequence[str], encoded: EncodedPassages) -> None:
         """Add n texts as they were encoded. Raises OSError if the file cannot be written."""
-        tokens = [b""] * len(texts) if encoded.tokens is None else [codes.tobytes() for codes in encoded.tokens]
+        tokens = [None] * len(texts) if encoded.tokens is None else [codes.tobytes() for codes in encoded.tokens]
         rows = [
             (_key(text), vector.tobytes(), codes)
             for text, vector, codes in zip(texts, encoded.vectors, tokens, strict=True)
@@ -103,10 +114,10 @@ class EmbeddingCheckpoint:
         except sqlite3.Error as error:
             raise OSError(f"{FILE} could not be written ({error})") from error
 
-    def _find(self, text: str) -> tuple[bytes, bytes] | None:
+    def _find(self, text: str) -> tuple[bytes, bytes | None] | None:
         query = "SELECT vector, tokens FROM vectors WHERE key = ?"
-        row: tuple[bytes, bytes] | None = self._connection.execute(query, (_key(text),)).fetchone()
-        return row
+        row: tuple[bytes, bytes | None] | None = self._connection.execute(query, (_key(text),)).fetchone()
+        return None if row is not None and row[1] is None and self.with_tokens else row
 
 
 def remove_checkpoint(folder: Path) -> None:
@@ -126,7 +137,7 @@ def _connect(folder: Path, about: str) -> sqlite3.Connection:
             # that of another version has other columns
             connection.execute("DROP TABLE IF EXISTS vectors")
             connection.execute(
-                "CREATE TABLE vectors (key BLOB PRIMARY KEY, vector BLOB NOT NULL, tokens BLOB NOT NULL) WITHOUT ROWID"
+                "CREATE TABLE vectors (key BLOB PRIMARY KEY, vector BLOB NOT NULL, tokens BLOB) WITHOUT ROWID"
             )
             connection.execute("DELETE FROM about")
             connection.execute("INSERT INTO about VALUES (?)", (about,))

@@ -81,7 +81,7 @@ class SegmentFiles:
 
     @property
     def tokens(self) -> Path:
-        """The token vectors of its passages; only if the recipe asks for them."""
+        """The token vectors of its passages; only if they are wanted, and the encoder has some."""
         return self.folder / "tokens.bin"
 
     @property

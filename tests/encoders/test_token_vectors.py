@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-from semsearch.encoders.encoder import Encoder
+from semsearch.encoders.encoder import Encoder, _of_words
+from semsearch.encoders.runtime import Batch
 from semsearch.encoders.token_vectors import MAX_QUERY_TOKENS, code_bytes, late_interaction, quantize
 from semsearch.types import Vectors, unit_rows
 
@@ -101,3 +103,18 @@ def test_the_shipped_model_finds_the_passage_that_answers_by_its_tokens(real_enc
     assert passages.tokens is not None
     honey, password = late_interaction(query.tokens, passages.tokens)
     assert password > honey + 0.2
+
+
+@pytest.mark.parametrize("add_prefix_space", [True, False])
+def test_the_first_word_after_a_prompt_counts_though_its_token_begins_in_the_prompt(
+    token_encoder: Encoder, add_prefix_space: bool
+) -> None:
+    """Byte-level tokenizers may count the blank before a word to it."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=add_prefix_space, trim_offsets=False)
+    trainer = trainers.BpeTrainer(vocab_size=400, initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
+    tokenizer.train_from_iterator(["query: cat"] * 9, trainer)
+    encoding = tokenizer.encode("query: cat")
+    batch = Batch("query", "query: ", ["cat"], [encoding])
+    [tokens] = _of_words(batch, [np.arange(len(encoding.ids), dtype=np.float32)[:, None]])
+    assert [encoding.tokens[int(index)] for index in tokens[:, 0]] == ["Ġcat"]

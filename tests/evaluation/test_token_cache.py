@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from semsearch.encoders.encoder import Encoder
+from semsearch.encoders.encoder import EncodedPassages, Encoder
+from semsearch.errors import LabelError
 from semsearch.evaluation.dataset_index import DatasetIndex, document_id
 from semsearch.evaluation.token_cache import TokenSource
 from semsearch.ingest.building import build
@@ -15,7 +18,7 @@ from semsearch.ingest.recipe import Recipe
 from semsearch.metalearn.datasets import LabelledTexts
 from semsearch.metalearn.episodes import Dataset
 from semsearch.search.engine import SearchEngine
-from semsearch.types import Document, Query
+from semsearch.types import Document, Query, unit_rows
 
 WORDS = [f"word{number}" for number in range(60)]
 
@@ -33,7 +36,7 @@ def test_a_measured_search_is_that_of_an_index_with_token_vectors(
     tmp_path: Path, token_encoder: Encoder, dataset: Dataset
 ) -> None:
     rows = np.arange(6)
-    with DatasetIndex.build(dataset, TokenSource(lambda: token_encoder, "tokens", tmp_path / "cache")) as index:
+    with DatasetIndex.build(dataset, TokenSource(lambda: token_encoder, tmp_path / "cache")) as index:
         measured = index.search("hybrid", rows, k=20)
         semantic = index.search("semantic", rows, k=20)
     with DatasetIndex.build(dataset) as index:
@@ -51,26 +54,36 @@ def test_a_measured_search_is_that_of_an_index_with_token_vectors(
     assert [found.tolist() for found in measured] != [found.tolist() for found in without]
 
 
-def test_only_candidates_are_encoded_and_only_once(tmp_path: Path, token_encoder: Encoder, dataset: Dataset) -> None:
-    opened: list[str] = []
+def test_only_candidates_are_encoded_and_only_once(
+    tmp_path: Path, token_encoder: Encoder, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode, encoded = Encoder.encode_passages, list[str]()
 
-    def search(name: str) -> list[list[int]]:
-        def opener() -> Encoder:
-            opened.append(name)
-            return token_encoder
+    def recorded(self: Encoder, texts: Sequence[str], *, with_tokens: bool) -> EncodedPassages:
+        encoded.extend(texts)
+        return encode(self, texts, with_tokens=with_tokens)
 
-        source = TokenSource(opener, "tokens", tmp_path)
-        with DatasetIndex.build(dataset, source) as index:
+    monkeypatch.setattr(Encoder, "encode_passages", recorded)
+
+    def search() -> list[list[int]]:
+        with DatasetIndex.build(dataset, TokenSource(lambda: token_encoder, tmp_path)) as index:
             return [found.tolist() for found in index.search("hybrid", np.arange(1), k=10)]
 
-    first = search("first")
-    assert opened == ["first"]
-    assert search("second") == first
-    # queries are not cached, documents are
-    assert opened == ["first", "second"]
-    with TokenSource(lambda: token_encoder, "tokens", tmp_path).of(dataset) as tokens:
-        found, known = tokens._cached.lookup(dataset.texts.documents)
-        assert found.tokens is not None
-        assert 0 < known.sum() < len(known)
-    with TokenSource(lambda: token_encoder, "another encoder", tmp_path).of(dataset) as tokens:
-        assert not tokens._cached.lookup(dataset.texts.documents)[1].any()
+    first = search()
+    assert 0 < len(encoded) == len(set(encoded)) < len(dataset.texts.documents)
+    encoded.clear()
+    assert search() == first
+    assert not encoded
+
+
+@pytest.mark.parametrize("dimension", [32, 16])
+def test_vectors_of_another_encoder_are_refused(
+    tmp_path: Path, token_encoder: Encoder, dataset: Dataset, dimension: int
+) -> None:
+    other = replace(dataset, documents=unit_rows(np.roll(dataset.documents, 1, axis=1)[:, :dimension]))
+    source = TokenSource(lambda: token_encoder, tmp_path)
+    with (
+        pytest.raises(LabelError, match=r"words are not by encoder.*--encoder.*--no-late-interaction"),
+        source.of(other),
+    ):
+        pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -49,12 +50,12 @@ def test_they_are_stored(tmp_path: Path, token_encoder: Encoder, wanted: object)
     assert_every_passage_has_its_tokens(tmp_path / "index", token_encoder, len(TEXTS))
 
 
-@pytest.mark.parametrize("reason", ["not wanted", "no tokens", "too many passages", "given vectors"])
+@pytest.mark.parametrize("reason", ["not wanted", "no tokens", "too many tokens", "given vectors"])
 def test_they_are_not_stored(
     tmp_path: Path, token_encoder: Encoder, tiny_encoder: Encoder, monkeypatch: pytest.MonkeyPatch, reason: str
 ) -> None:
-    if reason == "too many passages":
-        monkeypatch.setattr(building, "MAX_AUTO_TOKEN_PASSAGES", len(TEXTS) - 1)
+    if reason == "too many tokens":
+        monkeypatch.setattr(building, "MAX_AUTO_TOKEN_BYTES", 100)
     vectors = np.random.default_rng(0).normal(size=(len(TEXTS), 32)) if reason == "given vectors" else None
     encoder = tiny_encoder if reason == "no tokens" else token_encoder
     build_with(tmp_path / "index", encoder, False if reason == "not wanted" else "auto", vectors=vectors)
@@ -135,6 +136,24 @@ def test_an_interrupted_build_continues_with_them(
     assert texts_done
     assert sorted(texts_done + encoded_again) == sorted(TEXTS)
     monkeypatch.undo()
+    assert_every_passage_has_its_tokens(tmp_path / "index", token_encoder, len(TEXTS))
+
+
+def test_a_build_that_goes_on_encodes_again_what_has_no_token_vectors_yet(
+    tmp_path: Path, token_encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first build gave them up, because they were too many."""
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(building, "MAX_AUTO_TOKEN_BYTES", 30)
+    with monkeypatch.context() as patched:
+        patched.setattr(building, "publish", interrupted)
+        with contextlib.suppress(KeyboardInterrupt):
+            build_with(tmp_path / "index", token_encoder)
+    assert (tmp_path / "index" / "unfinished.sqlite").exists()
+    build_with(tmp_path / "index", token_encoder, True)
     assert_every_passage_has_its_tokens(tmp_path / "index", token_encoder, len(TEXTS))
 
 

@@ -128,6 +128,20 @@ def test_a_domain_has_its_own_weight(engine: SearchEngine) -> None:
     assert all(boost(hit) is not None for hit in others)
 
 
+def test_an_index_without_token_vectors_is_searched_with_queries_that_have_some(
+    animals: Path, token_encoder: Encoder
+) -> None:
+    """A server's cache keeps encoded queries for all indexes of one encoder."""
+    engine = SearchEngine.open(animals, encoder=token_encoder, threads=1)
+    query, [encoded] = Query(TEXT), token_encoder.encode_for_search([TEXT], with_tokens=True)
+    [result] = engine.search_encoded([query], [encoded])
+    assert result.tokens is None
+    assert len(engine.rank(query, result).passages) == 6
+    # a label that was encoded for this index serves one with token vectors too, once it is built again
+    assert engine.encode_label(TEXT).tokens is not None
+    engine.close()
+
+
 def test_a_query_without_words_is_answered(engine: SearchEngine) -> None:
     [found] = hits_of(engine, [Query("!?")])
     assert all(boost(hit) == 0 for hit in found)

@@ -60,7 +60,10 @@ class Limits(BaseModel):
         10.0, ge=0.01, le=86_400, description="Seconds after which a request is answered with 503"
     )
     query_cache_size: int = Field(
-        10_000, ge=0, le=100_000_000, description="Recent query vectors kept, 2 KB each; 0: no cache"
+        10_000,
+        ge=0,
+        le=100_000_000,
+        description="Recent query vectors kept, 2 KB each, with token vectors at most 8 KB on average; 0: no cache",
     )
     suggestions: bool = Field(
         True, description="Whether past queries of a domain are suggested to clients that may write"
@@ -228,7 +231,7 @@ class ScoreBreakdownModel(_Answer):
     token_boost: float | None = Field(
         None,
         description="What late interaction added to the score: how well the query's tokens match those of the passage,"
-        " above the least of the best results; null in an index without token vectors",
+        " above the least of the best results; null without late interaction",
     )
     token_attributions: tuple[TokenAttributionModel, ...] | None = Field(
         None, description="The words that add most to the cosine, at most 10; null if the encoder cannot attribute"
