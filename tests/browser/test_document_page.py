@@ -106,11 +106,13 @@ def test_the_bars_of_an_explanation_add_up(page: Page) -> None:
     page.locator('[data-document="bee"] a.open').click()
     page.get_by_role("link", name="Why is it here?").click()
     bars = page.locator("#explanation table.score-breakdown tr")
-    expect(bars).to_have_count(4)
-    assert bars.locator("th").all_inner_texts() == ["Semantic", "Adaptation", "Keyword", "Total"]
-    dense, adaptation, lexical, total = (float(value) for value in bars.locator(".number").all_inner_texts())
+    expect(bars).to_have_count(5)
+    names = ["Semantic", "Adaptation", "Words compared one by one", "Keyword", "Total"]
+    assert bars.locator("th").all_inner_texts() == names
+    dense, adaptation, tokens, lexical, total = (float(value) for value in bars.locator(".number").all_inner_texts())
     assert adaptation == 0
-    assert dense + lexical == pytest.approx(total, abs=0.002)
+    assert tokens > 0
+    assert dense + tokens + lexical == pytest.approx(total, abs=0.002)
     expect(page.locator("#explanation")).to_contain_text("Rank 1 of 7")
     expect(page.locator(".attributions")).to_contain_text("honey")
     assert violations(page) == []
