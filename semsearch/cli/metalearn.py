@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 
 from semsearch.cli.options import Device, Threads, err, out
-from semsearch.errors import LabelError
+from semsearch.errors import EncoderError, LabelError
 
 # torch takes seconds to import: each command imports what it needs, so that --help answers at once
 if TYPE_CHECKING:
@@ -316,7 +316,7 @@ def evaluate(
         check_dimension=check_dimension,
     )
     if late_interaction and "hybrid" in names:
-        plan = replace(plan, tokens=_token_source(encoder, cache=cache, device=device))
+        plan = replace(plan, tokens=_token_source(loaded, encoder, cache=cache, device=device))
     measurements = []
     with _progress() as progress:
         task = progress.add_task("measuring", total=len(loaded), counts="")
@@ -401,17 +401,27 @@ def _check_members(names: tuple[str, ...]) -> None:
         raise typer.BadParameter(f"the guard needs {', '.join(sorted(missing))}", param_hint="--members")
 
 
-def _token_source(encoder: str | None, *, cache: Path | None, device: str) -> TokenSource | None:
-    """Return where token vectors come from; None if the encoder has none."""
+def _token_source(
+    datasets: Sequence[Dataset], encoder: str | None, *, cache: Path | None, device: str
+) -> TokenSource | None:
+    """Return where token vectors come from; None, with a note, if the encoder has none, or did not make the vectors."""
     from semsearch.encoders.encoder import Encoder as Model
     from semsearch.encoders.locate import DEFAULT_MODEL
-    from semsearch.evaluation.token_cache import TokenSource
+    from semsearch.evaluation.token_cache import TokenSource, made_by
     from semsearch.metalearn.episodes import default_cache
 
     name = encoder or DEFAULT_MODEL
     opened = partial(Model.open, name, device=device, threads=1)
-    if not opened().has_token_vectors:
-        err.print(f"[yellow]encoder {escape(name)} has no token vectors: hybrid is without late interaction[/yellow]")
+    try:
+        model = opened()
+        reason = "" if model.has_token_vectors else f"encoder {name} has no token vectors"
+        if others := [dataset.name for dataset in datasets if not made_by(model, dataset)]:
+            reason = f"the vectors of {', '.join(others)} are not by encoder {name} (--encoder)"
+    except EncoderError as error:
+        # given vectors can be measured without their encoder
+        reason = str(error)
+    if reason:
+        err.print(f"[yellow]{escape(reason)}: hybrid is measured without late interaction[/yellow]", soft_wrap=True)
         return None
     return TokenSource(opened, cache or default_cache())
 

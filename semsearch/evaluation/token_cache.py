@@ -24,6 +24,13 @@ SAME_COSINE = 0.98
 """Least cosine of the vectors of one text by the same encoder: those of a data set may be rounded to 16 bits."""
 
 
+def made_by(encoder: Encoder, dataset: Dataset) -> bool:
+    """Whether this encoder made a data set's vectors, tested on one document."""
+    [vector] = encoder.encode_documents(dataset.texts.documents[:1])
+    given = dataset.documents[0]
+    return len(vector) == len(given) and float(vector @ given) >= SAME_COSINE
+
+
 @dataclass(frozen=True, slots=True)
 class TokenSource:
     """Where token vectors come from. It can be sent to other processes."""
@@ -40,9 +47,7 @@ class TokenSource:
         Raises LabelError if another encoder made the data set's vectors, OSError if the cache cannot be written.
         """
         encoder = self.encoder()
-        [vector] = encoder.encode_documents(dataset.texts.documents[:1])
-        given = dataset.documents[0]
-        if len(vector) != len(given) or float(vector @ given) < SAME_COSINE:
+        if not made_by(encoder, dataset):
             raise LabelError(
                 f"the vectors of {dataset.name} are not by encoder {encoder.name!r}, so its token vectors do not belong"
                 " to them: give their encoder with --encoder, or --no-late-interaction"

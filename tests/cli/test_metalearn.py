@@ -81,8 +81,33 @@ def test_evaluate_measures_labels_as_they_come(data: Path, tmp_path: Path, comma
     content = json.loads((tmp_path / "out.json").read_text())
     settings = content["settings"]
     assert (settings["skew"], settings["labels_from"], settings["max_queries"]) == ([0.0, 1.0], "first-results", 20)
+    # the vectors are made up
+    assert "w0, w1 are not by encoder all-MiniLM-L6-v2 (--encoder): hybrid is measured without" in done.stderr
+    assert settings["late_interaction"] is False
     assert {row["method"] for row in content["rows"]} == {"frozen", "semantic", "hybrid"}
     assert all(row["queries"] <= 20 and row["labels_from"] == "first-results" for row in content["rows"])
+
+
+def test_evaluate_measures_late_interaction_with_the_encoder_that_made_the_vectors(
+    tmp_path: Path, command: Command
+) -> None:
+    folder = tmp_path / "words"
+    folder.mkdir()
+    texts = [f"Passage {number} about the {word}." for number, word in enumerate(["river", "bee", "house", "sea"] * 6)]
+    rows = [json.dumps({"_id": str(row), "text": text}) for row, text in enumerate(texts)]
+    (folder / "corpus.jsonl").write_text("\n".join(rows))
+    queries = [json.dumps({"_id": f"q{row}", "text": text.lower()}) for row, text in enumerate(texts)]
+    (folder / "queries.jsonl").write_text("\n".join(queries))
+    (folder / "qrels.tsv").write_text(
+        "\n".join(["query-id\tcorpus-id\tscore", *(f"q{row}\t{row}\t1" for row in range(24))])
+    )
+    options = ("--labels", "0", "--seeds", "1", "--methods", "hybrid", "--cache", tmp_path / "cache")
+    for more, expected in (((), True), (("--no-late-interaction",), False)):
+        done = command("evaluate", folder, *options, *more, "--json", tmp_path / "out.json")
+        assert done.returncode == 0, done.stderr
+        assert "without late interaction" not in done.stderr
+        assert json.loads((tmp_path / "out.json").read_text())["settings"]["late_interaction"] is expected
+    assert len(list((tmp_path / "cache").glob("tokens-words-*"))) == 1
 
 
 def test_folds_leave_families_out_and_are_reproducible(data: Path, tmp_path: Path, command: Command) -> None:
