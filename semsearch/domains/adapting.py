@@ -113,6 +113,7 @@ class _LivePassages:
         self._corpus = engine.corpus
         self._ef_search = engine.manifest.search.ef_search
         self._rows = engine.corpus.live_rows
+        self._of_document: dict[str, Rows] = {}
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -120,6 +121,13 @@ class _LivePassages:
     def indices(self, rows: Rows) -> Rows:
         """The indices, (n,), of passages in these rows of the index."""
         return np.searchsorted(self._rows, rows)
+
+    def of_document(self, doc_id: str) -> Rows:
+        """The indices, (n,), of a document's passages, which are looked up once; empty if there is no such document."""
+        indices = self._of_document.get(doc_id)
+        if indices is None:
+            indices = self._of_document[doc_id] = self.indices(self._corpus.passage_rows(doc_id))
+        return indices
 
     def rows(self, indices: Rows) -> Rows:
         """The rows of the index, (n,), of passages."""
@@ -226,7 +234,7 @@ def _collect(engine: SearchEngine, judged: Sequence[JudgedQuery], encode: Encode
     for query in judged:
         encoded = encode(query.text)
         lexical_scores = _lexical_shares(documents, *match(query.text)) if hybrid else None
-        relevance = _passage_relevance(engine, documents, query, encoded.vector)
+        relevance = _passage_relevance(documents, query, encoded.vector)
         missing_documents += len(query.relevance) + len(query.negatives) - len(relevance)
         if relevance:
             queries.append(_Judged(query, encoded, relevance, lexical_scores))
@@ -238,14 +246,12 @@ def _lexical_shares(documents: _LivePassages, rows: Rows, scores: Scores) -> dic
     return dict(zip(documents.indices(rows).tolist(), (scores / scores.max(initial=1e-9)).tolist(), strict=True))
 
 
-def _passage_relevance(
-    engine: SearchEngine, documents: _LivePassages, query: JudgedQuery, vector: Vectors
-) -> dict[int, float]:
+def _passage_relevance(documents: _LivePassages, query: JudgedQuery, vector: Vectors) -> dict[int, float]:
     """Return a query's judgments by index into the live passages, without those on missing documents."""
     judgments: Mapping[str, float] = {**query.relevance, **dict.fromkeys(sorted(query.negatives), 0.0)}
     relevance: dict[int, float] = {}
     for doc_id, value in judgments.items():
-        passages = documents.indices(engine.corpus.passage_rows(doc_id))
+        passages = documents.of_document(doc_id)
         if len(passages):
             relevance[int(passages[np.argmax(documents.vectors(passages) @ vector)])] = value
     return relevance
@@ -269,10 +275,11 @@ def _decide(
         assert adapt_support is not None
         # a state that only memorizes does not generalize, so a learner does not start from it
         base_state = parent if parent is not None and generalises(engine.adapter.basis, parent) else None
-        scored = with_lexical_weight(support, weight)
         if default_token_weight and len(support) <= MAX_LABELS_WITH_TOKENS:
             seen = _Decision(weight, None, token_weight=default_token_weight)
             scored = evidence.support(_with_added_scores(engine, evidence.documents, evidence.answered, seen, parent))
+        else:
+            scored = with_lexical_weight(support, weight)
         return adapt_support(engine.adapter.basis, scored, base_state, engine.manifest.adaptation.learners)
 
     if adapt_support is not None:
@@ -347,7 +354,7 @@ def _rank_held_out(
     ranked = []
     for query, vector, votes_for_query in zip(answered, held_out.float().numpy(), boosts, strict=True):
         inherited = decision.votes if own_votes is None else None
-        added = _added_scores(engine, evidence.documents, query, decision.lexical_weight, inherited)
+        added = _added_scores(evidence.documents, query, decision.lexical_weight, inherited)
         voted = np.flatnonzero(votes_for_query)
         for row, boost in zip(answers[voted].tolist(), votes_for_query[voted].tolist(), strict=True):
             added[row] = added.get(row, 0.0) + boost
@@ -425,7 +432,7 @@ def _with_added_scores(
     vectors = _transformed(engine, base_state, torch.from_numpy(np.stack([query.vector for query in queries])))
     scored = []
     for query, vector in zip(queries, vectors.float().numpy(), strict=True):
-        added = _added_scores(engine, documents, query, decision.lexical_weight, decision.votes)
+        added = _added_scores(documents, query, decision.lexical_weight, decision.votes)
         if decision.token_weight:
             ranked = _rank(engine, documents, query, vector, added)
             for row, boost in zip(ranked.candidates.tolist(), ranked.boosts.tolist(), strict=True):
@@ -436,7 +443,7 @@ def _with_added_scores(
 
 
 def _added_scores(
-    engine: SearchEngine, documents: _LivePassages, query: _Judged, weight: LexicalWeight, votes: Votes | None
+    documents: _LivePassages, query: _Judged, weight: LexicalWeight, votes: Votes | None
 ) -> dict[int, float]:
     """Return what is added to a query's cosines by passage: weighted keyword scores and votes."""
     lexical = {} if query.lexical_scores is None or weight == "rrf" else query.lexical_scores
@@ -444,7 +451,7 @@ def _added_scores(
     if votes is None:
         return scores
     for doc_id, share in zip(votes.doc_ids, votes.shares(query.vector).tolist(), strict=True):
-        for row in documents.indices(engine.corpus.passage_rows(doc_id)).tolist():
+        for row in documents.of_document(doc_id).tolist():
             scores[row] = scores.get(row, 0.0) + votes.weight * share
     return scores
 

@@ -87,9 +87,9 @@ class DocumentWriter:
         """Create the file, and the folder of the full text. Neither may exist. Raises OSError if it cannot."""
         self._path = path
         self.documents = 0
+        """Number of documents written."""
         self.total_tokens = 0
         """Number of tokens of all passages in the encoder's input."""
-        """Number of documents written."""
         self.passages = 0
         """Number of passages written."""
         self._passage_counts = array("i")
