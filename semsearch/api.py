@@ -431,10 +431,12 @@ class Index:
         passages: int = 1,
         collapse: bool = False,
         sort: str | None = None,
+        min_score: float | None = None,
     ) -> list[Hit]:
         """Return the best documents for a query, best first.
 
-        A quoted phrase that no passage contains is searched as words: `execute` returns it in `unmatched_phrases`.
+        A quoted phrase that no passage contains is searched as words: `execute` returns it in `unmatched_phrases`, and
+        also tells whether the best match is weak.
 
         k: number of documents. offset: number of best documents to skip, for later pages.
         domain: name of the domain whose adaptation is used.
@@ -443,6 +445,7 @@ class Index:
         mode: `semantic`, `keyword` or `hybrid`; by default the index's mode.
         passages: number of passages of each document. collapse: whether to list near-duplicates under the best of them.
         sort: a metadata field, or `title`, to order the 100 best documents by; prefix `-` for descending order.
+        min_score: least score of a document, on the scale of the mode's scores.
 
         Raises QueryError or FilterError for an invalid query or filter, or a field that no document has, and
         EncoderError if the encoder fails in semantic search; hybrid search then answers by keywords, and logs a
@@ -458,6 +461,7 @@ class Index:
             passages=passages,
             collapse=collapse,
             sort=sort,
+            min_score=min_score,
         )[0]
 
     def search_many(
@@ -472,6 +476,7 @@ class Index:
         passages: int = 1,
         collapse: bool = False,
         sort: str | None = None,
+        min_score: float | None = None,
     ) -> list[list[Hit]]:
         """As `search`, for many queries. Returns one list of hits for each, in their order."""
         parsed = parse_optional_filter(filter) if isinstance(filter, str) else filter
@@ -485,6 +490,7 @@ class Index:
             passages=passages,
             collapse=collapse,
             sort=None if sort is None else Sort.parse(sort),
+            min_score=min_score,
         )
         outcomes = self.execute([replace(template, text=text) for text in queries])
         for note in {note: None for outcome in outcomes for note in outcome.notes}:

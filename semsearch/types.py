@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
@@ -128,6 +129,8 @@ class Query:
     """Whether to list near-duplicates under the best of them instead of as hits of their own."""
     sort: Sort | None = None
     """Order of the best documents; None sorts by score."""
+    min_score: float | None = None
+    """Least score of a returned document; None for no limit. Scores of different modes have different scales."""
 
     def __post_init__(self) -> None:
         """Raise QueryError for a text that is blank or not Unicode, an invalid domain, or a number out of range."""
@@ -145,6 +148,8 @@ class Query:
             raise QueryError(f"offset is {self.offset}: it counts from 0", field="offset")
         if self.offset > MAX_OFFSET:
             raise QueryError(f"offset is {self.offset}: skip at most {MAX_OFFSET:,} documents", field="offset")
+        if self.min_score is not None and not math.isfinite(self.min_score):
+            raise QueryError(f"min_score is {self.min_score}: give a finite number", field="min_score")
         if problem := domain_name_problem(self.domain):
             raise QueryError(problem, field="domain")
 

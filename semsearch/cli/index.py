@@ -335,6 +335,7 @@ def info(
         + (f", recall@10 {manifest.index.recall}" if manifest.index.recall else "")
         + (f" ({manifest.index.reason})" if manifest.index.reason else ""),
         "encoder fit": manifest.encoder_fit and str(manifest.encoder_fit),
+        "weak match": manifest.weak_similarity and str(manifest.weak_similarity),
         "search": str(manifest.search).replace("auto", f"{manifest.lexical_weight} (auto)"),
         "tokens": _token_vectors(manifest),
         "learners": str(manifest.adaptation),

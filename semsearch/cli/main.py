@@ -301,6 +301,12 @@ def search(
             show_default=False,
         ),
     ] = None,
+    min_score: Annotated[
+        float | None,
+        typer.Option(
+            help="Least score of a document, on the scale of the mode's scores. \\[default: none]", show_default=False
+        ),
+    ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Show how each score is made up.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line, for programs.")] = False,
     device: Device = "auto",
@@ -322,6 +328,7 @@ def search(
             passages=passages,
             collapse=collapse or former_collapse,
             sort=None if sort is None else Sort.parse(sort),
+            min_score=min_score,
         )
     except QueryError as error:
         raise usage_error(error) from None
@@ -341,6 +348,8 @@ def search(
         err.print(Text.assemble(("note: ", "yellow"), note), soft_wrap=True)
     for phrase in outcome.unmatched_phrases:
         err.print(escape(f'the phrase "{phrase}" was not found: its words were searched'), soft_wrap=True)
+    if outcome.is_weak and outcome.hits:
+        err.print("the best match is weak: nothing in this index may answer the query", soft_wrap=True)
     attributions = outcome.attributions or [()] * len(outcome.hits)
     for rank, (hit, shares) in enumerate(zip(outcome.hits, attributions, strict=True), start=offset + 1):
         if as_json:

@@ -32,6 +32,7 @@ from semsearch.ingest.readers.files import BadRecord, PassedOver, Record
 from semsearch.ingest.readers.sources import read
 from semsearch.ingest.recipe import MAX_AUTO_TOKEN_BYTES, ChunkingOptions, IndexOptions, Recipe
 from semsearch.search.encoder_fit import measure_encoder_fit
+from semsearch.search.weak_matches import measure_weak_similarity
 from semsearch.storage.documents import DocumentWriter, encoder_text
 from semsearch.storage.embedding_checkpoint import remove_checkpoint
 from semsearch.storage.generations import Generation, SegmentFiles, begin_build, publish, write_errors
@@ -45,6 +46,7 @@ from semsearch.storage.manifest import (
     IndexRecord,
     Manifest,
     SegmentRecord,
+    WeakSimilarity,
 )
 from semsearch.storage.projection import Projection
 from semsearch.storage.token_store import TokenStoreWriter
@@ -111,6 +113,7 @@ class _Content:
     queries: Sequence[str]
     """Queries on which to measure recall."""
     encoder_fit: EncoderFit | None
+    weak_similarity: WeakSimilarity | None
 
 
 def build(
@@ -201,7 +204,8 @@ def _write_documents(
                 )
             vectors = yield from _write_given(records, encoder, writer, given)
         encoder_fit = measure_encoder_fit(vectors, writer.texts)
-        content = _Content(vectors, writer.documents, sample_queries(writer), encoder_fit)
+        weak_similarity = measure_weak_similarity(vectors, encoder.encode_queries, encoder_fit)
+        content = _Content(vectors, writer.documents, sample_queries(writer), encoder_fit, weak_similarity)
         writer.close()
     drop_pages(vectors)
     return content
@@ -315,6 +319,7 @@ def _manifest(
         left_out=report.left_out,
         search=recipe.search,
         encoder_fit=content.encoder_fit,
+        weak_similarity=content.weak_similarity,
         adaptation=recipe.adaptation,
         recipe=recipe.located().model_dump(mode="json", exclude_defaults=True),
     )

@@ -39,6 +39,7 @@ from semsearch.ingest.inverted_file import LinkingGraph, store_rows
 from semsearch.ingest.readers.files import BadRecord, PassedOver, Record
 from semsearch.ingest.recipe import IndexOptions, Recipe
 from semsearch.search.encoder_fit import measure_encoder_fit
+from semsearch.search.weak_matches import measure_weak_similarity
 from semsearch.storage.corpus import Corpus, Segment
 from semsearch.storage.deletions import Deletions, save_deletions
 from semsearch.storage.documents import DocumentWriter, StoredDocument
@@ -46,7 +47,14 @@ from semsearch.storage.embedding_checkpoint import remove_checkpoint
 from semsearch.storage.generations import Generation, OpenGeneration, SegmentFiles, begin_update, publish
 from semsearch.storage.index_checkpoint import remove_index_checkpoint
 from semsearch.storage.left_out import LeftOut
-from semsearch.storage.manifest import FULLTEXT_VERSION, EncoderFit, IndexRecord, Manifest, SegmentRecord
+from semsearch.storage.manifest import (
+    FULLTEXT_VERSION,
+    EncoderFit,
+    IndexRecord,
+    Manifest,
+    SegmentRecord,
+    WeakSimilarity,
+)
 from semsearch.storage.projection import Projection, landmark_count
 from semsearch.storage.token_store import TokenStoreWriter
 from semsearch.storage.vectors import Ranges
@@ -243,9 +251,15 @@ def _write_segment(
     counts, queries = (writer.documents, writer.passages), sample_queries(writer)
     if change.manifest.encoder_fit is None:
         # the index was too small when it was built
-        change.record_encoder_fit(measure_encoder_fit(vectors[: counts[1]], writer.texts))
+        encoder_fit = measure_encoder_fit(vectors[: counts[1]], writer.texts)
+        change.record_encoder_fit(encoder_fit)
+        if opened is None:
+            # a server's encoder belongs to its own threads
+            change.record_weak_similarity(
+                measure_weak_similarity(vectors[: counts[1]], encoder.encode_queries, encoder_fit)
+            )
     writer.close()
-    # a server's encoder belongs to its own threads: it leaves linking a graph to a compaction
+    # a server leaves linking a graph to a compaction
     options = recipe.index if counts[1] > MAX_SMALL_SEGMENT and opened is None else None
     encode_queries = partial(encoder.encode_queries, queries)
     drop_pages(vectors)
@@ -497,6 +511,10 @@ class _Change:
     def record_encoder_fit(self, encoder_fit: EncoderFit | None) -> None:
         """Record whether the encoder reads the corpus."""
         self.manifest = self.manifest.model_copy(update={"encoder_fit": encoder_fit})
+
+    def record_weak_similarity(self, weak_similarity: WeakSimilarity | None) -> None:
+        """Record below which cosine a best match is weak."""
+        self.manifest = self.manifest.model_copy(update={"weak_similarity": weak_similarity})
 
     def upgrade_lexical_weight(self, recipe: Recipe) -> None:
         """Give an index of an earlier version, unless it was tuned, the weight of its recipe, which is now `auto`."""

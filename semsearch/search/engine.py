@@ -42,6 +42,7 @@ from semsearch.search.ranking import (
     rank_lexical,
     search_documents,
 )
+from semsearch.search.weak_matches import is_weak
 from semsearch.storage.corpus import Corpus
 from semsearch.storage.domains import DomainStore
 from semsearch.storage.generations import OpenGeneration, current, open_current, remove_stale
@@ -97,6 +98,8 @@ class Outcome:
     """For each hit, which words made it similar; None if not requested or not available."""
     facets: Mapping[str, Facet]
     """By field, the values of the documents that the query matches, for the requested fields."""
+    is_weak: bool
+    """Whether even the best match is so far from the query that it is likely to have nothing to do with it."""
     notes: Sequence[str]
     """Why a condition of the filter cannot match any document; usually empty."""
     seconds: Mapping[str, float]
@@ -308,7 +311,11 @@ class SearchEngine:
             hits = self.fetch(page, passages=query.passages)
             frozen = self.fetch(frozen_page) if query.compare else None
             seconds = {"rank": ranked - started, "fetch": perf_counter() - ranked, "explain": 0.0}
-            outcomes.append(Outcome(query, hits, page, result, frozen, None, counts, notes[query.filter], seconds))
+            best = None if result is None or not len(result.scores) else float(result.scores.max())
+            weak = is_weak(query.text, best, hits, self.manifest.weak_similarity)
+            outcomes.append(
+                Outcome(query, hits, page, result, frozen, None, counts, weak, notes[query.filter], seconds)
+            )
         if not explain:
             return outcomes
         started = perf_counter()
@@ -447,10 +454,12 @@ class SearchEngine:
         candidates = self._candidates(query, dense, weight)
         duplicates: Mapping[int, Rows] = {}
         if query.collapse:
-            remaining, duplicates = candidates.collapse(self.corpus, last)
-            indices = remaining[query.offset :]
+            indices, duplicates = candidates.collapse(self.corpus, last)
         else:
-            indices = np.arange(query.offset, max(query.offset, min(last, len(candidates.passages))))
+            indices = np.arange(min(last, len(candidates.passages)))
+        if query.min_score is not None:
+            indices = indices[candidates.scores[indices] >= query.min_score]
+        indices = indices[query.offset :]
         return candidates.page(
             indices,
             self.corpus,

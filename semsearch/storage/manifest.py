@@ -196,6 +196,18 @@ class EncoderFit(BaseModel):
         return self.agreement >= MIN_AGREEMENT
 
 
+class WeakSimilarity(BaseModel):
+    """How near passages come to queries that have nothing to do with the corpus, measured when the index is built."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    threshold: float = Field(description="Cosine below which the best match of a query is weak")
+    queries: int = Field(ge=1, description="Number of unrelated queries that it was measured with")
+
+    def __str__(self) -> str:
+        return f"below a cosine of {self.threshold:.2f} (90% of {self.queries} unrelated queries are)"
+
+
 class IndexRecord(BaseModel):
     """The type of a vector index."""
 
@@ -287,6 +299,9 @@ class Manifest(BaseModel):
     left_out: tuple[LeftOut, ...] = Field((), description="What the build and the updates since left out, with reasons")
     search: SearchOptions = SearchOptions()
     encoder_fit: EncoderFit | None = Field(None, description="None if too small a corpus was built or compacted")
+    weak_similarity: WeakSimilarity | None = Field(
+        None, description="None if the corpus was too small, or the encoder does not read its language"
+    )
     adaptation: AdaptationOptions = AdaptationOptions()
     tuned: dict[str, JsonValue] | None = Field(None, description="Why `search` and `adaptation` were chosen")
     recipe: dict[str, JsonValue] = Field({}, description="The recipe of the build, as read")

@@ -214,6 +214,7 @@ def _search(service: SearchService, params: SearchRequest) -> Response:
             passages=params.passages,
             collapse=params.collapse,
             sort=None if params.sort is None else Sort.parse(params.sort),
+            min_score=params.min_score,
         )
         for text in params.texts
     ]
@@ -241,6 +242,7 @@ def _result_model(outcome: Outcome, *, explain: bool) -> ResultModel:
         mode=outcome.mode,
         adaptation=adaptation_model(outcome.adaptation),
         unmatched_phrases=outcome.unmatched_phrases,
+        weak=outcome.is_weak,
         hits=tuple(
             hit_model(hit, outcome.query.text, explain=explain, attributions=attributions)
             for hit, attributions in zip(outcome.hits, by_hit, strict=True)

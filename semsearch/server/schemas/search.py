@@ -145,6 +145,11 @@ class SearchRequest(BaseModel):
         None,
         description="Metadata field, or `title`, by which to sort the 100 best documents; prefix `-` for descending",
     )
+    min_score: float | None = Field(
+        None,
+        allow_inf_nan=False,
+        description="Least score of a document; the scale is that of `score`, which depends on the mode",
+    )
     filter: FilterField = Field(
         None,
         description="Filter on the documents' metadata: a filter tree, or an expression such as"
@@ -292,6 +297,11 @@ class ResultModel(_Answer):
         (),
         description="Quoted phrases that no passage of a document that matches the filter contains; keyword"
         " search used their words instead",
+    )
+    weak: bool = Field(
+        False,
+        description="Whether even the best match is so far from the query that it is likely to have nothing to do with"
+        " it: further than those of 90% of unrelated queries, and without all words of the query",
     )
     hits: tuple[HitModel, ...] = Field(description="Best first; fewer than k where the index has no more")
 
