@@ -30,6 +30,15 @@ def found() -> dict[str, dict[str, str]]:
         ("os.path.join", "function"),
         ("open", "function"),
         ("str.split", "method"),
+        ("csv.DictReader", "class"),
+        ("datetime.datetime.now", "method"),
+        ("zipfile.ZipFile.extractall", "method"),
+        ("threading.Thread.start", "method"),
+        ("pathlib.PurePath.suffix", "property"),
+        ("multiprocessing", "module"),
+        ("multiprocessing.Pool", "function"),
+        ("xml.etree.ElementTree.parse", "function"),
+        ("OSError", "class"),
     ],
 )
 def test_what_people_look_for_is_there(found: dict[str, dict[str, str]], title: str, kind: str) -> None:
@@ -39,6 +48,31 @@ def test_what_people_look_for_is_there(found: dict[str, dict[str, str]], title: 
 def test_a_text_is_signature_and_docstring(found: dict[str, dict[str, str]]) -> None:
     assert found["json.loads"]["text"].startswith("loads(s, *, cls=None, object_hook=None")
     assert "Deserialize" in found["json.loads"]["text"]
+
+
+@pytest.mark.parametrize(
+    "title",
+    ["posixpath.join", "EnvironmentError", "ast.Constant", "cgi", "distutils", "encodings.cp037", "json.encoder"],
+)
+def test_other_names_and_what_is_deprecated_or_private_are_left_out(
+    found: dict[str, dict[str, str]], title: str
+) -> None:
+    assert title not in found
+    assert not any(other.startswith(f"{title}.") for other in found)
+
+
+def test_a_method_is_one_document_with_the_names_that_inherit_it(found: dict[str, dict[str, str]]) -> None:
+    assert "Also datetime.datetime.strftime." in found["datetime.date.strftime"]["text"]
+    assert "datetime.datetime.strftime" not in found
+    assert "random.Random.randint" in found["random.randint"]["text"]
+
+
+def test_a_member_says_what_its_module_is_for(found: dict[str, dict[str, str]]) -> None:
+    assert found["re.sub"]["text"].endswith("In re: Support for regular expressions (RE).")
+
+
+def test_a_class_without_a_docstring_has_its_signature(found: dict[str, dict[str, str]]) -> None:
+    assert found["csv.DictReader"]["text"].startswith("DictReader(f, fieldnames=None, restkey=None")
 
 
 def test_nothing_of_this_machine_is_in_it(found: dict[str, dict[str, str]]) -> None:
