@@ -313,6 +313,7 @@ def _manifest(
         title=recipe.title or name,
         description=recipe.description,
         facets=recipe.facets,
+        examples=recipe.examples,
         encoder=EncoderRecord.of(encoder),
         segments=(segment,),
         skipped=count_bad(report.left_out),

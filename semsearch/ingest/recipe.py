@@ -198,6 +198,7 @@ class Recipe(_Section):
     facets: tuple[str, ...] = Field(
         (), max_length=10, description="Metadata fields whose values the page offers as filters"
     )
+    examples: tuple[str, ...] = Field((), max_length=10, description="Queries that the page's first view offers")
     map: bool = Field(True, description="Whether to compute a map of the passages for the page")
     strict: bool = Field(False, description="Stop at the first record or file that cannot be read")
     skip_bad: bool | None = Field(

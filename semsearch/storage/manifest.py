@@ -293,6 +293,7 @@ class Manifest(BaseModel):
     title: str
     description: str = ""
     facets: tuple[str, ...] = Field((), description="Metadata fields that the page offers as facets")
+    examples: tuple[str, ...] = Field((), description="Queries that the page's first view offers")
     encoder: EncoderRecord
     segments: tuple[SegmentRecord, ...] = Field(min_length=1)
     skipped: int = Field(0, ge=0, description="Number of bad records and files that were skipped")

@@ -83,15 +83,14 @@ form.addEventListener("input", (event) => {
 
 input.addEventListener("chosen", submit);
 
-for (const field of [form.elements.index, form.elements.domain, form.elements.mode]) {
+for (const field of [form.elements.index, form.elements.domain, form.elements.mode, form.elements.filter]) {
   field?.addEventListener("change", () => show(formAddress(), { historyEntry: "push" }));
 }
 
-// filter and sort order are part of <main> and are replaced with it
+// the sort order is part of <main> and is replaced with it
 addEventListener("change", (event) => {
-  const { name } = event.target;
-  if (name !== "filter" && name !== "sort") return;
-  show(formAddress(), { historyEntry: "push" }).then(() => document.querySelector(`#${name}`)?.focus({ preventScroll: true }));
+  if (event.target.name !== "sort") return;
+  show(formAddress(), { historyEntry: "push" }).then(() => document.querySelector("#sort")?.focus({ preventScroll: true }));
 });
 
 addEventListener("adapted", () => show(new URL(location), { historyEntry: "none" }));
@@ -129,7 +128,8 @@ addEventListener("popstate", () => {
 /** Set the form's fields from an address. */
 function fillForm(url) {
   input.value = queryOf(url) ?? "";
-  const { index, domain, mode } = form.elements;
+  const { index, domain, mode, filter } = form.elements;
+  filter.value = url.searchParams.get("filter") ?? "";
   if (index) index.value = url.searchParams.get("index") ?? index.options[0].value;
   domain.value = url.searchParams.get("domain") ?? "";
   mode.value = url.searchParams.get("mode") ?? "";

@@ -195,8 +195,9 @@ def _entries(modules: dict[str, ModuleType]) -> list[_Entry]:
                 known.aliases.append(method.title)
     for entry in classes.values():
         for title, member in _inherited_members(entry, classes):
-            if (known := entries.get(id(_underlying(member)))) is not None and known.module == entry.module:
-                known.aliases.append(title)
+            defined = entries.get(id(_underlying(member)))
+            if defined is not None and defined.module == entry.module:
+                defined.aliases.append(title)
     rank = {module: number for number, module in enumerate(modules)}
     return sorted(entries.values(), key=lambda entry: (rank[entry.module], entry.kind != "module", entry.title))
 
@@ -308,9 +309,9 @@ def _described(entry: _Entry) -> str:
         return f"Defines {', '.join(names[:MAX_NAMES])}." if names else ""
     if entry.kind == "class" and not issubclass(member, BaseException):
         methods = [name for name, value in vars(member).items() if inspect.isfunction(value)]
-        names = ", ".join([name for name in methods if not name.startswith("_")][:MAX_NAMES])
+        public = ", ".join([name for name in methods if not name.startswith("_")][:MAX_NAMES])
         if methods:
-            return f"A class of {entry.module}" + (f", with {names}." if names else ".")
+            return f"A class of {entry.module}" + (f", with {public}." if public else ".")
     if entry.kind == "function" and inspect.isfunction(_underlying(member)):
         return f"A function of {entry.module}."
     return ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeGuard
 
@@ -13,9 +13,9 @@ from semsearch.errors import QueryError
 from semsearch.filters.expression import parse_optional_filter, write_filter
 from semsearch.filters.tree import Comparison as FieldComparison
 from semsearch.filters.tree import Filter, conjunction, parts_of, without_field
-from semsearch.filters.values import typed
+from semsearch.filters.values import TypedValue, typed
 from semsearch.search.comparison import ComparedHit, Comparison, compared
-from semsearch.search.engine import SORT_DEPTH
+from semsearch.search.engine import ENCODER_FAILED, SORT_DEPTH
 from semsearch.search.facets import Facet
 from semsearch.server.api.search import index_models, most_frequent
 from semsearch.server.http import client_disconnected
@@ -47,7 +47,7 @@ class FacetValue:
     count: int
     """Number of documents."""
     filter: str
-    """The filter with this value as the only condition on the field; without one, if the value is chosen already."""
+    """The filter that also allows this value, or no longer, if it is chosen."""
     is_chosen: bool
 
 
@@ -165,6 +165,8 @@ def _answer_values(answer: SearchAnswer, params: PageParameters) -> dict[str, ob
     domain_adapter = answer.outcomes[0].adaptation
     return {
         "domain_adapter": domain_adapter,
+        "encoder_failed": domain_adapter is ENCODER_FAILED,
+        "conditions": _conditions(answer.outcomes[0].query.filter),
         "explanation": explain_adaptation(texts(), domain_adapter, params.domain),
         "timing_ms": answer.timing_ms,
         "unmatched_phrases": answer.outcomes[0].unmatched_phrases,
@@ -175,16 +177,47 @@ def _answer_values(answer: SearchAnswer, params: PageParameters) -> dict[str, ob
 def _facet_values(field: str, facet: Facet, current: Filter | None) -> list[FacetValue]:
     """The most frequent values of a field, and those that the filter chooses; empty for a single value not chosen."""
     others = without_field(current, field)
-    conditions = {condition for condition in parts_of(current) if isinstance(condition, FieldComparison)}
-    chosen = {value for condition in conditions if condition.field == field for value in condition.values}
+    conditions = [part for part in parts_of(current) if isinstance(part, FieldComparison) and part.field == field]
+    chosen = [value for condition in conditions for value in condition.values]
     values = []
-    for index, (value, count) in enumerate(most_frequent(facet, chosen)):
-        condition = FieldComparison(field=field, eq=value.value)
-        is_chosen = condition in conditions
-        narrowed = others if is_chosen else conjunction([*parts_of(others), condition])
+    for index, (value, count) in enumerate(most_frequent(facet, set(chosen))):
+        is_chosen = value in chosen
+        wanted = [other for other in chosen if other != value] if is_chosen else [*chosen, value]
+        narrowed = conjunction([*parts_of(others), *_one_of(field, wanted)])
         if is_chosen or index < MAX_FACET_VALUES:
-            values.append(FacetValue(value.text, count, "" if narrowed is None else write_filter(narrowed), is_chosen))
+            values.append(FacetValue(value.text, count, _written(narrowed), is_chosen))
     return values if len(values) > 1 or current != others else []
+
+
+def _one_of(field: str, values: Sequence[TypedValue]) -> list[Filter]:
+    """The condition that a field has one of some values, as a list of one; empty without values."""
+    scalars = tuple(value.value for value in values)
+    if not scalars:
+        return []
+    return [
+        FieldComparison(field=field, eq=scalars[0])
+        if len(scalars) == 1
+        else FieldComparison(field=field, one_of=scalars)
+    ]
+
+
+def _conditions(current: Filter | None) -> list[tuple[str, str]]:
+    """Each condition of a filter and the filter without it, as texts."""
+    parts = parts_of(current)
+    found = []
+    for index, part in enumerate(parts):
+        rest = [*parts[:index], *parts[index + 1 :]]
+        if isinstance(part, FieldComparison) and part.values:
+            for value in part.values:
+                others = _one_of(part.field, [other for other in part.values if other != value])
+                found.append((f"{part.field}: {value.text}", _written(conjunction([*rest, *others]))))
+        else:
+            found.append((write_filter(part), _written(conjunction(rest))))
+    return found
+
+
+def _written(tree: Filter | None) -> str:
+    return "" if tree is None else write_filter(tree)
 
 
 def _sort_fields(facets: Iterable[str], hits: Iterable[Hit], current_sort: str) -> list[str]:

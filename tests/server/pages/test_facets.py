@@ -67,16 +67,36 @@ def test_every_facet_link_leads_to_as_many_documents_as_it_says(client: FlaskCli
         assert len(answer["results"][0]["hits"]) == count, (text, chosen)
         page = client.get(address).text
         assert len(re.findall(r'aria-current="true"', page)) == 1, (text, chosen)
-        # of the chosen field, the other values remain, each in place of the chosen one
+        # of the chosen field, the other values remain, to be chosen too
         assert len(links(page)) >= MAX_FACET_VALUES
         assert 'href="' + address.replace("&", "&amp;") + '"' not in page
 
 
-def test_the_chosen_value_can_be_replaced_or_removed(client: FlaskClient) -> None:
-    page = client.get("/?query=honey&filter=value+%3D+%22plain%22+and+n+%3E+3").text
-    filters = {text: dict(parse_qsl(urlsplit(address).query)).get("filter") for address, text, _ in links(page)}
-    assert filters["plain"] == "n > 3"
-    assert filters["-5"] == "n > 3 and value = -5"
+def filters_of(page: str) -> dict[str, str | None]:
+    """Text of each facet link → the filter that it leads to."""
+    return {text: dict(parse_qsl(urlsplit(address).query)).get("filter") for address, text, _ in links(page)}
+
+
+def test_several_values_can_be_chosen_and_removed_one_by_one(client: FlaskClient) -> None:
+    one = filters_of(client.get("/?query=honey&filter=value+%3D+%22plain%22+and+n+%3E+3").text)
+    assert one["plain"] == "n > 3"
+    assert one["-5"] == 'n > 3 and value in ("plain", -5)'
+    two = filters_of(client.get("/", query_string={"query": "honey", "filter": one["-5"]}).text)
+    assert two["plain"] == "n > 3 and value = -5"
+    assert two["-5"] == 'n > 3 and value = "plain"'
+
+
+def test_each_condition_of_the_filter_can_be_removed(client: FlaskClient) -> None:
+    filter_text = 'value in ("plain", -5) and n > 3 and not n = 7'
+    page = client.get("/", query_string={"query": "honey", "filter": filter_text}).text
+    chips = re.findall(r'<a class="chip"[^>]*href="([^"]*)"[^>]*><bdi>(.*?)</bdi>', page)
+    left = {unescape(text): dict(parse_qsl(urlsplit(unescape(address)).query)).get("filter") for address, text in chips}
+    assert left == {
+        "value: plain": "n > 3 and not n = 7 and value = -5",
+        "value: -5": 'n > 3 and not n = 7 and value = "plain"',
+        "n > 3": 'value in ("plain", -5) and not n = 7',
+        "not n = 7": 'value in ("plain", -5) and n > 3',
+    }
 
 
 def test_a_condition_that_cannot_match_is_explained_on_the_page(client: FlaskClient) -> None:
