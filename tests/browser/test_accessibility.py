@@ -190,6 +190,6 @@ def test_reduced_motion_disables_transitions_and_animations(browser: Browser, ad
 def test_the_printed_page_has_results_and_no_controls(page: Page) -> None:
     page.goto("/?query=animal&domain=paper")
     page.emulate_media(media="print")
-    for control in (".search", ".marks", ".filtering", ".foot", ".pages"):
+    for control in (".search", ".marks", ".controls", ".sort", ".foot", ".pages"):
         expect(page.locator(control).first).to_be_hidden()
     expect(page.locator(".hits .snippet").first).to_be_visible()

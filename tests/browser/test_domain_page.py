@@ -84,7 +84,7 @@ def test_an_earlier_version_can_be_restored_and_a_mark_removed(page: Page) -> No
     page.get_by_role("link", name="What it learned").click()
     page.get_by_role("button", name="Restore version 1").click()
     expect(page.locator(".message")).to_have_text("Version 1 is in use again.")
-    expect(page.locator(".adapted-by")).to_contain_text("version 3")
+    expect(page.locator(".verdict")).to_contain_text("Version 3")
     expect(page.locator("#panel .versions > li")).to_have_count(3)
     expect(page.locator("#panel .versions > li").first).to_contain_text("rolled back to version 1")
     page.get_by_role("button", name="Remove the mark on Cat for “a pet that purrs”").click()

@@ -69,14 +69,15 @@ def test_marking_eight_results_and_adapting_changes_the_ranking_and_undo_restore
     expect(page.locator(".lines path.rises")).not_to_have_count(0)
     expect(page.locator(".moved-count")).to_contain_text("of the results shown moved")
     assert page.evaluate("window.isSamePage")
-    expect(page.locator(".adapted-by")).to_contain_text("Adapted by team, version 1 (memory)")
-    expect(page.locator(".adapted-by")).to_contain_text("remembers 1 judged query")
+    expect(page.locator(".adapted-by")).to_have_text("Adapted to team")
+    page.get_by_text("Details").click()
+    expect(page.locator(".verdict")).to_contain_text("Version 1 (memory). It remembers 1 judged query")
     # the marks are kept
     expect(now.locator(f'[data-document="{wanted}"] [data-relevance="1"]')).to_have_attribute("aria-pressed", "true")
-    page.get_by_role("button", name="Undo").click()
+    page.locator(".adapting").get_by_role("button", name="Undo").click()
     expect(page.locator(".message")).to_have_text("Undone: searches are no longer adapted.")
     assert ranking(page.get_by_role("region", name="Now")) == before
-    expect(page.locator(".adapted-by")).to_contain_text("Not adapted")
+    expect(page.locator(".adapted-by")).to_have_text("Nothing learned yet for team")
 
 
 def test_the_frozen_and_the_adapted_ranking_are_compared_side_by_side(page: Page) -> None:
@@ -85,15 +86,15 @@ def test_the_frozen_and_the_adapted_ranking_are_compared_side_by_side(page: Page
     mark(page, before[5], relevant=True)
     page.get_by_role("button", name="Adapt").click()
     expect(page.locator(".message")).to_contain_text("is now in use")
-    page.get_by_role("link", name="Compare with frozen").click()
-    frozen, adapted = (page.get_by_role("region", name=name) for name in ("Frozen", "Adapted with"))
+    page.get_by_role("link", name="Before and after").click()
+    frozen, adapted = (page.get_by_role("region", name=name) for name in ("Without adaptation", "Adapted with"))
     expect(page.locator(".lines path")).not_to_have_count(0)
     first = adapted.locator("[data-document]").first
     expect(first).to_have_attribute("data-document", before[5])
     expect(first.locator(".other-rank")).to_have_text("6")
     expect(frozen.locator("[data-document]").first).to_have_attribute("data-document", before[0])
     assert "compare=1" in page.url
-    page.get_by_role("link", name="Adapted only").click()
+    page.get_by_role("link", name="Results only").click()
     expect(page.locator(".sides")).to_have_count(0)
 
 
@@ -116,10 +117,10 @@ def test_the_domain_field_offers_the_existing_domains(page: Page) -> None:
     page.goto("/?query=a+place+for+plates&domain=plates")
     mark(page, ranking(page)[1], relevant=True)
     page.goto("/?query=a+place+for+plates")
-    page.get_by_label("Domain").focus()
+    page.get_by_label("Adapted for").focus()
     expect(page.locator('#domains option[value="plates"]')).to_have_count(1)
-    page.get_by_label("Domain").fill("plates")
-    page.get_by_label("Domain").press("Enter")
+    page.get_by_label("Adapted for").fill("plates")
+    page.get_by_label("Adapted for").press("Enter")
     expect(page.locator('[aria-pressed="true"]')).to_have_count(1)
     assert "domain=plates" in page.url
 

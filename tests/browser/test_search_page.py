@@ -236,7 +236,6 @@ def test_the_search_mode_can_be_chosen_and_stays_in_the_address(page: Page) -> N
     expect(page.locator("#mode option:checked")).to_have_text("Keyword")
     page.fill("#query", "purrs")
     expect_first(page, "Cat")
-    expect(page.locator(".info .keyword-score").first).to_contain_text("BM25")
 
 
 def test_without_a_script_it_is_a_form(browser: Browser, address: str) -> None:
@@ -315,6 +314,62 @@ def test_a_filter_narrows_results_and_stays_in_the_address(page: Page) -> None:
     expect(page.locator(".hits li")).to_have_count(10)
     page.go_back()
     expect(page.locator(".hits li")).to_have_count(2)
+
+
+def test_filters_are_chips_that_can_be_removed_one_by_one(page: Page) -> None:
+    page.goto("/?query=animal")
+    page.get_by_role("link", name="mammal 3").click()
+    page.get_by_role("link", name=re.compile("^bird")).click()
+    expect(page.locator("#filter")).to_have_value('kind in ("mammal", "bird")')
+    expect(page.locator(".chip")).to_have_text(["kind: mammal ×", "kind: bird ×"])
+    page.get_by_role("link", name="kind: mammal").click()
+    expect(page.locator("#filter")).to_have_value('kind = "bird"')
+    page.get_by_role("link", name="kind: bird").click()
+    expect(page.locator(".chips")).to_have_count(0)
+    expect(page.locator(".hits li")).to_have_count(10)
+
+
+def test_filters_are_a_sheet_on_a_phone_with_the_first_result_in_view(browser: Browser, address: str) -> None:
+    context = browser.new_context(base_url=address, viewport={"width": 360, "height": 740})
+    page = context.new_page()
+    page.goto("/?query=animal")
+    expect(page.locator(".hits li").first).to_be_in_viewport(ratio=1)
+    expect(page.locator("#facets")).to_be_hidden()
+    page.get_by_role("button", name="Filters").click()
+    page.get_by_role("link", name="mammal 3").click()
+    expect(page.locator(".hits li")).to_have_count(3)
+    expect(page.locator(".chip")).to_have_text(["kind: mammal ×"])
+    context.close()
+
+
+def test_opening_a_result_moves_neither_the_list_nor_the_search_box(browser: Browser, address: str) -> None:
+    for width in (1280, 1920):
+        context = browser.new_context(base_url=address, viewport={"width": width, "height": 900})
+        page = context.new_page()
+        page.goto("/?query=animal")
+        boxes = [page.locator(part).bounding_box() for part in ("#query", ".hits li >> nth=1")]
+        page.locator(".hits a.open").first.click()
+        expect(page.locator("#panel h1")).to_be_visible()
+        assert [page.locator(part).bounding_box() for part in ("#query", ".hits li >> nth=1")] == boxes
+        context.close()
+
+
+def test_a_long_query_is_not_cut(browser: Browser, address: str) -> None:
+    context = browser.new_context(base_url=address, viewport={"width": 1280, "height": 800})
+    page = context.new_page()
+    page.goto("/?query=which+animal+lives+in+the+cold+and+swims+")
+    assert page.evaluate("(box => box.scrollWidth <= box.clientWidth)(document.querySelector('#query'))")
+    context.close()
+
+
+def test_another_query_begins_at_the_top(page: Page) -> None:
+    page.set_viewport_size({"width": 800, "height": 400})
+    page.goto("/?query=animal")
+    page.evaluate("scrollTo(0, 600)")
+    assert page.evaluate("scrollY") > 0
+    page.fill("#query", "swims")
+    expect_first(page, "Salmon")
+    assert page.evaluate("scrollY") == 0
 
 
 def test_the_error_in_an_invalid_filter_is_explained(page: Page) -> None:

@@ -48,7 +48,7 @@ function draw(sides) {
 
 /** Show the previous ranking next to the current one. before: a copy of the previous list. */
 export function showBefore(before) {
-  const now = document.querySelector("#answer > .hits");
+  const now = document.querySelector("#answer :not(section) > .hits, #answer > .hits");
   if (!now || !before) return;
   for (const rank of before.querySelectorAll(".other-rank")) rank.remove();
   const positionsBySide = [before, now].map(positions);

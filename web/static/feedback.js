@@ -98,7 +98,7 @@ async function mark(button) {
 async function changeVersion(path, body, { running, done }) {
   const context = resultsContext() ?? document.querySelector("#panel .domain-page").dataset;
   const progress = tray.querySelector("progress");
-  const before = document.querySelector("#answer > .hits, #answer .sides > section:last-of-type .hits")?.cloneNode(true);
+  const before = (document.querySelector("#answer .sides > section:last-of-type .hits") ?? document.querySelector("#answer .hits"))?.cloneNode(true);
   showMessage(running);
   progress.hidden = false;
   try {

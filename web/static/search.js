@@ -64,7 +64,12 @@ function submit() {
   closeSuggestions();
   const url = formAddress();
   // typing may have shown this address already
-  return show(url, { historyEntry: url.href === location.href ? "replace" : "push" });
+  return showFromTop(url, { historyEntry: url.href === location.href ? "replace" : "push" });
+}
+
+/** Show the results of another query, which begin at the top of the page. */
+async function showFromTop(url, options) {
+  if (await show(url, options)) scrollTo(0, 0);
 }
 
 form.addEventListener("submit", (event) => {
@@ -78,7 +83,7 @@ form.addEventListener("input", (event) => {
   clearTimeout(timer);
   suggest();
   // the first letters start a new history entry, so that Back returns to the page before
-  timer = setTimeout(() => show(formAddress(), { historyEntry: queryOf(new URL(location)) !== null ? "replace" : "push" }), TYPING_PAUSE_MS);
+  timer = setTimeout(() => showFromTop(formAddress(), { historyEntry: queryOf(new URL(location)) !== null ? "replace" : "push" }), TYPING_PAUSE_MS);
 });
 
 input.addEventListener("chosen", submit);
