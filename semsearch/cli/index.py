@@ -534,13 +534,13 @@ def _with_progress(events: Iterator[object]) -> Iterator[object]:
     """Yield the events while showing a progress bar."""
     from rich.progress import (
         BarColumn,
-        Progress,
         SpinnerColumn,
         TextColumn,
         TimeElapsedColumn,
         TimeRemainingColumn,
     )
 
+    from semsearch.cli.progress import ReportingProgress
     from semsearch.ingest.building import LoadingEncoder, ProjectingMap, Reading, Skipped
     from semsearch.ingest.encoding import Encoding
     from semsearch.ingest.inverted_file import LinkingGraph
@@ -554,7 +554,7 @@ def _with_progress(events: Iterator[object]) -> Iterator[object]:
         TimeRemainingColumn(),
     )
     skipped = 0
-    with Progress(*columns, console=err, refresh_per_second=4, transient=True) as progress:
+    with ReportingProgress(*columns, console=err, refresh_per_second=4, transient=True) as progress:
         task = progress.add_task("starting", total=None, counts="")
         for event in events:
             match event:

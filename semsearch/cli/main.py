@@ -85,6 +85,12 @@ WriteKey = Annotated[
         show_default=False,
     ),
 ]
+LogRequests = Annotated[
+    bool,
+    typer.Option(
+        envvar="SEMSEARCH_LOG_REQUESTS", help="Log each request's route, status and duration, never what was searched."
+    ),
+]
 ReadOnly = Annotated[
     bool,
     typer.Option("--read-only", envvar="SEMSEARCH_READ_ONLY", help="Refuse every request that would change anything."),
@@ -209,6 +215,7 @@ def serve(
             " 8-bit integers where they are faster on this processor, which changes some results.",
         ),
     ] = "auto",
+    log_requests: LogRequests = True,
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
@@ -247,6 +254,7 @@ def serve(
         after=adapt_after,
         bias=None if click_exponent is None else PositionBias(click_exponent, spread=0.0),
         runtime=runtime,
+        log_requests=log_requests,
         device=device,
         threads=threads,
     )
@@ -386,6 +394,7 @@ def demo(
     port: Port = DEFAULT_PORT,
     write_key: WriteKey = None,
     read_only: ReadOnly = False,
+    log_requests: LogRequests = False,
     device: Device = "auto",
     threads: Threads = None,
 ) -> None:
@@ -407,7 +416,7 @@ def demo(
         built = False
     if not built:
         index_commands.build_recipe(Recipe.read(_demo_recipe()), folder, device=device, threads=threads)
-    _serve([folder], host=host, port=port, keys=keys, device=device, threads=threads)
+    _serve([folder], host=host, port=port, keys=keys, log_requests=log_requests, device=device, threads=threads)
 
 
 def _serve(
@@ -424,6 +433,7 @@ def _serve(
     after: int = 8,
     bias: PositionBias | None = None,
     runtime: RuntimeChoice = "auto",
+    log_requests: bool,
     device: str,
     threads: int | None,
 ) -> None:
@@ -459,6 +469,7 @@ def _serve(
             trusted_proxy=trusted_proxy,
             keys=keys,
             adaptation=adaptation,
+            log_requests=log_requests,
             announce=announce,
         )
 

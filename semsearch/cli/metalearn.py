@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from semsearch.cli.options import Device, Threads, err, out
+from semsearch.cli.progress import ReportingProgress
 from semsearch.errors import EncoderError, LabelError
 
 # torch takes seconds to import: each command imports what it needs, so that --help answers at once
@@ -473,8 +474,8 @@ def _load(
     return loaded, {"encoder": name}
 
 
-def _progress() -> Progress:
-    return Progress(
+def _progress() -> ReportingProgress:
+    return ReportingProgress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(),

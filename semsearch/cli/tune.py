@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TextColumn
 from rich.table import Table
 from rich.text import Text
 
 from semsearch.cli.domains import Domain, Index, QueriesFile, Strict, open_registry, read_labels, usable_entries
 from semsearch.cli.options import Device, Threads, WeightsFile, err, out
+from semsearch.cli.progress import ReportingProgress
 from semsearch.errors import IndexFolderError, RecipeError
 from semsearch.types import DEFAULT_DOMAIN
 
@@ -231,7 +232,7 @@ def _try_settings(
         err.print(f"[yellow]without learners[/yellow]: {escape(str(error))}", soft_wrap=True)
         learned = None
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _TimeLeft(clock))
-    with Progress(*columns, console=err, transient=True, speed_estimate_period=SPEED_PERIOD_S) as bar:
+    with ReportingProgress(*columns, console=err, transient=True, speed_estimate_period=SPEED_PERIOD_S) as bar:
         task = bar.add_task("trying settings", total=None)
         for event in run_trials(registry.engine, learned, judged, budget, should_stop=clock.should_stop):
             if isinstance(event, TuningResult):

@@ -155,15 +155,17 @@ def serve(
     adaptation: AdaptationSettings,
     root_path: str = "",
     trusted_proxy: str | None = None,
+    log_requests: bool = True,
     announce: Callable[[str], None] = lambda _address: None,
 ) -> None:
     """Answer requests until SIGINT or SIGTERM, then release all resources.
 
     engines: by index name. The server takes ownership: it empties the dictionary, and closes the engines at the end.
     sockets: of `bind`. host: the name that they were bound to.
+    log_requests: whether a line is logged for each request.
     announce: called with the server's URL once it answers requests. Other parameters: as in `create_app`.
     """
-    _log_to_stderr()
+    _log_to_stderr(requests=log_requests)
     with ended_by_signals():
         app = create_app(
             engines,
@@ -258,10 +260,11 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _log_to_stderr() -> None:
-    """Log events to stderr: formatted for a terminal, otherwise as JSON lines."""
+def _log_to_stderr(*, requests: bool) -> None:
+    """Log events to stderr: formatted for a terminal, otherwise as JSON lines. requests: also each request."""
     terminal = sys.stderr.isatty()
     shared: list[structlog.typing.Processor] = [
+        *(() if requests else (_without_requests,)),
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
@@ -280,3 +283,9 @@ def _log_to_stderr() -> None:
     )
     # waitress warns whenever requests queue for a thread; the metrics report this
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
+
+
+def _without_requests(_logger: object, _level: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    if event["event"] == "request":
+        raise structlog.DropEvent
+    return event
