@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from semsearch.encoders.encoder import Encoder
-from semsearch.errors import IndexFolderError
+from semsearch.errors import IndexFolderError, QueryError
 from semsearch.filters.expression import parse_filter
 from semsearch.search.engine import SearchEngine
 from semsearch.storage.manifest import LEXICAL_WEIGHT
-from semsearch.types import Mode, Query
+from semsearch.types import Mode, Query, Sort
 from tests.conftest import ANIMALS, build_index, hits_of, write_jsonl
 
 
@@ -309,3 +309,24 @@ def test_attributions_are_none_where_they_are_not_available(engine: SearchEngine
     assert attributions is None or all(isinstance(of_hit, list) for of_hit in attributions)
     lexical = Query("honey", mode=Mode.KEYWORD)
     assert engine.token_attributions([engine.rank(lexical, None)]) == [None]
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+@pytest.mark.parametrize("collapse", [False, True])
+def test_min_score_leaves_out_what_is_below_it(engine: SearchEngine, mode: Mode, collapse: bool) -> None:
+    query = Query("an animal of the sea", k=6, mode=mode, collapse=collapse)
+    (hits,) = hits_of(engine, [query])
+    least = hits[1].score
+    (kept,) = hits_of(engine, [replace(query, min_score=least)])
+    assert [hit.id for hit in kept] == [hit.id for hit in hits if hit.score >= least]
+    (second,) = hits_of(engine, [replace(query, min_score=least, k=1, offset=1)])
+    assert [hit.id for hit in second] == [hits[1].id]
+    (sorted_hits,) = hits_of(engine, [replace(query, min_score=least, sort=Sort("title"))])
+    assert {hit.id for hit in sorted_hits} == {hit.id for hit in kept}
+    assert hits_of(engine, [replace(query, min_score=1e9)]) == [[]]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_min_score_must_be_finite(value: float) -> None:
+    with pytest.raises(QueryError, match="min_score is"):
+        Query("animal", min_score=value)

@@ -22,6 +22,7 @@ from semsearch.search.engine import SearchEngine
 from semsearch.server.app import create_app
 from semsearch.server.runtime.service import SearchService
 from semsearch.server.schemas.search import Limits
+from semsearch.storage.manifest import WeakSimilarity
 from semsearch.types import Mode
 from tests.conftest import build_index, write_jsonl
 
@@ -496,3 +497,48 @@ def test_the_page_filters_and_reports_an_invalid_filter(client: FlaskClient) -> 
     assert "<img" not in client.get('/?query=a&filter=a="><img src=x>"').get_data(as_text=True).replace(
         '<img src="/static', ""
     )
+
+
+@pytest.fixture
+def strict_client(animals: Path, tiny_encoder: Encoder) -> Iterator[FlaskClient]:
+    """A server whose index tells every match as weak that has not all words of the query."""
+    engine = SearchEngine.open(animals, encoder=tiny_encoder)
+    engine.manifest = engine.manifest.model_copy(update={"weak_similarity": WeakSimilarity(threshold=1.5, queries=1)})
+    app = create_app({"animals": engine})
+    yield app.test_client()
+    app.extensions["semsearch"].close()
+    engine.close()
+
+
+@pytest.mark.parametrize(
+    ("query", "mode", "weak"),
+    [
+        ("horoscope", "hybrid", True),
+        ("horoscope", "semantic", True),
+        ("horoscope", "keyword", False),
+        ("nectar", "hybrid", False),
+    ],
+)
+def test_a_weak_match_is_told_in_the_answer_and_on_the_page(
+    strict_client: FlaskClient, query: str, mode: str, weak: bool
+) -> None:
+    [result] = strict_client.post("/api/search", json={"query": query, "mode": mode}).get_json()["results"]
+    assert result["weak"] is weak
+    page = strict_client.get("/", query_string={"query": query, "mode": mode}).text
+    assert ("Nothing here seems to answer this." in page) is weak
+
+
+def test_an_index_that_was_not_measured_tells_nothing(client: FlaskClient) -> None:
+    [result] = client.post("/api/search", json={"query": "horoscope"}).get_json()["results"]
+    assert result["weak"] is False
+
+
+def test_min_score_is_checked(client: FlaskClient) -> None:
+    [result] = client.post("/api/search", json={"query": "an animal of the sea", "k": 5}).get_json()["results"]
+    scores = [hit["score"] for hit in result["hits"]]
+    between = (scores[2] + scores[3]) / 2
+    limited = client.get(f"/api/search?query=an+animal+of+the+sea&k=5&min_score={between}").get_json()
+    assert [hit["score"] for hit in limited["results"][0]["hits"]] == scores[:3]
+    refused = client.get("/api/search?query=animal&min_score=much")
+    assert refused.status_code == 422
+    assert "min_score" in refused.get_json()["detail"]
