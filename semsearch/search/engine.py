@@ -598,7 +598,8 @@ def _sort_key(value: TypedValue) -> tuple[int, Key]:
 def _sum_by_word(text: str, attributions: Sequence[tuple[int, int, float]]) -> list[tuple[str, float]]:
     """Sum the attributions of the encoder's tokens, (start, stop, value), by the stem of the word that contains them.
 
-    Returns (word, sum) for sums above 0, largest first; a word is spelled as at its first occurrence.
+    Returns (word, sum) for sums above 0, largest first; a word is spelled as at its first occurrence. Function words
+    are left out: they say nothing about why a passage was found.
     """
     by_stem: dict[str, tuple[str, float]] = {}
     pieces = iter(sorted(attributions))
@@ -608,6 +609,8 @@ def _sum_by_word(text: str, attributions: Sequence[tuple[int, int, float]]) -> l
         while piece is not None and piece[0] < token.stop:
             value += piece[2] if piece[1] > token.start else 0.0
             piece = next(pieces, None)
+        if token.is_function_word:
+            continue
         word, earlier = by_stem.get(token.stem, (text[token.start : token.stop], 0.0))
         by_stem[token.stem] = word, earlier + value
     positive = [(word, total) for word, total in by_stem.values() if total > 0]

@@ -15,6 +15,7 @@ from semsearch.errors import IndexFolderError, QueryError
 from semsearch.filters.expression import parse_filter
 from semsearch.search.engine import SearchEngine
 from semsearch.storage.manifest import LEXICAL_WEIGHT
+from semsearch.text.tokens import FUNCTION_WORDS
 from semsearch.types import Mode, Query, Sort
 from tests.conftest import ANIMALS, build_index, hits_of, write_jsonl
 
@@ -293,6 +294,7 @@ def test_the_attributions_of_words_nearly_add_up_to_the_score(real_encoder: Enco
     [by_word] = engine.token_attributions([page])
     assert by_word is not None
     assert by_word[0][0][0] in {"Cat", "purrs", "mice"}
+    assert {word.lower() for word, _ in by_word[0]}.isdisjoint(FUNCTION_WORDS)
     texts = engine.corpus.encoder_texts(page.passages)
     assert page.vector is not None
     by_token = real_encoder.token_attributions(texts, page.vector)
