@@ -497,15 +497,16 @@ class Index:
             log.warning(note)
         return [list(outcome.hits) for outcome in outcomes]
 
-    def execute(self, queries: Sequence[Query], *, explain: bool = False) -> list[Outcome]:
+    def execute(self, queries: Sequence[Query], *, explain: bool = False, correct: bool = False) -> list[Outcome]:
         """Answer `Query` objects with complete outcomes: hits, mode, adaptation, comparison, timings.
 
-        explain: also find which words of each hit made it similar.
+        explain: also find which words of each hit made it similar. correct: also look for similar words of the
+        documents for those of a query that no document has (`did_you_mean`).
 
         If the encoder fails and no query is semantic, keyword search answers alone: the outcomes' mode and adaptation
         say so, and a warning is logged. Raises as `search` does.
         """
-        return self._engine.search(queries, explain=explain, on_encoder_error=_log_encoder_failure)
+        return self._engine.search(queries, explain=explain, correct=correct, on_encoder_error=_log_encoder_failure)
 
     def domain(self, name: str) -> Domain:
         """Return the domain of this name, which need not exist yet. Raises StateError if the name is not valid."""

@@ -347,7 +347,7 @@ def search(
         engine = SearchEngine.open(folder, load_encoder=False, device=device, threads=threads)
     with closing(engine), err.status("searching"):
         failures: list[EncoderError] = []
-        [outcome] = engine.search([query], explain=explain, on_encoder_error=failures.append)
+        [outcome] = engine.search([query], explain=explain, correct=True, on_encoder_error=failures.append)
         adapter = engine.adapter.for_domain(domain)
     notes = [f"keyword search answered instead of hybrid search: {failure}" for failure in failures]
     if adapter.damage or (adapter.is_unknown and domain != DEFAULT_DOMAIN):
@@ -356,6 +356,8 @@ def search(
         err.print(Text.assemble(("note: ", "yellow"), note), soft_wrap=True)
     for phrase in outcome.unmatched_phrases:
         err.print(escape(f'the phrase "{phrase}" was not found: its words were searched'), soft_wrap=True)
+    if outcome.did_you_mean:
+        err.print(Text.assemble("did you mean: ", (outcome.did_you_mean, "bold")), soft_wrap=True)
     if outcome.is_weak and outcome.hits:
         err.print("the best match is weak: nothing in this index may answer the query", soft_wrap=True)
     attributions = outcome.attributions or [()] * len(outcome.hits)

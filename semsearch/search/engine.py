@@ -42,6 +42,7 @@ from semsearch.search.ranking import (
     rank_lexical,
     search_documents,
 )
+from semsearch.search.spelling import corrected
 from semsearch.search.weak_matches import is_weak
 from semsearch.storage.corpus import Corpus
 from semsearch.storage.domains import DomainStore
@@ -98,6 +99,9 @@ class Outcome:
     """For each hit, which words made it similar; None if not requested or not available."""
     facets: Mapping[str, Facet]
     """By field, the values of the documents that the query matches, for the requested fields."""
+    did_you_mean: str | None
+    """The query with similar words of the corpus for those that no passage has; None if there are none, or
+    if not requested."""
     is_weak: bool
     """Whether even the best match is so far from the query that it is likely to have nothing to do with it."""
     notes: Sequence[str]
@@ -260,6 +264,7 @@ class SearchEngine:
         queries: Sequence[Query],
         *,
         explain: bool = False,
+        correct: bool = False,
         facets: Sequence[str] = (),
         stages: EncoderStages | None = None,
         on_encoder_error: Callable[[EncoderError], None] | None = None,
@@ -267,6 +272,7 @@ class SearchEngine:
         """Answer queries. Returns one outcome for each, in their order.
 
         explain: also find which words of each hit made it similar.
+        correct: also look for words that are similar to those that no passage has, which takes milliseconds for each.
         facets: fields whose values are counted for each query, see `count_facets`.
         stages: runs the stages that need the encoder; by default this engine.
         on_encoder_error: called if the encoder fails and no query has the mode `semantic`; keyword search then answers
@@ -313,8 +319,9 @@ class SearchEngine:
             seconds = {"rank": ranked - started, "fetch": perf_counter() - ranked, "explain": 0.0}
             best = None if result is None or not len(result.scores) else float(result.scores.max())
             weak = is_weak(query.text, best, hits, self.manifest.weak_similarity)
+            correction = corrected(query.text, self.corpus, self.corpus.allowed_rows(query.filter)) if correct else None
             outcomes.append(
-                Outcome(query, hits, page, result, frozen, None, counts, weak, notes[query.filter], seconds)
+                Outcome(query, hits, page, result, frozen, None, counts, correction, weak, notes[query.filter], seconds)
             )
         if not explain:
             return outcomes

@@ -377,10 +377,10 @@ class Corpus:
         if weight is None:
             if len(self._weights) >= CACHED_WEIGHTS:
                 self._weights.clear()
-            weight = self._weights[term] = inverse_frequency(self._frequency(term), self.passages)
+            weight = self._weights[term] = inverse_frequency(self.frequency(term), self.passages)
         return weight
 
-    def _frequency(self, term: Term) -> int:
+    def frequency(self, term: Term) -> int:
         """The number of passages that contain a term and are not deleted; of several stems, an estimate.
 
         Of the passages with several stems next to each other, as many are taken to be deleted as of all passages.
@@ -395,7 +395,17 @@ class Corpus:
             _fulltext(segment).frequency(term) * share
             for segment, share in zip(self.segments, self._live_shares, strict=True)
         )
-        return min(round(frequency), *(self._frequency((stem,)) for stem in term))
+        return min(round(frequency), *(self.frequency((stem,)) for stem in term))
+
+    def similar_stems(self, stem: str, edits: int, k: int) -> Rows:
+        """Return up to k passages of each segment with a stem at most `edits` letters away, (n,), not deleted."""
+        found = [
+            _fulltext(segment).similar_stems(stem, edits, k) + self._first_passage_of(segment)
+            for segment in self.segments
+        ]
+        rows: Rows = np.concatenate([np.empty(0, np.int64), *found])
+        live: Rows = rows[self.allowed_rows(None).passages[rows]]
+        return live
 
     def unmatched_phrases(self, query: str, *, allowed: AllowedRows | None = None) -> tuple[str, ...]:
         """Return the quoted phrases of a query that no allowed passage contains; all, if no passage has all others."""

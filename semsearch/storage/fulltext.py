@@ -39,6 +39,8 @@ MAX_TIES = 10_000
 """Passages of the same score that are put in order at the end of a ranking."""
 MIN_WEIGHT = 0.5
 """Least weight of a term, as a share of the weight that Lucene gives it."""
+MIN_BEGINNING, LETTERS_OF_ENDING = 3, 3
+"""Letters of a word that similar words begin with, and of its end that they may lack."""
 CACHED_FREQUENCIES = 65_536
 """Terms whose passage frequency is kept in memory."""
 
@@ -237,6 +239,21 @@ class FullText:
                 frequency = self._searcher.search(self._phrase(term), 1, count=True).count  # type: ignore[attr-defined]
             self._frequencies[term] = frequency
         return frequency
+
+    def similar_stems(self, stem: str, edits: int, k: int) -> Rows:
+        """Return up to k passages with a stem that at most `edits` letters make of this one, (n,), in no order.
+
+        The end of a misspelled word is often taken for no ending, so stems that begin like its beginning count too.
+        Raises IndexFolderError as `search` does.
+        """
+        beginning = stem[: max(MIN_BEGINNING, len(stem) - LETTERS_OF_ENDING)]
+        queries = [
+            tantivy.Query.fuzzy_term_query(self._schema, _STEMS, stem, distance=edits),
+            tantivy.Query.fuzzy_term_query(self._schema, _STEMS, beginning, distance=1, prefix=True),
+        ]
+        with _damage(self._folder):
+            hits = [hit for query in queries for hit in self._searcher.search(query, k, count=False).hits]
+            return np.unique(self._rows([address for _, address in hits]))
 
     def rows(self) -> Rows:
         """Return the rows of all passages, (count,), ascending. Raises IndexFolderError as `search` does."""

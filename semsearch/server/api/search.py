@@ -242,6 +242,7 @@ def _result_model(outcome: Outcome, *, explain: bool) -> ResultModel:
         mode=outcome.mode,
         adaptation=adaptation_model(outcome.adaptation),
         unmatched_phrases=outcome.unmatched_phrases,
+        did_you_mean=outcome.did_you_mean,
         weak=outcome.is_weak,
         hits=tuple(
             hit_model(hit, outcome.query.text, explain=explain, attributions=attributions)

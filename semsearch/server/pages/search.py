@@ -170,6 +170,7 @@ def _answer_values(answer: SearchAnswer, params: PageParameters) -> dict[str, ob
         "explanation": explain_adaptation(texts(), domain_adapter, params.domain),
         "timing_ms": answer.timing_ms,
         "unmatched_phrases": answer.outcomes[0].unmatched_phrases,
+        "did_you_mean": answer.outcomes[0].did_you_mean,
         "is_weak": answer.outcomes[0].is_weak,
     }
 

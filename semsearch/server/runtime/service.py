@@ -167,6 +167,7 @@ class SearchService:
             outcomes = engine.search(
                 queries,
                 explain=explain,
+                correct=True,
                 facets=facets,
                 stages=stages,
                 on_encoder_error=lambda error: _log_encoder_failure(served.name, error),

@@ -298,6 +298,11 @@ class ResultModel(_Answer):
         description="Quoted phrases that no passage of a document that matches the filter contains; keyword"
         " search used their words instead",
     )
+    did_you_mean: str | None = Field(
+        None,
+        description="The query with similar words of the documents in place of those that no document has; null if"
+        " there are none",
+    )
     weak: bool = Field(
         False,
         description="Whether even the best match is so far from the query that it is likely to have nothing to do with"

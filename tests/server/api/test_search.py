@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator
 from functools import reduce
@@ -542,3 +543,13 @@ def test_min_score_is_checked(client: FlaskClient) -> None:
     refused = client.get("/api/search?query=animal&min_score=much")
     assert refused.status_code == 422
     assert "min_score" in refused.get_json()["detail"]
+
+
+def test_a_misspelled_word_is_corrected_in_the_answer_and_on_the_page(client: FlaskClient) -> None:
+    [result] = client.post("/api/search", json={"query": "salmno"}).get_json()["results"]
+    assert result["did_you_mean"] == "salmon"
+    for mode in ("hybrid", "keyword"):
+        page = client.get("/", query_string={"query": "salmno", "mode": mode}).text
+        assert re.search(r'Did you mean <a [^>]*href="[^"]*query=salmon[^"]*">salmon</a>', page), mode
+    [result] = client.post("/api/search", json={"query": "salmon"}).get_json()["results"]
+    assert result["did_you_mean"] is None
