@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Annotated
@@ -17,6 +17,7 @@ from rich.text import Text
 from semsearch.cli.options import Device, Threads, err, out, write_json
 
 if TYPE_CHECKING:
+    from semsearch.ingest.readers.files import Record
     from semsearch.ingest.recipe import Recipe, Source
     from semsearch.ingest.updating import UpdateResult
     from semsearch.storage.left_out import LeftOut
@@ -481,14 +482,22 @@ def _print_result(result: UpdateResult, seconds: float) -> None:
     )
 
 
-def build_recipe(recipe: Recipe, folder: Path, *, resume: bool = True, device: str, threads: int | None) -> None:
-    """Build an index, with a progress bar."""
+def build_recipe(
+    recipe: Recipe,
+    folder: Path,
+    *,
+    records: Iterable[Record] | None = None,
+    resume: bool = True,
+    device: str,
+    threads: int | None,
+) -> None:
+    """Build an index, with a progress bar. records: those to index instead of the recipe's sources."""
     with err.status("starting"):
         from semsearch.ingest.building import Published
         from semsearch.ingest.building import build as build_index
 
     started = monotonic()
-    last = _consume(build_index(recipe, folder, resume=resume, device=device, threads=threads))
+    last = _consume(build_index(recipe, folder, records=records, resume=resume, device=device, threads=threads))
     assert isinstance(last, Published)
     manifest = last.manifest
     _print_left_out(err, manifest.left_out)

@@ -9,6 +9,7 @@ import sys
 from contextlib import ExitStack, closing
 from dataclasses import asdict
 from io import TextIOWrapper
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -66,6 +67,8 @@ Many options can also be set by environment variables; --help of each command na
 )
 
 DEMO = "python"
+DEMO_FIRST = 1_500
+"""Documents of the demo that are indexed before it is served: those of the most used modules."""
 DEFAULT_PORT = 8080
 
 Host = Annotated[
@@ -402,8 +405,12 @@ def demo(
 ) -> None:
     """Index the documentation of this Python, unless the index exists, and serve it.
 
+    The most used modules come first and can be searched within a minute; the rest is indexed while they are served.
+
     Downloads no documents: the texts are the docstrings of the Python that runs this command.
     """
+    from semsearch.cli.completing import completing
+    from semsearch.ingest.readers.sources import read
     from semsearch.ingest.recipe import Recipe
     from semsearch.server.security import WriteKeys
     from semsearch.storage.generations import is_index, read_manifest
@@ -416,9 +423,18 @@ def demo(
     except IndexFolderError as error:
         err.print(f"building the index again: {escape(str(error))}", soft_wrap=True)
         built = False
+    path = _demo_recipe()
     if not built:
-        index_commands.build_recipe(Recipe.read(_demo_recipe()), folder, device=device, threads=threads)
-    _serve([folder], host=host, port=port, keys=keys, log_requests=log_requests, device=device, threads=threads)
+        recipe = Recipe.read(path)
+        first = islice(read(recipe.sources[0]), DEMO_FIRST)
+        index_commands.build_recipe(recipe, folder, records=first, device=device, threads=threads)
+    manifest = read_manifest(folder)
+    with ExitStack() as stack:
+        if manifest.documents <= DEMO_FIRST or len(manifest.segments) > 1:
+            err.print(f"{manifest.documents:,} documents can be searched; the others are indexed meanwhile")
+            options = ["--device", device, *(() if threads is None else ("--threads", str(threads)))]
+            stack.enter_context(completing(folder, path, options, err))
+        _serve([folder], host=host, port=port, keys=keys, log_requests=log_requests, device=device, threads=threads)
 
 
 def _serve(

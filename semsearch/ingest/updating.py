@@ -10,9 +10,9 @@ import json
 import math
 import shutil
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from itertools import chain, groupby
 from pathlib import Path
 from typing import Protocol, TypeAlias
@@ -21,7 +21,7 @@ import numpy as np
 
 from semsearch.adapters.basis import SpectralBasis
 from semsearch.encoders.encoder import EncodedPassages, Encoder
-from semsearch.errors import IndexFolderError, InputError
+from semsearch.errors import EncoderError, IndexFolderError, InputError
 from semsearch.ingest.building import (
     LoadingEncoder,
     ProjectingMap,
@@ -287,7 +287,8 @@ def compact(
 
     It upgrades an index of an earlier semsearch, also if it has only one segment.
 
-    encoder: an open encoder of the index, for the queries on which recall is measured; by default it is loaded.
+    encoder: an open encoder of the index, for the queries on which recall and weak matches are measured; by default it
+    is loaded.
 
     Needs the memory that `select_index` does, and time in proportion to the index; nothing is encoded again. Raises
     IndexFolderError as `update` does, and InputError if no vector index reaches the recall that the recipe asks for. If
@@ -316,6 +317,18 @@ def compact(
             encoder_fit = measure_encoder_fit(vectors, writer.texts)
             writer.close()
         change.record_encoder_fit(encoder_fit)
+
+        @cache
+        def opened() -> Encoder:
+            loaded = encoder or built_with.open(folder, device=device, threads=threads)
+            built_with.check(loaded, str(folder))
+            return loaded
+
+        # without its encoder, an index keeps what was measured before
+        with suppress(EncoderError, IndexFolderError):
+            change.record_weak_similarity(
+                measure_weak_similarity(vectors, lambda texts: opened().encode_queries(texts), encoder_fit)
+            )
         change.upgrade_lexical_weight(recipe)
         drop_pages(vectors)
         basis = SpectralBasis.from_vectors(vectors)
@@ -326,9 +339,7 @@ def compact(
         drop_pages(vectors)
 
         def encode_queries() -> Vectors:
-            loaded = encoder or built_with.open(folder, device=device, threads=threads)
-            built_with.check(loaded, str(folder))
-            return loaded.encode_queries(queries)
+            return opened().encode_queries(queries)
 
         yield from change.add(counts, vectors, recipe.index, encode_queries, threads=threads)
         dropped = change.drop_ef_search()

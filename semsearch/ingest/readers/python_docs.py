@@ -58,6 +58,15 @@ SUBMODULES = frozenset({
 })  # fmt: skip
 """The submodules with a page of their own in the library's reference. What others define is public in a parent."""
 
+COMMON = (
+    "builtins", "os", "os.path", "pathlib", "json", "csv", "datetime", "re", "collections", "itertools", "functools",
+    "random", "math", "time", "string", "shutil", "subprocess", "sys", "logging", "argparse", "threading", "asyncio",
+    "urllib.parse", "urllib.request", "zipfile", "tempfile", "copy", "pickle", "sqlite3", "dataclasses", "enum",
+    "typing", "contextlib", "statistics", "decimal", "glob", "io", "hashlib", "base64", "uuid", "textwrap", "pprint",
+    "traceback", "multiprocessing", "concurrent.futures", "queue", "heapq", "bisect", "operator", "http.server",
+)  # fmt: skip
+"""The modules that most people ask about, which are read first."""
+
 _LEGAL = re.compile(r"copyright|licen[cs]e|\.py$", re.IGNORECASE | re.MULTILINE)
 _DEPRECATED_MODULE = re.compile(r"'?(\w+)'?(?: module| package)? is deprecated")
 DEPRECATED_WITHIN = 200
@@ -144,12 +153,12 @@ class _Entry:
 
 
 def _modules() -> dict[str, ModuleType]:
-    """Documented modules by qualified name, parents before children, without deprecated ones."""
+    """Documented modules by qualified name: common ones, then parents before children, without deprecated ones."""
     names = {name for name in sys.stdlib_module_names if not name.startswith("_")} | SUBMODULES
     names = {name for name in names if name.partition(".")[0] not in EXCLUDED}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        modules = {name: _import(name) for name in sorted(names, key=lambda name: (name.count("."), name))}
+        modules = {name: _import(name) for name in sorted(names, key=_place)}
     deprecated = {
         match[1] for warning in caught if (match := _DEPRECATED_MODULE.search(str(warning.message))) is not None
     }
@@ -158,6 +167,10 @@ def _modules() -> dict[str, ModuleType]:
         for name, module in modules.items()
         if module is not None and name.partition(".")[0] not in deprecated
     }
+
+
+def _place(name: str) -> tuple[int, int, str]:
+    return COMMON.index(name) if name in COMMON else len(COMMON), name.count("."), name
 
 
 def _import(name: str) -> ModuleType | None:
