@@ -43,6 +43,12 @@ def _open_panel(shortcut: str) -> Action:
     return act
 
 
+def _open_filters(page: Page) -> None:
+    button = page.locator(".open-facets")
+    if button.is_visible():
+        button.click()
+
+
 def _show_suggestions(page: Page) -> None:
     page.locator("#query").fill("")
     page.locator("#query").press_sequentially("s")
@@ -61,6 +67,9 @@ def states(query: str) -> Iterator[tuple[str, str, Action]]:
     quoted = quote(query)
     yield "start", "/", _no_action
     yield "results", f"/?query={quoted}", _no_action
+    yield "filtered", f"/?query={quoted}&filter=kind+in+(method,+function)", _open_filters
+    yield "weak", "/?query=horoscope+for+libra", _no_action
+    yield "misspelled", "/?query=sepparator", _no_action
     yield "next-page", f"/?query={quoted}&page=2", _no_action
     yield "adapted", f"/?query={quoted}&domain={{domain}}", _adapt
     yield "compared", f"/?query={quoted}&domain={{domain}}&compare=1", _no_action

@@ -48,6 +48,7 @@ STATES: dict[str, tuple[str, Callable[[Page], None]]] = {
     "compared": ("/?query=animal&compare=1", _no_action),
     "marked and adapted": ("/?query=a+note&domain=states", _adapt),
     "filtered": ("/?query=animal&filter=kind+%3D+mammal&sort=-title", _no_action),
+    "misspelled": ("/?query=animla", _no_action),
     "nothing found": ("/?query=zzzqqq&mode=keyword", _no_action),
     "no more": ("/?query=animal&page=50", _no_action),
     "refused": ("/?query=animal&filter=kind+%3D", _no_action),
@@ -74,6 +75,18 @@ def test_no_state_has_accessibility_violations(browser: Browser, address: str, s
             violations_by_state[name] = state_violations
     context.close()
     assert violations_by_state == {}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_sheet_of_filters_has_no_accessibility_violations(browser: Browser, address: str, scheme: str) -> None:
+    size = ViewportSize(width=360, height=740)
+    context = browser.new_context(base_url=address, viewport=size, color_scheme="dark" if scheme == "dark" else "light")
+    page = context.new_page()
+    page.goto("/?query=animal")
+    page.get_by_role("button", name="Filters").click()
+    expect(page.locator("#facets")).to_be_visible()
+    assert violations(page) == []
+    context.close()
 
 
 @pytest.mark.parametrize("width", [360, 768, 1280, 2560])
