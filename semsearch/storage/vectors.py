@@ -21,6 +21,8 @@ from semsearch.storage.approximate import (
 )
 from semsearch.types import Mask, Rows, Scores, Vectors
 
+TIED_ROWS = 32
+"""Rows that an exact search finds beyond those that are wanted: their rounded scores may tie with the last of those."""
 SCORE_DECIMALS = 6
 """Scores that agree to this many decimals are equal: their last bits depend on the shape of the batch."""
 MAX_GATHERED_SHARE = 0.25
@@ -206,10 +208,12 @@ class VectorIndex:
         if self._approximate is not None and wanted >= self._approximate.exact_from:
             ef_search = None
         if wanted and len(queries):
+            is_exact = self._approximate is None or ef_search is None
+            considered = min(wanted + TIED_ROWS, allowed_count) if is_exact else wanted
             if allowed is None or allowed_count == self.count:
-                nearest_scores, nearest = self._search_all(queries, wanted, ef_search)
+                nearest_scores, nearest = self._search_all(queries, considered, ef_search)
             else:
-                nearest_scores, nearest = self._search_allowed(allowed, allowed_count, queries, wanted, ef_search)
+                nearest_scores, nearest = self._search_allowed(allowed, allowed_count, queries, considered, ef_search)
             # FAISS scores an empty rank with the lowest float32, which overflows when it is rounded
             nearest_scores[nearest < 0] = -np.inf
             nearest_scores = np.round(nearest_scores, SCORE_DECIMALS)
