@@ -319,7 +319,11 @@ class SearchEngine:
             seconds = {"rank": ranked - started, "fetch": perf_counter() - ranked, "explain": 0.0}
             best = None if result is None or not len(result.scores) else float(result.scores.max())
             weak = is_weak(query.text, best, hits, self.manifest.weak_similarity)
-            correction = corrected(query.text, self.corpus, self.corpus.allowed_rows(query.filter)) if correct else None
+            # a good word that no document has, such as `folder`, is no misspelling if its meaning was found
+            is_found = best is not None and self.manifest.weak_similarity is not None and not weak
+            correction = None
+            if correct and not is_found:
+                correction = corrected(query.text, self.corpus, self.corpus.allowed_rows(query.filter))
             outcomes.append(
                 Outcome(query, hits, page, result, frozen, None, counts, correction, weak, notes[query.filter], seconds)
             )
