@@ -69,8 +69,8 @@ def _most_similar(word: str, stem: str, corpus: Corpus, allowed: AllowedRows) ->
 
 def _words(stem: str, edits: int, corpus: Corpus, allowed: AllowedRows) -> Iterator[tuple[str, str]]:
     """Yield words of letters and their stems from passages with a stem that is similar."""
-    rows = corpus.similar_stems(stem, edits, CANDIDATE_PASSAGES)
-    for whole in corpus.encoder_texts(rows[allowed.passages[rows]]):
+    rows = corpus.similar_stems(stem, edits, CANDIDATE_PASSAGES, allowed=allowed)
+    for whole in corpus.encoder_texts(rows):
         text = whole[:MAX_CHARACTERS].lower()
         for token in tokenize(text):
             word = text[token.start : token.stop]

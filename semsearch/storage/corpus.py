@@ -397,15 +397,15 @@ class Corpus:
         )
         return min(round(frequency), *(self.frequency((stem,)) for stem in term))
 
-    def similar_stems(self, stem: str, edits: int, k: int) -> Rows:
-        """Return up to k passages of each segment with a stem at most `edits` letters away, (n,), not deleted."""
+    def similar_stems(self, stem: str, edits: int, k: int, *, allowed: AllowedRows) -> Rows:
+        """As `FullText.similar_stems`, over all segments; of the up to k passages of each, the allowed ones."""
         found = [
             _fulltext(segment).similar_stems(stem, edits, k) + self._first_passage_of(segment)
             for segment in self.segments
         ]
         rows: Rows = np.concatenate([np.empty(0, np.int64), *found])
-        live: Rows = rows[self.allowed_rows(None).passages[rows]]
-        return live
+        chosen: Rows = rows[allowed.passages[rows]]
+        return chosen
 
     def unmatched_phrases(self, query: str, *, allowed: AllowedRows | None = None) -> tuple[str, ...]:
         """Return the quoted phrases of a query that no allowed passage contains; all, if no passage has all others."""

@@ -200,17 +200,21 @@ def _entries(modules: dict[str, ModuleType]) -> list[_Entry]:
     classes = {key: entry for key, entry in entries.items() if entry.kind == "class"}
     for entry in classes.values():
         entry.documentation = entry.documentation or _inherited_documentation(entry.member, classes)
-        for name, member in _own_members(entry.member, classes):
+        for base, name, member in _methods(entry.member):
+            # what a private base defines is documented as the class's own
+            if base is not entry.member and id(base) in classes:
+                continue
             kind = "method" if inspect.isroutine(_underlying(member)) else "property"
             method = _Entry(f"{entry.title}.{name}", member, entry.module, kind, _documentation(member), entry.summary)
             known = entries.setdefault(id(_underlying(member)), method)
             if known is not method:
                 known.aliases.append(method.title)
     for entry in classes.values():
-        for title, member in _inherited_members(entry, classes):
+        for base, name, member in _methods(entry.member):
             defined = entries.get(id(_underlying(member)))
-            if defined is not None and defined.module == entry.module:
-                defined.aliases.append(title)
+            is_inherited = base is not entry.member and id(base) in classes
+            if is_inherited and defined is not None and defined.module == entry.module:
+                defined.aliases.append(f"{entry.title}.{name}")
     rank = {module: number for number, module in enumerate(modules)}
     return sorted(entries.values(), key=lambda entry: (rank[entry.module], entry.kind != "module", entry.title))
 
@@ -250,26 +254,15 @@ def _underlying(member: Any) -> Any:
     return getattr(member, "__func__", member)
 
 
-def _own_members(kind: type, classes: dict[int, _Entry]) -> Iterator[tuple[str, Any]]:
-    """Yield name and value of the public methods and properties that a class defines, or takes from a private base."""
+def _methods(kind: type) -> Iterator[tuple[type, str, Any]]:
+    """Yield the public methods and properties of a class: the class that defines each, its name and value."""
     names: set[str] = set()
     for base in kind.__mro__:
         for name, member in sorted(vars(base).items()):
             if not name.startswith("_") and name not in names:
                 names.add(name)
-                if (base is kind or id(base) not in classes) and _is_method(member):
-                    yield name, member
-
-
-def _inherited_members(entry: _Entry, classes: dict[int, _Entry]) -> Iterator[tuple[str, Any]]:
-    """Yield title and value of the public methods and properties that a class takes from public bases."""
-    names = set(vars(entry.member))
-    for base in entry.member.__mro__[1:]:
-        for name, member in sorted(vars(base).items()):
-            if not name.startswith("_") and name not in names:
-                names.add(name)
-                if id(base) in classes and _is_method(member):
-                    yield f"{entry.title}.{name}", member
+                if _is_method(member):
+                    yield base, name, member
 
 
 def _is_method(member: Any) -> bool:
