@@ -13,8 +13,6 @@ over the data sets, more than 3% of their own queries are, or less than 90% of t
 from __future__ import annotations
 
 import argparse
-import random
-import string
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -28,6 +26,7 @@ from semsearch.encoders.encoder import Encoder
 from semsearch.metalearn.datasets import find_datasets, read_texts
 from semsearch.metalearn.episodes import Dataset
 from semsearch.search.encoder_fit import measure_encoder_fit
+from semsearch.search.unrelated_queries import gibberish
 from semsearch.search.weak_matches import is_weak, measure_weak_similarity
 from semsearch.storage.manifest import WeakSimilarity
 from semsearch.types import Hit, Passage, Vectors
@@ -37,13 +36,6 @@ OTHERS = 8
 """Queries of each data set of another family."""
 GIBBERISH = 70
 MAX_OWN, MIN_OTHER = 0.03, 0.9
-
-
-def letters(count: int) -> list[str]:
-    """Return queries of one to three words of random letters."""
-    chance = random.Random(7)
-    words = ["".join(chance.choices(string.ascii_lowercase, k=chance.randint(3, 10))) for _ in range(3 * count)]
-    return [" ".join(words[3 * row : 3 * row + chance.randint(1, 3)]) for row in range(count)]
 
 
 def share_weak(texts: Sequence[str], vectors: Vectors, dataset: Dataset, threshold: WeakSimilarity) -> float:
@@ -69,7 +61,7 @@ def check(
     if threshold is None:
         return None
     own = np.random.default_rng(0).permutation(len(dataset.queries))[:queries]
-    random_texts = letters(GIBBERISH)
+    random_texts = gibberish(GIBBERISH, seed=1)  # others than those of the threshold
     return (
         threshold.threshold,
         share_weak([dataset.texts.queries[row] for row in own], dataset.queries[own], dataset, threshold),
@@ -110,10 +102,10 @@ def main() -> None:
             continue
         measured.append(found[1:])
         table.add_row(dataset.name, f"{found[0]:.3f}", *(f"{share:.1%}" for share in found[1:]))
-    own, other, gibberish = np.mean(measured, axis=0)
-    table.add_row("mean", "", f"{own:.1%}", f"{other:.1%}", f"{gibberish:.1%}")
+    own, other, letters = np.mean(measured, axis=0)
+    table.add_row("mean", "", f"{own:.1%}", f"{other:.1%}", f"{letters:.1%}")
     Console().print(table)
-    if own > MAX_OWN or min(other, gibberish) < MIN_OTHER:
+    if own > MAX_OWN or min(other, letters) < MIN_OTHER:
         sys.exit("too many own queries are told as weak, or too few of the others")
 
 

@@ -132,9 +132,9 @@ EVERYDAY = (
 """Short queries about a hundred subjects, a few of each kind, so that only a small share can suit a corpus."""
 
 
-def gibberish(count: int) -> list[str]:
-    """Return queries of one to three words of random letters; the same ones every time."""
-    chance = random.Random(0)  # noqa: S311 (not for security)
+def gibberish(count: int, *, seed: int = 0) -> list[str]:
+    """Return queries of one to three words of random letters; for a seed, the same ones every time."""
+    chance = random.Random(seed)  # noqa: S311 (not for security)
     return [
         " ".join(
             "".join(chance.choices(string.ascii_lowercase, k=chance.randint(3, 10)))
