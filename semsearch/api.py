@@ -174,14 +174,16 @@ class Domain:
         """
         return self._index._registry.recommend(self.name, k, diversity=diversity)
 
-    def suggest(self, k: int = 5, *, results: int = 5) -> Suggestions:
+    def suggest(self, k: int = 5, *, results: int = 5, query: str | None = None) -> Suggestions:
         """Suggest which queries to label next, and which of their results to mark.
 
         Of the queries that were clicked for or that a server kept (`semsearch serve --keep-queries`), those without a
         label: popular ones that are unlike the labelled ones and that the index's rankings disagree on. Without any,
-        `reason` says why. Raises QueryError if k or `results` is not from 1 to 50.
+        `reason` says why. query: suggest results of this query only, those without a label.
+
+        Raises QueryError if k or `results` is not from 1 to 50 or the query is empty.
         """
-        return self._index._registry.suggest(self.name, k, results=results)
+        return self._index._registry.suggest(self.name, k, results=results, query=query)
 
     def kept_queries(self) -> list[KeptQuery]:
         """Return the queries that a server kept, the one that was asked last first. Raises StateError if damaged."""

@@ -313,6 +313,9 @@ def suggest_labels(
     domain: Domain = DEFAULT_DOMAIN,
     k: Annotated[int, typer.Option("-k", min=1, max=50, help="Number of queries to suggest.")] = 5,
     results: Annotated[int, typer.Option(min=1, max=50, help="Number of results to mark for each query.")] = 5,
+    query: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Suggest results of this query only, those without a label.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
     device: Device = "auto",
     threads: Threads = None,
@@ -326,20 +329,20 @@ def suggest_labels(
     """
     check_domain_name(domain)
     with open_registry(index, None, device=device, threads=threads) as registry:
-        suggestions = registry.suggest(domain, k, results=results)
+        suggestions = registry.suggest(domain, k, results=results, query=query)
     if suggestions.reason:
         err.print(f"nothing to suggest: {suggestions.reason}", soft_wrap=True, markup=False)
     if as_json:
-        for query in suggestions.queries:
-            hits = [{"id": hit.id, "title": hit.title} for hit in query.hits]
-            write_json({"query": query.text, "times_asked": query.times_asked, "hits": hits})
+        for suggested in suggestions.queries:
+            hits = [{"id": hit.id, "title": hit.title} for hit in suggested.hits]
+            write_json({"query": suggested.text, "times_asked": suggested.times_asked, "hits": hits})
     elif suggestions.queries:
         table = Table(show_lines=True)
         for column in ("query", "times asked", "results to mark: id, title"):
             table.add_column(column)
-        for query in suggestions.queries:
-            lines = [f"{hit.id}  {hit.title}".rstrip() for hit in query.hits]
-            table.add_row(Text(query.text), str(query.times_asked), Text("\n".join(lines)))
+        for suggested in suggestions.queries:
+            lines = [f"{hit.id}  {hit.title}".rstrip() for hit in suggested.hits]
+            table.add_row(Text(suggested.text), str(suggested.times_asked), Text("\n".join(lines)))
         out.print(table)
 
 

@@ -23,7 +23,7 @@ from semsearch.adapters.weights import Weights
 from semsearch.domains.judgments import JudgedQuery, by_time, judged_queries
 from semsearch.domains.position_bias import PositionBias, estimate_bias
 from semsearch.domains.recommending import Recommendations, recommend
-from semsearch.domains.suggesting import MAX_SUGGESTED, Suggestions, suggest
+from semsearch.domains.suggesting import MAX_SUGGESTED, SuggestedQuery, Suggestions, suggest, suggest_results
 from semsearch.domains.versions import VersionHistory
 from semsearch.errors import QueryError, StateError, WeightsError
 from semsearch.search.engine import SearchEngine
@@ -228,16 +228,20 @@ class DomainRegistry:
         like_counts = self.log.like_counts(excluded_domain=domain)
         return recommend(self.engine, liked, seen=seen, like_counts=like_counts, k=k, diversity=diversity)
 
-    def suggest(self, domain: str, k: int = 5, *, results: int = 5) -> Suggestions:
+    def suggest(self, domain: str, k: int = 5, *, results: int = 5, query: str | None = None) -> Suggestions:
         """Suggest at most k queries to label next, and for each at most `results` results to mark.
 
         Of the queries that a server kept or that were clicked for, those without a label; see `suggesting.suggest`.
-        Damaged kept queries are ignored. Raises QueryError if k or `results` is not from 1 to MAX_SUGGESTED, StateError
-        for a name that no domain can have, StorageError if the log cannot be read, EncoderError.
+        Damaged kept queries are ignored. query: suggest results of this query only, those without a label.
+
+        Raises QueryError if k or `results` is not from 1 to MAX_SUGGESTED or the query is empty, StateError for a name
+        that no domain can have, StorageError if the log cannot be read, EncoderError.
         """
         for name, value in (("k", k), ("results", results)):
             if not 1 <= value <= MAX_SUGGESTED:
                 raise QueryError(f"{name} is {value}: ask for 1 to {MAX_SUGGESTED}", field=name)
+        if query is not None and not query.strip():
+            raise QueryError("the query is empty: give at least one word", field="query")
         self.store.check_name(domain)
         kept, rows, damaged = self._read_kept(domain)
         vectors = {query.text: row for query, row in zip(kept, rows, strict=True)}
@@ -247,6 +251,8 @@ class DomainRegistry:
         for text, _, clicks in counts:
             if clicks:
                 times_asked[text] = times_asked.get(text, 0) + clicks
+        if query is not None:
+            return self._suggest_results(domain, query.strip(), times_asked.get(query.strip(), 0), results)
         known = set(labelled)
         unlabelled = [text for text in times_asked if text not in known]
         unlabelled = sorted(unlabelled, key=lambda text: -times_asked[text])[:MAX_CANDIDATES]
@@ -268,6 +274,14 @@ class DomainRegistry:
         )
         reason = "" if queries else _no_suggestion(domain, len(times_asked), damaged=damaged)
         return Suggestions(tuple(queries), reason)
+
+    def _suggest_results(self, domain: str, query: str, times_asked: int, results: int) -> Suggestions:
+        labels = self.log.labels(EntryFilter(domain=domain, query=query))
+        marked = {label.document for _, label in labels}
+        hits = suggest_results(self.engine, domain, query, self._encode(query).vector, marked, results=results)
+        if not hits:
+            return Suggestions((), f"every result that the rankings of {query[:200]!r} begin with is labelled")
+        return Suggestions((SuggestedQuery(query, times_asked, hits),))
 
     def set_parent(self, domain: str, parent: str | None) -> None:
         """Set the domain that a domain inherits from, or None; its next adaptation starts from the parent's state.

@@ -7,7 +7,7 @@ queries that are asked, and because coverage or disagreement alone chose no bett
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -99,6 +99,17 @@ def suggest(
         )
         for index in chosen
     ]
+
+
+def suggest_results(
+    engine: SearchEngine, domain: str, text: str, vector: Vectors, marked: Collection[str], *, results: int
+) -> tuple[Hit, ...]:
+    """Suggest at most `results` results of one query to mark, in the order of `documents_to_mark`.
+
+    vector: (dim,) of the query, as in `suggest`. marked: ids of the documents that are labelled for it already.
+    """
+    [rankings] = _rankings(engine, domain, [text], vector[None])
+    return tuple(hit for hit in _hits_to_mark(engine, rankings, MAX_SUGGESTED) if hit.id not in marked)[:results]
 
 
 def disagreement(rankings: Sequence[Sequence[int]]) -> float:

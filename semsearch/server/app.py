@@ -21,7 +21,7 @@ from semsearch.server.i18n import Languages
 from semsearch.server.pages import document as document_page
 from semsearch.server.pages import domain as domain_page
 from semsearch.server.pages import map as map_page
-from semsearch.server.pages import rendering, status
+from semsearch.server.pages import rendering, status, teaching
 from semsearch.server.pages import search as search_page
 from semsearch.server.root_path import RootPathMiddleware, parse_root_path, parse_trusted_proxy
 from semsearch.server.runtime.metrics import Metrics
@@ -39,7 +39,7 @@ SECURITY_HEADERS = {
         " form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
     ),
     "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
+    "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
@@ -119,6 +119,7 @@ def _register_routes(app: Flask, service: SearchService, keys: WriteKeys) -> Non
         search_page.blueprint(service, keys),
         document_page.blueprint(service),
         domain_page.blueprint(service, keys),
+        teaching.blueprint(service, keys),
         status.blueprint(service, keys),
         map_page.blueprint(service),
     ):

@@ -41,7 +41,7 @@ log = structlog.get_logger("semsearch.server")
 
 UNAVAILABLE_RETRY_S = 30
 """Seconds after which a client should try again if an index cannot be changed."""
-PAGES = frozenset({"search_page", "document_page", "domain_page", "status_page", "map_page"})
+PAGES = frozenset({"search_page", "document_page", "domain_page", "status_page", "map_page", "teaching_page"})
 """Blueprints whose errors are rendered as HTML pages."""
 
 

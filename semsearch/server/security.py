@@ -67,8 +67,10 @@ class WriteKeys:
         """Whether writing requires a key."""
         return bool(self._digests)
 
-    def source(self, request: Request) -> str:
+    def source(self, request: Request, *, form_key: str | None = None) -> str:
         """Authorize a request and return the name of its key, or `local` if the server has no keys.
+
+        form_key: the key as a field of a form, which a browser without scripts sends instead of the header.
 
         Raises Unauthorized without a valid key, and Forbidden if the server is read-only or the request comes from a
         page of another site.
@@ -79,7 +81,8 @@ class WriteKeys:
         if not self._digests:
             return LOCAL
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        digest = _digest(token.strip() if scheme.lower() == "bearer" else "")
+        given = token if scheme.lower() == "bearer" else form_key or ""
+        digest = _digest(given.strip())
         # compares every key, each in constant time, so that the duration reveals nothing about the keys
         matches = [name for name, expected in self._digests.items() if hmac.compare_digest(digest, expected)]
         if not matches:

@@ -73,6 +73,6 @@ def page(browser: Browser, address: str) -> Iterator[Page]:
     new_page.on("request", lambda sent: None if sent.url.startswith(address) else foreign_urls.append(sent.url))
     yield new_page
     context.close()
-    expected = ("ERR_FAILED", "503", "401", "422", "404")
+    expected = ("ERR_FAILED", "503", "401", "422", "404", "409")
     assert [error for error in errors if not any(text in error for text in expected)] == []
     assert foreign_urls == []

@@ -112,6 +112,7 @@ def test_no_state_scrolls_sideways_at_any_width(browser: Browser, address: str, 
 def test_searching_marking_and_reading_work_with_the_keyboard_alone(page: Page) -> None:
     page.goto("/?domain=keys")
     page.keyboard.type("a note")
+    expect(page).to_have_url(re.compile(r"query=a\+note&"))  # not the results of the letters before
     expect(page.locator(".hits li")).to_have_count(10)
     before = page.locator("[data-document]").nth(3).get_attribute("data-document")
     for _ in range(4):

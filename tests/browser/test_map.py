@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Position, expect
 
 from semsearch.encoders.encoder import Encoder
 from semsearch.search.engine import SearchEngine
@@ -41,6 +41,19 @@ def address(tmp_path_factory: pytest.TempPathFactory, real_encoder: Encoder) -> 
         yield url
 
 
+def position_of(page: Page, title: str) -> Position:
+    """The position on the canvas of one of the results."""
+    page.locator("details summary").click()
+    coordinates = page.locator("tbody tr", has_text=title).locator("td").inner_text()
+    x, y = (float(percent) / 100 for percent in coordinates.split(", "))
+    canvas = page.locator("canvas")
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    assert box is not None
+    side = min(box["width"], box["height"])
+    return {"x": (x - 0.5) * side + box["width"] / 2, "y": (y - 0.5) * side + box["height"] / 2}
+
+
 def test_the_map_in_the_side_panel_follows_the_search(page: Page) -> None:
     page.goto("/?query=something+to+sit+on")
     page.get_by_role("link", name="Map", exact=True).click()
@@ -60,19 +73,11 @@ def test_the_map_in_the_side_panel_follows_the_search(page: Page) -> None:
 def test_pointing_at_a_passage_previews_it_and_clicking_opens_it(page: Page) -> None:
     page.goto("/map?query=an+animal+that+barks")
     page.wait_for_function(f"() => ({COUNT_DRAWN})() > 500")
-    page.locator("details summary").click()
-    coordinates = page.locator("tbody tr", has_text="Dog").locator("td").inner_text()
-    x, y = (float(percent) / 100 for percent in coordinates.split(", "))
-    canvas = page.locator("canvas")
-    canvas.scroll_into_view_if_needed()
-    box = canvas.bounding_box()
-    assert box is not None
-    side = min(box["width"], box["height"])
-    pixel_x, pixel_y = (x - 0.5) * side + box["width"] / 2, (y - 0.5) * side + box["height"] / 2
-    canvas.hover(position={"x": pixel_x, "y": pixel_y})
+    dog, canvas = position_of(page, "Dog"), page.locator("canvas")
+    canvas.hover(position=dog)
     expect(page.locator(".tooltip a")).to_have_text("Dog")
     expect(page.locator(".tooltip")).to_contain_text("A loyal animal that barks")
-    canvas.click(position={"x": pixel_x, "y": pixel_y})
+    canvas.click(position=dog)
     expect(page.locator("h1")).to_have_text("Dog")
 
 
@@ -115,6 +120,33 @@ def test_a_query_is_shown_before_and_after_adaptation(page: Page) -> None:
     )
     page.locator("#panel details summary").click()
     expect(page.locator("#panel tbody tr").last).to_contain_text("before adaptation")
+
+
+def test_the_map_says_what_is_wrong_instead_of_an_empty_box(page: Page) -> None:
+    points = "**/api/map/points*"
+    page.route(points, lambda route: route.fulfill(status=404, json={}))
+    page.goto("/map?query=a+chair")
+    expect(page.locator(".map-message")).to_have_text(re.compile("has no map at the moment"))
+    expect(page.locator("canvas")).to_be_hidden()
+    page.unroute(points)
+    page.route(points, lambda route: route.abort())
+    page.reload()
+    expect(page.locator(".map-message")).to_have_text(re.compile("cannot be loaded"))
+    page.unroute(points)
+    page.reload()
+    expect(page.locator(".map-message")).to_be_hidden()
+    page.wait_for_function(f"() => ({COUNT_DRAWN})() > 500")
+
+
+def test_the_map_is_drawn_anew_when_the_index_has_changed(page: Page) -> None:
+    page.goto("/map?query=an+animal+that+barks")
+    page.wait_for_function(f"() => ({COUNT_DRAWN})() > 500")
+    dog = position_of(page, "Dog")
+    page.route("**/api/map/passage*", lambda route: route.fulfill(status=409, json={}))
+    with page.expect_response("**/api/map/points*"):
+        page.locator("canvas").hover(position=dog)
+    expect(page.locator(".map-message")).to_be_hidden()
+    page.wait_for_function(f"() => ({COUNT_DRAWN})() > 500")
 
 
 def test_an_index_without_a_map_says_what_to_do(page: Page) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -27,7 +28,7 @@ THINGS = [
 def address(tmp_path_factory: pytest.TempPathFactory, real_encoder: Encoder) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("marks")
     source = write_jsonl(folder / "a.jsonl", [*ANIMALS, *THINGS])
-    build_index(folder / "a", source, model="all-MiniLM-L6-v2", title="Things")
+    build_index(folder / "a", source, model="all-MiniLM-L6-v2", title="Things", examples=["something blue"])
     with serving({"a": SearchEngine.open(folder / "a", encoder=real_encoder)}) as url:
         yield url
 
@@ -111,6 +112,91 @@ def test_a_mark_can_be_changed_and_removed(page: Page) -> None:
     page.reload()
     expect(page.locator(".message")).to_have_text("")
     expect(page.locator('[aria-pressed="true"]')).to_have_count(0)
+
+
+def test_counts_of_marks_agree_with_what_was_learned(page: Page) -> None:
+    page.goto("/?query=a+floor+of+wood&domain=counts")
+    documents = ranking(page)
+    waiting = page.locator(".waiting")
+    mark(page, documents[3], relevant=True)
+    expect(waiting).to_have_text("1 mark in all, not learned yet")
+    mark(page, documents[4], relevant=False)
+    expect(waiting).to_have_text("2 marks in all, not learned yet")
+    page.get_by_role("button", name="Adapt").click()
+    expect(waiting).to_have_text("2 marks in all, all learned")
+    page.goto("/?query=something+made+of+glass&domain=counts")
+    expect(page.locator('[aria-pressed="true"]')).to_have_count(0)
+    mark(page, ranking(page)[2], relevant=True)
+    expect(page.locator(".message")).to_have_text("1 marked for this query.")
+    expect(waiting).to_have_text("3 marks in all; Adapt learns the changes")
+    page.locator('[aria-pressed="true"]').click()
+    expect(page.locator(".message")).to_have_text("No mark left for this query.")
+    expect(waiting).to_have_text("2 marks in all; Adapt learns the changes")
+    page.locator(".tray").get_by_role("button", name="Undo").click()
+    expect(waiting).to_have_text("2 marks in all; Adapt learns from them again")
+
+
+def test_a_result_marked_on_the_second_page_is_followed_to_its_new_place(page: Page) -> None:
+    page.goto("/?query=something+that+lives&domain=second&page=2")
+    documents = ranking(page)
+    mark(page, documents[4], relevant=True)
+    title = page.locator(f'[data-document="{documents[4]}"] a.open').inner_text()
+    page.get_by_role("button", name="Adapt").click()
+    expect(page.locator(".message")).to_contain_text("Version 1 is now in use.")
+    expect(page.locator(".message")).to_contain_text(f"“{title}” moved from 15 to 1.")
+    assert "page=" not in page.url
+    assert ranking(page)[0] == documents[4]
+    expect(page.locator(".sides")).to_have_count(0)
+    page.go_back()
+    expect(page).to_have_url(re.compile("page=2"))
+
+
+def test_above_a_few_marks_the_page_proposes_what_to_mark_next(page: Page) -> None:
+    page.goto("/?query=a+thing+in+a+room&domain=next")
+    documents = ranking(page)
+    for document in documents[:2]:
+        mark(page, document, relevant=True)
+    expect(page.locator(".waiting")).to_have_text("2 marks in all, not learned yet")
+    expect(page.locator(".next")).to_have_text("")
+    mark(page, documents[2], relevant=True)
+    proposed = page.locator(".next button")
+    expect(proposed).to_have_text(re.compile("^A mark on “.+” would teach most.$"))
+    proposed.click()
+    focused = page.evaluate("document.activeElement.closest('[data-document]').dataset.document")
+    assert focused in documents[3:]
+    # with every result marked, another query is proposed: an example of the index
+    for document in documents[3:]:
+        mark(page, document, relevant=False)
+    expect(page.locator(".next")).to_have_text("Next, mark results of something blue")
+    page.locator(".next a").click()
+    expect(page.locator("#query")).to_have_value("something blue")
+    assert "domain=next" in page.url
+
+
+def test_results_are_marked_and_learned_from_without_scripts(browser: Browser, address: str) -> None:
+    context = browser.new_context(base_url=address, java_script_enabled=False)
+    page = context.new_page()
+    page.goto("/?query=a+thing+to+close&domain=plain&page=2&mode=semantic")
+    document = ranking(page)[2]
+    expect(page.get_by_role("button", name="Adapt")).to_be_visible()
+    assert "(needs JavaScript)" in page.locator(".adapting noscript").inner_html()
+    expect(page.locator(".adapting noscript")).to_be_visible()
+    page.locator(f'[data-document="{document}"] [data-relevance="1"]').click()
+    expect(page.locator(".message").first).to_have_text("Marked.")
+    assert re.search("mode=semantic.*page=2", page.url)
+    pressed = page.locator('[aria-pressed="true"]')
+    expect(pressed).to_have_count(1)
+    assert pressed.get_attribute("value") == f"1:{document}"
+    page.get_by_role("button", name="Adapt").click()
+    expect(page.locator(".adapted-by")).to_have_text("Adapted to plain")
+    page.goto("/?query=a+thing+to+close&domain=plain&mode=semantic")
+    assert ranking(page)[0] == document
+    page.locator(".adapting").get_by_role("button", name="Undo").click()
+    expect(page.locator(".adapted-by")).to_have_text("Nothing learned yet for plain")
+    page.get_by_role("link", name="What it learned").click()
+    page.get_by_role("button", name="Remove").click()
+    expect(page.locator(".message")).to_have_text("The mark is removed.")
+    context.close()
 
 
 def test_the_domain_field_offers_the_existing_domains(page: Page) -> None:

@@ -15,7 +15,7 @@ from semsearch.server.i18n import Languages, Texts
 WEB = Path(semsearch.__file__).parent.parent / "web"
 FOLDER = WEB / "static" / "texts"
 FILES = sorted(FOLDER.glob("*.json"))
-COMPOSED = {"error.", "stage.", "mode.", "event.", "status.", "keys.", "verdict.", "storage."}
+COMPOSED = {"error.", "stage.", "mode.", "event.", "status.", "keys.", "verdict.", "storage.", "taught.", "tray.total-"}
 """Prefixes of keys that a template or a function composes."""
 
 

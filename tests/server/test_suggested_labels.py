@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from flask.testing import FlaskClient
 
@@ -37,6 +39,24 @@ def test_the_route_suggests_queries_with_results(client: FlaskClient) -> None:
     assert all(len(query["hits"]) == 3 for query in answer["suggestions"])
     first = client.get("/api/labels/suggested?domain=team&k=1").get_json()["suggestions"]
     assert [query["query"] for query in first] == ["purrs <b>"]
+
+
+def test_the_route_suggests_results_of_one_query(client: FlaskClient) -> None:
+    def suggested(query: str) -> Any:
+        target = {"domain": "team", "query": query, "results": 50}
+        return client.get("/api/labels/suggested", query_string=target).get_json()
+
+    [first] = suggested(" honey ")["suggestions"]
+    assert first["query"] == "honey"
+    assert first["times_asked"] == 1
+    assert {hit["id"] for hit in first["hits"]} == {"cat", "dog", "eagle", "salmon", "whale"}
+    for document in ("cat", "dog", "eagle", "salmon", "whale"):
+        label = {"query": "honey", "document": document, "domain": "team", "relevance": 0}
+        assert client.post("/api/labels", json=label).status_code == 201
+    answer = suggested("honey")
+    assert answer["suggestions"] == []
+    assert "is labelled" in answer["reason"]
+    assert client.get("/api/labels/suggested?query=+").status_code == 422
 
 
 def test_without_suggestions_the_reason_says_why(client: FlaskClient) -> None:

@@ -1,12 +1,15 @@
 // Marks on results (labels), adaptation and undo. The server stores each mark at once.
 
 import { showBefore } from "./compare.js";
-import { root } from "./page.js";
+import { make, root } from "./page.js";
 import { call, isKeyMissing, messageOf } from "./server.js";
 import { t } from "./texts.js";
 
 const domainInput = document.querySelector("form.search input[name=domain]");
 const tray = document.querySelector("#tray");
+const MARKS_BEFORE_SUGGESTING = 3;
+const MAX_PLACES = 3; // marked results whose new places are told
+const PLACE_DEPTH = 100;
 const message = tray.querySelector(".message");
 
 /** Index, domain, version and query of the results as the server rendered them; null without results. */
@@ -17,6 +20,11 @@ function resultsContext() {
 /** API path of a context's domain. */
 function domainPath(context) {
   return `/api/domains/${encodeURIComponent(context.domain)}`;
+}
+
+/** Parameters that name a context's index and domain. */
+function target(context) {
+  return new URLSearchParams({ index: context.index, domain: context.domain });
 }
 
 /** The marks of the shown query: document id → { id, relevance }. */
@@ -52,28 +60,67 @@ async function refresh() {
   const context = resultsContext();
   marks = new Map();
   if (!context || isKeyMissing()) return;
-  const params = new URLSearchParams({ index: context.index, domain: context.domain });
   await attempt(async () => {
-    const { labels } = await call("GET", `/api/labels?${params}&limit=1000&${new URLSearchParams({ query: context.query })}`);
+    const { labels } = await call("GET", `/api/labels?${target(context)}&limit=1000&${new URLSearchParams({ query: context.query })}`);
     marks = new Map(labels.map((label) => [label.document, { id: label.id, relevance: label.relevance }]));
     updateButtons();
     await updateTray(context);
   });
 }
 
-/** Show how many marks wait for adaptation, and whether there is a version to undo. */
+/** Show how many marks there are, whether they are learned, what to mark next, and whether there is a version to undo. */
 async function updateTray(context) {
   const domain = await call("GET", `${domainPath(context)}?index=${encodeURIComponent(context.index)}`);
   const total = domain.labels + domain.clicks;
   tray.hidden = !total && !domain.history.length && !message.textContent;
-  tray.querySelector(".waiting").textContent = domain.pending ? t("tray.pending", { count: domain.pending }) : total ? t("tray.up-to-date", { count: total }) : "";
+  tray.querySelector(".waiting").textContent = total ? t(`tray.total-${learned(domain)}`, { count: total }) : "";
   const undo = tray.querySelector('[data-act="undo"]');
   undo.disabled = !domain.history.length;
   undo.title = domain.history.length ? t("tray.undo-to", { version: domain.history[0].number - 1 }) : t("tray.nothing-to-undo");
-  const params = new URLSearchParams({ index: context.index, domain: context.domain });
+  const params = target(context);
   const language = new URL(location).searchParams.get("lang");
   if (language) params.set("lang", language);
   tray.querySelector("[data-marks]").href = `${root}/learned?${params}`;
+  await suggestNext(context, total);
+}
+
+/** What a domain has learned of its marks: "unlearned" (nothing), "changed" (not all), "learned", or "undone". */
+function learned({ history, pending }) {
+  if (!history.length) return "unlearned";
+  if (pending) return "changed";
+  return ["rolled back", "reset"].includes(history[0].event) ? "undone" : "learned";
+}
+
+/** Above a few marks, say which of the shown results teaches most if it is marked; without one, which query. */
+async function suggestNext(context, total) {
+  const next = tray.querySelector(".next");
+  next.replaceChildren();
+  if (total < MARKS_BEFORE_SUGGESTING) return;
+  const asked = new URLSearchParams({ query: context.query, results: 50 });
+  const ofQuery = (await call("GET", `/api/labels/suggested?${target(context)}&${asked}`)).suggestions[0]?.hits ?? [];
+  const link = ofQuery.map(({ id }) => linkOf(id)).find(Boolean);
+  if (link) {
+    const button = make("button", { type: "button", className: "link", textContent: t("tray.next-result", { title: link.textContent }) });
+    button.addEventListener("click", () => link.focus());
+    return next.append(button);
+  }
+  const [suggested] = (await call("GET", `/api/labels/suggested?${target(context)}&k=1&results=1`)).suggestions;
+  const query = suggested?.query ?? JSON.parse(tray.dataset.examples).find((example) => example !== context.query);
+  if (!query) return;
+  const url = new URL(location);
+  for (const name of ["page", "compare", "beside", "q"]) url.searchParams.delete(name);
+  url.searchParams.set("query", query);
+  next.append(`${t("tray.next-query")} `, make("a", { href: url.href, textContent: query, dir: "auto", "data-in-place": "" }));
+}
+
+/** The list of results; of two side by side, the current one. */
+function shownList() {
+  return document.querySelector("#answer .sides > section:last-of-type .hits") ?? document.querySelector("#answer .hits");
+}
+
+/** The link of a shown result; undefined if it is not shown. */
+function linkOf(docId) {
+  return shownList()?.querySelector(`[data-document="${CSS.escape(docId)}"] a.open`);
 }
 
 async function mark(button) {
@@ -98,7 +145,9 @@ async function mark(button) {
 async function changeVersion(path, body, { running, done }) {
   const context = resultsContext() ?? document.querySelector("#panel .domain-page").dataset;
   const progress = tray.querySelector("progress");
-  const before = (document.querySelector("#answer .sides > section:last-of-type .hits") ?? document.querySelector("#answer .hits"))?.cloneNode(true);
+  const before = shownList()?.cloneNode(true);
+  const relevant = relevantShown();
+  const isFirstPage = !(before?.start > 1);
   showMessage(running);
   progress.hidden = false;
   try {
@@ -107,13 +156,37 @@ async function changeVersion(path, body, { running, done }) {
     const shown = new Promise((resolve) => document.addEventListener("shown", resolve, { once: true }));
     dispatchEvent(new CustomEvent("adapted"));
     await shown;
-    showMessage(text);
-    if (Number(resultsContext()?.version) !== Number(context.version)) showBefore(before);
+    const isOther = Number(resultsContext()?.version) !== Number(context.version);
+    showMessage(isOther ? [text, ...(await newPlaces(relevant, isFirstPage))].join(" ") : text);
+    if (isOther && isFirstPage) showBefore(before);
     document.querySelector("#answer [data-sides]")?.scrollIntoView();
     updateButtons();
   } finally {
     progress.hidden = true;
   }
+}
+
+/** The shown results that are marked as relevant, with their ranks: { id, title, rank }. */
+function relevantShown() {
+  const list = shownList();
+  return [...(list?.querySelectorAll("[data-document]") ?? [])]
+    .map((item, position) => ({ id: item.dataset.document, title: item.querySelector("a.open").textContent, rank: list.start + position }))
+    .filter(({ id }) => marks.get(id)?.relevance > 0);
+}
+
+/** Sentences about the new ranks of results that the shown list does not have next to their former ones. */
+async function newPlaces(relevant, isFirstPage) {
+  const gone = relevant.filter(({ id }) => !isFirstPage || !linkOf(id)).slice(0, MAX_PLACES);
+  const context = resultsContext();
+  if (!gone.length || !context) return [];
+  const params = new URL(location).searchParams;
+  const query = { index: context.index, domain: context.domain, query: context.query, k: PLACE_DEPTH, collapse: true };
+  for (const name of ["mode", "filter", "sort"]) if (params.get(name)?.trim()) query[name] = params.get(name);
+  const { results: [{ hits }] } = await call("POST", "/api/search", query);
+  return gone.map(({ id, title, rank }) => {
+    const place = hits.findIndex((hit) => hit.id === id);
+    return place < 0 ? t("tray.place-beyond", { title, rank, depth: PLACE_DEPTH }) : t("tray.place", { title, rank, now: place + 1 });
+  });
 }
 
 const ACTIONS = {
@@ -152,7 +225,9 @@ function actionOf(button) {
 
 document.addEventListener("click", (event) => {
   const button = event.target.closest("[data-relevance], [data-act], [data-restore], [data-retract]");
-  if (!button || button.disabled || button.getAttribute("aria-disabled") === "true") return;
+  if (!button) return;
+  event.preventDefault(); // without this module, the buttons send the form of the page
+  if (button.disabled || button.getAttribute("aria-disabled") === "true") return;
   // not `disabled`: a disabled button loses the focus
   button.setAttribute("aria-disabled", "true");
   attempt(actionOf(button)).finally(() => button.removeAttribute("aria-disabled"));

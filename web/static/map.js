@@ -14,6 +14,7 @@ const CLICK_MAX_DRAG_PX = 6;
 export function openMap(canvas) {
   const figure = canvas.closest("figure");
   const tooltip = figure.querySelector(".tooltip");
+  const message = figure.querySelector(".map-message");
   const context = canvas.getContext("2d");
   const closing = new AbortController();
   const { signal } = closing;
@@ -98,7 +99,7 @@ export function openMap(canvas) {
     const params = new URLSearchParams({ index: canvas.dataset.index, generation, row });
     const response = await fetch(`${root}/api/map/passage?${params}`, { signal }).catch(() => null);
     if (!response || number !== latestPreview) return;
-    if (!response.ok) return load(); // the index has changed
+    if (!response.ok) return reload(); // the index has changed
     const passage = await response.json();
     const address = new URLSearchParams({ index: canvas.dataset.index, id: passage.id, start: passage.start, stop: passage.stop, query: searchParameters().get("query") ?? "" });
     if (canvas.dataset.lang) address.set("lang", canvas.dataset.lang);
@@ -129,13 +130,27 @@ export function openMap(canvas) {
     return params;
   }
 
+  /** Read the points of the index as it is now; says so in place of the map if there are none. */
   async function load() {
     const response = await fetch(`${root}/api/map/points?${new URLSearchParams({ index: canvas.dataset.index })}`, { signal });
-    if (!response.ok) return;
-    generation = response.headers.get("X-Generation");
-    points = new Points(new Uint16Array(await response.arrayBuffer()));
+    generation = response.headers.get("X-Generation") ?? "";
+    points = new Points(new Uint16Array(response.ok ? await response.arrayBuffer() : 0));
+    showMessage(response.ok ? "" : t(response.status === 404 ? "map.away" : "map.no-answer"));
     redraw();
   }
+
+  function showMessage(text) {
+    message.textContent = text;
+    message.hidden = !text;
+    canvas.hidden = Boolean(text);
+  }
+
+  /** Show a failed request in place of the map, unless the map was closed. */
+  function showFailure() {
+    if (!signal.aborted) showMessage(t("map.no-answer"));
+  }
+
+  const reload = () => load().then(highlight).catch(showFailure);
 
   /** Highlight the results and the query of the page's search. */
   async function highlight() {
@@ -144,7 +159,7 @@ export function openMap(canvas) {
     if (params.get("query")) {
       const response = await fetch(`${root}/api/map/query?${params}`, { signal });
       if (response.ok) highlights = await response.json();
-      if (response.ok && highlights.generation !== generation) await load();
+      if (response.ok && highlights.generation !== generation) await load(); // the index has changed
     }
     describe();
     redraw();
@@ -243,7 +258,7 @@ export function openMap(canvas) {
   };
   document.addEventListener("pointerover", select, { signal });
   document.addEventListener("focusin", select, { signal });
-  document.addEventListener("shown", highlight, { signal });
+  document.addEventListener("shown", () => highlight().catch(showFailure), { signal });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw, { signal });
 
   const resizes = new ResizeObserver(() => {
@@ -252,7 +267,7 @@ export function openMap(canvas) {
     redraw();
   });
   resizes.observe(canvas);
-  load().then(highlight).catch(() => {});
+  reload();
   return () => {
     closing.abort();
     resizes.disconnect();

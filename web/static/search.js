@@ -98,7 +98,13 @@ addEventListener("change", (event) => {
   show(formAddress(), { historyEntry: "push" }).then(() => document.querySelector("#sort")?.focus({ preventScroll: true }));
 });
 
-addEventListener("adapted", () => show(new URL(location), { historyEntry: "none" }));
+// of a later page, adaptation leaves little in its place: the best results show what it did
+addEventListener("adapted", () => {
+  const url = new URL(location);
+  const isFirst = !url.searchParams.has("page");
+  url.searchParams.delete("page");
+  return isFirst ? show(url, { historyEntry: "none" }) : showFromTop(url, { historyEntry: "push" });
+});
 
 document.addEventListener("click", (event) => {
   if (event.target.closest("#answer a.open")) remember(input.value);

@@ -53,16 +53,7 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
         keys.source(request)
         params = from_body(AdaptRequest, optional=True)
         index = service.index(params.index)
-        with index.changing() as domains:
-            if not domains.exists(domain):
-                return _domain(service, index, domain)
-            future = service.worker.adapt(index.name, domain)
-            if params.wait:
-                try:
-                    future.result(timeout=service.limits.deadline_s)
-                except NotReady:
-                    return _domain(service, index, domain, 202)
-        return _domain(service, index, domain, 200 if params.wait else 202)
+        return _domain(service, index, domain, 200 if adapt_domain(service, index, domain, wait=params.wait) else 202)
 
     @routes.post("/api/domains/<domain:domain>/rollback")
     def rollback(domain: str) -> Response:
@@ -111,6 +102,21 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
         return _domain(service, index, domain)
 
     return routes
+
+
+def adapt_domain(service: SearchService, index: ServedIndex, domain: str, *, wait: bool) -> bool:
+    """Adapt a domain to its labels, if it exists; return whether that has ended. wait: until the server's deadline."""
+    with index.changing() as domains:
+        if not domains.exists(domain):
+            return True
+        future = service.worker.adapt(index.name, domain)
+        if not wait:
+            return False
+        try:
+            future.result(timeout=service.limits.deadline_s)
+        except NotReady:
+            return False
+    return True
 
 
 def domain_model(service: SearchService, index: ServedIndex, status: DomainStatus) -> DomainModel:

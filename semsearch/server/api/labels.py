@@ -107,7 +107,7 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
         keys.source(request)
         params = from_query_string(SuggestedLabelsRequest)
         index = service.index(params.index)
-        suggestions = index.domains.suggest(params.domain, params.k, results=params.results)
+        suggestions = index.domains.suggest(params.domain, params.k, results=params.results, query=params.query)
         models = tuple(
             SuggestedLabelModel(
                 query=query.text,
@@ -133,14 +133,40 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
     return routes
 
 
-def _store(service: SearchService, params: TargetRequest, entries: Sequence[Label | Click]) -> Response:
-    index, domain = service.index(params.index), params.domain
+def store_entries(service: SearchService, index: ServedIndex, entries: Sequence[Label | Click]) -> int:
+    """Store entries of one kind and domain, and return how many are new. Raises FieldProblem if any is invalid."""
     if errors := _entry_errors(index, entries):
         raise FieldProblem(errors)
     with index.changing() as domains:
         new = domains.log.append(entries)
     service.metrics.entries.labels("label" if isinstance(entries[0], Label) else "click").inc(new)
-    service.worker.entries_added(index.name, domain, list(dict.fromkeys(entry.query for entry in entries)))
+    queries = list(dict.fromkeys(entry.query for entry in entries))
+    service.worker.entries_added(index.name, entries[0].domain, queries)
+    return new
+
+
+def retract_entries(
+    service: SearchService, index: ServedIndex, kind: str, entry_filter: EntryFilter, source: str
+) -> dict[str, int]:
+    """Retract labels or clicks, and adapt the domains again that learned from them; return their number by domain."""
+    with index.changing() as domains:
+        retracted = domains.log.retract(kind, entry_filter, source=source)
+    for domain, numbers in retracted.items():
+        # checked before the record is read: a running adaptation may have read the retracted entries
+        running = service.worker.busy(index.name, domain)
+        try:
+            current = domains.store.record(domain).current
+        except StateError:
+            continue  # a damaged record, or a name that an earlier version accepted: no state is served
+        # a state that was adapted to retracted entries must be replaced
+        if running or (current is not None and current.last_entry >= numbers[0]):
+            service.worker.adapt(index.name, domain)
+    return {domain: len(numbers) for domain, numbers in retracted.items()}
+
+
+def _store(service: SearchService, params: TargetRequest, entries: Sequence[Label | Click]) -> Response:
+    index, domain = service.index(params.index), params.domain
+    new = store_entries(service, index, entries)
     return answer(
         StoredResponse(
             index=index.name,
@@ -177,20 +203,8 @@ def _retract(service: SearchService, kind: str, source: str) -> Response:
             [FieldError(field="", message="give at least one of id, domain, query, document, user and source")]
         )
     index = service.index(params.index)
-    with index.changing() as domains:
-        retracted = domains.log.retract(kind, entry_filter, source=source)
-    for domain, numbers in retracted.items():
-        # checked before the record is read: a running adaptation may have read the retracted entries
-        running = service.worker.busy(index.name, domain)
-        try:
-            current = domains.store.record(domain).current
-        except StateError:
-            continue  # a damaged record, or a name that an earlier version accepted: no state is served
-        # a state that was adapted to retracted entries must be replaced
-        if running or (current is not None and current.last_entry >= numbers[0]):
-            service.worker.adapt(index.name, domain)
-    counts = {domain: len(numbers) for domain, numbers in retracted.items()}
-    return answer(RetractedResponse(index=index.name, retracted=counts))
+    retracted = retract_entries(service, index, kind, entry_filter, source)
+    return answer(RetractedResponse(index=index.name, retracted=retracted))
 
 
 def _entry_filter(params: EntryFilterRequest) -> EntryFilter:

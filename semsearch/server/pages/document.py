@@ -19,6 +19,7 @@ from semsearch.server.pages.rendering import html, web_address
 from semsearch.server.pages.search import PageParameters
 from semsearch.server.runtime.service import SearchService
 from semsearch.server.schemas.search import FieldError, limit_depth
+from semsearch.text.unwrapping import unwrapped
 from semsearch.types import Document
 
 MIN_BAR_SCALE = 0.01
@@ -53,7 +54,7 @@ def blueprint(service: SearchService) -> Blueprint:
             document=shown,
             metadata=limit_depth(dict(shown.metadata)),
             web_address=web_address(shown.metadata),
-            segments=(shown.text[:start], shown.text[start:stop], shown.text[stop:]),
+            segments=[unwrapped(shown.text, *part) for part in ((0, start), (start, stop), (stop, None))],
             query=params.query,
             explanation_address=_explanation_address(params, name, shown.id),
             link=link,

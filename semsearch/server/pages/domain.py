@@ -20,6 +20,7 @@ from semsearch.search.engine import SearchEngine
 from semsearch.server.i18n import texts
 from semsearch.server.pages.explain_adaptation import explain_adaptation, explain_verdict
 from semsearch.server.pages.rendering import TargetParameters, html
+from semsearch.server.pages.teaching import taught
 from semsearch.server.runtime.batching import AbandonedError
 from semsearch.server.runtime.service import SearchService
 from semsearch.server.security import WriteKeys
@@ -92,6 +93,7 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
             status=status,
             domain_adapter=domain_adapter,
             explanation=explain_adaptation(texts(), domain_adapter, params.domain),
+            taught=taught(),
             versions=[(version, explain_verdict(texts(), version.verdict)) for version in reversed(versions)],
             restorable={
                 version.number for version in versions if version.state is not None or version.learner == "none"

@@ -19,8 +19,8 @@ class Explanation:
     """Mode that the search used."""
     rank: int
     """From 1."""
-    ranked: int
-    """Number of documents in the ranking, at most `query.offset + query.k`."""
+    matching: int
+    """Documents that the query's filter allows, as above the results."""
     score: float
     dense: float | None
     """Cosine of the frozen query vector and the passage, in [-1, 1]; None for keyword search."""
@@ -58,7 +58,7 @@ def explain(
     return Explanation(
         mode=page.mode,
         rank=query.offset + position + 1,
-        ranked=query.offset + len(outcome.page.passages),
+        matching=answer.matching,
         score=score,
         dense=dense,
         adaptation=None if dense is None or breakdown.similarity is None else breakdown.similarity - dense,

@@ -22,6 +22,7 @@ from semsearch.server.http import client_disconnected
 from semsearch.server.i18n import texts
 from semsearch.server.pages.explain_adaptation import explain_adaptation
 from semsearch.server.pages.rendering import TargetParameters, html, web_address
+from semsearch.server.pages.teaching import marks_of, taught
 from semsearch.server.runtime.service import SearchAnswer, SearchService
 from semsearch.server.security import WriteKeys
 from semsearch.text.snippets import snippet
@@ -118,6 +119,8 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
             refusal = texts()("refused.too-long", length=len(text), limit=limits.max_query_chars)
             return html("search.html", 422, refusal=refusal, **values)
         page = min(params.page, last_page)
+        if values["can_label"] and not keys.required:
+            values["marks"] = marks_of(index, params.domain, text)
         try:
             # one hit more than is shown tells whether there is a next page
             query = params.to_query(k=HITS_PER_PAGE + 1, offset=(page - 1) * HITS_PER_PAGE)
@@ -172,6 +175,7 @@ def _answer_values(answer: SearchAnswer, params: PageParameters) -> dict[str, ob
         "unmatched_phrases": answer.outcomes[0].unmatched_phrases,
         "did_you_mean": answer.outcomes[0].did_you_mean,
         "is_weak": answer.outcomes[0].is_weak,
+        "taught": taught(),
     }
 
 

@@ -169,6 +169,12 @@ class SuggestedLabelsRequest(TargetRequest):
 
     k: int = Field(5, ge=1, le=MAX_SUGGESTED, description="Number of queries")
     results: int = Field(5, ge=1, le=MAX_SUGGESTED, description="Number of results to mark for each query")
+    query: str | None = Field(
+        None,
+        min_length=1,
+        max_length=MAX_QUERY_CHARS,
+        description="Suggest results of this query only, those without a label",
+    )
 
 
 class _Answer(BaseModel):

@@ -17,7 +17,7 @@ from semsearch.server.runtime.service import AdaptationSettings
 from semsearch.server.schemas.search import Limits
 
 Json = Any
-PAGES = {"/", "/document", "/explanation", "/learned", "/map", "/status"}
+PAGES = {"/", "/document", "/explanation", "/learned", "/map", "/status", "/teach"}
 METHODS = ("get", "head", "post", "put", "delete", "patch", "options")
 BODY_METHODS = ("post", "put")
 STATE = "/api/domains/{domain}/state"

@@ -269,7 +269,7 @@ def test_every_response_has_the_security_headers(client: FlaskClient, path: str)
         headers = response.headers
     assert headers["Content-Security-Policy"].startswith("default-src 'none'; script-src 'self';")
     assert headers["X-Content-Type-Options"] == "nosniff"
-    assert headers["Referrer-Policy"] == "no-referrer"
+    assert headers["Referrer-Policy"] == "same-origin"
 
 
 def test_documents_and_indexes_can_be_read(client: FlaskClient) -> None:
@@ -286,7 +286,7 @@ def test_the_openapi_document_is_valid_and_complete(app: Flask, client: FlaskCli
     fields = openapi["components"]["schemas"]["SearchRequest"]["properties"]
     assert (fields["k"]["maximum"], fields["offset"]["maximum"]) == (5, 10)
     assert "100" in json.dumps(fields["query"])
-    page = {"/", "/document", "/explanation", "/learned", "/map", "/status"}
+    page = {"/", "/document", "/explanation", "/learned", "/map", "/status", "/teach"}
     routes = {
         (rule.rule.replace("<domain:domain>", "{domain}"), method.lower())
         for rule in app.url_map.iter_rules()

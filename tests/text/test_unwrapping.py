@@ -1,0 +1,63 @@
+"""Wrapped lines are joined; lines that were ended on purpose, and code, tables and lists, are kept."""
+
+from __future__ import annotations
+
+import textwrap
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from semsearch.text.unwrapping import unwrapped
+
+PROSE = (
+    "Return a list of the words in the string, using a separator as the delimiter string; splits are done from the"
+    " front of the string and work to the end, so that the last item may contain more of them than the others do."
+)
+
+
+@pytest.mark.parametrize("width", [60, 72, 79, 100])
+@pytest.mark.parametrize("indentation", ["", "    "])
+def test_a_wrapped_paragraph_becomes_one_line(width: int, indentation: str) -> None:
+    wrapped = textwrap.fill(PROSE, width, initial_indent=indentation, subsequent_indent=indentation)
+    assert "\n" in wrapped
+    assert unwrapped(wrapped) == indentation + PROSE
+
+
+def test_paragraphs_stay_apart() -> None:
+    wrapped = "\n\n".join(textwrap.fill(PROSE, 72) for _ in range(3))
+    assert unwrapped(wrapped) == "\n\n".join([PROSE] * 3)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "split(self, /, sep=None, maxsplit=-1)\nReturn a list.",
+        ">>> path = pathlib.Path(folder) / 'a name that is long'\n>>> path.name\n'a name that is long'",
+        "    result = some_function(first_argument, second_argument)\n    return result",
+        "Name        Meaning of the field in a record of the file\n----        ----\nsize        Bytes",
+        "The modes are as follows, of which the first is the default:\n- one\n- two",
+        "The modes of a file that can be given to the function open:\n1. read\n2. write",
+        "A poem has lines\nthat end before\nthe margin does.",
+        "The function has these parameters, of which the first is needed:\n    text: what is read",
+        "The function has these parameters, of which the first is needed\n:param text: what is read",
+        "A sentence that is long enough to be one of those wrapped ones\n\nAnother paragraph.",
+        "",
+        "\n\n",
+    ],
+)
+def test_lines_that_were_ended_on_purpose_are_kept(text: str) -> None:
+    assert unwrapped(text) == text
+
+
+def test_a_part_of_a_text_is_joined_as_in_the_whole() -> None:
+    wrapped = textwrap.fill(PROSE, 72)
+    for start in range(0, len(wrapped), 7):
+        for stop in range(start, len(wrapped), 31):
+            parts = unwrapped(wrapped, 0, start) + unwrapped(wrapped, start, stop) + unwrapped(wrapped, stop)
+            assert parts == PROSE, (start, stop)
+
+
+@given(st.text(alphabet="abc de\n.-> ", max_size=300))
+def test_only_white_space_changes(text: str) -> None:
+    assert unwrapped(text).split() == text.split()
