@@ -131,6 +131,9 @@ class Query:
     """Order of the best documents; None sorts by score."""
     min_score: float | None = None
     """Least score of a returned document; None for no limit. Scores of different modes have different scales."""
+    complete: bool = False
+    """Whether the text is still being typed: a last word that no passage has is searched as the most frequent word
+    that begins with it."""
 
     def __post_init__(self) -> None:
         """Raise QueryError for a text that is blank or not Unicode, an invalid domain, or a number out of range."""

@@ -17,6 +17,7 @@ from rich.text import Text
 from semsearch.cli.options import Device, Threads, err, out, write_json
 
 if TYPE_CHECKING:
+    from semsearch.encoders.runtime import RuntimeChoice
     from semsearch.ingest.readers.files import Record
     from semsearch.ingest.recipe import Recipe, Source
     from semsearch.ingest.updating import UpdateResult
@@ -490,6 +491,7 @@ def build_recipe(
     resume: bool = True,
     device: str,
     threads: int | None,
+    runtime: RuntimeChoice = "auto",
 ) -> None:
     """Build an index, with a progress bar. records: those to index instead of the recipe's sources."""
     with err.status("starting"):
@@ -497,7 +499,9 @@ def build_recipe(
         from semsearch.ingest.building import build as build_index
 
     started = monotonic()
-    last = _consume(build_index(recipe, folder, records=records, resume=resume, device=device, threads=threads))
+    last = _consume(
+        build_index(recipe, folder, records=records, resume=resume, device=device, threads=threads, runtime=runtime)
+    )
     assert isinstance(last, Published)
     manifest = last.manifest
     _print_left_out(err, manifest.left_out)

@@ -67,7 +67,7 @@ Many options can also be set by environment variables; --help of each command na
 )
 
 DEMO = "python"
-DEMO_FIRST = 1_500
+DEMO_FIRST = 1_000
 """Documents of the demo that are indexed before it is served: those of the most used modules."""
 DEFAULT_PORT = 8080
 
@@ -410,6 +410,8 @@ def demo(
     Downloads no documents: the texts are the docstrings of the Python that runs this command.
     """
     from semsearch.cli.completing import completing
+    from semsearch.encoders.locate import locate
+    from semsearch.encoders.onnx_cache import is_cached
     from semsearch.ingest.readers.sources import read
     from semsearch.ingest.recipe import Recipe
     from semsearch.server.security import WriteKeys
@@ -424,17 +426,32 @@ def demo(
         err.print(f"building the index again: {escape(str(error))}", soft_wrap=True)
         built = False
     path = _demo_recipe()
+    recipe = Recipe.read(path)
+    # exporting the model takes a minute: if it must be done, the process that adds the rest does it
+    first_runtime: RuntimeChoice = "auto" if is_cached(locate(recipe.encoder.model)) else "torch"
     if not built:
-        recipe = Recipe.read(path)
         first = islice(read(recipe.sources[0]), DEMO_FIRST)
-        index_commands.build_recipe(recipe, folder, records=first, device=device, threads=threads)
+        index_commands.build_recipe(
+            recipe, folder, records=first, device=device, threads=threads, runtime=first_runtime
+        )
     manifest = read_manifest(folder)
     with ExitStack() as stack:
+        runtime: RuntimeChoice = "auto"
         if manifest.documents <= DEMO_FIRST or len(manifest.segments) > 1:
+            runtime = first_runtime
             err.print(f"{manifest.documents:,} documents can be searched; the others are indexed meanwhile")
             options = ["--device", device, *(() if threads is None else ("--threads", str(threads)))]
             stack.enter_context(completing(folder, path, options, err))
-        _serve([folder], host=host, port=port, keys=keys, log_requests=log_requests, device=device, threads=threads)
+        _serve(
+            [folder],
+            host=host,
+            port=port,
+            keys=keys,
+            runtime=runtime,
+            log_requests=log_requests,
+            device=device,
+            threads=threads,
+        )
 
 
 def _serve(

@@ -129,8 +129,8 @@ class Encoder:
         with a model that was trained for it (Matryoshka representations, Kusupati et al. 2022, arXiv:2205.13147), much
         with others. By default they are not cut.
 
-        When a model is first opened on a machine with ONNX Runtime, it is exported, checked and measured, which takes
-        some seconds; the result is cached in `onnx_cache.cache_root()`.
+        When a model is first opened on a machine with ONNX Runtime, it is exported, checked and measured, which takes a
+        minute; the result is cached in `onnx_cache.cache_root()`.
 
         Raises EncoderError if the model cannot be found or is damaged, the device does not exist, the runtime cannot
         run the model, or its vectors have fewer dimensions.

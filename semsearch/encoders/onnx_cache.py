@@ -54,13 +54,12 @@ class ExportRecord(BaseModel):
 def open_cached(location: ModelLocation, choice: RuntimeChoice, *, threads: int) -> tuple[Runtime | None, str]:
     """Open a model with ONNX Runtime on a CPU; return (None, reason) if torch is to run it.
 
-    A model that has not been exported on this machine is exported now, in a separate process, which takes some seconds.
+    A model that has not been exported on this machine is exported now, in a separate process, which takes a minute.
     If the choice depends on the speed, it is measured again in such a process where the record of it is not current.
     """
     if choice == "torch":
         return None, "it was asked for"
-    missing = [name for name in ("onnxruntime", "onnxscript") if importlib.util.find_spec(name) is None]
-    if missing:
+    if missing := _missing_libraries():
         return None, f"{missing[0]} is not installed: {install_command(missing[0], 'onnx')}"
     folder = location.folder
     if folder is None or not _is_transformer(folder):
@@ -83,6 +82,14 @@ def open_cached(location: ModelLocation, choice: RuntimeChoice, *, threads: int)
         return None, f"the model could not be prepared for ONNX Runtime: {error}"
 
 
+def is_cached(location: ModelLocation) -> bool:
+    """Whether `open_cached` finds a model without exporting or measuring it first."""
+    folder = location.folder
+    if _missing_libraries() or folder is None or not _is_transformer(folder):
+        return True  # torch runs it, so there is nothing to wait for
+    return _read_records(cache_root() / _key(folder)) is not None
+
+
 def cache_root() -> Path:
     """The folder of exported models."""
     return cache_folder("encoders")
@@ -91,6 +98,10 @@ def cache_root() -> Path:
 def speed_file() -> str:
     """Name of the file of speeds measured on a machine like this one."""
     return f"measured-{hashlib.sha256(machine().encode()).hexdigest()[:16]}.json"
+
+
+def _missing_libraries() -> list[str]:
+    return [name for name in ("onnxruntime", "onnxscript") if importlib.util.find_spec(name) is None]
 
 
 def _is_transformer(folder: Path) -> bool:

@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from semsearch.adapters.basis import SpectralBasis
 from semsearch.encoders.encoder import Encoder
+from semsearch.encoders.runtime import RuntimeChoice
 from semsearch.encoders.token_vectors import code_bytes
 from semsearch.errors import EncoderError, InputError, first_line
 from semsearch.ingest.chunking import Chunker
@@ -127,6 +128,7 @@ def build(
     resume: bool = True,
     device: str = "auto",
     threads: int | None = None,
+    runtime: RuntimeChoice = "auto",
 ) -> Iterator[BuildEvent]:
     """Build the index of a recipe into `folder` and yield progress; the work is done as the events are taken.
 
@@ -136,6 +138,7 @@ def build(
     encoder: an open encoder to use instead of the recipe's.
     name: title if the recipe has none, by default the folder's name.
     resume: continue a build of this index that was stopped.
+    device, threads, runtime: as for `Encoder.open`.
 
     Memory holds the encoder, a few batches of texts, and what `select_index` needs; vectors are in a temporary file.
 
@@ -161,6 +164,7 @@ def build(
                 recipe.encoder.model,
                 device=device,
                 threads=threads,
+                runtime=runtime,
                 prompts=recipe.encoder.prompts,
                 document_tokens=recipe.encoder.batch_tokens,
                 dimension=recipe.encoder.dimension,

@@ -42,7 +42,7 @@ from semsearch.search.ranking import (
     rank_lexical,
     search_documents,
 )
-from semsearch.search.spelling import corrected
+from semsearch.search.spelling import completed, corrected
 from semsearch.search.weak_matches import is_weak
 from semsearch.storage.corpus import Corpus
 from semsearch.storage.domains import DomainStore
@@ -99,8 +99,11 @@ class Outcome:
     """For each hit, which words made it similar; None if not requested or not available."""
     facets: Mapping[str, Facet]
     """By field, the values of the documents that the query matches, for the requested fields."""
+    completed: str | None
+    """The query with its unfinished last word completed, which was searched; None unless `Query.complete` asks for it
+    and it was needed."""
     did_you_mean: str | None
-    """The query with similar words of the corpus for those that no passage has; None if there are none, or
+    """The query with similar or longer words of the corpus for those that no passage has; None if there are none, or
     if not requested."""
     is_weak: bool
     """Whether even the best match is so far from the query that it is likely to have nothing to do with it."""
@@ -108,6 +111,11 @@ class Outcome:
     """Why a condition of the filter cannot match any document; usually empty."""
     seconds: Mapping[str, float]
     """Seconds of the stages `rank`, `fetch` and `explain` for this query; `dense.times` has those of its batch."""
+
+    @property
+    def text(self) -> str:
+        """The text that was searched."""
+        return self.query.text if self.completed is None else self.completed
 
     @property
     def mode(self) -> Mode:
@@ -254,6 +262,13 @@ class SearchEngine:
             generation, self.folder, self.encoder, threads=self._threads, adapter=self.adapter, earlier=self.corpus
         )
 
+    def _completion(self, query: Query) -> str | None:
+        """The text of a query with its last word completed; None if that is not asked for or not needed."""
+        if not query.complete:
+            return None
+        check_filter(self.corpus, query.filter)
+        return completed(query.text, self.corpus, self.corpus.allowed_rows(query.filter))
+
     @property
     def generation(self) -> str:
         """The name of the index's generation; row numbers belong to it."""
@@ -281,6 +296,10 @@ class SearchEngine:
         Raises FilterError or QueryError for a field that no document has, EncoderError, and any error of `stages`.
         """
         stages = stages or self
+        asked, completions = queries, [self._completion(query) for query in queries]
+        queries = [
+            query if text is None else replace(query, text=text) for query, text in zip(asked, completions, strict=True)
+        ]
         check_facets(self.corpus, facets)
         for sort in {query.sort for query in queries}:
             check_sort(self.corpus, sort)
@@ -323,9 +342,23 @@ class SearchEngine:
             is_found = best is not None and self.manifest.weak_similarity is not None and not weak
             correction = None
             if correct and not is_found:
-                correction = corrected(query.text, self.corpus, self.corpus.allowed_rows(query.filter))
+                allowed = self.corpus.allowed_rows(query.filter)
+                correction = corrected(query.text, self.corpus, allowed) or completed(query.text, self.corpus, allowed)
             outcomes.append(
-                Outcome(query, hits, page, result, frozen, None, counts, correction, weak, notes[query.filter], seconds)
+                Outcome(
+                    asked[index],
+                    hits,
+                    page,
+                    result,
+                    frozen,
+                    None,
+                    counts,
+                    completions[index],
+                    correction,
+                    weak,
+                    notes[query.filter],
+                    seconds,
+                )
             )
         if not explain:
             return outcomes

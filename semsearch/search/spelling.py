@@ -1,4 +1,4 @@
-"""Corrects words of a query that no passage has, from the words of the passages. Does not depend on files."""
+"""Corrects and completes words of a query that no passage has, from those of the passages. Does not depend on files."""
 
 from __future__ import annotations
 
@@ -8,11 +8,16 @@ from rapidfuzz.distance import OSA
 
 from semsearch.storage.corpus import AllowedRows, Corpus
 from semsearch.text.tokens import Token, tokenize
+from semsearch.types import Rows
 
 MIN_LETTERS = 4
 """Letters of a word from which on it is corrected; too many words are one letter away from shorter ones."""
 TWO_EDITS_FROM = 8
 """Letters from which on two edits are allowed instead of one."""
+MIN_BEGINNING = 3
+"""Letters of an unfinished word from which on it is completed."""
+LETTERS_OF_ENDING = 3
+"""Letters of an unfinished word that the stem of the whole word may lack."""
 MAX_UNKNOWN = 3
 """Unknown words up to which a query is corrected; a query of more is hardly a misspelling."""
 CANDIDATE_PASSAGES = 50
@@ -41,11 +46,34 @@ def corrected(query: str, corpus: Corpus, allowed: AllowedRows) -> str | None:
     return result if replaced else None
 
 
-def _is_unknown(word: str, token: Token, corpus: Corpus) -> bool:
+def completed(query: str, corpus: Corpus, allowed: AllowedRows) -> str | None:
+    """Return the query with its last word completed, if no passage has it but some have words that begin with it.
+
+    Of several words, the one that most passages have. The word is unfinished if nothing, not even a space, follows it.
+    None if it stays as it is. allowed: the passages whose words may be shown.
+    """
+    tokens = tokenize(query)
+    if not tokens or tokens[-1].stop < len(query):
+        return None
+    token = tokens[-1]
+    beginning = query[token.start :].lower()
+    if not _is_unknown(beginning, token, corpus, MIN_BEGINNING):
+        return None
+    # a stem has no ending, so what is typed may already be longer than it
+    for known in dict.fromkeys([beginning, beginning[: max(MIN_BEGINNING, len(beginning) - LETTERS_OF_ENDING)]]):
+        rows = corpus.stems_beginning(known, CANDIDATE_PASSAGES, allowed=allowed)
+        words = {word: stem for word, stem in _words(rows, corpus) if word.startswith(beginning)}
+        if words:
+            best = min(words, key=lambda word: (-corpus.frequency((words[word],)), len(word), word))
+            return query[: token.start] + best
+    return None
+
+
+def _is_unknown(word: str, token: Token, corpus: Corpus, min_letters: int = MIN_LETTERS) -> bool:
     return (
         not token.unspaced
         and not token.is_function_word
-        and len(word) >= MIN_LETTERS
+        and len(word) >= min_letters
         and word.isalpha()
         and not corpus.frequency((token.stem,))
     )
@@ -56,7 +84,8 @@ def _most_similar(word: str, stem: str, corpus: Corpus, allowed: AllowedRows) ->
     edits = 1 if len(word) < TWO_EDITS_FROM else 2
     best: tuple[int, int, str] | None = None
     seen: set[str] = set()
-    for other, other_stem in _words(stem, edits, corpus, allowed):
+    rows = corpus.similar_stems(stem, edits, CANDIDATE_PASSAGES, allowed=allowed)
+    for other, other_stem in _words(rows, corpus):
         if other in seen:
             continue
         seen.add(other)
@@ -67,9 +96,8 @@ def _most_similar(word: str, stem: str, corpus: Corpus, allowed: AllowedRows) ->
     return None if best is None else best[2]
 
 
-def _words(stem: str, edits: int, corpus: Corpus, allowed: AllowedRows) -> Iterator[tuple[str, str]]:
-    """Yield words of letters and their stems from passages with a stem that is similar."""
-    rows = corpus.similar_stems(stem, edits, CANDIDATE_PASSAGES, allowed=allowed)
+def _words(rows: Rows, corpus: Corpus) -> Iterator[tuple[str, str]]:
+    """Yield words of letters and their stems from passages."""
     for whole in corpus.encoder_texts(rows):
         text = whole[:MAX_CHARACTERS].lower()
         for token in tokenize(text):

@@ -7,7 +7,7 @@ an update depends on the size of the update, not of the index.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -399,10 +399,15 @@ class Corpus:
 
     def similar_stems(self, stem: str, edits: int, k: int, *, allowed: AllowedRows) -> Rows:
         """As `FullText.similar_stems`, over all segments; of the up to k passages of each, the allowed ones."""
-        found = [
-            _fulltext(segment).similar_stems(stem, edits, k) + self._first_passage_of(segment)
-            for segment in self.segments
-        ]
+        return self._allowed_of_each(lambda fulltext: fulltext.similar_stems(stem, edits, k), allowed)
+
+    def stems_beginning(self, beginning: str, k: int, *, allowed: AllowedRows) -> Rows:
+        """As `FullText.stems_beginning`, over all segments; of the up to k passages of each, the allowed ones."""
+        return self._allowed_of_each(lambda fulltext: fulltext.stems_beginning(beginning, k), allowed)
+
+    def _allowed_of_each(self, find: Callable[[FullText], Rows], allowed: AllowedRows) -> Rows:
+        """Return the allowed rows of those that `find` returns for the full text of each segment."""
+        found = [find(_fulltext(segment)) + self._first_passage_of(segment) for segment in self.segments]
         rows: Rows = np.concatenate([np.empty(0, np.int64), *found])
         chosen: Rows = rows[allowed.passages[rows]]
         return chosen

@@ -255,6 +255,16 @@ class FullText:
             hits = [hit for query in queries for hit in self._searcher.search(query, k, count=False).hits]
             return np.unique(self._rows([address for _, address in hits]))
 
+    def stems_beginning(self, beginning: str, k: int) -> Rows:
+        """Return up to k passages with a stem that begins so, (n,), in no order.
+
+        Raises IndexFolderError as `search` does.
+        """
+        query = tantivy.Query.fuzzy_term_query(self._schema, _STEMS, beginning, distance=0, prefix=True)
+        with _damage(self._folder):
+            hits = self._searcher.search(query, k, count=False).hits
+            return np.unique(self._rows([address for _, address in hits]))
+
     def rows(self) -> Rows:
         """Return the rows of all passages, (count,), ascending. Raises IndexFolderError as `search` does."""
         with _damage(self._folder):

@@ -49,6 +49,26 @@ def test_typing_searches_and_the_address_can_be_shared(page: Page, browser: Brow
     shared.context.close()
 
 
+def test_an_unfinished_word_is_completed_while_typing(page: Page) -> None:
+    page.goto("/?mode=keyword")
+    page.locator("#query").press_sequentially("a large bird of pre")
+    expect(page.locator(".completed a")).to_have_text("a large bird of prey")
+    expect_first(page, "Eagle")
+    expect(page).to_have_url(re.compile(r"query=a\+large\+bird\+of\+pre&"))
+    # Enter keeps what is shown, and a mark is on the query that was searched
+    page.keyboard.press("Enter")
+    expect(page.locator("#answer")).not_to_have_attribute("aria-busy", "true")
+    expect(page.locator(".completed a")).to_have_text("a large bird of prey")
+    assert page.locator(".adapting").get_attribute("data-query") == "a large bird of prey"
+    # a shared address is searched as it is
+    page.reload()
+    expect(page.locator(".completed")).to_have_count(0)
+    page.goto("/?mode=keyword&query=pre")
+    expect(page.locator(".did-you-mean a")).to_have_text("prey")
+    page.locator(".did-you-mean a").click()
+    expect_first(page, "Eagle")
+
+
 def test_the_meter_of_a_similarity_fills_the_height_of_its_track(page: Page) -> None:
     page.goto("/?query=kitten&mode=semantic")
     for hit in page.locator(".hits .score").all()[:3]:

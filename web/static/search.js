@@ -26,14 +26,19 @@ function formAddress() {
   return url;
 }
 
-/** Show the results at `url`, unless a newer call replaces this one. historyEntry: "push", "replace" or "none". */
-async function show(url, { historyEntry }) {
+/**
+ * Show the results at `url`, unless a newer call replaces this one. historyEntry: "push", "replace" or "none".
+ * isTyping: the last word may be unfinished; the address in the history does not say so.
+ */
+async function show(url, { historyEntry, isTyping = false }) {
   clearTimeout(timer);
   pending.abort();
   const current = (pending = new AbortController());
   main.setAttribute("aria-busy", "true");
   try {
-    const { page } = await fetchPage(url, { signal: current.signal });
+    const requested = new URL(url);
+    if (isTyping) requested.searchParams.set("typing", "true");
+    const { page } = await fetchPage(requested, { signal: current.signal });
     if (current.signal.aborted) return false;
     replaceMain(page.querySelector("#answer"));
     document.title = page.title;
@@ -63,8 +68,9 @@ function showError(title, detail) {
 function submit() {
   closeSuggestions();
   const url = formAddress();
-  // typing may have shown this address already
-  return showFromTop(url, { historyEntry: url.href === location.href ? "replace" : "push" });
+  // typing may have shown this address already, with the last word completed
+  const isShown = url.href === location.href;
+  return showFromTop(url, { historyEntry: isShown ? "replace" : "push", isTyping: isShown && main.querySelector(".completed") !== null });
 }
 
 /** Show the results of another query, which begin at the top of the page. */
@@ -83,7 +89,7 @@ form.addEventListener("input", (event) => {
   clearTimeout(timer);
   suggest();
   // the first letters start a new history entry, so that Back returns to the page before
-  timer = setTimeout(() => showFromTop(formAddress(), { historyEntry: queryOf(new URL(location)) !== null ? "replace" : "push" }), TYPING_PAUSE_MS);
+  timer = setTimeout(() => showFromTop(formAddress(), { historyEntry: queryOf(new URL(location)) !== null ? "replace" : "push", isTyping: true }), TYPING_PAUSE_MS);
 });
 
 input.addEventListener("chosen", submit);

@@ -215,6 +215,7 @@ def _search(service: SearchService, params: SearchRequest) -> Response:
             collapse=params.collapse,
             sort=None if params.sort is None else Sort.parse(params.sort),
             min_score=params.min_score,
+            complete=params.complete,
         )
         for text in params.texts
     ]
@@ -242,10 +243,11 @@ def _result_model(outcome: Outcome, *, explain: bool) -> ResultModel:
         mode=outcome.mode,
         adaptation=adaptation_model(outcome.adaptation),
         unmatched_phrases=outcome.unmatched_phrases,
+        completed=outcome.completed,
         did_you_mean=outcome.did_you_mean,
         weak=outcome.is_weak,
         hits=tuple(
-            hit_model(hit, outcome.query.text, explain=explain, attributions=attributions)
+            hit_model(hit, outcome.text, explain=explain, attributions=attributions)
             for hit, attributions in zip(outcome.hits, by_hit, strict=True)
         ),
     )

@@ -61,6 +61,8 @@ class PageParameters(TargetParameters):
     mode: Mode | None = None
     filter: str = ""
     sort: str = Field("", max_length=200)
+    typing: bool = False
+    """Whether the query is still being typed, so that its last word may be unfinished."""
 
     @model_validator(mode="before")
     @classmethod
@@ -86,6 +88,7 @@ class PageParameters(TargetParameters):
             passages=PASSAGES_PER_HIT,
             collapse=True,
             sort=Sort.parse(self.sort) if self.sort.strip() else None,
+            complete=self.typing,
         )
 
 
@@ -136,7 +139,7 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
         return html(
             "search.html",
             **_answer_values(answer, params),
-            hits=[_hit_values(hit, text) for hit in outcome.hits[:HITS_PER_PAGE]],
+            hits=[_hit_values(hit, outcome.text) for hit in outcome.hits[:HITS_PER_PAGE]],
             sort_fields=_sort_fields(manifest.facets, outcome.hits, params.sort),
             matching=answer.matching,
             facets={field: _facet_values(field, facet, query.filter) for field, facet in outcome.facets.items()},
@@ -173,6 +176,7 @@ def _answer_values(answer: SearchAnswer, params: PageParameters) -> dict[str, ob
         "explanation": explain_adaptation(texts(), domain_adapter, params.domain),
         "timing_ms": answer.timing_ms,
         "unmatched_phrases": answer.outcomes[0].unmatched_phrases,
+        "completed": answer.outcomes[0].completed,
         "did_you_mean": answer.outcomes[0].did_you_mean,
         "is_weak": answer.outcomes[0].is_weak,
         "taught": taught(),

@@ -86,7 +86,7 @@ class QueryCollector:
         now, dropped = monotonic(), 0
         with self._lock:
             for outcome in outcomes:
-                query, text = outcome.query, outcome.query.text.strip()
+                query, text = outcome.query, outcome.text.strip()
                 if query.domain == DEFAULT_DOMAIN or query.offset or outcome.dense is None:
                     continue
                 pending = self._pending.get((index, query.domain), {})

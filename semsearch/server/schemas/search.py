@@ -150,6 +150,11 @@ class SearchRequest(BaseModel):
         allow_inf_nan=False,
         description="Least score of a document; the scale is that of `score`, which depends on the mode",
     )
+    complete: bool = Field(
+        False,
+        description="Whether the query is still being typed: a last word that no document has is searched as the most"
+        " frequent word that begins with it",
+    )
     filter: FilterField = Field(
         None,
         description="Filter on the documents' metadata: a filter tree, or an expression such as"
@@ -298,10 +303,13 @@ class ResultModel(_Answer):
         description="Quoted phrases that no passage of a document that matches the filter contains; keyword"
         " search used their words instead",
     )
+    completed: str | None = Field(
+        None, description="The query with its last word completed, which was searched, if `complete` asks for it"
+    )
     did_you_mean: str | None = Field(
         None,
-        description="The query with similar words of the documents in place of those that no document has; null if"
-        " there are none",
+        description="The query with similar or longer words of the documents in place of those that no document has;"
+        " null if there are none",
     )
     weak: bool = Field(
         False,

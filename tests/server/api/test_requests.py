@@ -20,8 +20,8 @@ def client(shared_client: FlaskClient) -> FlaskClient:
 
 
 SEARCH_FIELDS = (
-    "`collapse`, `domain`, `explain`, `facets`, `filter`, `index`, `k`, `min_score`, `mode`, `offset`, `passages`,"
-    " `queries`, `query`, `sort`"
+    "`collapse`, `complete`, `domain`, `explain`, `facets`, `filter`, `index`, `k`, `min_score`, `mode`, `offset`,"
+    " `passages`, `queries`, `query`, `sort`"
 )
 FILTER_FIELDS = "`and`, `eq`, `exists`, `field`, `gt`, `gte`, `in`, `lt`, `lte`, `not`, `or`, `prefix`"
 LISTED = "`after`, `document`, `domain`, `id`, `index`, `limit`, `query`, `source`, `user`"

@@ -553,3 +553,15 @@ def test_a_misspelled_word_is_corrected_in_the_answer_and_on_the_page(client: Fl
         assert re.search(r'Did you mean <a [^>]*href="[^"]*query=salmon[^"]*">salmon</a>', page), mode
     [result] = client.post("/api/search", json={"query": "salmon"}).get_json()["results"]
     assert result["did_you_mean"] is None
+
+
+def test_an_unfinished_query_is_completed_if_asked_for(client: FlaskClient) -> None:
+    query = {"query": "a fish, a salm", "mode": "keyword"}
+    [result] = client.post("/api/search", json={**query, "complete": True}).get_json()["results"]
+    assert (result["query"], result["completed"]) == ("a fish, a salm", "a fish, a salmon")
+    [literal] = client.post("/api/search", json=query).get_json()["results"]
+    assert literal["completed"] is None
+    assert result["hits"][0]["id"] == "salmon"
+    # the words that were searched are marked
+    start, stop = result["hits"][0]["marks"][0]
+    assert result["hits"][0]["snippet"][start:stop].lower() in {"fish", "salmon"}
