@@ -83,11 +83,14 @@ def open_cached(location: ModelLocation, choice: RuntimeChoice, *, threads: int)
 
 
 def is_cached(location: ModelLocation) -> bool:
-    """Whether `open_cached` finds a model without exporting or measuring it first."""
+    """Whether `open_cached` opens a model without exporting it first; its speed may still be measured again."""
     folder = location.folder
     if _missing_libraries() or folder is None or not _is_transformer(folder):
         return True  # torch runs it, so there is nothing to wait for
-    return _read_records(cache_root() / _key(folder)) is not None
+    try:
+        return _read_records(cache_root() / _key(folder)) is not None
+    except OSError:
+        return True  # the error is reported when the model is opened
 
 
 def cache_root() -> Path:

@@ -101,7 +101,7 @@ class Outcome:
     """By field, the values of the documents that the query matches, for the requested fields."""
     completed: str | None
     """The query with its unfinished last word completed, which was searched; None unless `Query.complete` asks for it
-    and it was needed."""
+    and what was typed so far was not found."""
     did_you_mean: str | None
     """The query with similar or longer words of the corpus for those that no passage has; None if there are none, or
     if not requested."""
@@ -262,13 +262,6 @@ class SearchEngine:
             generation, self.folder, self.encoder, threads=self._threads, adapter=self.adapter, earlier=self.corpus
         )
 
-    def _completion(self, query: Query) -> str | None:
-        """The text of a query with its last word completed; None if that is not asked for or not needed."""
-        if not query.complete:
-            return None
-        check_filter(self.corpus, query.filter)
-        return completed(query.text, self.corpus, self.corpus.allowed_rows(query.filter))
-
     @property
     def generation(self) -> str:
         """The name of the index's generation; row numbers belong to it."""
@@ -296,10 +289,6 @@ class SearchEngine:
         Raises FilterError or QueryError for a field that no document has, EncoderError, and any error of `stages`.
         """
         stages = stages or self
-        asked, completions = queries, [self._completion(query) for query in queries]
-        queries = [
-            query if text is None else replace(query, text=text) for query, text in zip(asked, completions, strict=True)
-        ]
         check_facets(self.corpus, facets)
         for sort in {query.sort for query in queries}:
             check_sort(self.corpus, sort)
@@ -342,18 +331,24 @@ class SearchEngine:
             is_found = best is not None and self.manifest.weak_similarity is not None and not weak
             correction = None
             if correct and not is_found:
-                allowed = self.corpus.allowed_rows(query.filter)
-                correction = corrected(query.text, self.corpus, allowed) or completed(query.text, self.corpus, allowed)
+                correction = corrected(query.text, self.corpus, self.corpus.allowed_rows(query.filter))
+            if query.complete and not is_found:
+                completion = completed(query.text, self.corpus, self.corpus.allowed_rows(query.filter))
+                if completion is not None:
+                    longer = replace(query, text=completion, complete=False)
+                    [found] = self.search([longer], facets=facets, stages=stages, on_encoder_error=on_encoder_error)
+                    outcomes.append(replace(found, query=query, completed=completion))
+                    continue
             outcomes.append(
                 Outcome(
-                    asked[index],
+                    query,
                     hits,
                     page,
                     result,
                     frozen,
                     None,
                     counts,
-                    completions[index],
+                    None,
                     correction,
                     weak,
                     notes[query.filter],

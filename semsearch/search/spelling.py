@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from rapidfuzz.distance import OSA
 
 from semsearch.storage.corpus import AllowedRows, Corpus
-from semsearch.text.tokens import Token, tokenize
+from semsearch.text.tokens import Token, fold, tokenize
 from semsearch.types import Rows
 
 MIN_LETTERS = 4
@@ -22,12 +22,14 @@ MAX_UNKNOWN = 3
 """Unknown words up to which a query is corrected; a query of more is hardly a misspelling."""
 CANDIDATE_PASSAGES = 50
 """Passages that are looked at for each unknown word."""
-MAX_CHARACTERS = 4_000
+MAX_CHARACTERS = 2_000
 """Of each of them, from its beginning."""
 
 
 def corrected(query: str, corpus: Corpus, allowed: AllowedRows) -> str | None:
     """Return the query with its unknown words replaced by similar ones of the passages; None if none is replaced.
+
+    The last word may also be unfinished, as for `completed`.
 
     Only words of letters in scripts with spaces are unknown; codes and numbers are left as they are. allowed: the
     passages whose words may be shown.
@@ -40,6 +42,8 @@ def corrected(query: str, corpus: Corpus, allowed: AllowedRows) -> str | None:
     for token in reversed(unknown):
         word = query[token.start : token.stop]
         similar = _most_similar(word, token.stem, corpus, allowed)
+        if similar is None and token.stop == len(query):
+            similar = _longer(word, corpus, allowed)
         if similar is not None:
             result = result[: token.start] + similar + result[token.stop :]
             replaced = True
@@ -49,23 +53,27 @@ def corrected(query: str, corpus: Corpus, allowed: AllowedRows) -> str | None:
 def completed(query: str, corpus: Corpus, allowed: AllowedRows) -> str | None:
     """Return the query with its last word completed, if no passage has it but some have words that begin with it.
 
-    Of several words, the one that most passages have. The word is unfinished if nothing, not even a space, follows it.
-    None if it stays as it is. allowed: the passages whose words may be shown.
+    Of the words in some passages, the one that most passages have. The word is unfinished if nothing, not even a space,
+    follows it. None if it stays as it is. allowed: the passages whose words may be shown.
     """
     tokens = tokenize(query)
     if not tokens or tokens[-1].stop < len(query):
         return None
     token = tokens[-1]
-    beginning = query[token.start :].lower()
-    if not _is_unknown(beginning, token, corpus, MIN_BEGINNING):
-        return None
+    word = query[token.start :]
+    longer = _longer(word, corpus, allowed) if _is_unknown(word, token, corpus, MIN_BEGINNING) else None
+    return None if longer is None else query[: token.start] + longer
+
+
+def _longer(word: str, corpus: Corpus, allowed: AllowedRows) -> str | None:
+    """A word of a passage that begins with a word, of several the one that most passages have."""
+    beginning = fold(word)
     # a stem has no ending, so what is typed may already be longer than it
     for known in dict.fromkeys([beginning, beginning[: max(MIN_BEGINNING, len(beginning) - LETTERS_OF_ENDING)]]):
         rows = corpus.stems_beginning(known, CANDIDATE_PASSAGES, allowed=allowed)
-        words = {word: stem for word, stem in _words(rows, corpus) if word.startswith(beginning)}
+        words = {other: stem for other, stem in _words(rows, corpus) if fold(other).startswith(beginning)}
         if words:
-            best = min(words, key=lambda word: (-corpus.frequency((words[word],)), len(word), word))
-            return query[: token.start] + best
+            return min(words, key=lambda other: (-corpus.frequency((words[other],)), len(other), other))
     return None
 
 

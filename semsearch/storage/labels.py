@@ -44,6 +44,7 @@ CREATE TABLE IF NOT EXISTS events (
     withdraws INTEGER UNIQUE REFERENCES events (seq)
 ) STRICT;
 CREATE INDEX IF NOT EXISTS by_domain ON events (domain, kind, seq);
+CREATE INDEX IF NOT EXISTS by_query ON events (domain, query, kind, seq);
 CREATE TRIGGER IF NOT EXISTS nothing_changes BEFORE UPDATE ON events
     BEGIN SELECT RAISE(ABORT, 'the log is append-only'); END;
 CREATE TRIGGER IF NOT EXISTS nothing_goes BEFORE DELETE ON events

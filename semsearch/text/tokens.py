@@ -277,7 +277,7 @@ def _ascii_tokens(text: str) -> Iterator[Token]:
 def _tokens(text: str) -> Iterator[Token]:
     for match in _WORD.finditer(text):
         character, sign, word, mark = match.groups()
-        if not (plain := _plain(character or word)):
+        if not (plain := fold(character or word)):
             continue
         if sign or mark:
             yield from _signed_tokens(match, plain, sign, mark)
@@ -347,7 +347,7 @@ def stem_word(plain: str) -> str:
 
 
 @lru_cache(maxsize=65_536)
-def _plain(word: str) -> str:
+def fold(word: str) -> str:
     """Return a normalized word without case, accents and points."""
     if word.isascii():
         return word.lower()

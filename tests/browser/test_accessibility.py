@@ -38,7 +38,7 @@ def _no_action(_page: Page) -> None: ...
 def _adapt(page: Page) -> None:
     page.locator("[data-relevance='1']").nth(4).click()
     page.get_by_role("button", name="Adapt").click()
-    expect(page.locator(".message")).to_contain_text("is now in use")
+    expect(page.locator(".message")).to_contain_text("Learned from your marks")
 
 
 STATES: dict[str, tuple[str, Callable[[Page], None]]] = {
@@ -120,7 +120,7 @@ def test_searching_marking_and_reading_work_with_the_keyboard_alone(page: Page) 
     page.keyboard.press("r")
     expect(page.locator(".message")).to_have_text("1 marked for this query.")
     page.keyboard.press("a")
-    expect(page.locator(".message")).to_have_text("Version 1 is now in use.")
+    expect(page.locator(".message")).to_contain_text("Learned from your marks (version 1).")
     expect(page.get_by_role("region", name="Now").locator("[data-document]").first).to_have_attribute(
         "data-document", str(before)
     )

@@ -57,7 +57,7 @@ def label_and_adapt(page: Page, domain: str) -> None:
 def test_versions_annotators_and_the_guards_estimates_are_shown(page: Page) -> None:
     label_and_adapt(page, "team")
     page.goto("/?query=a+pet&domain=team")
-    page.get_by_role("link", name="What it learned").click()
+    page.get_by_role("link", name="What was learned").click()
     panel = page.locator("#panel")
     expect(panel.locator("h1")).to_have_text("What team learned")
     expect(panel.locator(".versions > li")).to_have_count(2)
@@ -81,7 +81,7 @@ def test_versions_annotators_and_the_guards_estimates_are_shown(page: Page) -> N
 def test_an_earlier_version_can_be_restored_and_a_mark_removed(page: Page) -> None:
     label_and_adapt(page, "crew")
     page.goto("/?query=a+pet+that+purrs&domain=crew")
-    page.get_by_role("link", name="What it learned").click()
+    page.get_by_role("link", name="What was learned").click()
     page.get_by_role("button", name="Restore version 1").click()
     expect(page.locator(".message")).to_have_text("Version 1 is in use again.")
     expect(page.locator(".verdict")).to_contain_text("Version 3")
@@ -127,7 +127,7 @@ def test_the_page_requires_a_key_if_the_server_has_one(browser: Browser, guarded
     assert (refused.status, "secret words" in refused.text()) == (401, False)
     assert "secret words" not in page.request.get("/status").text()
     page.goto("/?query=an+animal")
-    page.get_by_role("link", name="What it learned").click()
+    page.get_by_role("link", name="What was learned").click()
     page.get_by_role("textbox", name="Key").fill(KEY)
     page.get_by_role("button", name="Use it").click()
     expect(page.locator("#panel .marked")).to_contain_text("secret words")

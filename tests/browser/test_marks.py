@@ -61,12 +61,13 @@ def test_marking_eight_results_and_adapting_changes_the_ranking_and_undo_restore
         expect(page.locator(".message")).to_have_text(f"{count} marked for this query.")
     page.evaluate("window.isSamePage = true")
     page.get_by_role("button", name="Adapt").click()
-    expect(page.locator(".message")).to_have_text("Version 1 is now in use.")
+    expect(page.locator(".message")).to_contain_text("Learned from your marks (version 1).")
+    expect(page.locator(".message")).to_contain_text("moved from 8 to 1.")
     # the previous and the current ranking are side by side, with lines between them
     previous, now = page.get_by_role("region", name="Before"), page.get_by_role("region", name="Now")
     assert ranking(previous) == before
     assert ranking(now)[0] == wanted
-    expect(now.locator("[data-document]").first.locator(".other-rank")).to_have_text("8")
+    expect(now.locator("[data-document]").first.locator(".other-rank")).to_have_text("was 8")
     expect(page.locator(".lines path.rises")).not_to_have_count(0)
     expect(page.locator(".moved-count")).to_contain_text("of the results shown moved")
     assert page.evaluate("window.isSamePage")
@@ -86,13 +87,13 @@ def test_the_frozen_and_the_adapted_ranking_are_compared_side_by_side(page: Page
     before = ranking(page)
     mark(page, before[5], relevant=True)
     page.get_by_role("button", name="Adapt").click()
-    expect(page.locator(".message")).to_contain_text("is now in use")
+    expect(page.locator(".message")).to_contain_text("Learned from your marks")
     page.get_by_role("link", name="Before and after").click()
     frozen, adapted = (page.get_by_role("region", name=name) for name in ("Without adaptation", "Adapted with"))
     expect(page.locator(".lines path")).not_to_have_count(0)
     first = adapted.locator("[data-document]").first
     expect(first).to_have_attribute("data-document", before[5])
-    expect(first.locator(".other-rank")).to_have_text("6")
+    expect(first.locator(".other-rank")).to_have_text("was 6")
     expect(frozen.locator("[data-document]").first).to_have_attribute("data-document", before[0])
     assert "compare=1" in page.url
     page.get_by_role("link", name="Results only").click()
@@ -119,21 +120,21 @@ def test_counts_of_marks_agree_with_what_was_learned(page: Page) -> None:
     documents = ranking(page)
     waiting = page.locator(".waiting")
     mark(page, documents[3], relevant=True)
-    expect(waiting).to_have_text("1 mark in all, not learned yet")
+    expect(waiting).to_have_text("1 mark on all queries, not learned yet")
     mark(page, documents[4], relevant=False)
-    expect(waiting).to_have_text("2 marks in all, not learned yet")
+    expect(waiting).to_have_text("2 marks on all queries, not learned yet")
     page.get_by_role("button", name="Adapt").click()
-    expect(waiting).to_have_text("2 marks in all, all learned")
+    expect(waiting).to_have_text("2 marks on all queries, all learned")
     page.goto("/?query=something+made+of+glass&domain=counts")
     expect(page.locator('[aria-pressed="true"]')).to_have_count(0)
     mark(page, ranking(page)[2], relevant=True)
     expect(page.locator(".message")).to_have_text("1 marked for this query.")
-    expect(waiting).to_have_text("3 marks in all; Adapt learns the changes")
+    expect(waiting).to_have_text("3 marks on all queries; Adapt learns the changes")
     page.locator('[aria-pressed="true"]').click()
     expect(page.locator(".message")).to_have_text("No mark left for this query.")
-    expect(waiting).to_have_text("2 marks in all; Adapt learns the changes")
+    expect(waiting).to_have_text("2 marks on all queries; Adapt learns the changes")
     page.locator(".tray").get_by_role("button", name="Undo").click()
-    expect(waiting).to_have_text("2 marks in all; Adapt learns from them again")
+    expect(waiting).to_have_text("2 marks on all queries; Adapt learns from them again")
 
 
 def test_a_result_marked_on_the_second_page_is_followed_to_its_new_place(page: Page) -> None:
@@ -142,7 +143,7 @@ def test_a_result_marked_on_the_second_page_is_followed_to_its_new_place(page: P
     mark(page, documents[4], relevant=True)
     title = page.locator(f'[data-document="{documents[4]}"] a.open').inner_text()
     page.get_by_role("button", name="Adapt").click()
-    expect(page.locator(".message")).to_contain_text("Version 1 is now in use.")
+    expect(page.locator(".message")).to_contain_text("Learned from your marks (version 1).")
     expect(page.locator(".message")).to_contain_text(f"“{title}” moved from 15 to 1.")
     assert "page=" not in page.url
     assert ranking(page)[0] == documents[4]
@@ -156,7 +157,7 @@ def test_above_a_few_marks_the_page_proposes_what_to_mark_next(page: Page) -> No
     documents = ranking(page)
     for document in documents[:2]:
         mark(page, document, relevant=True)
-    expect(page.locator(".waiting")).to_have_text("2 marks in all, not learned yet")
+    expect(page.locator(".waiting")).to_have_text("2 marks on all queries, not learned yet")
     expect(page.locator(".next")).to_have_text("")
     mark(page, documents[2], relevant=True)
     proposed = page.locator(".next button")
@@ -193,7 +194,7 @@ def test_results_are_marked_and_learned_from_without_scripts(browser: Browser, a
     assert ranking(page)[0] == document
     page.locator(".adapting").get_by_role("button", name="Undo").click()
     expect(page.locator(".adapted-by")).to_have_text("Nothing learned yet for plain")
-    page.get_by_role("link", name="What it learned").click()
+    page.get_by_role("link", name="What was learned").click()
     page.get_by_role("button", name="Remove").click()
     expect(page.locator(".message")).to_have_text("The mark is removed.")
     context.close()
@@ -203,10 +204,10 @@ def test_the_domain_field_offers_the_existing_domains(page: Page) -> None:
     page.goto("/?query=a+place+for+plates&domain=plates")
     mark(page, ranking(page)[1], relevant=True)
     page.goto("/?query=a+place+for+plates")
-    page.get_by_label("Adapted for").focus()
+    page.get_by_label("Team or topic").focus()
     expect(page.locator('#domains option[value="plates"]')).to_have_count(1)
-    page.get_by_label("Adapted for").fill("plates")
-    page.get_by_label("Adapted for").press("Enter")
+    page.get_by_label("Team or topic").fill("plates")
+    page.get_by_label("Team or topic").press("Enter")
     expect(page.locator('[aria-pressed="true"]')).to_have_count(1)
     assert "domain=plates" in page.url
 

@@ -15,7 +15,7 @@ import pytest
 from semsearch.encoders import onnx_cache, onnx_export
 from semsearch.encoders.encoder import Encoder
 from semsearch.encoders.locate import ModelLocation, files_sha256, locate
-from semsearch.encoders.onnx_cache import GRAPHS, open_cached
+from semsearch.encoders.onnx_cache import GRAPHS, is_cached, open_cached
 from semsearch.encoders.runtime import Batch, RuntimeChoice
 from semsearch.encoders.speed import SpeedRecord
 from semsearch.encoders.torch_runtime import TorchRuntime
@@ -114,6 +114,16 @@ def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = locate("all-MiniLM-L6-v2").folder
     assert folder is not None
     return onnx_cache.cache_root() / onnx_cache._key(folder)
+
+
+def test_whether_a_model_is_cached(copied: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert is_cached(locate("all-MiniLM-L6-v2"))
+    shutil.rmtree(copied)
+    assert not is_cached(locate("all-MiniLM-L6-v2"))
+    # torch runs these, so there is nothing to wait for
+    assert is_cached(ModelLocation(str(tiny_model)))
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    assert is_cached(locate("all-MiniLM-L6-v2"))
 
 
 def test_a_damaged_graph_is_not_run(copied: Path) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from semsearch.encoders.encoder import Encoder
 from semsearch.filters.expression import parse_filter
 from semsearch.search.engine import SearchEngine
 from semsearch.types import Mode, Query
+from tests.conftest import build_index, write_jsonl
 
 
 def suggestion(engine: SearchEngine, query: Query) -> str | None:
@@ -30,6 +34,7 @@ def suggestion(engine: SearchEngine, query: Query) -> str | None:
         ("a fish and its necta", "a fish and its nectar"),
         ("moun", "mountains"),  # too short for an edit, but some words begin with it
         ("salmno nectr hunnting rivrs", None),  # more unknown words than a misspelled query has
+        ("xqzt wvut qrsty salm", None),
     ],
 )
 def test_unknown_words_are_replaced_by_similar_ones(
@@ -93,3 +98,18 @@ def test_a_completed_query_finds_what_the_whole_word_finds(engine: SearchEngine)
 def test_words_of_excluded_documents_complete_nothing(engine: SearchEngine) -> None:
     assert completion(engine, Query("salm", filter=parse_filter("kind = fish"), complete=True)) == "salmon"
     assert completion(engine, Query("salm", filter=parse_filter("kind = bird"), complete=True)) is None
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [("éditi", "édition"), ("editi", "édition"), ("Übers", "übersetzung"), ("größ", "größer"), ("ёлоч", "ёлочка")],
+)
+def test_words_with_accents_are_completed(
+    tmp_path: Path, tiny_model: Path, tiny_encoder: Encoder, typed: str, expected: str
+) -> None:
+    texts = ["une édition nouvelle", "eine Übersetzung, die größer ist", "новогодняя ёлочка"]
+    source = write_jsonl(tmp_path / "a.jsonl", [{"id": str(row), "text": text} for row, text in enumerate(texts)])
+    build_index(tmp_path / "a", source, model=tiny_model)
+    engine = SearchEngine.open(tmp_path / "a", encoder=tiny_encoder)
+    assert completion(engine, Query(typed, mode=Mode.KEYWORD, complete=True)) == expected
+    engine.close()

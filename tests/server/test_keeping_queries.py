@@ -175,6 +175,13 @@ def test_what_may_still_be_typed_waits_for_the_next_write(client: FlaskClient, c
     assert flushed(client, clock) == {"honey": 1}
 
 
+def test_guesses_at_what_is_being_typed_are_not_kept(client: FlaskClient, clock: Clock) -> None:
+    page = client.get("/", query_string={"query": "a fish and salm", "domain": "team", "typing": "true"}).text
+    assert "a fish and salmon" in page
+    visit(client, "a fish and salt", typing="true")
+    assert flushed(client, clock) == {"a fish and salt": 1}
+
+
 def test_an_adaptation_finds_the_queries_on_disk(client: FlaskClient, clock: Clock) -> None:
     search(client, "deep sea")
     clock.now += 6

@@ -21,12 +21,12 @@ PROSE = (
 def test_a_wrapped_paragraph_becomes_one_line(width: int, indentation: str) -> None:
     wrapped = textwrap.fill(PROSE, width, initial_indent=indentation, subsequent_indent=indentation)
     assert "\n" in wrapped
-    assert unwrapped(wrapped) == indentation + PROSE
+    assert unwrapped(wrapped) == [indentation + PROSE]
 
 
 def test_paragraphs_stay_apart() -> None:
     wrapped = "\n\n".join(textwrap.fill(PROSE, 72) for _ in range(3))
-    assert unwrapped(wrapped) == "\n\n".join([PROSE] * 3)
+    assert unwrapped(wrapped) == ["\n\n".join([PROSE] * 3)]
 
 
 @pytest.mark.parametrize(
@@ -44,20 +44,45 @@ def test_paragraphs_stay_apart() -> None:
         "A sentence that is long enough to be one of those wrapped ones\n\nAnother paragraph.",
         "",
         "\n\n",
+        "A paragraph on one long line, as word processors export it, " * 4
+        + "\n"
+        + "Another paragraph, also on one. " * 8,
+        "> we should meet again in the week after the next one, since\n> most of us will be away until then",
+        "// returns the number of elements that were read from the file\n// and the position of the next one",
+        "Rough winds do shake the darling buds of May,\nAnd summer's lease hath all too short a date;",
+        "These are the modes, of which the first one is the default one:\nread",
+        "The kinds of things that may be in such a list are the following\n– one\n– two",
+        "The kinds of things that may be in such a list are the following\n(a) one\n(b) two",
+        "The kinds of things that may be in such a list are the following\na) one\nb) two",
+        "As was shown by the authors who are listed at the end of the page\n[1] The first of them",
+        "The following is what the program prints when it has been started\n```\noutput",
+        "The title of a section that is as long as the line under it is long\n" + "=" * 67,
+        "The word at the end of this line was cut into two parts and is estab-\nlished in the next one",
     ],
 )
 def test_lines_that_were_ended_on_purpose_are_kept(text: str) -> None:
-    assert unwrapped(text) == text
+    assert unwrapped(text) == [text]
 
 
 def test_a_part_of_a_text_is_joined_as_in_the_whole() -> None:
     wrapped = textwrap.fill(PROSE, 72)
     for start in range(0, len(wrapped), 7):
         for stop in range(start, len(wrapped), 31):
-            parts = unwrapped(wrapped, 0, start) + unwrapped(wrapped, start, stop) + unwrapped(wrapped, stop)
-            assert parts == PROSE, (start, stop)
+            parts = unwrapped(wrapped, (start, stop))
+            assert len(parts) == 3
+            assert "".join(parts) == PROSE, (start, stop)
 
 
-@given(st.text(alphabet="abc de\n.-> ", max_size=300))
-def test_only_white_space_changes(text: str) -> None:
-    assert unwrapped(text).split() == text.split()
+WORDS = st.lists(st.sampled_from(["a", "line", "of", "some", "Prose,", "which", "is", "wrapped", "here."]), min_size=30)
+
+
+@given(WORDS, st.integers(45, 100), st.data())
+def test_nothing_but_white_space_changes(words: list[str], width: int, data: st.DataObject) -> None:
+    text = textwrap.fill(" ".join(words), width)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=3)))
+    [whole], parts = unwrapped(text), unwrapped(text, cuts)
+    assert whole.split() == words
+    assert whole.count("\n") < text.count("\n")
+    assert "".join(parts) == whole
+    for part, start, stop in zip(parts, [0, *cuts], [*cuts, len(text)], strict=True):
+        assert part.split() == text[start:stop].split()

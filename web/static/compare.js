@@ -42,8 +42,8 @@ function draw(sides) {
   }
   sides.append(lines);
   const text = moved ? t("compare.moved", { count: moved }) : t("compare.same");
-  const note = sides.querySelector(".moved-count") ?? sides.insertBefore(make("p", { className: "moved-count note" }), sides.firstChild);
-  if (note.textContent !== text) note.textContent = text;
+  const note = sides.querySelector(".moved-count") ?? sides.insertBefore(make("p", { className: "moved-count note" }, make("span")), sides.firstChild);
+  if (note.firstChild.textContent !== text) note.firstChild.textContent = text;
 }
 
 /** Show the previous ranking next to the current one. before: a copy of the previous list. */
@@ -57,19 +57,19 @@ export function showBefore(before) {
   for (const [side, list] of [before.cloneNode(true), now].entries()) {
     const others = positionsBySide[1 - side];
     const label = t(side ? "compare.now" : "compare.before");
-    const heading = make("h2", { textContent: `${label} ` }, make("small", { textContent: t("compare.other-rank") }));
-    const section = make("section", {}, heading);
+    const section = make("section", {}, make("h2", { textContent: label }));
     section.setAttribute("aria-label", label);
     if (side) now.replaceWith(sides);
     for (const item of list.querySelectorAll("[data-document]")) {
       const other = others.get(item.dataset.document);
       const absent = t(side ? "compare.new" : "compare.dropped");
-      item.prepend(make("p", { className: "other-rank", textContent: other ? other.position + 1 : absent }));
+      item.prepend(make("p", { className: "other-rank", textContent: other ? t(side ? "compare.was" : "compare.becomes", { rank: other.position + 1 }) : absent }));
     }
     section.append(list);
     sides.append(section);
   }
   drawLines();
+  sides.querySelector(".moved-count").append(" ", make("a", { href: location.href, textContent: t("adapted.only"), "data-in-place": "" }));
 }
 
 addEventListener("resize", drawLines);

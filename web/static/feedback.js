@@ -36,6 +36,12 @@ function showMessage(text, { error = false } = {}) {
   message.classList.toggle("error", error);
 }
 
+/** Whether the results are still those of a context. */
+function isShown(context) {
+  const current = resultsContext();
+  return current !== null && ["index", "domain", "query"].every((name) => current[name] === context[name]);
+}
+
 /** Run an action; show its error, if any. */
 async function attempt(action) {
   try {
@@ -56,12 +62,21 @@ function updateButtons() {
 }
 
 /** Read the marks of the shown query and the state of the domain, unless the user would be asked for a key. */
-async function refresh() {
+function refresh() {
+  refreshed = readMarks();
+  return refreshed;
+}
+
+/** The latest call of `refresh`: a button pressed before the marks are known waits for them. */
+let refreshed = Promise.resolve();
+
+async function readMarks() {
   const context = resultsContext();
   marks = new Map();
   if (!context || isKeyMissing()) return;
   await attempt(async () => {
     const { labels } = await call("GET", `/api/labels?${target(context)}&limit=1000&${new URLSearchParams({ query: context.query })}`);
+    if (!isShown(context)) return;
     marks = new Map(labels.map((label) => [label.document, { id: label.id, relevance: label.relevance }]));
     updateButtons();
     await updateTray(context);
@@ -74,6 +89,7 @@ async function updateTray(context) {
   const total = domain.labels + domain.clicks;
   tray.hidden = !total && !domain.history.length && !message.textContent;
   tray.querySelector(".waiting").textContent = total ? t(`tray.total-${learned(domain)}`, { count: total }) : "";
+  tray.querySelector('[data-act="adapt"]').classList.toggle("main", learned(domain) !== "learned");
   const undo = tray.querySelector('[data-act="undo"]');
   undo.disabled = !domain.history.length;
   undo.title = domain.history.length ? t("tray.undo-to", { version: domain.history[0].number - 1 }) : t("tray.nothing-to-undo");
@@ -81,7 +97,7 @@ async function updateTray(context) {
   const language = new URL(location).searchParams.get("lang");
   if (language) params.set("lang", language);
   tray.querySelector("[data-marks]").href = `${root}/learned?${params}`;
-  await suggestNext(context, total);
+  suggestNext(context, total).catch(() => {}); // marks are stored and shown without a suggestion
 }
 
 /** What a domain has learned of its marks: "unlearned" (nothing), "changed" (not all), "learned", or "undone". */
@@ -95,22 +111,35 @@ function learned({ history, pending }) {
 async function suggestNext(context, total) {
   const next = tray.querySelector(".next");
   next.replaceChildren();
-  if (total < MARKS_BEFORE_SUGGESTING) return;
+  if (total < MARKS_BEFORE_SUGGESTING || isTyping()) return;
   const asked = new URLSearchParams({ query: context.query, results: 50 });
   const ofQuery = (await call("GET", `/api/labels/suggested?${target(context)}&${asked}`)).suggestions[0]?.hits ?? [];
   const link = ofQuery.map(({ id }) => linkOf(id)).find(Boolean);
   if (link) {
     const button = make("button", { type: "button", className: "link", textContent: t("tray.next-result", { title: link.textContent }) });
     button.addEventListener("click", () => link.focus());
-    return next.append(button);
+    return isShown(context) && next.replaceChildren(button);
   }
   const [suggested] = (await call("GET", `/api/labels/suggested?${target(context)}&k=1&results=1`)).suggestions;
-  const query = suggested?.query ?? JSON.parse(tray.dataset.examples).find((example) => example !== context.query);
-  if (!query) return;
+  const query = suggested && suggested.query !== context.query ? suggested.query : await unmarkedExample(context);
+  if (!query || !isShown(context)) return;
   const url = new URL(location);
   for (const name of ["page", "compare", "beside", "q"]) url.searchParams.delete(name);
   url.searchParams.set("query", query);
-  next.append(`${t("tray.next-query")} `, make("a", { href: url.href, textContent: query, dir: "auto", "data-in-place": "" }));
+  next.replaceChildren(`${t("tray.next-query")} `, make("a", { href: url.href, textContent: query, dir: "auto", "data-in-place": "" }));
+}
+
+/** The first of the index's examples without a mark; undefined without one. */
+async function unmarkedExample(context) {
+  for (const example of JSON.parse(tray.dataset.examples)) {
+    const asked = new URLSearchParams({ query: example, limit: 1 });
+    if (example !== context.query && !(await call("GET", `/api/labels?${target(context)}&${asked}`)).labels.length) return example;
+  }
+}
+
+/** Whether the query is being typed: then nothing is suggested yet. */
+function isTyping() {
+  return document.activeElement?.id === "query";
 }
 
 /** The list of results; of two side by side, the current one. */
@@ -124,6 +153,7 @@ function linkOf(docId) {
 }
 
 async function mark(button) {
+  await refreshed;
   const context = resultsContext();
   const docId = button.closest("[data-document]").dataset.document;
   const relevance = Number(button.dataset.relevance);
@@ -154,13 +184,16 @@ async function changeVersion(path, body, { running, done }) {
     const domain = await call("POST", `${domainPath(context)}/${path}`, { index: context.index, ...body });
     const text = domain.adapting ? t("tray.still-adapting") : done(domain.history[0] ?? { number: 0 }, Number(context.version));
     const shown = new Promise((resolve) => document.addEventListener("shown", resolve, { once: true }));
-    dispatchEvent(new CustomEvent("adapted"));
+    const isOther = domain.adaptation.version !== Number(context.version);
+    dispatchEvent(new CustomEvent("adapted", { detail: { isOther } }));
     await shown;
-    const isOther = Number(resultsContext()?.version) !== Number(context.version);
-    showMessage(isOther ? [text, ...(await newPlaces(relevant, isFirstPage))].join(" ") : text);
+    showMessage(text);
     if (isOther && isFirstPage) showBefore(before);
     document.querySelector("#answer [data-sides]")?.scrollIntoView();
     updateButtons();
+    const results = resultsContext();
+    const places = isOther && results ? await newPlaces(results, relevant).catch(() => []) : [];
+    if (places.length && isShown(results)) showMessage([text, ...places].join(" "));
   } finally {
     progress.hidden = true;
   }
@@ -174,26 +207,25 @@ function relevantShown() {
     .filter(({ id }) => marks.get(id)?.relevance > 0);
 }
 
-/** Sentences about the new ranks of results that the shown list does not have next to their former ones. */
-async function newPlaces(relevant, isFirstPage) {
-  const gone = relevant.filter(({ id }) => !isFirstPage || !linkOf(id)).slice(0, MAX_PLACES);
-  const context = resultsContext();
-  if (!gone.length || !context) return [];
+/** Sentences about the new ranks of results; those that kept theirs are left out. */
+async function newPlaces(context, relevant) {
+  if (!relevant.length) return [];
   const params = new URL(location).searchParams;
   const query = { index: context.index, domain: context.domain, query: context.query, k: PLACE_DEPTH, collapse: true };
   for (const name of ["mode", "filter", "sort"]) if (params.get(name)?.trim()) query[name] = params.get(name);
   const { results: [{ hits }] } = await call("POST", "/api/search", query);
-  return gone.map(({ id, title, rank }) => {
-    const place = hits.findIndex((hit) => hit.id === id);
-    return place < 0 ? t("tray.place-beyond", { title, rank, depth: PLACE_DEPTH }) : t("tray.place", { title, rank, now: place + 1 });
-  });
+  const places = relevant.map((result) => ({ ...result, now: hits.findIndex(({ id }) => id === result.id) + 1 }));
+  return places
+    .filter(({ rank, now }) => rank !== now)
+    .slice(0, MAX_PLACES)
+    .map(({ title, rank, now }) => (now ? t("tray.place", { title, rank, now }) : t("tray.place-beyond", { title, rank, depth: PLACE_DEPTH })));
 }
 
 const ACTIONS = {
   adapt: () =>
     changeVersion("adapt", {}, {
       running: t("tray.adapting"),
-      done: ({ number }, version) => t(number === version ? "tray.nothing-new" : "tray.adapted", { version: number }),
+      done: ({ number, learner }, version) => t(number === version ? "tray.nothing-new" : learner === "none" ? "tray.declined" : "tray.adapted", { version: number }),
     }),
   undo: () =>
     changeVersion("rollback", {}, {

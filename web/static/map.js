@@ -147,16 +147,22 @@ export function openMap(canvas) {
 
   /** Show a failed request in place of the map, unless the map was closed. */
   function showFailure() {
-    if (!signal.aborted) showMessage(t("map.no-answer"));
+    if (signal.aborted) return;
+    generation = "";
+    showMessage(t("map.no-answer"));
   }
 
-  const reload = () => load().then(highlight).catch(showFailure);
+  /** Read and draw everything anew; if the points cannot be read, say so. */
+  async function reload() {
+    await load().catch(showFailure);
+    await highlight().catch(() => {}); // the map is shown without highlights
+  }
 
   /** Highlight the results and the query of the page's search. */
   async function highlight() {
     const params = searchParameters();
     highlights = { results: [], query: null, before: null };
-    if (params.get("query")) {
+    if (params.get("query") && generation) {
       const response = await fetch(`${root}/api/map/query?${params}`, { signal });
       if (response.ok) highlights = await response.json();
       if (response.ok && highlights.generation !== generation) await load(); // the index has changed
@@ -183,6 +189,7 @@ export function openMap(canvas) {
   }
 
   function zoomAt(factor, x = canvas.width / 2, y = canvas.height / 2) {
+    if (!canvas.width) return; // a message is shown instead
     const [fixedX, fixedY] = [fromX(x), fromY(y)];
     view.zoom = Math.max(MIN_ZOOM, Math.min(MAX_ZOOM, view.zoom * factor));
     view.x += fixedX - fromX(x);
@@ -258,7 +265,7 @@ export function openMap(canvas) {
   };
   document.addEventListener("pointerover", select, { signal });
   document.addEventListener("focusin", select, { signal });
-  document.addEventListener("shown", () => highlight().catch(showFailure), { signal });
+  document.addEventListener("shown", () => (generation ? highlight().catch(() => {}) : reload()), { signal });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw, { signal });
 
   const resizes = new ResizeObserver(() => {

@@ -16,6 +16,12 @@ let timer = 0;
 
 const TYPING_PAUSE_MS = 250;
 
+/** Put a completed query into the box, if it is the one that was typed: whoever goes on with its results has chosen it. */
+function adoptCompletion() {
+  const completed = main.querySelector(".completed");
+  if (completed?.dataset.typed === input.value.trim()) input.value = completed.querySelector("a").textContent;
+}
+
 /** The address of the form's search; an open panel stays open. */
 function formAddress() {
   const url = new URL(form.action);
@@ -28,7 +34,7 @@ function formAddress() {
 
 /**
  * Show the results at `url`, unless a newer call replaces this one. historyEntry: "push", "replace" or "none".
- * isTyping: the last word may be unfinished; the address in the history does not say so.
+ * isTyping: the last word may be unfinished; if it is completed, the address in the history has the completed query.
  */
 async function show(url, { historyEntry, isTyping = false }) {
   clearTimeout(timer);
@@ -42,6 +48,8 @@ async function show(url, { historyEntry, isTyping = false }) {
     if (current.signal.aborted) return false;
     replaceMain(page.querySelector("#answer"));
     document.title = page.title;
+    const completed = main.querySelector(".completed a")?.textContent;
+    if (completed) url.searchParams.set("query", completed);
   } catch (error) {
     if (error.name === "AbortError") return false;
     showError(t("error.no-answer"), t("error.no-answer-detail"));
@@ -67,10 +75,10 @@ function showError(title, detail) {
 /** Search with the form's current values. */
 function submit() {
   closeSuggestions();
+  adoptCompletion();
   const url = formAddress();
-  // typing may have shown this address already, with the last word completed
-  const isShown = url.href === location.href;
-  return showFromTop(url, { historyEntry: isShown ? "replace" : "push", isTyping: isShown && main.querySelector(".completed") !== null });
+  // typing may have shown this address already
+  return showFromTop(url, { historyEntry: url.href === location.href ? "replace" : "push" });
 }
 
 /** Show the results of another query, which begin at the top of the page. */
@@ -80,8 +88,8 @@ async function showFromTop(url, options) {
 
 form.addEventListener("submit", (event) => {
   event.preventDefault();
-  remember(input.value);
   submit();
+  remember(input.value);
 });
 
 form.addEventListener("input", (event) => {
@@ -89,27 +97,34 @@ form.addEventListener("input", (event) => {
   clearTimeout(timer);
   suggest();
   // the first letters start a new history entry, so that Back returns to the page before
-  timer = setTimeout(() => showFromTop(formAddress(), { historyEntry: queryOf(new URL(location)) !== null ? "replace" : "push", isTyping: true }), TYPING_PAUSE_MS);
+  timer = setTimeout(() => {
+    const historyEntry = queryOf(new URL(location)) !== null ? "replace" : "push";
+    showFromTop(formAddress(), { historyEntry, isTyping: !/\s$/.test(input.value) }); // a space ends a word
+  }, TYPING_PAUSE_MS);
 });
 
 input.addEventListener("chosen", submit);
 
 for (const field of [form.elements.index, form.elements.domain, form.elements.mode, form.elements.filter]) {
-  field?.addEventListener("change", () => show(formAddress(), { historyEntry: "push" }));
+  field?.addEventListener("change", () => {
+    adoptCompletion();
+    show(formAddress(), { historyEntry: "push" });
+  });
 }
 
 // the sort order is part of <main> and is replaced with it
 addEventListener("change", (event) => {
   if (event.target.name !== "sort") return;
+  adoptCompletion();
   show(formAddress(), { historyEntry: "push" }).then(() => document.querySelector("#sort")?.focus({ preventScroll: true }));
 });
 
-// of a later page, adaptation leaves little in its place: the best results show what it did
-addEventListener("adapted", () => {
+// of a later page, another version leaves little in its place: the best results show what it did
+addEventListener("adapted", ({ detail: { isOther } }) => {
   const url = new URL(location);
-  const isFirst = !url.searchParams.has("page");
+  if (!isOther || !url.searchParams.has("page")) return show(url, { historyEntry: "none" });
   url.searchParams.delete("page");
-  return isFirst ? show(url, { historyEntry: "none" }) : showFromTop(url, { historyEntry: "push" });
+  return showFromTop(url, { historyEntry: "push" });
 });
 
 document.addEventListener("click", (event) => {
@@ -202,6 +217,12 @@ function moveFocus(event) {
 }
 
 syncPanel();
+// a reloaded or shared page must not say again what a form did
+const opened = new URL(location);
+if (opened.searchParams.has("taught")) {
+  opened.searchParams.delete("taught");
+  history.replaceState(null, "", opened);
+}
 // letters may have been typed before this module ran
 if (document.activeElement === input && input.value !== (queryOf(new URL(location)) ?? "")) {
   input.dispatchEvent(new Event("input", { bubbles: true }));

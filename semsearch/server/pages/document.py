@@ -54,7 +54,7 @@ def blueprint(service: SearchService) -> Blueprint:
             document=shown,
             metadata=limit_depth(dict(shown.metadata)),
             web_address=web_address(shown.metadata),
-            segments=[unwrapped(shown.text, *part) for part in ((0, start), (start, stop), (stop, None))],
+            segments=unwrapped(shown.text, (start, stop)),
             query=params.query,
             explanation_address=_explanation_address(params, name, shown.id),
             link=link,

@@ -80,6 +80,6 @@ def web_address(metadata: dict[str, JsonValue] | object) -> str | None:
 
 def _current_address(**changes: str) -> str:
     """Path and query string of the current request, with some parameters changed."""
-    values = {**request.args.to_dict(), **changes}
+    values = {name: value for name, value in request.args.items() if name not in {"taught", "typing"}} | changes
     # an address that begins with two slashes names another host
     return f"{request.script_root}/{quote(request.path.lstrip('/'))}?{urlencode(values)}"

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeGuard
 
+import structlog
 from flask import Blueprint, Response
 from pydantic import Field, JsonValue, field_validator, model_validator
 
-from semsearch.errors import QueryError
+from semsearch.errors import QueryError, StorageError
 from semsearch.filters.expression import parse_optional_filter, write_filter
 from semsearch.filters.tree import Comparison as FieldComparison
 from semsearch.filters.tree import Filter, conjunction, parts_of, without_field
@@ -23,10 +24,13 @@ from semsearch.server.i18n import texts
 from semsearch.server.pages.explain_adaptation import explain_adaptation
 from semsearch.server.pages.rendering import TargetParameters, html, web_address
 from semsearch.server.pages.teaching import marks_of, taught
+from semsearch.server.runtime.served_index import ServedIndex
 from semsearch.server.runtime.service import SearchAnswer, SearchService
 from semsearch.server.security import WriteKeys
 from semsearch.text.snippets import snippet
-from semsearch.types import Hit, Mode, Query, Sort
+from semsearch.types import Hit, Label, Mode, Query, Sort
+
+log = structlog.get_logger("semsearch.server")
 
 HITS_PER_PAGE = 10
 PASSAGES_PER_HIT = 3
@@ -122,8 +126,6 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
             refusal = texts()("refused.too-long", length=len(text), limit=limits.max_query_chars)
             return html("search.html", 422, refusal=refusal, **values)
         page = min(params.page, last_page)
-        if values["can_label"] and not keys.required:
-            values["marks"] = marks_of(index, params.domain, text)
         try:
             # one hit more than is shown tells whether there is a next page
             query = params.to_query(k=HITS_PER_PAGE + 1, offset=(page - 1) * HITS_PER_PAGE)
@@ -136,6 +138,11 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
         # the page searches while its user types
         service.keep_queries(answer, typed=True)
         [outcome] = answer.outcomes
+        if values["can_label"] and not keys.required:
+            values["marks"] = _marks(index, params.domain, outcome.text)
+        if outcome.completed is not None:
+            # links and marks are about what was searched
+            values["params"] = params.model_copy(update={"query": outcome.completed})
         return html(
             "search.html",
             **_answer_values(answer, params),
@@ -143,6 +150,7 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
             sort_fields=_sort_fields(manifest.facets, outcome.hits, params.sort),
             matching=answer.matching,
             facets={field: _facet_values(field, facet, query.filter) for field, facet in outcome.facets.items()},
+            counted=max((facet.documents for facet in outcome.facets.values()), default=0),
             notes=outcome.notes,
             first=query.offset + 1,
             page=page,
@@ -166,6 +174,15 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
     return routes
 
 
+def _marks(index: ServedIndex, domain: str, query: str) -> Mapping[str, Label]:
+    """The latest label of each document for a query; none if they cannot be read, because searches go on then."""
+    try:
+        return marks_of(index, domain, query)
+    except StorageError as error:
+        log.warning("marks cannot be read", index=index.name, error=str(error))
+        return {}
+
+
 def _answer_values(answer: SearchAnswer, params: PageParameters) -> dict[str, object]:
     """Template values that both result views need, apart from the hits."""
     domain_adapter = answer.outcomes[0].adaptation
@@ -177,6 +194,7 @@ def _answer_values(answer: SearchAnswer, params: PageParameters) -> dict[str, ob
         "timing_ms": answer.timing_ms,
         "unmatched_phrases": answer.outcomes[0].unmatched_phrases,
         "completed": answer.outcomes[0].completed,
+        "typed": params.query.strip(),
         "did_you_mean": answer.outcomes[0].did_you_mean,
         "is_weak": answer.outcomes[0].is_weak,
         "taught": taught(),

@@ -7,7 +7,8 @@ from typing import Any
 from uuid import uuid4
 
 from flask import Blueprint, Response, request, url_for
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
+from werkzeug.exceptions import Unauthorized
 
 from semsearch.server.api.domains import adapt_domain
 from semsearch.server.api.labels import retract_entries, store_entries
@@ -17,20 +18,20 @@ from semsearch.server.runtime.served_index import ServedIndex
 from semsearch.server.runtime.service import SearchService
 from semsearch.server.schemas.search import FieldError
 from semsearch.server.security import WriteKeys
+from semsearch.storage.entries import MAX_QUERY_CHARS
 from semsearch.storage.labels import EntryFilter
 from semsearch.types import Label
 
-OUTCOMES = ("marked", "removed", "adapted", "adapting", "undone")
+OUTCOMES = ("marked", "removed", "adapted", "declined", "nothing-new", "adapting", "undone", "restored")
 """What an action did; each is the end of the key of a text."""
-CONTEXT = ("query", "index", "domain", "mode", "filter", "sort", "page", "compare", "lang")
+CONTEXT = ("query", "index", "domain", "mode", "filter", "sort", "page", "compare")
 """Parameters of the search page that its form sends along, so that the same results are shown afterwards."""
 
 
 class TeachingForm(TargetParameters):
     """The form: one action, and what it applies to."""
 
-    query: str = ""
-    key: str | None = None
+    query: str = Field("", max_length=MAX_QUERY_CHARS)
     mark: str | None = None
     """A relevance, 0 or 1, a colon, and the id of a document."""
     act: str | None = None
@@ -49,16 +50,22 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
     def teach() -> Response:
         values = {name: value for name, value in request.form.items() if value.strip()}
         try:
+            source = keys.source(request, form_key=values.pop("key", None))
+        except Unauthorized:
+            raise Unauthorized(
+                "this needs a write key: go back, and type it in the field below the search box"
+            ) from None
+        try:
             form = TeachingForm.model_validate(values)
         except ValidationError as error:
             raise FieldProblem.of(error, TeachingForm, values) from None
-        source = keys.source(request, form_key=form.key)
         index = service.index(form.index)
         outcome = _apply(service, index, form, source)
         page = "domain_page.domain" if "from" in values else "search_page.search"
         target: dict[str, Any] = {name: values[name] for name in CONTEXT if name in values}
         # with 303 the browser gets the page, and reloading it sends nothing again
-        return Response(status=303, headers={"Location": url_for(page, **target, taught=outcome)})
+        address = url_for(page, **target, lang=request.args.get("lang"), taught=outcome)
+        return Response(status=303, headers={"Location": address})
 
     return routes
 
@@ -82,12 +89,22 @@ def _apply(service: SearchService, index: ServedIndex, form: TeachingForm, sourc
         retract_entries(service, index, "label", EntryFilter(id=form.retract, domain=form.domain), source)
         return "removed"
     if form.act == "adapt":
-        return "adapted" if adapt_domain(service, index, form.domain, wait=True) else "adapting"
+        return _adapt(service, index, form.domain)
     if form.act == "undo" or form.restore is not None:
         with index.changing() as domains:
             domains.rollback(form.domain, form.restore)
-        return "undone"
+        return "undone" if form.restore is None else "restored"
     raise FieldProblem([FieldError(field="act", message="missing: give mark, retract, restore, or act (adapt, undo)")])
+
+
+def _adapt(service: SearchService, index: ServedIndex, domain: str) -> str:
+    before = index.domains.status(domain).record.number
+    if not adapt_domain(service, index, domain, wait=True):
+        return "adapting"
+    record = index.domains.status(domain).record
+    if record.current is None or record.number == before:
+        return "nothing-new"
+    return "declined" if record.current.state is None else "adapted"
 
 
 def _mark(service: SearchService, index: ServedIndex, form: TeachingForm, mark: str, source: str) -> str:
@@ -96,11 +113,13 @@ def _mark(service: SearchService, index: ServedIndex, form: TeachingForm, mark: 
     if relevance not in {"0", "1"} or not colon:
         raise FieldProblem([FieldError(field="mark", message="give 0 or 1, a colon, and the id of a document")])
     query = form.query.strip()
+    if not query:
+        raise FieldProblem([FieldError(field="query", message="missing: give the query whose result is marked")])
     previous = marks_of(index, form.domain, query).get(document)
+    is_removed = previous is not None and (previous.relevance > 0) == (relevance == "1")
+    if not is_removed:
+        label = Label(uuid4().hex, form.domain, query, document, float(relevance), "", source, datetime.now(UTC))
+        store_entries(service, index, [label])
     if previous is not None:
         retract_entries(service, index, "label", EntryFilter(id=previous.id, domain=form.domain), source)
-        if (previous.relevance > 0) == (relevance == "1"):
-            return "removed"
-    label = Label(uuid4().hex, form.domain, query, document, float(relevance), "", source, datetime.now(UTC))
-    store_entries(service, index, [label])
-    return "marked"
+    return "removed" if is_removed else "marked"

@@ -79,16 +79,19 @@ class QueryCollector:
     def collect(self, index: str, outcomes: Sequence[Outcome], *, typed: bool = False) -> None:
         """Collect the queries of searches, in memory. The queries of the default domain are never kept.
 
-        Nor are later pages, or keyword searches, which have no vector. typed: whether the query may be unfinished.
+        Nor are later pages, completed queries, or keyword searches, which have no vector. typed: whether the query may
+        be unfinished.
         """
         if not self._days or index not in self._domains:
             return
         now, dropped = monotonic(), 0
         with self._lock:
             for outcome in outcomes:
-                query, text = outcome.query, outcome.text.strip()
+                query, text = outcome.query, outcome.query.text.strip()
                 if query.domain == DEFAULT_DOMAIN or query.offset or outcome.dense is None:
                     continue
+                if outcome.completed is not None:
+                    continue  # a guess at what is being typed
                 pending = self._pending.get((index, query.domain), {})
                 if typed:
                     self._count -= _remove_unfinished(pending, text, now)

@@ -152,8 +152,8 @@ class SearchRequest(BaseModel):
     )
     complete: bool = Field(
         False,
-        description="Whether the query is still being typed: a last word that no document has is searched as the most"
-        " frequent word that begins with it",
+        description="Whether the query is still being typed: if it is not found, and no document has its last word, a"
+        " frequent word that begins with it is searched",
     )
     filter: FilterField = Field(
         None,
