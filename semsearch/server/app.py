@@ -78,7 +78,7 @@ def create_app(
     service = SearchService(engines, limits=limits, metrics=metrics, adaptation=adaptation or AdaptationSettings())
     app.extensions["semsearch"] = service
     _register_routes(app, service, keys)
-    rendering.register(app, Languages(web / "static" / "texts"))
+    rendering.register(app, Languages(web / "static" / "texts", web / "messages"))
     app.context_processor(lambda: {"key_required": keys.required})
     errors.register(app)
     _register_request_hooks(app, metrics, trusted)

@@ -29,7 +29,7 @@ from semsearch.errors import (
     StateFileError,
     StorageError,
 )
-from semsearch.server.i18n import texts
+from semsearch.server.i18n import Texts, texts
 from semsearch.server.runtime.batching import AbandonedError
 from semsearch.server.runtime.served_index import NotWritableError
 from semsearch.server.runtime.service import UnknownIndexError
@@ -185,12 +185,31 @@ def _answer(status: HTTPStatus, detail: str, *, errors: Sequence[FieldError] = (
     if _wants_page():
         t = texts()
         key = f"error.{status.value}"
+        translated = _translated(t, detail, errors)
         page = render_template(
-            "error.html", status=status.value, title=t(key if key in t.keys else "error.other"), detail=detail
+            "error.html",
+            status=status.value,
+            title=t(key if key in t.keys else "error.other"),
+            detail=translated or detail,
+            is_english=translated is None,
         )
         return Response(page, status=status, mimetype="text/html")
     problem = Problem(title=status.phrase, status=status.value, detail=detail, errors=tuple(errors))
     return Response(problem.model_dump_json(), status=status, content_type="application/problem+json")
+
+
+def _translated(t: Texts, detail: str, errors: Sequence[FieldError]) -> str | None:
+    """Return the detail of an error in the language of the page; None if it has no translation."""
+    whole = t.translated(detail)
+    if whole is not None or not errors:
+        return whole
+    messages = [t.translated(error.message) for error in errors]
+    if None in messages:
+        return None
+    return "; ".join(
+        f"{error.field}: {message}" if error.field else str(message)
+        for error, message in zip(errors, messages, strict=True)
+    )
 
 
 def _wants_page() -> bool:

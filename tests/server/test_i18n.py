@@ -82,4 +82,4 @@ def test_the_language_is_the_requested_one_or_the_first_accepted_one(
     requested: str, accepted: list[str], chosen: str
 ) -> None:
     header = LanguageAccept([(tag, 1 - position / 10) for position, tag in enumerate(accepted)])
-    assert Languages(FOLDER).best(requested, header).language == chosen
+    assert Languages(FOLDER, FOLDER / "none").best(requested, header).language == chosen

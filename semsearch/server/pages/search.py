@@ -134,7 +134,7 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
             facets = [field for field in manifest.facets if index.engine.corpus.has_field(field)]
             answer = service.search(name, [query], abandoned=client_disconnected(), facets=facets)
         except QueryError as error:
-            return html("search.html", 422, refusal=str(error), **values)
+            return html("search.html", 422, refusal=_in_language(str(error)), **values)
         # the page searches while its user types
         service.keep_queries(answer, typed=True)
         [outcome] = answer.outcomes
@@ -151,7 +151,7 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
             matching=answer.matching,
             facets={field: _facet_values(field, facet, query.filter) for field, facet in outcome.facets.items()},
             counted=max((facet.documents for facet in outcome.facets.values()), default=0),
-            notes=outcome.notes,
+            notes=[_in_language(note) for note in outcome.notes],
             first=query.offset + 1,
             page=page,
             next_page=page + 1 if len(outcome.hits) > HITS_PER_PAGE and page < last_page else None,
@@ -172,6 +172,11 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
         return html("search.html", **_answer_values(answer, params), sides=sides, first=1, **values)
 
     return routes
+
+
+def _in_language(message: str) -> str:
+    """A message of the library in the language of the page, or in English if it has no translation."""
+    return texts().translated(message) or message
 
 
 def _marks(index: ServedIndex, domain: str, query: str) -> Mapping[str, Label]:
