@@ -122,11 +122,12 @@ def test_the_page_requires_a_key_if_the_server_has_one(browser: Browser, guarded
     context = browser.new_context(base_url=guarded)
     page = context.new_page()
     headers = {"Authorization": f"Bearer {KEY}"}
-    assert page.request.post("/api/labels", data={"query": "secret words", "document": "cat"}, headers=headers).ok
-    refused = page.request.get("/learned")
+    label = {"domain": "team", "query": "secret words", "document": "cat"}
+    assert page.request.post("/api/labels", data=label, headers=headers).ok
+    refused = page.request.get("/learned?domain=team")
     assert (refused.status, "secret words" in refused.text()) == (401, False)
     assert "secret words" not in page.request.get("/status").text()
-    page.goto("/?query=an+animal")
+    page.goto("/?query=an+animal&domain=team")
     page.get_by_role("link", name="What was learned").click()
     page.get_by_role("textbox", name="Key").fill(KEY)
     page.get_by_role("button", name="Use it").click()

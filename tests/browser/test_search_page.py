@@ -250,7 +250,7 @@ def test_the_search_mode_can_be_chosen_and_stays_in_the_address(page: Page) -> N
     page.select_option("#mode", label="words")
     expect(page.locator(".notice h1")).to_have_text("Nothing found")
     expect(page).to_have_url(re.compile("mode=keyword"))
-    page.get_by_role("link", name="Search by meaning instead").click()
+    page.get_by_role("link", name="Search the meaning instead").click()
     expect_first(page, "Cat")
     expect(page).to_have_url(re.compile("mode=semantic"))
     expect(page.locator("#mode option:checked")).to_have_text("meaning")

@@ -154,6 +154,7 @@ function linkOf(docId) {
 
 async function mark(button) {
   await refreshed;
+  if (!button.isConnected) return; // meanwhile the results are those of another query
   const context = resultsContext();
   const docId = button.closest("[data-document]").dataset.document;
   const relevance = Number(button.dataset.relevance);

@@ -16,7 +16,7 @@ let timer = 0;
 
 const TYPING_PAUSE_MS = 250;
 
-/** Put a completed query into the box, if it is the one that was typed: whoever goes on with its results has chosen it. */
+/** Put a completed query into the box, if it is the one that was typed: the user goes on with its results. */
 function adoptCompletion() {
   const completed = main.querySelector(".completed");
   if (completed?.dataset.typed === input.value.trim()) input.value = completed.querySelector("a").textContent;

@@ -176,7 +176,7 @@ def test_error_pages_use_the_browsers_language(client: FlaskClient) -> None:
     page = client.get("/?query=a&index=none", headers={"Accept-Language": "zh-CN,zh;q=0.9"})
     assert page.status_code == 404
     assert ("没有找到" in page.text, 'lang="zh-Hans"' in page.text) == (True, True)
-    assert "no index is called" in page.text
+    assert "没有名为 &#39;none&#39; 的索引" in page.text
 
 
 @pytest.mark.parametrize("path", ["//example.org/", "/%2F%2Fexample.org", "/?lang=//example.org"])
