@@ -426,19 +426,22 @@ def demo(
         err.print(f"building the index again: {escape(str(error))}", soft_wrap=True)
         built = False
     path = _demo_recipe()
-    recipe = Recipe.read(path)
-    # exporting the model takes a minute: if it must be done, the process that adds the rest does it
-    first_runtime: RuntimeChoice = "auto" if is_cached(locate(recipe.encoder.model)) else "torch"
+
+    def runtime_at_once(model: str) -> RuntimeChoice:
+        """The runtime without exporting the model, which takes a minute: the process that adds the rest does it."""
+        return "auto" if is_cached(locate(model)) else "torch"
+
     if not built:
+        recipe = Recipe.read(path)
         first = islice(read(recipe.sources[0]), DEMO_FIRST)
         index_commands.build_recipe(
-            recipe, folder, records=first, device=device, threads=threads, runtime=first_runtime
+            recipe, folder, records=first, device=device, threads=threads, runtime=runtime_at_once(recipe.encoder.model)
         )
     manifest = read_manifest(folder)
     with ExitStack() as stack:
         runtime: RuntimeChoice = "auto"
         if manifest.documents <= DEMO_FIRST or len(manifest.segments) > 1:
-            runtime = first_runtime
+            runtime = runtime_at_once(manifest.encoder.name)
             err.print(f"{manifest.documents:,} documents can be searched; the others are indexed meanwhile")
             options = ["--device", device, *(() if threads is None else ("--threads", str(threads)))]
             stack.enter_context(completing(folder, path, options, err))

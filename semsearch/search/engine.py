@@ -329,9 +329,6 @@ class SearchEngine:
             weak = is_weak(query.text, best, hits, self.manifest.weak_similarity)
             # a good word that no document has, such as `folder`, is no misspelling if its meaning was found
             is_found = best is not None and self.manifest.weak_similarity is not None and not weak
-            correction = None
-            if correct and not is_found:
-                correction = corrected(query.text, self.corpus, self.corpus.allowed_rows(query.filter))
             if query.complete and not is_found:
                 completion = completed(query.text, self.corpus, self.corpus.allowed_rows(query.filter))
                 if completion is not None:
@@ -339,6 +336,9 @@ class SearchEngine:
                     [found] = self.search([longer], facets=facets, stages=stages, on_encoder_error=on_encoder_error)
                     outcomes.append(replace(found, query=query, completed=completion))
                     continue
+            correction = None
+            if correct and not is_found:
+                correction = corrected(query.text, self.corpus, self.corpus.allowed_rows(query.filter))
             outcomes.append(
                 Outcome(
                     query,

@@ -251,9 +251,7 @@ class FullText:
             tantivy.Query.fuzzy_term_query(self._schema, _STEMS, stem, distance=edits),
             tantivy.Query.fuzzy_term_query(self._schema, _STEMS, beginning, distance=1, prefix=True),
         ]
-        with _damage(self._folder):
-            hits = [hit for query in queries for hit in self._searcher.search(query, k, count=False).hits]
-            return np.unique(self._rows([address for _, address in hits]))
+        return self._rows_of_any(queries, k)
 
     def stems_beginning(self, beginning: str, k: int) -> Rows:
         """Return up to k passages with a stem that begins so, (n,), in no order.
@@ -261,8 +259,12 @@ class FullText:
         Raises IndexFolderError as `search` does.
         """
         query = tantivy.Query.fuzzy_term_query(self._schema, _STEMS, beginning, distance=0, prefix=True)
+        return self._rows_of_any([query], k)
+
+    def _rows_of_any(self, queries: Iterable[tantivy.Query], k: int) -> Rows:
+        """Return up to k passages for each query, (n,) distinct rows, ascending."""
         with _damage(self._folder):
-            hits = self._searcher.search(query, k, count=False).hits
+            hits = [hit for query in queries for hit in self._searcher.search(query, k, count=False).hits]
             return np.unique(self._rows([address for _, address in hits]))
 
     def rows(self) -> Rows:

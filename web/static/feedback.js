@@ -107,7 +107,7 @@ function learned({ history, pending }) {
   return ["rolled back", "reset"].includes(history[0].event) ? "undone" : "learned";
 }
 
-/** Above a few marks, say which of the shown results teaches most if it is marked; without one, which query. */
+/** Above a few marks, say which of the shown results is worth marking next; without one, which query. */
 async function suggestNext(context, total) {
   const next = tray.querySelector(".next");
   next.replaceChildren();
