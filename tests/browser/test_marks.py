@@ -77,7 +77,8 @@ def test_marking_eight_results_and_adapting_changes_the_ranking_and_undo_restore
     # the marks are kept
     expect(now.locator(f'[data-document="{wanted}"] [data-relevance="1"]')).to_have_attribute("aria-pressed", "true")
     page.locator(".adapting").get_by_role("button", name="Undo").click()
-    expect(page.locator(".message")).to_have_text("Undone: searches are no longer adapted.")
+    expect(page.locator(".message")).to_contain_text("Undone: searches are no longer adapted.")
+    expect(page.locator(".message")).to_contain_text("moved from rank 1 to 8.")
     assert ranking(page.get_by_role("region", name="Now")) == before
     expect(page.locator(".adapted-by")).to_have_text("Nothing learned yet for team")
 
