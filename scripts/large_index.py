@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -58,9 +59,18 @@ def texts(count: int, *, seed: int = 0) -> list[str]:
 
 
 def publish_index(
-    folder: Path, vectors: Vectors, queries: Vectors, encoder: Encoder, options: IndexOptions, *, mapped: bool = False
+    folder: Path,
+    vectors: Vectors,
+    queries: Vectors,
+    encoder: Encoder,
+    options: IndexOptions,
+    *,
+    mapped: bool = False,
+    passages: Iterable[str] | None = None,
 ) -> None:
     """Publish an index of (n, dim) vectors, one document each. mapped: whether to add a map.
+
+    passages: n texts; by default those of `texts`.
 
     Metadata: `half`, `tenth`, `percent` and `rare` are 0 for one document in 2, 10, 100 and 10,000, at random. `near`
     is the number of the nearest of 100 random documents, so that a filter on it allows similar documents.
@@ -72,7 +82,7 @@ def publish_index(
         segment.folder.mkdir()
         with DocumentWriter(segment.documents, segment.fulltext) as writer:
             numbers = rng.permutation(len(vectors)).tolist()
-            for row, (number, text) in enumerate(zip(numbers, texts(len(vectors)), strict=True)):
+            for row, (number, text) in enumerate(zip(numbers, passages or texts(len(vectors)), strict=True)):
                 metadata = {"half": number % 2, "tenth": number % 10, "percent": number % 100, "rare": number % 10_000}
                 document = Document(f"d{row}", "", text, "made", {**metadata, "near": int(nearest[row])})
                 writer.add(document, "", [(Passage(text, 0, len(text)), LENGTH)])

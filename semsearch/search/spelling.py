@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
 
 from rapidfuzz.distance import OSA
 
@@ -24,6 +24,7 @@ CANDIDATE_PASSAGES = 50
 """Passages that are looked at for each unknown word."""
 MAX_CHARACTERS = 2_000
 """Of each of them, from its beginning."""
+_WORD = re.compile(r"[^\W\d_]+")
 
 
 def corrected(query: str, corpus: Corpus, allowed: AllowedRows) -> str | None:
@@ -71,9 +72,9 @@ def _longer(word: str, corpus: Corpus, allowed: AllowedRows) -> str | None:
     # a stem has no ending, so what is typed may already be longer than it
     for known in dict.fromkeys([beginning, beginning[: max(MIN_BEGINNING, len(beginning) - LETTERS_OF_ENDING)]]):
         rows = corpus.stems_beginning(known, CANDIDATE_PASSAGES, allowed=allowed)
-        words = {other: stem for other, stem in _words(rows, corpus) if fold(other).startswith(beginning)}
+        words = [other for other in _words(rows, corpus) if fold(other).startswith(beginning)]
         if words:
-            return min(words, key=lambda other: (-corpus.frequency((words[other],)), len(other), other))
+            return min(words, key=lambda other: (-_frequency(other, corpus), len(other), other))
     return None
 
 
@@ -90,25 +91,21 @@ def _is_unknown(word: str, token: Token, corpus: Corpus, min_letters: int = MIN_
 def _most_similar(word: str, stem: str, corpus: Corpus, allowed: AllowedRows) -> str | None:
     """The word of a passage with the fewest edits to a word, of several the one that most passages have."""
     edits = 1 if len(word) < TWO_EDITS_FROM else 2
-    best: tuple[int, int, str] | None = None
-    seen: set[str] = set()
     rows = corpus.similar_stems(stem, edits, CANDIDATE_PASSAGES, allowed=allowed)
-    for other, other_stem in _words(rows, corpus):
-        if other in seen:
-            continue
-        seen.add(other)
-        distance = OSA.distance(word.lower(), other, score_cutoff=edits)
-        if distance <= edits:
-            found = distance, -corpus.frequency((other_stem,)), other
-            best = found if best is None else min(best, found)
-    return None if best is None else best[2]
+    distances = {other: OSA.distance(word.lower(), other, score_cutoff=edits) for other in _words(rows, corpus)}
+    least = min(distances.values(), default=edits + 1)
+    if least > edits:
+        return None
+    nearest = [other for other, distance in distances.items() if distance == least]
+    return min(nearest, key=lambda other: (-_frequency(other, corpus), other))
 
 
-def _words(rows: Rows, corpus: Corpus) -> Iterator[tuple[str, str]]:
-    """Yield words of letters and their stems from passages."""
-    for whole in corpus.encoder_texts(rows):
-        text = whole[:MAX_CHARACTERS].lower()
-        for token in tokenize(text):
-            word = text[token.start : token.stop]
-            if word.isalpha():
-                yield word, token.stem
+def _words(rows: Rows, corpus: Corpus) -> set[str]:
+    """The words of letters of passages, in lower case."""
+    return {word for text in corpus.encoder_texts(rows) for word in _WORD.findall(text[:MAX_CHARACTERS].lower())}
+
+
+def _frequency(word: str, corpus: Corpus) -> int:
+    """The number of passages with the stem of a word."""
+    tokens = tokenize(word)
+    return corpus.frequency((tokens[0].stem,)) if tokens else 0
