@@ -16,8 +16,8 @@ from urllib.parse import quote
 from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
 SIZES = (
-    ViewportSize(width=1600, height=1000),
-    ViewportSize(width=900, height=1000),
+    ViewportSize(width=1920, height=1080),
+    ViewportSize(width=1280, height=800),
     ViewportSize(width=360, height=740),
 )
 MARKED_POSITION = 4
@@ -69,7 +69,7 @@ def states(query: str) -> Iterator[tuple[str, str, Action]]:
     yield "results", f"/?query={quoted}", _no_action
     yield "filtered", f"/?query={quoted}&filter=kind+in+(method,+function)", _open_filters
     yield "weak", "/?query=horoscope+for+libra", _no_action
-    yield "misspelled", "/?query=sepparator", _no_action
+    yield "misspelled", "/?mode=keyword&query=sepparator", _no_action
     yield "next-page", f"/?query={quoted}&page=2", _no_action
     yield "adapted", f"/?query={quoted}&domain={{domain}}", _adapt
     yield "compared", f"/?query={quoted}&domain={{domain}}&compare=1", _no_action

@@ -132,8 +132,8 @@ class Query:
     min_score: float | None = None
     """Least score of a returned document; None for no limit. Scores of different modes have different scales."""
     complete: bool = False
-    """Whether the text is still being typed: if it is not found, and no passage has its last word, a frequent word that
-    begins with it is searched."""
+    """Whether the text is still being typed: if no passage has its last word, a frequent word that begins with it is
+    searched, unless something is nearer to what was typed."""
 
     def __post_init__(self) -> None:
         """Raise QueryError for a text that is blank or not Unicode, an invalid domain, or a number out of range."""

@@ -101,7 +101,7 @@ class Outcome:
     """By field, the values of the documents that the query matches, for the requested fields."""
     completed: str | None
     """The query with its unfinished last word completed, which was searched; None unless `Query.complete` asks for it
-    and what was typed so far was not found."""
+    and it is found better than what was typed so far."""
     did_you_mean: str | None
     """The query with similar or longer words of the corpus for those that no passage has; None if there are none, or
     if not requested."""
@@ -313,48 +313,25 @@ class SearchEngine:
         outcomes = []
         for index, query in enumerate(queries):
             stages.check_deadline()
-            result, started = dense.get(index), perf_counter()
-            page = self.rank(query, result)
+            outcome = self._outcome(query, dense.get(index), facets, notes[query.filter])
             if failed and index in encoded:
-                page = replace(page, adaptation=ENCODER_FAILED)
-            frozen_page = self.rank(query, result.frozen) if query.compare and result is not None else page
-            counts = count_facets(
-                query, facets, result, page.mode, self.corpus, ef_search=self.manifest.search.ef_search
-            )
-            ranked = perf_counter()
-            hits = self.fetch(page, passages=query.passages)
-            frozen = self.fetch(frozen_page) if query.compare else None
-            seconds = {"rank": ranked - started, "fetch": perf_counter() - ranked, "explain": 0.0}
-            best = None if result is None or not len(result.scores) else float(result.scores.max())
-            weak = is_weak(query.text, best, hits, self.manifest.weak_similarity)
+                outcome = replace(outcome, page=replace(outcome.page, adaptation=ENCODER_FAILED))
+            similarity = _best_similarity(outcome.dense)
             # a good word that no document has, such as `folder`, is no misspelling if its meaning was found
-            is_found = best is not None and self.manifest.weak_similarity is not None and not weak
-            if query.complete and not is_found:
-                completion = completed(query.text, self.corpus, self.corpus.allowed_rows(query.filter))
-                if completion is not None:
-                    longer = replace(query, text=completion, complete=False)
-                    [found] = self.search([longer], facets=facets, stages=stages, on_encoder_error=on_encoder_error)
+            is_found = similarity is not None and self.manifest.weak_similarity is not None and not outcome.is_weak
+            allowed = self.corpus.allowed_rows(query.filter)
+            completion = completed(query.text, self.corpus, allowed) if query.complete else None
+            if completion is not None:
+                longer = replace(query, text=completion, complete=False)
+                [found] = self.search([longer], facets=facets, stages=stages, on_encoder_error=on_encoder_error)
+                nearest = _best_similarity(found.dense)
+                # what was typed may be a word of its own, to which something is nearer
+                if not is_found or (similarity is not None and nearest is not None and nearest > similarity):
                     outcomes.append(replace(found, query=query, completed=completion))
                     continue
-            correction = None
             if correct and not is_found:
-                correction = corrected(query.text, self.corpus, self.corpus.allowed_rows(query.filter))
-            outcomes.append(
-                Outcome(
-                    query,
-                    hits,
-                    page,
-                    result,
-                    frozen,
-                    None,
-                    counts,
-                    None,
-                    correction,
-                    weak,
-                    notes[query.filter],
-                    seconds,
-                )
-            )
+                outcome = replace(outcome, did_you_mean=corrected(query.text, self.corpus, allowed))
+            outcomes.append(outcome)
         if not explain:
             return outcomes
         started = perf_counter()
@@ -570,6 +547,32 @@ class SearchEngine:
                 " build the index again"
             )
 
+    def _outcome(
+        self, query: Query, result: DenseResult | None, facets: Sequence[str], notes: Sequence[str]
+    ) -> Outcome:
+        """Rank and fetch the results of one query, as it is."""
+        started = perf_counter()
+        page = self.rank(query, result)
+        frozen_page = self.rank(query, result.frozen) if query.compare and result is not None else page
+        counts = count_facets(query, facets, result, page.mode, self.corpus, ef_search=self.manifest.search.ef_search)
+        ranked = perf_counter()
+        hits = self.fetch(page, passages=query.passages)
+        frozen = self.fetch(frozen_page) if query.compare else None
+        return Outcome(
+            query=query,
+            hits=hits,
+            page=page,
+            dense=result,
+            frozen=frozen,
+            attributions=None,
+            facets=counts,
+            completed=None,
+            did_you_mean=None,
+            is_weak=is_weak(query.text, _best_similarity(result), hits, self.manifest.weak_similarity),
+            notes=notes,
+            seconds={"rank": ranked - started, "fetch": perf_counter() - ranked, "explain": 0.0},
+        )
+
     def _page_attributions(self, page: ResultPage, run: RunBatch) -> Attributions | None:
         if page.vector is None or not len(page.passages):
             return None
@@ -621,6 +624,11 @@ class SearchEngine:
                 keys[index] = best(map(_sort_key, values))
         absent = [index for index in range(len(hits)) if index not in keys]
         return [*sorted(keys, key=lambda index: keys[index], reverse=sort.descending), *absent]
+
+
+def _best_similarity(result: DenseResult | None) -> float | None:
+    """The highest cosine of a result of vector search; None without one."""
+    return None if result is None or not len(result.scores) else float(result.scores.max())
 
 
 def _depth(query: Query) -> int:

@@ -30,7 +30,7 @@ _WORD = re.compile(r"[^\W\d_]+")
 def corrected(query: str, corpus: Corpus, allowed: AllowedRows) -> str | None:
     """Return the query with its unknown words replaced by similar ones of the passages; None if none is replaced.
 
-    The last word may also be unfinished, as for `completed`.
+    The last word may be unfinished, as for `completed`.
 
     Only words of letters in scripts with spaces are unknown; codes and numbers are left as they are. allowed: the
     passages whose words may be shown.
@@ -42,9 +42,8 @@ def corrected(query: str, corpus: Corpus, allowed: AllowedRows) -> str | None:
     # from the end, so that the offsets stay those of the query
     for token in reversed(unknown):
         word = query[token.start : token.stop]
-        similar = _most_similar(word, token.stem, corpus, allowed)
-        if similar is None and token.stop == len(query):
-            similar = _longer(word, corpus, allowed)
+        similar = _longer(word, corpus, allowed) if token.stop == len(query) else None
+        similar = similar or _most_similar(word, token.stem, corpus, allowed)
         if similar is not None:
             result = result[: token.start] + similar + result[token.stop :]
             replaced = True

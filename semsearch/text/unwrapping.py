@@ -19,6 +19,8 @@ MIN_SHARE_OF_WORDS = 0.7
 """Of what is between spaces in a line of prose, the share that consists of letters, apart from punctuation."""
 _CONTINUES = re.compile(r"(?!\(?\w{1,3}[.)]\s)(?!\S+ ?:\s)(?!\S+\s+[-–—]{1,2}\s)(?!`{3})[\w(\"'‘“«`]")
 """What the second of two joined lines begins with: no item of a list, no parameter, no quote, code or rule."""
+_SENTENCE_END = re.compile(r"([.!?][)\"'”’]?)  ")
+"""Two spaces after a sentence, as typewriters had them; elsewhere they align columns."""
 _CODE = ">$#/|%"
 """What the first of two joined lines does not begin with."""
 _PUNCTUATION = ".,;:!?()[]`'\"*“”‘’…-–—"
@@ -71,7 +73,7 @@ def _is_wrapped(line: str, following: str, width: int) -> bool:
 
 
 def _is_prose(line: str) -> bool:
-    words = line.split(" ")
+    words = _SENTENCE_END.sub(r"\1 ", line).split(" ")
     if len(words) < MIN_WORDS or "" in words or line[0] in _CODE:
         return False
     return sum(word.strip(_PUNCTUATION).isalpha() for word in words) >= MIN_SHARE_OF_WORDS * len(words)

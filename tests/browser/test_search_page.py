@@ -340,6 +340,36 @@ def test_a_filter_narrows_results_and_stays_in_the_address(page: Page) -> None:
     expect(page.locator(".hits li")).to_have_count(2)
 
 
+def test_a_chosen_filter_keeps_the_focus_so_that_another_can_be_chosen(page: Page) -> None:
+    page.goto("/?query=animal")
+    value = page.get_by_role("link", name="mammal 3")
+    value.focus()
+    page.keyboard.press("Enter")
+    expect(page.locator(".chip")).to_have_text(["kind: mammal ×"])
+    expect(value).to_be_focused()
+    expect(value).to_have_attribute("aria-current", "true")
+
+
+def test_the_opened_result_is_marked_and_has_the_focus_again_when_it_is_closed(page: Page) -> None:
+    page.goto("/?query=animal")
+    second = page.locator(".hits a.open").nth(1)
+    for close in (lambda: page.keyboard.press("Escape"), page.go_back):
+        second.click()
+        expect(page.locator("#panel h1")).to_be_visible()
+        expect(page.locator(".hits [aria-current]")).to_have_count(1)
+        expect(second).to_have_attribute("aria-current", "true")
+        close()
+        expect(page.locator("#panel")).to_be_hidden()
+        expect(second).to_be_focused()
+        expect(page.locator(".hits [aria-current]")).to_have_count(0)
+    # it was closed with Escape, so Back does not open it again
+    second.click()
+    expect(page.locator("#panel h1")).to_be_visible()
+    page.keyboard.press("Escape")
+    page.go_back()
+    expect(page.locator("#panel")).to_be_hidden()
+
+
 def test_filters_are_chips_that_can_be_removed_one_by_one(page: Page) -> None:
     page.goto("/?query=animal")
     page.get_by_role("link", name="mammal 3").click()

@@ -9,6 +9,7 @@ import pytest
 from semsearch.encoders.encoder import Encoder
 from semsearch.filters.expression import parse_filter
 from semsearch.search.engine import SearchEngine
+from semsearch.storage.manifest import WeakSimilarity
 from semsearch.types import Mode, Query
 from tests.conftest import build_index, write_jsonl
 
@@ -93,6 +94,34 @@ def test_a_completed_query_finds_what_the_whole_word_finds(engine: SearchEngine)
         assert typed.hits[0].id == "salmon"
         if mode is Mode.KEYWORD:
             assert literal.hits == []
+
+
+@pytest.mark.parametrize("typed", ["salm", "moun", "riv", "nect", "necta", "a bird over moun", "lives in the riv"])
+@pytest.mark.parametrize("mode", [Mode.HYBRID, Mode.SEMANTIC])
+def test_what_was_typed_stays_if_it_is_found_and_something_is_nearer_to_it(
+    engine: SearchEngine, monkeypatch: pytest.MonkeyPatch, typed: str, mode: Mode
+) -> None:
+    longer = completion(engine, Query(typed, mode=Mode.KEYWORD, complete=True))
+    assert longer is not None
+    found = WeakSimilarity(threshold=-1.0, queries=1)
+    monkeypatch.setattr(engine, "manifest", engine.manifest.model_copy(update={"weak_similarity": found}))
+    outcomes = engine.search([Query(text, mode=mode) for text in (typed, longer)])
+    nearest = [float(outcome.dense.scores.max()) for outcome in outcomes if outcome.dense is not None]
+    expected = longer if nearest[1] > nearest[0] else None
+    assert completion(engine, Query(typed, mode=mode, complete=True)) == expected
+
+
+def test_the_last_word_is_taken_to_be_unfinished_before_it_is_taken_to_be_misspelled(
+    tmp_path: Path, tiny_model: Path, tiny_encoder: Encoder
+) -> None:
+    texts = ["multiple values", "a pool for multiprocessing"]
+    source = write_jsonl(tmp_path / "a.jsonl", [{"id": str(row), "text": text} for row, text in enumerate(texts)])
+    build_index(tmp_path / "a", source, model=tiny_model)
+    engine = SearchEngine.open(tmp_path / "a", encoder=tiny_encoder)
+    assert suggestion(engine, Query("multipro", mode=Mode.KEYWORD)) == "multiprocessing"
+    assert suggestion(engine, Query("multipel", mode=Mode.KEYWORD)) == "multiple"
+    assert suggestion(engine, Query("multipel numbers", mode=Mode.KEYWORD)) == "multiple numbers"
+    engine.close()
 
 
 def test_words_of_excluded_documents_complete_nothing(engine: SearchEngine) -> None:

@@ -24,6 +24,16 @@ def test_a_wrapped_paragraph_becomes_one_line(width: int, indentation: str) -> N
     assert unwrapped(wrapped) == [indentation + PROSE]
 
 
+@pytest.mark.parametrize("end", [".", "?", "!", ".)", '."'])
+def test_two_spaces_after_a_sentence_align_nothing(end: str) -> None:
+    wrapped = (
+        f"returning a list containing the resulting substrings{end}  If\n"
+        "capturing parentheses are used in pattern, then the text of all\n"
+        f"groups in the pattern is returned as part of the resulting list{end}"
+    )
+    assert unwrapped(wrapped) == [wrapped.replace("\n", " ")]
+
+
 def test_paragraphs_stay_apart() -> None:
     wrapped = "\n\n".join(textwrap.fill(PROSE, 72) for _ in range(3))
     assert unwrapped(wrapped) == ["\n\n".join([PROSE] * 3)]

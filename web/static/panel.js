@@ -34,12 +34,30 @@ export function keepPanel(url) {
   if (path) url.searchParams.set(PARAMETER, path);
 }
 
+/** An address of the search page without the open page. */
+export function resultsOf(address) {
+  const url = new URL(address);
+  url.searchParams.delete(PARAMETER);
+  return url.href;
+}
+
+/** Mark the result that the panel shows. */
+function markOpened() {
+  const id = shownAddress && new URL(shownAddress).searchParams.get("id");
+  for (const item of document.querySelectorAll("#answer [data-document]")) {
+    const link = item.querySelector("a.open");
+    if (item.dataset.document === id) link.setAttribute("aria-current", "true");
+    else link.removeAttribute("aria-current");
+  }
+}
+
 /** Show the page that the address names, or close the panel. again: even if it is shown already. */
 export async function syncPanel({ again = false, focus = false } = {}) {
   const url = openAddress();
   if (!url) return hide();
   if (url.href === shownAddress && !again) return;
   shownAddress = url.href;
+  markOpened();
   panel.hidden = false;
   panel.classList.toggle("map", url.pathname === `${root}/map`);
   document.body.classList.add("panel-open");
@@ -83,6 +101,7 @@ function hide() {
   panel.replaceChildren();
   document.body.classList.remove("panel-open");
   shownAddress = null;
+  markOpened();
   (opener?.isConnected ? opener : document.querySelector("#answer")).focus({ preventScroll: true });
   opener = null;
 }
@@ -90,9 +109,8 @@ function hide() {
 /** Close the panel. */
 export function closePanel() {
   if (panel.hidden) return;
-  const url = new URL(location);
-  url.searchParams.delete(PARAMETER);
-  history.pushState(null, "", url);
+  // replaced, so that Back does not open it again
+  history.replaceState(null, "", resultsOf(location));
   hide();
 }
 
@@ -115,5 +133,6 @@ document.addEventListener("click", (event) => {
 
 // labels and adaptation change what a domain has learned
 document.addEventListener("shown", () => {
+  markOpened();
   if (openAddress()?.pathname === `${root}/learned`) syncPanel({ again: true });
 });

@@ -5,7 +5,7 @@ import "./compare.js";
 import { failure, fetchPage, isBrowserClick, queryOf, reveal } from "./page.js";
 import { isOn, showSettings } from "./settings.js";
 import { closeSuggestions, remember, suggest } from "./suggest.js";
-import { closePanel, keepPanel, syncPanel } from "./panel.js";
+import { closePanel, keepPanel, resultsOf, syncPanel } from "./panel.js";
 import { t } from "./texts.js";
 
 const form = document.querySelector("form.search");
@@ -13,6 +13,8 @@ const input = form.elements.query;
 let main = document.querySelector("#answer");
 let pending = new AbortController();
 let timer = 0;
+/** The address of the results that are shown. */
+let shownResults = resultsOf(new URL(location));
 
 const TYPING_PAUSE_MS = 250;
 
@@ -50,8 +52,10 @@ async function show(url, { historyEntry, isTyping = false }) {
     document.title = page.title;
     const completed = main.querySelector(".completed a")?.textContent;
     if (completed) url.searchParams.set("query", completed);
+    shownResults = resultsOf(url);
   } catch (error) {
     if (error.name === "AbortError") return false;
+    shownResults = null;
     showError(t("error.no-answer"), t("error.no-answer-detail"));
   }
   if (historyEntry === "push") history.pushState(null, "", url);
@@ -132,16 +136,18 @@ document.addEventListener("click", (event) => {
   const link = event.target.closest(".pages a, a[data-in-place]");
   if (!link || event.defaultPrevented || isBrowserClick(event)) return;
   event.preventDefault();
-  follow(new URL(link.href));
+  follow(new URL(link.href), link.dataset.facet);
 });
 
-/** Show the results of a link on the page. */
-async function follow(url) {
+/** Show the results of a link on the page. facet: the value that it chose, which keeps the focus. */
+async function follow(url, facet) {
   keepPanel(url);
   if (!(await show(url, { historyEntry: "push" }))) return;
   fillForm(url);
   scrollTo(0, 0);
-  main.focus({ preventScroll: true });
+  const chosen = facet && main.querySelector(`[data-facet="${CSS.escape(facet)}"]`);
+  chosen?.closest("details")?.setAttribute("open", "");
+  (chosen?.checkVisibility() ? chosen : main).focus({ preventScroll: true });
 }
 
 // the skip link must not add a history entry
@@ -154,7 +160,8 @@ addEventListener("popstate", () => {
   const url = new URL(location);
   fillForm(url);
   syncPanel();
-  show(url, { historyEntry: "none" });
+  // where only the panel opened or closed, the results stay, and so does the focus on one of them
+  if (resultsOf(url) !== shownResults) show(url, { historyEntry: "none" });
 });
 
 /** Set the form's fields from an address. */

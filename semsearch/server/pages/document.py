@@ -74,24 +74,17 @@ def blueprint(service: SearchService) -> Blueprint:
         except QueryError as error:
             raise FieldProblem([FieldError(field="query", message=str(error))]) from None
         explained = explain(service, name, query, doc_id, abandoned=client_disconnected())
-        components = (
-            ()
-            if explained is None
-            else (
-                explained.dense,
-                explained.adaptation,
-                explained.votes,
-                explained.tokens,
-                explained.lexical,
-                explained.score,
-            )
-        )
+        components: list[float] = []
+        if explained is not None:
+            given = explained.dense, explained.adaptation, explained.votes, explained.tokens, explained.lexical
+            components = [value for value in (*given, explained.score) if value is not None]
         return html(
             "explanation.html",
             query=params.query,
             back=url_for("search_page.search", query=params.query, index=name),
             explanation=explained,
-            scale=max([MIN_BAR_SCALE, *(abs(value) for value in components if value is not None)]),
+            scale=max([MIN_BAR_SCALE, *map(abs, components)]),
+            has_negative=min(components, default=0) < 0,
             depth=depth,
         )
 

@@ -38,7 +38,9 @@ MAX_FIELDS = 4
 """Metadata fields shown below a hit."""
 MAX_FIELD_CHARS = 60
 """Length of a metadata value that is shown below a hit; longer values are left out."""
-MAX_FACET_VALUES = 8
+FIRST_FACET_VALUES = 8
+"""Values of a facet that are in view."""
+MAX_FACET_VALUES = 30
 """Values of a facet that are offered as filters."""
 MAX_SORT_FIELDS = 6
 """Fields that are offered for sorting."""
@@ -150,6 +152,7 @@ def blueprint(service: SearchService, keys: WriteKeys) -> Blueprint:
             sort_fields=_sort_fields(manifest.facets, outcome.hits, params.sort),
             matching=answer.matching,
             facets={field: _facet_values(field, facet, query.filter) for field, facet in outcome.facets.items()},
+            first_facet_values=FIRST_FACET_VALUES,
             counted=max((facet.documents for facet in outcome.facets.values()), default=0),
             notes=[_in_language(note) for note in outcome.notes],
             first=query.offset + 1,

@@ -152,8 +152,8 @@ class SearchRequest(BaseModel):
     )
     complete: bool = Field(
         False,
-        description="Whether the query is still being typed: if it is not found, and no document has its last word, a"
-        " frequent word that begins with it is searched",
+        description="Whether the query is still being typed: if no document has its last word, a frequent word that"
+        " begins with it is searched, unless a document is nearer to what was typed",
     )
     filter: FilterField = Field(
         None,
