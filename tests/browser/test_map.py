@@ -56,7 +56,7 @@ def position_of(page: Page, title: str) -> Position:
 
 def test_the_map_in_the_side_panel_follows_the_search(page: Page) -> None:
     page.goto("/?query=something+to+sit+on")
-    page.get_by_role("link", name="Map of the results", exact=True).click()
+    page.get_by_role("link", name="Show on a map of all documents", exact=True).click()
     page.wait_for_function(f"() => ({COUNT_DRAWN})() > 500")
     numbers = page.locator("#panel details")
     numbers.locator("summary").click()
@@ -114,7 +114,7 @@ def test_a_query_is_shown_before_and_after_adaptation(page: Page) -> None:
     page.locator("[data-relevance='1']").nth(9).click()
     page.get_by_role("button", name="Adapt").click()
     expect(page.locator(".message")).to_contain_text("Learned from your marks")
-    page.get_by_role("link", name="Map of the results", exact=True).click()
+    page.get_by_role("link", name="Show on a map of all documents", exact=True).click()
     expect(page.locator(".moved-query")).to_contain_text(
         re.compile(r"Adaptation moves your query by [\d.]+% of the map")
     )
@@ -152,6 +152,6 @@ def test_the_map_is_drawn_anew_when_the_index_has_changed(page: Page) -> None:
 def test_an_index_without_a_map_says_what_to_do(page: Page) -> None:
     page.goto("/?query=a+chair&index=b")
     expect(page.locator(".hits li").first).to_be_visible()
-    expect(page.get_by_role("link", name="Map of the results", exact=True)).to_have_count(0)
+    expect(page.get_by_role("link", name="Show on a map of all documents", exact=True)).to_have_count(0)
     page.goto("/map?index=b")
     expect(page.locator("#answer")).to_contain_text("has no map: build it again")

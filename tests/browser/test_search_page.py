@@ -233,7 +233,7 @@ def test_more_results_are_a_page_away(page: Page) -> None:
     page.locator("a[rel=next]").click()
     expect(page.locator(".summary")).to_contain_text("Page 2, from result 11")
     page.go_back()
-    expect(page.locator(".summary")).to_contain_text("The best 10")
+    expect(page.locator(".summary")).to_contain_text("Results 1 to 10")
 
 
 def test_another_index_can_be_chosen(page: Page) -> None:
