@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,8 @@ from semsearch.search.encoder_fit import measure_encoder_fit
 from semsearch.search.unrelated_queries import gibberish
 from semsearch.search.weak_matches import is_weak, measure_weak_similarity
 from semsearch.storage.manifest import WeakSimilarity
-from semsearch.types import Hit, Passage, Vectors
+from semsearch.text.tokens import Term, content_terms
+from semsearch.types import Vectors
 
 RESULTS = 10
 OTHERS = 8
@@ -38,14 +40,19 @@ GIBBERISH = 70
 MAX_OWN, MIN_OTHER = 0.03, 0.9
 
 
+def has_all(texts: Sequence[str], terms: Sequence[Term]) -> bool:
+    """Whether one of the texts has all terms."""
+    return any({*terms} <= {*content_terms(text)} for text in texts)
+
+
 def share_weak(texts: Sequence[str], vectors: Vectors, dataset: Dataset, threshold: WeakSimilarity) -> float:
     """Share of queries whose best match in a data set is weak. vectors: (n, dim), unit rows."""
     cosines = vectors @ dataset.documents.T
     weak = 0
     for text, of_query in zip(texts, cosines, strict=True):
         rows = np.argpartition(-of_query, min(RESULTS, len(of_query) - 1))[:RESULTS]
-        hits = [Hit("", "", Passage(dataset.texts.documents[row], 0, 0), 0.0, "", {}) for row in rows.tolist()]
-        weak += is_weak(text, float(of_query.max()), hits, threshold)
+        texts_found = [dataset.texts.documents[row] for row in rows.tolist()]
+        weak += is_weak(text, float(of_query.max()), partial(has_all, texts_found), threshold)
     return weak / len(texts)
 
 

@@ -568,7 +568,12 @@ class SearchEngine:
             facets=counts,
             completed=None,
             did_you_mean=None,
-            is_weak=is_weak(query.text, _best_similarity(result), hits, self.manifest.weak_similarity),
+            is_weak=is_weak(
+                query.text,
+                _best_similarity(result),
+                lambda terms: self.corpus.has_all_terms(page.passages, terms),
+                self.manifest.weak_similarity,
+            ),
             notes=notes,
             seconds={"rank": ranked - started, "fetch": perf_counter() - ranked, "explain": 0.0},
         )

@@ -409,10 +409,11 @@ class _PassageTexts:
 
 def _pinned_row(text: str, corpus: Corpus, allowed: AllowedRows) -> int:
     """The row of the first passage of the document whose id is the query; -1 if there is none or it is not allowed."""
-    rows = corpus.passage_rows(text.strip())
-    if not len(rows):
-        # an id that was copied from a page may hold invisible characters
-        rows = corpus.passage_rows(remove_invisible(text).strip())
+    # an id that was copied from a page may hold invisible characters
+    for doc_id in dict.fromkeys((text.strip(), remove_invisible(text).strip())):
+        rows = corpus.passage_rows(doc_id)
+        if len(rows):
+            break
     return int(rows[0]) if len(rows) and allowed.passages[rows[0]] else -1
 
 

@@ -6,14 +6,14 @@ to queries of everyday life and to random letters; a match must be nearer. Does 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from semsearch.search.unrelated_queries import EVERYDAY, gibberish
 from semsearch.storage.manifest import EncoderFit, WeakSimilarity
-from semsearch.text.tokens import content_terms
-from semsearch.types import Hit, Scores, Vectors
+from semsearch.text.tokens import Term, content_terms
+from semsearch.types import Scores, Vectors
 
 RANDOM_QUERIES = 40
 FLAGGED = 0.9
@@ -45,13 +45,19 @@ def _best_cosines(queries: Vectors, vectors: Vectors) -> Scores:
     return best
 
 
-def is_weak(query: str, best_similarity: float | None, hits: Iterable[Hit], threshold: WeakSimilarity | None) -> bool:
+def is_weak(
+    query: str,
+    best_similarity: float | None,
+    has_all: Callable[[Sequence[Term]], bool],
+    threshold: WeakSimilarity | None,
+) -> bool:
     """Whether a query's best match is so far from it that it is likely to have nothing to do with it.
 
-    best_similarity: the highest cosine of a passage; None for keyword search, whose matches share words. A match is
-    never weak if one of the hits has all words of the query: codes and names may be far from everything by vectors.
+    best_similarity: the highest cosine of a passage; None for keyword search, whose matches share words.
+    has_all: whether one of the results has all of these terms. A match is then never weak: codes and names may be far
+    from everything by vectors.
     """
     if threshold is None or best_similarity is None or best_similarity >= threshold.threshold:
         return False
-    words = set(content_terms(query))
-    return not words or not any(words <= set(content_terms(f"{hit.title} {hit.passage.text}")) for hit in hits)
+    terms = list(dict.fromkeys(content_terms(query)))
+    return not terms or not has_all(terms)

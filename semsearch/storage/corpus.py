@@ -397,6 +397,19 @@ class Corpus:
         )
         return min(round(frequency), *(self.frequency((stem,)) for stem in term))
 
+    def has_all_terms(self, rows: Rows, terms: Sequence[Term]) -> bool:
+        """Whether the passage in one of these rows, (n,), has all terms, of which there is at least one."""
+        if not all(map(self.frequency, terms)):
+            return False
+        query = KeywordQuery(tuple(terms), ())
+        for segment, _, segment_rows in self._by_segment(rows):
+            mask = np.zeros(segment.vectors.count, bool)
+            mask[segment_rows] = True
+            found, _ = _fulltext(segment).search(query, 1, allowed=mask)
+            if len(found):
+                return True
+        return False
+
     def similar_stems(self, stem: str, edits: int, k: int, *, allowed: AllowedRows) -> Rows:
         """As `FullText.similar_stems`, over all segments; of the up to k passages of each, the allowed ones."""
         return self._allowed_of_each(lambda fulltext: fulltext.similar_stems(stem, edits, k), allowed)

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import regex
 from Stemmer import Stemmer
@@ -42,6 +42,7 @@ _PLAIN_WORD = re.compile(
     r"(?P<mark>\+\+(?![A-Za-z])|\+(?![A-Za-z0-9+])|#(?![A-Za-z0-9]))?"
 )
 """Equal to `_WORD` for ASCII text, and faster."""
+_SIGNS_TO_SPACES = {code: " " for code in range(128) if not chr(code).isalnum()}
 SIGNS = ".#@$-+"
 """The ASCII characters other than letters and digits that a stem may hold."""
 _KEPT_CLASSES = frozenset({0, 7, 8, 9, *range(84, 133)})
@@ -91,11 +92,11 @@ _QUOTATION_MARK = regex.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(NamedTuple):
     """One word, or one character of a script without spaces.
 
-    A word with a sign, such as `.net` or `notepad++`, is followed by the token of the word without it.
+    A word with a sign, such as `.net` or `notepad++`, is followed by the token of the word without it. A tuple, which
+    is made three times as fast as a frozen dataclass: a text has hundreds.
     """
 
     stem: str
@@ -172,11 +173,29 @@ def match_spans(text: str, stems: frozenset[str]) -> list[tuple[int, int, str]]:
 
     Of a word with a sign and the same word without it, both among the stems, only the first is returned.
     """
+    if text.isascii() and all(stem.isalnum() for stem in stems):
+        lower = text.lower()
+        words = [word for word in {*lower.translate(_SIGNS_TO_SPACES).split()} if stem_word(word) in stems]
+        # a single letter with a sign is another word than the letter
+        if all(len(word) > 1 for word in words):
+            return sorted(
+                (start, start + len(word), stem_word(word)) for word in words for start in _starts(word, lower)
+            )
     spans: list[tuple[int, int, str]] = []
     for token in tokenize(text):
         if token.stem in stems and not (spans and token.start < spans[-1][1]):
             spans.append((token.start, token.stop, token.stem))
     return spans
+
+
+def _starts(word: str, text: str) -> Iterator[int]:
+    """Yield where a word of letters and digits begins in an ASCII text, not as a part of a longer word."""
+    start = text.find(word)
+    while start >= 0:
+        stop = start + len(word)
+        if not text[start - 1 : start].isalnum() and not text[stop : stop + 1].isalnum():
+            yield start
+        start = text.find(word, stop)
 
 
 @lru_cache(maxsize=256)

@@ -23,6 +23,7 @@ from semsearch.storage.documents import DocumentStore, DocumentWriter
 from semsearch.storage.fulltext import FullText
 from semsearch.storage.manifest import IndexRecord
 from semsearch.storage.vectors import IndexType, VectorIndex
+from semsearch.text.tokens import content_terms
 from semsearch.types import Document, Mask, Passage, Rows, Scores, Vectors
 from tests.adapters.test_adapter import unit_rows
 
@@ -297,6 +298,25 @@ def test_later_pages_of_a_keyword_search_never_change_earlier_ones(furniture: Co
         rows, scores = furniture.search_keywords(query, k)
         assert rows.tolist() == all_rows[:k].tolist()
         assert scores.tolist() == all_scores[:k].tolist()
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_some_rows_have_all_terms_if_the_text_of_one_has_them(world: World, seed: int) -> None:
+    draw = random.Random(seed)
+    live = world.corpus.live_rows.tolist()
+    rows = np.array(draw.sample(live, 10), np.int64)
+    texts = world.corpus.encoder_texts(rows)
+    others = world.corpus.encoder_texts(np.array(draw.sample(live, 2), np.int64))
+    known = [
+        term
+        for text in (draw.choice([*texts, others[0]]), draw.choice([*texts, others[1]]))
+        for term in content_terms(text)
+    ]
+    terms = draw.sample(known, min(len(known), draw.randint(1, 3)))
+    expected = any({*terms} <= {*content_terms(text)} for text in texts)
+    assert world.corpus.has_all_terms(rows, terms) is expected
+    assert not world.corpus.has_all_terms(rows, [*terms, ("unknown",)])
+    assert not world.corpus.has_all_terms(rows[:0], terms)
 
 
 @pytest.mark.parametrize("query_filter", [None, {"field": "n", "lt": 80}, {"field": "n", "lt": -80}])

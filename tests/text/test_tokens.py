@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
-from semsearch.text.tokens import MAX_PAIRS, MAX_PHRASES, MAX_TERMS, parse_query, quoted_phrases, tokenize
+from semsearch.text.tokens import (
+    MAX_PAIRS,
+    MAX_PHRASES,
+    MAX_TERMS,
+    match_spans,
+    parse_query,
+    quoted_phrases,
+    tokenize,
+)
 
 
 @pytest.mark.parametrize(
@@ -186,3 +196,38 @@ def test_a_phrase_is_looked_up_once_and_those_after_the_first_ones_are_words() -
 def test_a_sign_makes_another_word(text: str, stems: list[str]) -> None:
     assert [token.stem for token in tokenize(text)] == stems
     assert [token.stem for token in tokenize(f"{text} é")] == [*stems, "e"]
+
+
+WORDS = [
+    "split",
+    "Splits",
+    "splitting",
+    "unsplit",
+    "c",
+    "C++",
+    "c#",
+    ".NET",
+    "net",
+    "x2",
+    "2",
+    "$5",
+    "a",
+    "os.path",
+    "é",
+]
+
+
+@given(
+    st.lists(st.sampled_from([*WORDS, "_", "-", ".", " ", "\n", "\x00", "+", "#"]), max_size=20).map("".join),
+    st.sets(st.sampled_from(WORDS)),
+)
+@example("split splits split", {"split"})
+@example("c c++ c#", {"c"})
+@example("notsplit split_it split", {"split"})
+def test_the_words_of_a_text_are_matched_where_its_tokens_are(text: str, words: set[str]) -> None:
+    stems = frozenset(token.stem for word in words for token in tokenize(word))
+    expected: list[tuple[int, int, str]] = []
+    for token in tokenize(text):
+        if token.stem in stems and not (expected and token.start < expected[-1][1]):
+            expected.append((token.start, token.stop, token.stem))
+    assert match_spans(text, stems) == expected
