@@ -5,8 +5,8 @@
 
 DATA_DIR holds domains/NAME in BEIR's layout; passages are made of its texts as in benchmark_keywords.py, with random
 vectors, which nothing here reads. In each query one word of five or more letters is misspelled (a letter left out,
-doubled, replaced or exchanged with the next), or its last word is cut after three letters or more. Prints, for those of
-which no passage has the result, milliseconds (median, mean, 99th percentile) and how often the original word came back.
+doubled, replaced or exchanged with the next), or its last word is cut after three letters or more. Prints, for those
+that are corrected or completed, milliseconds (median, mean, 99th percentile) and how often the original word came back.
 """
 
 from __future__ import annotations

@@ -133,7 +133,7 @@ class Query:
     """Least score of a returned document; None for no limit. Scores of different modes have different scales."""
     complete: bool = False
     """Whether the text is still being typed: if no passage has its last word, a frequent word that begins with it is
-    searched, unless something is nearer to what was typed."""
+    searched, unless that is found and something is nearer to it."""
 
     def __post_init__(self) -> None:
         """Raise QueryError for a text that is blank or not Unicode, an invalid domain, or a number out of range."""

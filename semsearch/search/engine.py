@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -323,12 +324,13 @@ class SearchEngine:
             completion = completed(query.text, self.corpus, allowed) if query.complete else None
             if completion is not None:
                 longer = replace(query, text=completion, complete=False)
-                [found] = self.search([longer], facets=facets, stages=stages, on_encoder_error=on_encoder_error)
-                nearest = _best_similarity(found.dense)
-                # what was typed may be a word of its own, to which something is nearer
-                if not is_found or (similarity is not None and nearest is not None and nearest > similarity):
-                    outcomes.append(replace(found, query=query, completed=completion))
-                    continue
+                with suppress(EncoderError):  # what was typed is answered already
+                    [found] = self.search([longer], facets=facets, stages=stages, on_encoder_error=on_encoder_error)
+                    nearest = _best_similarity(found.dense)
+                    # what was typed may be a word of its own, to which something is nearer
+                    if not is_found or (similarity is not None and nearest is not None and nearest > similarity):
+                        outcomes.append(replace(found, query=query, completed=completion))
+                        continue
             if correct and not is_found:
                 outcome = replace(outcome, did_you_mean=corrected(query.text, self.corpus, allowed))
             outcomes.append(outcome)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterable
 
+import regex
 from rapidfuzz.distance import OSA
 
 from semsearch.storage.corpus import AllowedRows, Corpus
-from semsearch.text.tokens import Token, fold, tokenize
+from semsearch.text.tokens import UNSPACED, Token, fold, tokenize
 from semsearch.types import Rows
 
 MIN_LETTERS = 4
@@ -24,7 +25,8 @@ CANDIDATE_PASSAGES = 50
 """Passages that are looked at for each unknown word."""
 MAX_CHARACTERS = 2_000
 """Of each of them, from its beginning."""
-_WORD = re.compile(r"[^\W\d_]+")
+_WORD = regex.compile(rf"[[\p{{L}}\p{{N}}]--[{UNSPACED}]][[\p{{L}}\p{{N}}\p{{M}}]--[{UNSPACED}]]*", regex.V1)
+"""The words that `tokenize` finds, apart from signs."""
 
 
 def corrected(query: str, corpus: Corpus, allowed: AllowedRows) -> str | None:
@@ -71,9 +73,9 @@ def _longer(word: str, corpus: Corpus, allowed: AllowedRows) -> str | None:
     # a stem has no ending, so what is typed may already be longer than it
     for known in dict.fromkeys([beginning, beginning[: max(MIN_BEGINNING, len(beginning) - LETTERS_OF_ENDING)]]):
         rows = corpus.stems_beginning(known, CANDIDATE_PASSAGES, allowed=allowed)
-        words = [other for other in _words(rows, corpus) if fold(other).startswith(beginning)]
-        if words:
-            return min(words, key=lambda other: (-_frequency(other, corpus), len(other), other))
+        words = {other for other in _words(rows, corpus) if fold(other).startswith(beginning)}
+        if found := _most_frequent(words, corpus):
+            return found
     return None
 
 
@@ -92,19 +94,21 @@ def _most_similar(word: str, stem: str, corpus: Corpus, allowed: AllowedRows) ->
     edits = 1 if len(word) < TWO_EDITS_FROM else 2
     rows = corpus.similar_stems(stem, edits, CANDIDATE_PASSAGES, allowed=allowed)
     distances = {other: OSA.distance(word.lower(), other, score_cutoff=edits) for other in _words(rows, corpus)}
-    least = min(distances.values(), default=edits + 1)
-    if least > edits:
-        return None
-    nearest = [other for other, distance in distances.items() if distance == least]
-    return min(nearest, key=lambda other: (-_frequency(other, corpus), other))
+    for distance in range(edits + 1):
+        nearest = {other for other, of_other in distances.items() if of_other == distance}
+        if found := _most_frequent(nearest, corpus):
+            return found
+    return None
 
 
 def _words(rows: Rows, corpus: Corpus) -> set[str]:
     """The words of letters of passages, in lower case."""
-    return {word for text in corpus.encoder_texts(rows) for word in _WORD.findall(text[:MAX_CHARACTERS].lower())}
+    texts = (text[:MAX_CHARACTERS].lower() for text in corpus.encoder_texts(rows))
+    return {word for text in texts for word in _WORD.findall(text) if word.isalpha()}
 
 
-def _frequency(word: str, corpus: Corpus) -> int:
-    """The number of passages with the stem of a word."""
-    tokens = tokenize(word)
-    return corpus.frequency((tokens[0].stem,)) if tokens else 0
+def _most_frequent(words: Iterable[str], corpus: Corpus) -> str | None:
+    """The word that most passages have, of several the shortest; None if no passage has one of them."""
+    frequencies = {word: corpus.frequency((token.stem,)) for word in words for token in tokenize(word)[:1]}
+    found = [word for word, frequency in frequencies.items() if frequency]
+    return min(found, key=lambda word: (-frequencies[word], len(word), word), default=None)

@@ -399,8 +399,6 @@ class Corpus:
 
     def has_all_terms(self, rows: Rows, terms: Sequence[Term]) -> bool:
         """Whether the passage in one of these rows, (n,), has all terms, of which there is at least one."""
-        if not all(map(self.frequency, terms)):
-            return False
         query = KeywordQuery(tuple(terms), ())
         for segment, _, segment_rows in self._by_segment(rows):
             mask = np.zeros(segment.vectors.count, bool)

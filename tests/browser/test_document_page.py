@@ -59,8 +59,10 @@ def test_a_result_opens_in_the_side_panel_at_its_passage(page: Page) -> None:
     expect(panel.locator(".passage")).to_contain_text("Kingfishers dive")
     page.get_by_role("button", name="Close").click()
     expect(panel).to_be_hidden()
+    # it does not open again
     page.go_back()
-    expect(panel.locator(".passage")).to_contain_text("Kingfishers dive")
+    expect(link).to_be_visible()
+    expect(panel).to_be_hidden()
 
 
 def test_the_side_panel_stays_open_during_another_search(page: Page) -> None:

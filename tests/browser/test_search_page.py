@@ -36,6 +36,11 @@ def expect_first(page: Page, title: str) -> None:
     expect(page.locator(".hits a.open").first).to_have_text(title)
 
 
+def expect_script(page: Page) -> None:
+    """Wait until the page's script handles keys and sends the form; before, the browser does."""
+    expect(page.locator("#query")).to_have_attribute("role", "combobox")
+
+
 def test_typing_searches_and_the_address_can_be_shared(page: Page, browser: Browser) -> None:
     page.goto("/")
     expect(page.locator("#query")).to_be_focused()
@@ -100,6 +105,7 @@ def test_an_older_answer_never_overwrites_a_newer_one(page: Page) -> None:
     held: list[Route] = []
     page.route("**/?query=kitten*", lambda route: held.append(route))  # noqa: PLW0108 - a method takes no marks
     page.goto("/")
+    expect_script(page)
     page.fill("#query", "kitten")
     page.press("#query", "Enter")
     page.fill("#query", "puppy")
@@ -114,7 +120,7 @@ def test_an_older_answer_never_overwrites_a_newer_one(page: Page) -> None:
 
 def test_arrow_keys_move_through_the_results_and_enter_opens_one(page: Page) -> None:
     page.goto("/?query=kitten")
-    expect(page.locator("#query")).to_have_attribute("role", "combobox")  # the script runs: it handles the keys
+    expect_script(page)
     page.locator("main").click(position={"x": 5, "y": 5})
     page.keyboard.press("/")
     expect(page.locator("#query")).to_be_focused()
@@ -279,6 +285,7 @@ def test_without_a_script_it_is_a_form(browser: Browser, address: str) -> None:
 
 def test_an_unreachable_server_is_reported_until_it_answers_again(page: Page) -> None:
     page.goto("/")
+    expect_script(page)
     page.route("**/?query=*", lambda route: route.abort())
     page.fill("#query", "kitten")
     page.press("#query", "Enter")
@@ -291,6 +298,7 @@ def test_an_unreachable_server_is_reported_until_it_answers_again(page: Page) ->
 def test_an_overloaded_server_is_reported(page: Page) -> None:
     refusal = '<main id="answer"><section role="alert">Service Unavailable</section></main>'
     page.goto("/")
+    expect_script(page)
     page.route("**/?query=*", lambda route: route.fulfill(status=503, content_type="text/html", body=refusal))
     page.fill("#query", "kitten")
     page.press("#query", "Enter")
@@ -351,9 +359,10 @@ def test_a_chosen_filter_keeps_the_focus_so_that_another_can_be_chosen(page: Pag
 
 
 def test_the_opened_result_is_marked_and_has_the_focus_again_when_it_is_closed(page: Page) -> None:
+    page.goto("/")
     page.goto("/?query=animal")
     second = page.locator(".hits a.open").nth(1)
-    for close in (lambda: page.keyboard.press("Escape"), page.go_back):
+    for close in (lambda: page.keyboard.press("Escape"), page.go_back, page.get_by_role("button", name="Close").click):
         second.click()
         expect(page.locator("#panel h1")).to_be_visible()
         expect(page.locator(".hits [aria-current]")).to_have_count(1)
@@ -362,12 +371,33 @@ def test_the_opened_result_is_marked_and_has_the_focus_again_when_it_is_closed(p
         expect(page.locator("#panel")).to_be_hidden()
         expect(second).to_be_focused()
         expect(page.locator(".hits [aria-current]")).to_have_count(0)
-    # it was closed with Escape, so Back does not open it again
-    second.click()
-    expect(page.locator("#panel h1")).to_be_visible()
+    # several in turn are closed at once, and leave nothing in the history
+    for title in ("Cat", "Dog"):
+        page.locator(".hits").get_by_role("link", name=title).click()
+        expect(page.locator("#panel h1")).to_have_text(title)
     page.keyboard.press("Escape")
+    expect(page.locator("#panel")).to_be_hidden()
+    expect(page).to_have_url(re.compile(r"/\?query=animal$"))
+    page.go_back()
+    expect(page).to_have_url(re.compile("/$"))
+
+
+def test_closing_the_panel_ends_a_search_that_has_no_answer_yet(page: Page) -> None:
+    page.goto("/?query=kitten")
+    page.locator(".hits a.open").first.click()
+    expect(page.locator("#panel h1")).to_have_text("Cat")
+    held: list[Route] = []
+    page.route("**/?query=puppy*", lambda route: held.append(route))  # noqa: PLW0108 - a method takes no marks
+    page.fill("#query", "puppy")
+    expect(page.locator("#answer")).to_have_attribute("aria-busy", "true")
     page.go_back()
     expect(page.locator("#panel")).to_be_hidden()
+    expect(page.locator("#query")).to_have_value("kitten")
+    for route in held:
+        route.fulfill(content_type="text/html", body='<main id="answer">a late answer</main>')
+    expect(page.locator("#answer")).not_to_have_attribute("aria-busy", "true")
+    expect_first(page, "Cat")
+    expect(page).to_have_url(re.compile(r"/\?query=kitten$"))
 
 
 def test_filters_are_chips_that_can_be_removed_one_by_one(page: Page) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from semsearch.encoders.encoder import Encoder
+from semsearch.errors import EncoderError
 from semsearch.filters.expression import parse_filter
 from semsearch.search.engine import SearchEngine
+from semsearch.search.ranking import DenseResult
 from semsearch.storage.manifest import WeakSimilarity
 from semsearch.types import Mode, Query
 from tests.conftest import build_index, write_jsonl
@@ -122,6 +125,43 @@ def test_the_last_word_is_taken_to_be_unfinished_before_it_is_taken_to_be_misspe
     assert suggestion(engine, Query("multipel", mode=Mode.KEYWORD)) == "multiple"
     assert suggestion(engine, Query("multipel numbers", mode=Mode.KEYWORD)) == "multiple numbers"
     engine.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "typed", "expected"),
+    [
+        ("使用multiprocessing模块来并行", "multipro", "multiprocessing"),
+        ("call multiproc2x here", "multip", None),  # a part of a code is no word
+        ("error4711code", "err", None),
+        ("सरकारी", "सरक", None),
+        ("snake_casing", "cas", "casing"),
+    ],
+)
+def test_words_are_those_that_keyword_search_finds(
+    tmp_path: Path, tiny_model: Path, tiny_encoder: Encoder, text: str, typed: str, expected: str | None
+) -> None:
+    source = write_jsonl(tmp_path / "a.jsonl", [{"id": "a", "text": text}])
+    build_index(tmp_path / "a", source, model=tiny_model)
+    engine = SearchEngine.open(tmp_path / "a", encoder=tiny_encoder)
+    assert completion(engine, Query(typed, mode=Mode.KEYWORD, complete=True)) == expected
+    assert suggestion(engine, Query(typed, mode=Mode.KEYWORD)) in {expected, None}
+    engine.close()
+
+
+def test_a_completion_that_cannot_be_encoded_leaves_what_was_typed(
+    engine: SearchEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    retrieve = engine.retrieve
+
+    def fail_for_longer(queries: Sequence[Query]) -> Sequence[DenseResult]:
+        if queries[0].text != "salm":
+            raise EncoderError("out of memory")
+        return retrieve(queries)
+
+    monkeypatch.setattr(engine, "retrieve", fail_for_longer)
+    [outcome] = engine.search([Query("salm", mode=Mode.SEMANTIC, complete=True)])
+    assert (outcome.text, outcome.completed) == ("salm", None)
+    assert outcome.hits
 
 
 def test_words_of_excluded_documents_complete_nothing(engine: SearchEngine) -> None:

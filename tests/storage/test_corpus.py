@@ -319,6 +319,23 @@ def test_some_rows_have_all_terms_if_the_text_of_one_has_them(world: World, seed
     assert not world.corpus.has_all_terms(rows[:0], terms)
 
 
+def test_a_term_of_two_characters_is_found_in_what_few_deletions_have_left(tmp_path: Path) -> None:
+    texts = ["数据库", "睡觉"] * 5
+    documents = [Document(f"d{number}", "", text, "", {}) for number, text in enumerate(texts)]
+    with DocumentWriter(tmp_path / "a.sqlite", tmp_path / "a") as writer:
+        for document in documents:
+            writer.add(document, "", [(Passage(document.text, 0, 3), 1)])
+        writer.close()
+    index = VectorIndex.exact(DIMENSION)
+    index.add(unit_rows(10, dimension=DIMENSION))
+    opened = Segment("a", index, DocumentStore(tmp_path / "a.sqlite"), FullText(tmp_path / "a"), IndexRecord())
+    rows = np.arange(9)
+    corpus = Corpus([opened], {"a": Deletions().with_documents(rows, texts[:9])})
+    assert corpus.has_all_terms(np.array([9]), [("睡", "觉")])
+    assert not corpus.has_all_terms(np.array([9]), [("数", "据")])
+    opened.close()
+
+
 @pytest.mark.parametrize("query_filter", [None, {"field": "n", "lt": 80}, {"field": "n", "lt": -80}])
 @pytest.mark.parametrize(
     ("most_read", "most_values"), [(1_000, 1_000), (1, 1_000), (7, 0)], ids=["metadata", "bitmaps", "batches"]

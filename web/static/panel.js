@@ -109,8 +109,9 @@ function hide() {
 /** Close the panel. */
 export function closePanel() {
   if (panel.hidden) return;
-  // replaced, so that Back does not open it again
-  history.replaceState(null, "", resultsOf(location));
+  // Back must not open it again
+  if (history.state?.opened) history.go(-history.state.opened);
+  else history.replaceState(null, "", resultsOf(location));
   hide();
 }
 
@@ -119,7 +120,11 @@ function openInPanel(href) {
   const target = new URL(href, location.origin);
   const url = new URL(location);
   url.searchParams.set(PARAMETER, target.pathname + target.search);
-  if (url.href !== location.href) history.pushState(null, "", url);
+  if (url.href !== location.href) {
+    // how many entries of the history ago it was closed; unknown if a search went on with an open panel
+    const opened = panelPath() ? history.state?.opened && history.state.opened + 1 : 1;
+    history.pushState(opened ? { opened } : null, "", url);
+  }
   return syncPanel({ again: true, focus: true });
 }
 

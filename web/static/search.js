@@ -146,8 +146,10 @@ async function follow(url, facet) {
   fillForm(url);
   scrollTo(0, 0);
   const chosen = facet && main.querySelector(`[data-facet="${CSS.escape(facet)}"]`);
-  chosen?.closest("details")?.setAttribute("open", "");
-  (chosen?.checkVisibility() ? chosen : main).focus({ preventScroll: true });
+  if (!chosen) return main.focus({ preventScroll: true });
+  chosen.closest("details")?.setAttribute("open", "");
+  // on a narrow screen the filters are a sheet, which is closed now
+  (chosen.checkVisibility() ? chosen : main.querySelector(".open-facets")).focus();
 }
 
 // the skip link must not add a history entry
@@ -160,8 +162,11 @@ addEventListener("popstate", () => {
   const url = new URL(location);
   fillForm(url);
   syncPanel();
-  // where only the panel opened or closed, the results stay, and so does the focus on one of them
-  if (resultsOf(url) !== shownResults) show(url, { historyEntry: "none" });
+  if (resultsOf(url) !== shownResults) return void show(url, { historyEntry: "none" });
+  // only the panel opened or closed: the results stay, and so does the focus on one of them
+  clearTimeout(timer);
+  pending.abort();
+  main.removeAttribute("aria-busy");
 });
 
 /** Set the form's fields from an address. */
@@ -229,6 +234,7 @@ const opened = new URL(location);
 if (opened.searchParams.has("taught")) {
   opened.searchParams.delete("taught");
   history.replaceState(null, "", opened);
+  shownResults = resultsOf(opened);
 }
 // letters may have been typed before this module ran
 if (document.activeElement === input && input.value !== (queryOf(new URL(location)) ?? "")) {

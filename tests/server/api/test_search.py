@@ -488,7 +488,7 @@ def test_queries_with_and_without_filters_share_a_batch(app: Flask) -> None:
 
 def test_the_page_filters_and_reports_an_invalid_filter(client: FlaskClient) -> None:
     page = client.get("/?query=animal&filter=kind+%3D+mammal").get_data(as_text=True)
-    assert "Results 1 to 3 from 3 documents that match the filters" in page
+    assert "Results 1 to 3 from a total of 3 that match the filters" in page
     assert 'value="kind = mammal"' in page
     broken = client.get("/?query=animal&filter=kind+%3D")
     assert broken.status_code == 422
