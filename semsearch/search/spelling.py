@@ -107,8 +107,8 @@ def _words(rows: Rows, corpus: Corpus) -> set[str]:
     return {word for text in texts for word in _WORD.findall(text) if word.isalpha()}
 
 
-def _most_frequent(words: Iterable[str], corpus: Corpus) -> str | None:
+def _most_frequent(candidates: Iterable[str], corpus: Corpus) -> str | None:
     """The word that most passages have, of several the shortest; None if no passage has one of them."""
-    frequencies = {word: corpus.frequency((token.stem,)) for word in words for token in tokenize(word)[:1]}
+    frequencies = {word: corpus.frequency((token.stem,)) for word in candidates for token in tokenize(word)[:1]}
     found = [word for word, frequency in frequencies.items() if frequency]
     return min(found, key=lambda word: (-frequencies[word], len(word), word), default=None)
