@@ -440,7 +440,7 @@ def demo(
     manifest = read_manifest(folder)
     with ExitStack() as stack:
         runtime: RuntimeChoice = "auto"
-        if manifest.documents <= DEMO_FIRST or len(manifest.segments) > 1:
+        if manifest.documents <= DEMO_FIRST or len(manifest.segments) > 1 or manifest.needs_measuring:
             runtime = runtime_at_once(manifest.encoder.name)
             err.print(f"{manifest.documents:,} documents can be searched; the others are indexed meanwhile")
             options = ["--device", device, *(() if threads is None else ("--threads", str(threads)))]

@@ -297,7 +297,8 @@ def compact(
     threads = threads or available_cores()
     with _begin(folder, None, to_upgrade=True) as change:
         segments = change.corpus.segments
-        is_compact = len(segments) == 1 and not change.corpus.deletions and not change.manifest.is_former
+        is_single = len(segments) == 1 and not change.corpus.deletions
+        is_compact = is_single and not change.manifest.needs_measuring and not change.manifest.is_former
         if not change.corpus.documents and change.manifest.is_former:
             raise IndexFolderError(
                 f"{folder} was written by an earlier semsearch and holds no documents any more: build the index again"
@@ -343,7 +344,7 @@ def compact(
 
         yield from change.add(counts, vectors, recipe.index, encode_queries, threads=threads)
         dropped = change.drop_ef_search()
-        manifest = change.publish()
+        manifest = change.publish(is_measured=True)
         remove_index_checkpoint(folder)
         yield UpdateResult(folder, manifest, compacted=True, dropped_ef_search=dropped)
 
@@ -432,6 +433,7 @@ class _Change:
         self._kept = {segment.name: segment for segment in before.manifest.segments}
         self._new: list[SegmentRecord] = []
         self._rounded: set[str] = set()
+        self._needs_measuring = before.manifest.needs_measuring
         self._name = f"s-{max(int(name[2:]) for name in self._kept) + 1:06d}"
 
     def new_segment(self) -> SegmentFiles:
@@ -448,6 +450,7 @@ class _Change:
             )
             before = self._deletions.get(segment.name, Deletions())
             self._deletions[segment.name] = before.with_documents(rows, passages)
+            self._needs_measuring = True
 
     def token_writer(self) -> AbstractContextManager[TokenStoreWriter | None]:
         """Return the writer of the new segment's token vectors; None if the index has none."""
@@ -487,6 +490,7 @@ class _Change:
 
         counts: its documents and passages. options: None for few vectors, which are searched exactly.
         """
+        self._needs_measuring = True
         files = self.files.segment(self._name)
         if options is None:
             record = IndexRecord(reason="few passages")
@@ -553,8 +557,8 @@ class _Change:
                 return Projection.open(files.map)
         return None
 
-    def publish(self) -> Manifest:
-        """Make this the generation that serves."""
+    def publish(self, *, is_measured: bool = False) -> Manifest:
+        """Make this the generation that serves. is_measured: whether what describes the corpus was computed anew."""
         kept = [self._with_deletions(segment) for segment in self.corpus.segments if segment.name in self._kept]
         remaining = [record for record in kept if record.deleted < record.documents]
         if not remaining and not self._new:
@@ -570,7 +574,8 @@ class _Change:
         # checksums of shared files are known already
         files = {name: file for name, file in self.manifest.files.items() if name.partition("/")[0] in shared}
         manifest = self.manifest.with_segments([*remaining, *self._new])
-        return publish(self.files, manifest.model_copy(update={"files": files}))
+        measuring = {"needs_measuring": self._needs_measuring and not is_measured}
+        return publish(self.files, manifest.model_copy(update={"files": files, **measuring}))
 
     def _with_deletions(self, segment: Segment) -> SegmentRecord:
         rows = self._deletions.get(segment.name, Deletions()).rows

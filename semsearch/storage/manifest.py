@@ -303,6 +303,10 @@ class Manifest(BaseModel):
     weak_similarity: WeakSimilarity | None = Field(
         None, description="None if the corpus was too small, or the encoder does not read its language"
     )
+    needs_measuring: bool = Field(
+        False,
+        description="Whether documents changed since basis, map, encoder fit and weak matches were computed",
+    )
     adaptation: AdaptationOptions = AdaptationOptions()
     tuned: dict[str, JsonValue] | None = Field(None, description="Why `search` and `adaptation` were chosen")
     recipe: dict[str, JsonValue] = Field({}, description="The recipe of the build, as read")

@@ -422,6 +422,29 @@ def test_a_damaged_segment_is_seen_at_the_next_opening(index: Path) -> None:
     assert "has changed since" in check(index).problems[0]
 
 
+def test_a_compaction_measures_what_an_update_has_merged_into_one_segment(index: Path) -> None:
+    before = read_manifest(index)
+    assert (before.encoder_fit, before.needs_measuring) == (None, False)
+    added(index, more(150))
+    merged = read_manifest(index)
+    assert (len(merged.segments), merged.deleted, merged.needs_measuring) == (1, 0, True)
+    added(index, more(150))  # changes nothing
+    assert read_manifest(index).needs_measuring
+    basis = (current(index) / "basis.safetensors").read_bytes()
+    *_, last = compact(index, device="cpu", threads=1)
+    assert isinstance(last, UpdateResult)
+    assert last.compacted
+    measured = read_manifest(index)
+    assert measured.encoder_fit is not None
+    assert not measured.needs_measuring
+    assert (current(index) / "basis.safetensors").read_bytes() != basis
+    *_, last = compact(index, device="cpu", threads=1)
+    assert isinstance(last, UpdateResult)
+    assert not last.compacted
+    delete(index, ["bee"])
+    assert read_manifest(index).needs_measuring
+
+
 def test_a_compaction_upgrades_an_index_of_an_earlier_version(index: Path, tiny_encoder: Encoder) -> None:
     delete(index, ["bee"])
     before = found(index, tiny_encoder)
