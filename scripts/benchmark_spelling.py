@@ -30,10 +30,9 @@ from semsearch.encoders.encoder import Encoder
 from semsearch.ingest.recipe import IndexOptions
 from semsearch.search.engine import SearchEngine
 from semsearch.search.spelling import completed, corrected
-from semsearch.types import Mode, Query, Vectors
+from semsearch.types import Mode, Query, unit_rows
 
 MIN_LETTERS = 5
-BLOCK = 100_000
 
 
 def misspelled(query: str, draw: random.Random) -> str | None:
@@ -55,16 +54,6 @@ def unfinished(query: str, draw: random.Random) -> str | None:
     return None if word is None else query[: draw.randrange(word.start() + 3, word.end())]
 
 
-def random_vectors(count: int, dimension: int) -> Vectors:
-    """Return (count, dimension) float32 rows of unit length."""
-    rng = np.random.default_rng(0)
-    vectors = np.empty((count, dimension), np.float32)
-    for start in range(0, count, BLOCK):
-        block = rng.standard_normal((min(BLOCK, count - start), dimension), np.float32)
-        vectors[start : start + len(block)] = block / np.linalg.norm(block, axis=1, keepdims=True)
-    return vectors
-
-
 def measure(folder: Path, queries: list[str], encoder: Encoder) -> None:
     """Print the figures of an index."""
     engine = SearchEngine.open(folder, encoder=encoder)
@@ -73,23 +62,22 @@ def measure(folder: Path, queries: list[str], encoder: Encoder) -> None:
     change: Callable[[str, random.Random], str | None]
     for name, change, mend in (("corrected", misspelled, corrected), ("completed", unfinished, completed)):
         took: dict[str, list[float]] = {name: [], "keyword search": []}
-        mended = restored = 0
+        restored = 0
         for query in queries:
             changed = change(query, draw)
-            if changed is None or mend(changed, engine.corpus, everything) is None:
+            mended = None if changed is None else mend(changed, engine.corpus, everything)
+            if changed is None or mended is None:
                 continue
+            restored += mended == query
             stages: dict[str, Callable[[], object]] = {
                 name: partial(mend, changed, engine.corpus, everything),
                 "keyword search": partial(engine.search, [Query(query, mode=Mode.KEYWORD)]),
             }
             for stage, call in stages.items():
                 started = perf_counter()
-                found = call()
+                call()
                 took[stage].append(1000 * (perf_counter() - started))
-                if stage == name:
-                    mended += 1
-                    restored += found == query
-        print(f"{name}: {mended} of {len(queries)} queries, {restored} as they were")
+        print(f"{name}: {len(took[name])} of {len(queries)} queries, {restored} as they were")
         for stage, milliseconds in took.items():
             print(f"  {stage:16}{describe(milliseconds)}", flush=True)
     engine.close()
@@ -107,7 +95,7 @@ def main() -> int:
     queries = [query.lower().strip(" ?.!") for query in real_queries(options.data, options.queries)]
     with tempfile.TemporaryDirectory() as folder:
         for size in map(int, options.sizes.split(",")):
-            vectors = random_vectors(size, encoder.dimension)
+            vectors = unit_rows(np.random.default_rng(0).standard_normal((size, encoder.dimension), np.float32))
             index = Path(folder) / str(size)
             texts = multiplied(passages, size)
             publish_index(index, vectors, vectors[:200], encoder, IndexOptions(type="exact"), passages=texts)

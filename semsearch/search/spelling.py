@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import regex
 from rapidfuzz.distance import OSA
 
 from semsearch.storage.corpus import AllowedRows, Corpus
-from semsearch.text.tokens import UNSPACED, Token, fold, tokenize
+from semsearch.text.tokens import Token, distinct_words, fold, tokenize
 from semsearch.types import Rows
 
 MIN_LETTERS = 4
@@ -25,8 +24,6 @@ CANDIDATE_PASSAGES = 50
 """Passages that are looked at for each unknown word."""
 MAX_CHARACTERS = 2_000
 """Of each of them, from its beginning."""
-_WORD = regex.compile(rf"[[\p{{L}}\p{{N}}]--[{UNSPACED}]][[\p{{L}}\p{{N}}\p{{M}}]--[{UNSPACED}]]*", regex.V1)
-"""The words that `tokenize` finds, apart from signs."""
 
 
 def corrected(query: str, corpus: Corpus, allowed: AllowedRows) -> str | None:
@@ -104,7 +101,7 @@ def _most_similar(word: str, stem: str, corpus: Corpus, allowed: AllowedRows) ->
 def _words(rows: Rows, corpus: Corpus) -> set[str]:
     """The words of letters of passages, in lower case."""
     texts = (text[:MAX_CHARACTERS].lower() for text in corpus.encoder_texts(rows))
-    return {word for text in texts for word in _WORD.findall(text) if word.isalpha()}
+    return {word for text in texts for word in distinct_words(text) if word.isalpha()}
 
 
 def _most_frequent(candidates: Iterable[str], corpus: Corpus) -> str | None:

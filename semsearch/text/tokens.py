@@ -30,19 +30,22 @@ _SCRIPTS = ["Han", "Hiragana", "Katakana", "Hangul", "Thai", "Lao", "Khmer", "My
 UNSPACED = "".join(rf"\p{{Script_Extensions={script}}}" for script in _SCRIPTS)
 """Characters of scripts without spaces between words, for the inside of a character set."""
 _SPACED = rf"[[\p{{L}}\p{{N}}]--[{UNSPACED}]]"
+_UNSIGNED_WORD = rf"{_SPACED}[[\p{{L}}\p{{N}}\p{{M}}]--[{UNSPACED}]]*"
 _WORD = regex.compile(
     rf"(?P<unspaced>[[{UNSPACED}]&&[\p{{L}}\p{{N}}]]\p{{M}}*)"
     rf"|(?P<sign>(?<![[{_SPACED}\p{{M}}_.#@\p{{Sc}}+\-]])(?:[.#@\p{{Sc}}]|--?))?"
-    rf"(?P<word>{_SPACED}[[\p{{L}}\p{{N}}\p{{M}}]--[{UNSPACED}]]*)"
+    rf"(?P<word>{_UNSIGNED_WORD})"
     rf"(?P<mark>\+\+(?![{_SPACED}&&\p{{L}}])|\+(?![{_SPACED}\+])|\#(?!{_SPACED}))?",
     regex.V1,
 )
+_UNSIGNED_WORDS = regex.compile(_UNSIGNED_WORD, regex.V1)
 _PLAIN_WORD = re.compile(
     r"(?P<sign>(?<![A-Za-z0-9_.#@$+-])(?:[.#@$]|--?))?(?P<word>[A-Za-z0-9]+)"
     r"(?P<mark>\+\+(?![A-Za-z])|\+(?![A-Za-z0-9+])|#(?![A-Za-z0-9]))?"
 )
 """Equal to `_WORD` for ASCII text, and faster."""
 _SIGNS_TO_SPACES = {code: " " for code in range(128) if not chr(code).isalnum()}
+"""For `str.translate`: leaves the words of an ASCII text, separated by spaces."""
 SIGNS = ".#@$-+"
 """The ASCII characters other than letters and digits that a stem may hold."""
 _KEPT_CLASSES = frozenset({0, 7, 8, 9, *range(84, 133)})
@@ -175,17 +178,24 @@ def match_spans(text: str, stems: frozenset[str]) -> list[tuple[int, int, str]]:
     """
     if text.isascii() and all(stem.isalnum() for stem in stems):
         lower = text.lower()
-        words = [word for word in {*lower.translate(_SIGNS_TO_SPACES).split()} if stem_word(word) in stems]
+        matching = [word for word in distinct_words(lower) if stem_word(word) in stems]
         # a single letter with a sign is another word than the letter
-        if all(len(word) > 1 for word in words):
+        if all(len(word) > 1 for word in matching):
             return sorted(
-                (start, start + len(word), stem_word(word)) for word in words for start in _starts(word, lower)
+                (start, start + len(word), stem_word(word)) for word in matching for start in _starts(word, lower)
             )
     spans: list[tuple[int, int, str]] = []
     for token in tokenize(text):
         if token.stem in stems and not (spans and token.start < spans[-1][1]):
             spans.append((token.start, token.stop, token.stem))
     return spans
+
+
+def distinct_words(text: str) -> set[str]:
+    """Return the words of a lower-case text that `tokenize` finds in scripts with spaces, each once, without signs."""
+    if text.isascii():
+        return {*text.translate(_SIGNS_TO_SPACES).split()}
+    return {*_UNSIGNED_WORDS.findall(text)}
 
 
 def _starts(word: str, text: str) -> Iterator[int]:
